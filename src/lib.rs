@@ -1,0 +1,9 @@
+pub mod command;
+pub mod coordinator;
+pub mod keyspace;
+pub mod resp;
+pub mod runtime;
+pub mod server;
+pub mod session;
+pub mod shard;
+pub mod value;
