@@ -1,0 +1,210 @@
+//! A command's arguments, borrowed from the receive buffer or owned for a hop.
+
+use bytes::Bytes;
+
+use super::{CmdError, number};
+
+/// Where one argument stands: a range of the request's bytes, or an entry of its large arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    start: u32,
+    len: u32,
+}
+
+/// Marks a span that refers to `large[len]`. No buffered request reaches 4 GiB: arguments of
+/// [`super::parse::LARGE_ARG_BYTES`] or more never enter the buffer.
+const LARGE: u32 = u32::MAX;
+
+impl Span {
+    pub(super) fn range(start: usize, len: usize) -> Span {
+        debug_assert!(start + len < LARGE as usize);
+        Span {
+            start: start as u32,
+            len: len as u32,
+        }
+    }
+
+    pub(super) fn large(index: usize) -> Span {
+        Span {
+            start: LARGE,
+            len: index as u32,
+        }
+    }
+}
+
+/// A borrowed view of a command's arguments; index 0 is the command's name.
+#[derive(Clone, Copy, Debug)]
+pub struct Args<'a> {
+    bytes: &'a [u8],
+    spans: &'a [Span],
+    large: &'a [Bytes],
+}
+
+impl<'a> Args<'a> {
+    pub(super) fn new(bytes: &'a [u8], spans: &'a [Span], large: &'a [Bytes]) -> Args<'a> {
+        Args {
+            bytes,
+            spans,
+            large,
+        }
+    }
+
+    /// Number of arguments, the name included.
+    #[allow(clippy::len_without_is_empty)] // a request always has its name
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// The bytes of argument `i`.
+    ///
+    /// # Panics
+    /// When `i` is out of range: arity was checked before a command runs.
+    pub fn get(&self, i: usize) -> &'a [u8] {
+        let span = self.spans[i];
+        if span.start == LARGE {
+            &self.large[span.len as usize]
+        } else {
+            &self.bytes[span.start as usize..span.start as usize + span.len as usize]
+        }
+    }
+
+    /// The command's name as the client wrote it.
+    pub fn name(&self) -> &'a [u8] {
+        self.get(0)
+    }
+
+    /// Argument `i` as shared bytes: a large argument is handed on without a copy.
+    pub fn bytes(&self, i: usize) -> Bytes {
+        let span = self.spans[i];
+        if span.start == LARGE {
+            self.large[span.len as usize].clone()
+        } else {
+            Bytes::copy_from_slice(self.get(i))
+        }
+    }
+
+    /// Argument `i` if it is kept as a large shared value already.
+    pub fn large(&self, i: usize) -> Option<&'a Bytes> {
+        let span = self.spans[i];
+        (span.start == LARGE).then(|| &self.large[span.len as usize])
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let all = *self;
+        (0..all.len()).map(move |i| all.get(i))
+    }
+
+    /// The arguments from `from` on; index 0 of the result is argument `from`.
+    pub fn from(&self, from: usize) -> Args<'a> {
+        Args {
+            spans: &self.spans[from..],
+            ..*self
+        }
+    }
+
+    /// Argument `i` as a signed 64-bit integer in Redis' strict form (no sign `+`, no spaces).
+    pub fn int(&self, i: usize) -> Result<i64, CmdError> {
+        number::parse_i64(self.get(i)).ok_or(CmdError::NotInteger)
+    }
+
+    /// Argument `i` as a double, `inf` and exponents included, NaN excluded.
+    pub fn double(&self, i: usize) -> Result<f64, CmdError> {
+        number::parse_f64(self.get(i)).ok_or(CmdError::NotFloat)
+    }
+
+    /// Whether argument `i` is `word`, whatever its case.
+    pub fn is(&self, i: usize, word: &str) -> bool {
+        self.get(i).eq_ignore_ascii_case(word.as_bytes())
+    }
+
+    /// An owned copy, for a hop to another shard or a queue. Large arguments are shared.
+    pub fn to_buf(&self) -> ArgBuf {
+        let mut buf = ArgBuf::default();
+        for i in 0..self.len() {
+            buf.push_arg(self, i);
+        }
+        buf
+    }
+}
+
+/// Owned arguments: what travels in a hop, waits in a queue, or is built by the coordinator.
+#[derive(Clone, Debug, Default)]
+pub struct ArgBuf {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+    large: Vec<Bytes>,
+}
+
+impl ArgBuf {
+    pub fn as_args(&self) -> Args<'_> {
+        Args::new(&self.bytes, &self.spans, &self.large)
+    }
+
+    pub fn push(&mut self, arg: &[u8]) {
+        self.spans.push(Span::range(self.bytes.len(), arg.len()));
+        self.bytes.extend_from_slice(arg);
+    }
+
+    pub fn push_bytes(&mut self, arg: Bytes) {
+        self.spans.push(Span::large(self.large.len()));
+        self.large.push(arg);
+    }
+
+    /// Appends argument `i` of `args`, sharing it if it is large.
+    pub fn push_arg(&mut self, args: &Args, i: usize) {
+        match args.large(i) {
+            Some(bytes) => self.push_bytes(bytes.clone()),
+            None => self.push(args.get(i)),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Bytes held, for the bound on queued work.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity()
+            + self.spans.capacity() * size_of::<Span>()
+            + self.large.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.spans.clear();
+        self.large.clear();
+    }
+}
+
+impl<'a> FromIterator<&'a [u8]> for ArgBuf {
+    fn from_iter<T: IntoIterator<Item = &'a [u8]>>(iter: T) -> ArgBuf {
+        let mut buf = ArgBuf::default();
+        iter.into_iter().for_each(|arg| buf.push(arg));
+        buf
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_keeps_every_argument_and_shares_the_large_ones() {
+        let mut buf = ArgBuf::default();
+        buf.push(b"SET");
+        buf.push(b"key");
+        let large = Bytes::from(vec![7u8; 100_000]);
+        buf.push_bytes(large.clone());
+        let copy = buf.as_args().to_buf();
+        let args = copy.as_args();
+        assert_eq!(args.len(), 3);
+        assert!(args.is(0, "set"));
+        assert_eq!(args.get(1), b"key");
+        assert_eq!(args.bytes(2).as_ptr(), large.as_ptr());
+        assert_eq!(args.from(1).get(0), b"key");
+    }
+}

@@ -1,0 +1,113 @@
+//! Every error a client can be told, in Redis' own words.
+
+use std::fmt;
+
+/// What a command returns: its reply is in the writer, or it failed with an error reply.
+pub type CmdResult = Result<(), CmdError>;
+
+/// An error reply. `Display` is the exact text after the `-`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CmdError {
+    WrongType,
+    Syntax,
+    NotInteger,
+    NotFloat,
+    OutOfRange,
+    /// A value is outside `min..=max`: `value is out of range, must be positive` and its like.
+    MustBePositive,
+    NoSuchKey,
+    IndexOutOfRange,
+    Overflow,
+    NanOrInfinity,
+    SameObject,
+    DbIndexOutOfRange,
+    InvalidDbIndex,
+    StringTooLong,
+    /// `invalid expire time in '<command>' command`
+    InvalidExpire(Box<str>),
+    /// `wrong number of arguments for '<command>' command`
+    Arity(Box<str>),
+    UnknownCommand(Box<str>),
+    /// `unknown subcommand '<name>'. Try <CONTAINER> HELP.`
+    UnknownSubcommand(Box<str>),
+    NoAuth,
+    WrongPass,
+    NoPerm(Box<str>),
+    NoProto,
+    Oom,
+    Loading,
+    /// A fixed text that only one command uses.
+    Text(&'static str),
+    /// A text that quotes something of the request.
+    Owned(Box<str>),
+}
+
+impl CmdError {
+    /// A one-off error whose text depends on the request, with its prefix (`ERR ...`).
+    pub fn owned(text: impl Into<String>) -> CmdError {
+        CmdError::Owned(text.into().into_boxed_str())
+    }
+
+    pub fn arity(command: &str) -> CmdError {
+        CmdError::Arity(command.into())
+    }
+
+    pub fn invalid_expire(command: &[u8]) -> CmdError {
+        let name = String::from_utf8_lossy(command).to_ascii_lowercase();
+        CmdError::InvalidExpire(name.into_boxed_str())
+    }
+}
+
+impl fmt::Display for CmdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use CmdError::*;
+        f.write_str(match self {
+            WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value",
+            Syntax => "ERR syntax error",
+            NotInteger => "ERR value is not an integer or out of range",
+            NotFloat => "ERR value is not a valid float",
+            OutOfRange => "ERR value is out of range",
+            MustBePositive => "ERR value is out of range, must be positive",
+            NoSuchKey => "ERR no such key",
+            IndexOutOfRange => "ERR index out of range",
+            Overflow => "ERR increment or decrement would overflow",
+            NanOrInfinity => "ERR increment would produce NaN or Infinity",
+            SameObject => "ERR source and destination objects are the same",
+            DbIndexOutOfRange => "ERR DB index is out of range",
+            InvalidDbIndex => "ERR invalid DB index",
+            StringTooLong => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+            InvalidExpire(name) => {
+                return write!(f, "ERR invalid expire time in '{name}' command");
+            }
+            Arity(name) => {
+                return write!(f, "ERR wrong number of arguments for '{name}' command");
+            }
+            NoAuth => "NOAUTH Authentication required.",
+            WrongPass => "WRONGPASS invalid username-password pair or user is disabled.",
+            NoProto => "NOPROTO unsupported protocol version",
+            Oom => "OOM command not allowed when used memory > 'maxmemory'.",
+            Loading => "LOADING Redis is loading the dataset in memory",
+            UnknownCommand(text) | UnknownSubcommand(text) | NoPerm(text) | Owned(text) => text,
+            Text(text) => text,
+        })
+    }
+}
+
+impl std::error::Error for CmdError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_name_the_command() {
+        assert_eq!(
+            CmdError::invalid_expire(b"SETEX").to_string(),
+            "ERR invalid expire time in 'setex' command"
+        );
+        assert_eq!(
+            CmdError::arity("get").to_string(),
+            "ERR wrong number of arguments for 'get' command"
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! Numbers as Redis reads and prints them.
+
+/// Parses a canonical signed 64-bit decimal: no spaces, no `+`, no leading zeros, no `-0`.
+/// Redis: util.c string2ll, the form that may also be stored as an integer.
+pub fn parse_i64(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, text),
+    };
+    match digits {
+        [] => return None,
+        [b'0'] => return (!negative).then_some(0),
+        [b'0', ..] => return None,
+        _ if digits.len() > 19 => return None,
+        _ => {}
+    }
+    let mut value: u64 = 0;
+    for &digit in digits {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
+    }
+    if negative {
+        0i64.checked_sub_unsigned(value)
+    } else {
+        i64::try_from(value).ok()
+    }
+}
+
+/// Parses a double as `strtod` does within Redis' rules: the whole text, no leading space, no NaN,
+/// `inf`/`infinity` with a sign and in any case, hexadecimal floats included.
+pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if unsigned.len() > 2 && unsigned[..2].eq_ignore_ascii_case("0x") {
+        let magnitude = parse_hex_f64(&unsigned[2..])?;
+        return Some(if text.starts_with('-') {
+            -magnitude
+        } else {
+            magnitude
+        });
+    }
+    let value: f64 = text.parse().ok()?;
+    if value.is_nan() {
+        return None;
+    }
+    // A finite text that overflows is a range error to strtod, not an infinity.
+    let named_infinity = unsigned.starts_with(['i', 'I']);
+    (value.is_finite() || named_infinity).then_some(value)
+}
+
+/// The part of a hexadecimal float after `0x`: digits, an optional fraction, an optional `p` power.
+fn parse_hex_f64(text: &str) -> Option<f64> {
+    let (mantissa, power) = match text.find(['p', 'P']) {
+        Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let mut value = 0.0f64;
+    for digit in whole.chars().chain(fraction.chars()) {
+        value = value * 16.0 + f64::from(digit.to_digit(16)?);
+    }
+    let value = value * 2f64.powi(power.checked_sub(4 * i32::try_from(fraction.len()).ok()?)?);
+    value.is_finite().then_some(value)
+}
+
+/// Formats a double as C's `%.17g`, with `inf`, `-inf` and `nan` as Redis spells them.
+pub fn format_f64(value: f64) -> String {
+    if value.is_nan() {
+        return "nan".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 {
+            "inf".into()
+        } else {
+            "-inf".into()
+        };
+    }
+    if value == 0.0 {
+        return if value.is_sign_negative() {
+            "-0".into()
+        } else {
+            "0".into()
+        };
+    }
+    // Integers below 2^53 print without an exponent and are by far the most frequent.
+    if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 {
+        return itoa::Buffer::new().format(value as i64).to_owned();
+    }
+    format_g17(value)
+}
+
+/// `%.17g`: 17 significant digits, trailing zeros removed, exponent form outside 1e-4..1e17.
+fn format_g17(value: f64) -> String {
+    let scientific = format!("{value:.16e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let sign = if mantissa.starts_with('-') { "-" } else { "" };
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let digits = digits.trim_end_matches('0');
+    if !(-4..17).contains(&exponent) {
+        let (first, rest) = digits.split_at(1);
+        let point = if rest.is_empty() { "" } else { "." };
+        let exponent_sign = if exponent < 0 { '-' } else { '+' };
+        return format!(
+            "{sign}{first}{point}{rest}e{exponent_sign}{:02}",
+            exponent.abs()
+        );
+    }
+    if exponent < 0 {
+        let zeros = "0".repeat((-exponent - 1) as usize);
+        return format!("{sign}0.{zeros}{digits}");
+    }
+    let whole = exponent as usize + 1;
+    if digits.len() <= whole {
+        return format!("{sign}{digits}{}", "0".repeat(whole - digits.len()));
+    }
+    let (whole, fraction) = digits.split_at(whole);
+    format!("{sign}{whole}.{fraction}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_canonical_integers_parse() {
+        for (text, value) in [
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("-9223372036854775809", None),
+            ("", None),
+            ("-", None),
+            ("-0", None),
+            ("01", None),
+            ("+1", None),
+            (" 1", None),
+            ("1 ", None),
+            ("12a", None),
+            ("184467440737095516160", None),
+        ] {
+            assert_eq!(parse_i64(text.as_bytes()), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn doubles_print_as_c_does() {
+        for (value, text) in [
+            (0.1, "0.10000000000000001"),
+            (3.0, "3"),
+            (-2.5, "-2.5"),
+            (1e17, "1e+17"),
+            (0.0001, "0.0001"),
+            (0.00001, "1.0000000000000001e-05"),
+            (f64::INFINITY, "inf"),
+            (-0.0, "-0"),
+            (12345678901234567890.0, "1.2345678901234567e+19"),
+        ] {
+            assert_eq!(format_f64(value), text);
+        }
+    }
+
+    #[test]
+    fn doubles_parse_whole_texts_only() {
+        assert_eq!(parse_f64(b"1e3"), Some(1000.0));
+        assert_eq!(parse_f64(b"+inf"), Some(f64::INFINITY));
+        assert_eq!(parse_f64(b"-Infinity"), Some(f64::NEG_INFINITY));
+        assert_eq!(parse_f64(b"0x1p3"), Some(8.0));
+        assert_eq!(parse_f64(b"0x.8"), Some(0.5));
+        for bad in ["nan", "1e999", " 1", "1 ", "", "1e", "0x", "abc"] {
+            assert_eq!(parse_f64(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

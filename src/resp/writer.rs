@@ -1,0 +1,322 @@
+//! Replies: the only place that encodes them.
+
+use bytes::Bytes;
+
+use super::{CmdError, CmdResult, number};
+
+/// Values from this size on are spliced into the output by reference instead of copied: below it
+/// a copy is cheaper than one more element of the send's vector.
+const SHARE_MIN_BYTES: usize = 16 * 1024;
+
+/// The protocol version a connection negotiated with HELLO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proto {
+    #[default]
+    Resp2,
+    Resp3,
+}
+
+/// Encoded reply bytes on their way to a socket.
+///
+/// `shared` chunks stand at an offset into `bytes`: a chunk at offset `n` is sent after the first
+/// `n` bytes. Offsets never decrease.
+#[derive(Debug, Default, Clone)]
+pub struct Output {
+    pub bytes: Vec<u8>,
+    pub shared: Vec<(usize, Bytes)>,
+}
+
+impl Output {
+    /// Total length in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+            + self
+                .shared
+                .iter()
+                .map(|(_, chunk)| chunk.len())
+                .sum::<usize>()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.shared.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.shared.clear();
+    }
+
+    /// A mark to which [`Output::rewind`] can return.
+    pub fn mark(&self) -> (usize, usize) {
+        (self.bytes.len(), self.shared.len())
+    }
+
+    /// Forgets everything written since `mark`.
+    pub fn rewind(&mut self, mark: (usize, usize)) {
+        self.bytes.truncate(mark.0);
+        self.shared.truncate(mark.1);
+    }
+
+    /// Appends `other`.
+    pub fn append(&mut self, other: &Output) {
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.shared.extend(
+            other
+                .shared
+                .iter()
+                .map(|(at, chunk)| (base + at, chunk.clone())),
+        );
+    }
+
+    /// The bytes in sending order, copied into one vector (tests, small replies).
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.len());
+        let mut from = 0;
+        for (at, chunk) in &self.shared {
+            all.extend_from_slice(&self.bytes[from..*at]);
+            all.extend_from_slice(chunk);
+            from = *at;
+        }
+        all.extend_from_slice(&self.bytes[from..]);
+        all
+    }
+}
+
+/// Encodes one reply into an [`Output`]. Every method returns `Ok`, so that it can end a command.
+pub struct Writer<'a> {
+    out: &'a mut Output,
+    proto: Proto,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(out: &'a mut Output, proto: Proto) -> Writer<'a> {
+        Writer { out, proto }
+    }
+
+    pub fn proto(&self) -> Proto {
+        self.proto
+    }
+
+    pub fn resp3(&self) -> bool {
+        self.proto == Proto::Resp3
+    }
+
+    /// The output behind this writer, to splice replies that are encoded already.
+    pub fn output(&mut self) -> &mut Output {
+        self.out
+    }
+
+    fn header(&mut self, kind: u8, n: i64) -> CmdResult {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(n).as_bytes();
+        let out = &mut self.out.bytes;
+        out.reserve(digits.len() + 3);
+        out.push(kind);
+        out.extend_from_slice(digits);
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    pub fn ok(&mut self) -> CmdResult {
+        self.out.bytes.extend_from_slice(b"+OK\r\n");
+        Ok(())
+    }
+
+    /// A status reply. Line breaks cannot be expressed in it and become spaces.
+    pub fn simple(&mut self, text: &str) -> CmdResult {
+        self.line(b'+', text.as_bytes())
+    }
+
+    fn line(&mut self, kind: u8, text: &[u8]) -> CmdResult {
+        let out = &mut self.out.bytes;
+        out.push(kind);
+        // The single place where a client's text could forge a second reply (CVE-2025-67733).
+        out.extend(
+            text.iter()
+                .map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
+        );
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    pub fn error(&mut self, error: &CmdError) -> CmdResult {
+        self.line(b'-', error.to_string().as_bytes())
+    }
+
+    pub fn bulk(&mut self, bytes: &[u8]) -> CmdResult {
+        self.header(b'$', bytes.len() as i64)?;
+        self.out.bytes.extend_from_slice(bytes);
+        self.out.bytes.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    /// A bulk reply of shared bytes: large ones are sent from where they are.
+    pub fn bulk_bytes(&mut self, bytes: &Bytes) -> CmdResult {
+        if bytes.len() < SHARE_MIN_BYTES {
+            return self.bulk(bytes);
+        }
+        self.header(b'$', bytes.len() as i64)?;
+        self.out.shared.push((self.out.bytes.len(), bytes.clone()));
+        self.out.bytes.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    /// An integer encoded as a bulk string.
+    pub fn bulk_int(&mut self, n: i64) -> CmdResult {
+        self.bulk(itoa::Buffer::new().format(n).as_bytes())
+    }
+
+    pub fn int(&mut self, n: i64) -> CmdResult {
+        self.header(b':', n)
+    }
+
+    pub fn null(&mut self) -> CmdResult {
+        let null: &[u8] = if self.resp3() { b"_\r\n" } else { b"$-1\r\n" };
+        self.out.bytes.extend_from_slice(null);
+        Ok(())
+    }
+
+    pub fn null_array(&mut self) -> CmdResult {
+        let null: &[u8] = if self.resp3() { b"_\r\n" } else { b"*-1\r\n" };
+        self.out.bytes.extend_from_slice(null);
+        Ok(())
+    }
+
+    pub fn array(&mut self, n: usize) -> CmdResult {
+        self.header(b'*', n as i64)
+    }
+
+    /// A map of `n` pairs; RESP2 sees an array of `2n`.
+    pub fn map(&mut self, n: usize) -> CmdResult {
+        if self.resp3() {
+            self.header(b'%', n as i64)
+        } else {
+            self.header(b'*', 2 * n as i64)
+        }
+    }
+
+    pub fn set(&mut self, n: usize) -> CmdResult {
+        self.header(if self.resp3() { b'~' } else { b'*' }, n as i64)
+    }
+
+    /// An out-of-band message; RESP2 sees an array.
+    pub fn push(&mut self, n: usize) -> CmdResult {
+        self.header(if self.resp3() { b'>' } else { b'*' }, n as i64)
+    }
+
+    pub fn bool(&mut self, value: bool) -> CmdResult {
+        if self.resp3() {
+            self.out
+                .bytes
+                .extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" });
+            Ok(())
+        } else {
+            self.int(i64::from(value))
+        }
+    }
+
+    pub fn double(&mut self, value: f64) -> CmdResult {
+        let text = number::format_f64(value);
+        if self.resp3() {
+            self.line(b',', text.as_bytes())
+        } else {
+            self.bulk(text.as_bytes())
+        }
+    }
+
+    pub fn bignum(&mut self, digits: &str) -> CmdResult {
+        if self.resp3() {
+            self.line(b'(', digits.as_bytes())
+        } else {
+            self.bulk(digits.as_bytes())
+        }
+    }
+
+    /// A verbatim string of a three-letter format (`txt`, `mkd`); RESP2 sees a bulk string.
+    pub fn verbatim(&mut self, format: &str, text: &[u8]) -> CmdResult {
+        debug_assert_eq!(format.len(), 3);
+        if !self.resp3() {
+            return self.bulk(text);
+        }
+        self.header(b'=', text.len() as i64 + 4)?;
+        let out = &mut self.out.bytes;
+        out.extend_from_slice(format.as_bytes());
+        out.push(b':');
+        out.extend_from_slice(text);
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    /// An attribute of `n` pairs standing before the reply it describes (RESP3 only).
+    pub fn attribute(&mut self, n: usize) -> CmdResult {
+        self.header(b'|', n as i64)
+    }
+
+    /// Bytes that are a well-formed reply already.
+    pub fn raw(&mut self, encoded: &[u8]) -> CmdResult {
+        self.out.bytes.extend_from_slice(encoded);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(proto: Proto, write: impl Fn(&mut Writer) -> CmdResult) -> String {
+        let mut out = Output::default();
+        write(&mut Writer::new(&mut out, proto)).unwrap();
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn every_kind_in_both_protocols() {
+        type Case = (fn(&mut Writer) -> CmdResult, &'static str, &'static str);
+        let cases: [Case; 12] = [
+            (|w| w.ok(), "+OK\r\n", "+OK\r\n"),
+            (|w| w.int(-5), ":-5\r\n", ":-5\r\n"),
+            (|w| w.bulk(b"ab"), "$2\r\nab\r\n", "$2\r\nab\r\n"),
+            (|w| w.null(), "$-1\r\n", "_\r\n"),
+            (|w| w.null_array(), "*-1\r\n", "_\r\n"),
+            (|w| w.map(2), "*4\r\n", "%2\r\n"),
+            (|w| w.set(2), "*2\r\n", "~2\r\n"),
+            (|w| w.bool(true), ":1\r\n", "#t\r\n"),
+            (
+                |w| w.double(0.1),
+                "$19\r\n0.10000000000000001\r\n",
+                ",0.10000000000000001\r\n",
+            ),
+            (
+                |w| w.verbatim("txt", b"hi"),
+                "$2\r\nhi\r\n",
+                "=6\r\ntxt:hi\r\n",
+            ),
+            (|w| w.push(1), "*1\r\n", ">1\r\n"),
+            (|w| w.simple("a\r\n-b"), "+a  -b\r\n", "+a  -b\r\n"),
+        ];
+        for (write, resp2, resp3) in cases {
+            assert_eq!(written(Proto::Resp2, write), resp2);
+            assert_eq!(written(Proto::Resp3, write), resp3);
+        }
+    }
+
+    #[test]
+    fn large_values_are_spliced_not_copied() {
+        let value = Bytes::from(vec![b'x'; SHARE_MIN_BYTES]);
+        let mut out = Output::default();
+        let mut writer = Writer::new(&mut out, Proto::Resp2);
+        writer.array(2).unwrap();
+        writer.bulk_bytes(&value).unwrap();
+        writer.int(1).unwrap();
+        assert_eq!(out.shared.len(), 1);
+        let mut expected = format!("*2\r\n${SHARE_MIN_BYTES}\r\n").into_bytes();
+        expected.extend_from_slice(&value);
+        expected.extend_from_slice(b"\r\n:1\r\n");
+        assert_eq!(out.to_vec(), expected);
+        assert_eq!(out.len(), expected.len());
+        let mut twice = out.clone();
+        twice.append(&out);
+        assert_eq!(twice.to_vec(), [expected.clone(), expected].concat());
+    }
+}
