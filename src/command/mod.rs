@@ -1,1 +1,202 @@
-//! command
+//! The table: what each command *is* and what it *does*, one row and one function per command.
+//!
+//! A row says arity, flags, ACL category, key positions and how the command spreads over shards
+//! ([`Run`]). Everything else derives from it: lookup, arity errors, COMMAND and its subcommands,
+//! ACL categories, gates, routing, MULTI rules, per-command statistics.
+//!
+//! A command's function sees a transaction ([`Tx`]), its arguments and a writer. It never learns
+//! on which core it runs, whether it was called directly or came in a hop, what time it is beside
+//! `tx.now_ms()`, or who logs, replicates or listens.
+
+pub mod client;
+pub mod connection;
+pub mod flags;
+pub mod keys;
+mod plan;
+mod table;
+
+use crate::keyspace::Tx;
+use crate::resp::{Args, CmdError, CmdResult, Writer};
+
+pub use client::Client;
+pub use flags::{Categories, Flags};
+pub use keys::Keys;
+pub use plan::{Ask, Change, Decision, Gather, Part, Peek, Place, apply, arrive, take};
+pub use table::{CommandId, Entry, Lookup, Table};
+
+/// One row of the table.
+pub struct Command {
+    /// Lower-case; of a subcommand, its own name alone.
+    pub name: &'static str,
+    /// Number of arguments, the name (and of a subcommand its container's name) included; negative
+    /// means at least so many.
+    pub arity: i32,
+    pub flags: Flags,
+    /// ACL categories beyond those that follow from `flags`.
+    pub acl: Categories,
+    pub keys: Keys,
+    pub run: Run,
+    /// Subcommands, if this is a container such as CLIENT.
+    pub sub: &'static [Command],
+    pub since: &'static str,
+    /// One line for COMMAND DOCS.
+    pub summary: &'static str,
+    /// For COMMAND DOCS; `O(1)` unless said otherwise.
+    pub complexity: &'static str,
+    /// Hints for clients and proxies, as COMMAND INFO gives them.
+    pub tips: &'static [&'static str],
+    pub group: Group,
+}
+
+impl Command {
+    /// What a row leaves unsaid.
+    pub const DEFAULT: Command = Command {
+        name: "",
+        arity: 1,
+        flags: 0,
+        acl: 0,
+        keys: keys::NONE,
+        run: Run::Container,
+        sub: &[],
+        since: "1.0.0",
+        summary: "",
+        complexity: "O(1)",
+        tips: &[],
+        group: Group::Generic,
+    };
+
+    /// All ACL categories of this command.
+    pub const fn categories(&self) -> Categories {
+        self.acl | flags::implied_categories(self.flags)
+    }
+
+    pub const fn is_write(&self) -> bool {
+        self.flags & flags::WRITE != 0
+    }
+
+    /// Whether `args` arguments, the name included, satisfy the arity.
+    pub const fn accepts(&self, args: usize) -> bool {
+        if self.arity >= 0 {
+            args == self.arity as usize
+        } else {
+            args >= self.arity.unsigned_abs() as usize
+        }
+    }
+}
+
+/// Documentation group, as COMMAND DOCS and LOLWUT-free manuals name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Bitmap,
+    Connection,
+    Generic,
+    Geo,
+    Hash,
+    Hyperloglog,
+    List,
+    Pubsub,
+    Scripting,
+    Server,
+    Set,
+    SortedSet,
+    Stream,
+    String,
+    Transactions,
+}
+
+impl Group {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Group::Bitmap => "bitmap",
+            Group::Connection => "connection",
+            Group::Generic => "generic",
+            Group::Geo => "geo",
+            Group::Hash => "hash",
+            Group::Hyperloglog => "hyperloglog",
+            Group::List => "list",
+            Group::Pubsub => "pubsub",
+            Group::Scripting => "scripting",
+            Group::Server => "server",
+            Group::Set => "set",
+            Group::SortedSet => "sorted-set",
+            Group::Stream => "stream",
+            Group::String => "string",
+            Group::Transactions => "transactions",
+        }
+    }
+}
+
+/// How a command runs and spreads over shards. The planner derives the cross-shard work from it.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// Only names subcommands.
+    Container,
+    /// Reads or edits the connection's own state.
+    Client(fn(&mut Client, &Args, &mut Writer) -> CmdResult),
+    /// All keys live on one shard: one hop.
+    Key(fn(&mut Tx, &Args, &mut Writer) -> CmdResult),
+    /// Per key on its home; the replies form one array in key order. Arguments: name, key, ...step.
+    Each(fn(&mut Tx, &Args, &mut Writer) -> CmdResult),
+    /// Per key on its home; the results are added up.
+    Sum(fn(&mut Tx, &Args) -> Result<i64, CmdError>),
+    /// Per key on its home; replies OK once all are done. Cannot fail.
+    Every(fn(&mut Tx, &Args)),
+    /// Reads on the homes, decides, changes the homes.
+    Gather(&'static Gather),
+    /// Once per shard, merged. Runs under a hold on everything.
+    Shards {
+        part: fn(&mut Tx, &Args, Place) -> Result<Part, CmdError>,
+        merge: fn(&Args, Vec<Part>, &mut Writer) -> CmdResult,
+    },
+    /// On the shard that the arguments name (SCAN: its cursor).
+    At {
+        shard: fn(&Args, usize) -> Result<usize, CmdError>,
+        run: fn(&mut Tx, &Args, Place, &mut Writer) -> CmdResult,
+    },
+    /// Something beyond the keyspace, performed by the server.
+    Job(Job),
+}
+
+/// What `Run::Job` asks of the server. One word per command; arguments come with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Job {
+    Acl,
+    Auth,
+    BgSave,
+    BgRewriteAof,
+    ClientCaching,
+    ClientGetredir,
+    ClientInfo,
+    ClientKill,
+    ClientList,
+    ClientNoEvict,
+    ClientPause,
+    ClientTracking,
+    ClientTrackingInfo,
+    ClientUnblock,
+    ClientUnpause,
+    Cluster,
+    Command,
+    ConfigGet,
+    ConfigResetStat,
+    ConfigRewrite,
+    ConfigSet,
+    Debug,
+    FunctionFlush,
+    Hello,
+    Info,
+    LastSave,
+    Latency,
+    Lolwut,
+    Memory,
+    Module,
+    Monitor,
+    Quit,
+    Reset,
+    Role,
+    Save,
+    Shutdown,
+    Slowlog,
+    Time,
+    Wait,
+}

@@ -1,1 +1,369 @@
-//! coordinator
+//! What spans shards: takes holds, gathers parts, decides, applies, answers.
+//!
+//! One piece of multi-shard work goes through these steps, each a message to every participant:
+//!
+//! ```text
+//! hold (all at once)  --conflict-->  release, then hold one by one in ascending shard order
+//!   | granted everywhere; reads have happened under the hold
+//! decide (pure)       --error----->  release, reply with the error
+//!   |
+//! finish: apply and release          reply when every home has applied
+//! ```
+//! All holds are held at the instant the last one is granted, so the work takes effect there, whole,
+//! for every observer (strict serializability). A move between homes takes one step more: the value
+//! leaves one home and arrives at the other while both are held.
+//!
+//! Nothing here touches a keyspace: this shard's own part goes through the same messages.
+
+mod work;
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use smallvec::SmallVec;
+
+use crate::command::{Part, Run, keys};
+use crate::resp::{CmdError, Output};
+use crate::shard::message::{
+    Apply, Finish, Hold, HoldOn, KeyIndices, Message, Request, SessionKey,
+};
+
+pub use crate::shard::message::HopCall;
+use work::{Outcome, Participant, Step, Work};
+
+/// Multi-shard work that this shard's sessions started.
+pub struct Coordinator {
+    shard: usize,
+    shards: usize,
+    next: u64,
+    pending: AHashMap<u64, Work>,
+}
+
+/// An answer for a session.
+#[derive(Debug)]
+pub struct Answer {
+    pub session: SessionKey,
+    pub call: HopCall,
+    pub request: Arc<Request>,
+    pub reply: Result<Output, CmdError>,
+}
+
+/// Where a request's keys live.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Homes {
+    /// All on one shard.
+    One(usize),
+    /// Shards in ascending order with the argument indices of their keys.
+    Many(SmallVec<[(usize, KeyIndices); 4]>),
+}
+
+/// Groups keys (argument positions) by home shard.
+pub fn homes(positions: &[usize], args: &crate::resp::Args, shards: usize) -> Homes {
+    let mut groups: SmallVec<[(usize, KeyIndices); 4]> = SmallVec::new();
+    for &at in positions {
+        let home = keys::home(args.get(at), shards);
+        match groups.iter_mut().find(|(shard, _)| *shard == home) {
+            Some((_, indices)) => indices.push(at as u32),
+            None => groups.push((home, SmallVec::from_slice(&[at as u32]))),
+        }
+    }
+    if groups.len() <= 1 {
+        return Homes::One(groups.first().map_or(0, |(shard, _)| *shard));
+    }
+    groups.sort_unstable_by_key(|(shard, _)| *shard);
+    Homes::Many(groups)
+}
+
+impl Coordinator {
+    pub fn new(shard: usize, shards: usize) -> Coordinator {
+        Coordinator {
+            shard,
+            shards,
+            next: 0,
+            pending: AHashMap::new(),
+        }
+    }
+
+    /// Number of pieces of work in progress.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Starts work on keys of several homes.
+    pub fn start_keys(
+        &mut self,
+        session: SessionKey,
+        request: Request,
+        homes: SmallVec<[(usize, KeyIndices); 4]>,
+        post: &mut dyn FnMut(usize, Message),
+    ) {
+        let participants = homes
+            .into_iter()
+            .map(|(shard, keys)| Participant::new(shard, HoldOn::Keys(keys)))
+            .collect();
+        self.start(session, request, participants, post);
+    }
+
+    /// Starts work on everything, on every shard.
+    pub fn start_everything(
+        &mut self,
+        session: SessionKey,
+        request: Request,
+        post: &mut dyn FnMut(usize, Message),
+    ) {
+        let participants = (0..self.shards)
+            .map(|shard| Participant::new(shard, HoldOn::Everything))
+            .collect();
+        self.start(session, request, participants, post);
+    }
+
+    fn start(
+        &mut self,
+        session: SessionKey,
+        request: Request,
+        participants: Vec<Participant>,
+        post: &mut dyn FnMut(usize, Message),
+    ) {
+        self.next += 1;
+        let tx = (self.shard as u64) << 48 | self.next;
+        let mut work = Work::new(session, Arc::new(request), participants);
+        for i in 0..work.participants.len() {
+            self.send_hold(tx, &mut work, i, false, post);
+        }
+        self.pending.insert(tx, work);
+    }
+
+    fn send_hold(
+        &self,
+        tx: u64,
+        work: &mut Work,
+        i: usize,
+        wait: bool,
+        post: &mut dyn FnMut(usize, Message),
+    ) {
+        let participant = &work.participants[i];
+        let hold = Hold {
+            tx,
+            origin: self.shard,
+            request: work.request.clone(),
+            on: participant.on.clone(),
+            wait,
+        };
+        post(participant.shard, Message::Hold(Box::new(hold)));
+        work.awaited += 1;
+    }
+
+    fn send_finish(
+        &self,
+        tx: u64,
+        work: &mut Work,
+        i: usize,
+        apply: Apply,
+        release: bool,
+        post: &mut dyn FnMut(usize, Message),
+    ) {
+        if !matches!(apply, Apply::Nothing) {
+            work.awaited += 1;
+        }
+        let participant = &work.participants[i];
+        let finish = Finish {
+            tx,
+            origin: self.shard,
+            request: work.request.clone(),
+            keys: participant.keys(),
+            apply,
+            release,
+        };
+        post(participant.shard, Message::Finish(Box::new(finish)));
+    }
+
+    /// A shard's answer to a hold. Returns the reply if the work is complete.
+    pub fn held(
+        &mut self,
+        tx: u64,
+        from: usize,
+        part: Option<Part>,
+        post: &mut dyn FnMut(usize, Message),
+    ) -> Option<Answer> {
+        let mut work = self.pending.remove(&tx)?;
+        work.awaited -= 1;
+        let participant = work.participant_mut(from);
+        participant.held = part.is_some();
+        participant.part = part;
+        let answer = match work.step {
+            Step::HoldAll => self.held_all(tx, &mut work, post),
+            Step::HoldNext(i) => self.held_next(tx, &mut work, i, post),
+            Step::Finish | Step::Move { .. } => unreachable!("no hold is asked for any more"),
+        };
+        self.keep_unless_done(tx, work, answer)
+    }
+
+    fn keep_unless_done(&mut self, tx: u64, work: Work, outcome: Outcome) -> Option<Answer> {
+        match outcome {
+            Outcome::Pending => {
+                self.pending.insert(tx, work);
+                None
+            }
+            Outcome::Reply(reply) => Some(Answer {
+                session: work.session,
+                call: work.request.call,
+                request: work.request,
+                reply,
+            }),
+        }
+    }
+
+    fn held_all(
+        &mut self,
+        tx: u64,
+        work: &mut Work,
+        post: &mut dyn FnMut(usize, Message),
+    ) -> Outcome {
+        if work.awaited > 0 {
+            return Outcome::Pending;
+        }
+        if work.participants.iter().all(|participant| participant.held) {
+            return self.granted(tx, work, post);
+        }
+        // Backing off: give back what was granted, then wait in ascending order.
+        for i in 0..work.participants.len() {
+            if work.participants[i].held {
+                work.participants[i].held = false;
+                self.send_finish(tx, work, i, Apply::Nothing, true, post);
+            }
+        }
+        work.step = Step::HoldNext(0);
+        self.send_hold(tx, work, 0, true, post);
+        Outcome::Pending
+    }
+
+    fn held_next(
+        &mut self,
+        tx: u64,
+        work: &mut Work,
+        i: usize,
+        post: &mut dyn FnMut(usize, Message),
+    ) -> Outcome {
+        let next = i + 1;
+        if next == work.participants.len() {
+            return self.granted(tx, work, post);
+        }
+        work.step = Step::HoldNext(next);
+        self.send_hold(tx, work, next, true, post);
+        Outcome::Pending
+    }
+
+    /// Everything is held and read: decide.
+    fn granted(
+        &mut self,
+        tx: u64,
+        work: &mut Work,
+        post: &mut dyn FnMut(usize, Message),
+    ) -> Outcome {
+        let command = work.request.call.command;
+        if let Run::Gather(gather) = command.run {
+            return match work.decide(gather) {
+                Err(error) => {
+                    self.release_all(tx, work, post);
+                    Outcome::Reply(Err(error))
+                }
+                Ok(plan) => self.carry_out(tx, work, plan, post),
+            };
+        }
+        if !command.is_write() {
+            self.release_all(tx, work, post);
+            return Outcome::Reply(work.merge());
+        }
+        work.step = Step::Finish;
+        for i in 0..work.participants.len() {
+            self.send_finish(tx, work, i, Apply::Run, true, post);
+        }
+        Outcome::Pending
+    }
+
+    fn release_all(&self, tx: u64, work: &mut Work, post: &mut dyn FnMut(usize, Message)) {
+        for i in 0..work.participants.len() {
+            self.send_finish(tx, work, i, Apply::Nothing, true, post);
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        tx: u64,
+        work: &mut Work,
+        plan: work::Plan,
+        post: &mut dyn FnMut(usize, Message),
+    ) -> Outcome {
+        work.reply = Some(plan.reply);
+        if let Some(transfer) = plan.transfer {
+            let i = work.index_of_key(transfer.from.1);
+            let apply = Apply::Take {
+                db: transfer.from.0,
+                key: transfer.from.1,
+                event: transfer.left,
+            };
+            work.step = Step::Move {
+                to: transfer.to,
+                arrived: transfer.arrived,
+            };
+            self.send_finish(tx, work, i, apply, false, post);
+            return Outcome::Pending;
+        }
+        work.step = Step::Finish;
+        for (i, changes) in plan.changes.into_iter().enumerate() {
+            let apply = if changes.is_empty() {
+                Apply::Nothing
+            } else {
+                Apply::Changes(changes)
+            };
+            self.send_finish(tx, work, i, apply, true, post);
+        }
+        work.outcome_of_changes()
+    }
+
+    /// A shard's answer to a finish. Returns the reply if the work is complete.
+    pub fn finished(
+        &mut self,
+        tx: u64,
+        from: usize,
+        part: Part,
+        post: &mut dyn FnMut(usize, Message),
+    ) -> Option<Answer> {
+        let mut work = self.pending.remove(&tx)?;
+        work.awaited -= 1;
+        if let Step::Move { to, arrived } = work.step {
+            work.step = Step::Finish;
+            let Part::Taken(taken) = part else {
+                unreachable!("a take answers with what it took")
+            };
+            let arrival = work.index_of_key(to.1);
+            for i in 0..work.participants.len() {
+                let apply = match &taken {
+                    Some(_) if i == arrival => continue,
+                    _ => Apply::Nothing,
+                };
+                self.send_finish(tx, &mut work, i, apply, true, post);
+            }
+            if let Some(value) = taken {
+                let apply = Apply::Arrive {
+                    db: to.0,
+                    key: to.1,
+                    value,
+                    event: arrived,
+                };
+                self.send_finish(tx, &mut work, arrival, apply, true, post);
+            }
+            let outcome = work.outcome_of_changes();
+            return self.keep_unless_done(tx, work, outcome);
+        }
+        work.participant_mut(from).part = Some(part);
+        let outcome = if work.awaited > 0 {
+            Outcome::Pending
+        } else if work.reply.is_some() {
+            work.outcome_of_changes()
+        } else {
+            Outcome::Reply(work.merge())
+        };
+        self.keep_unless_done(tx, work, outcome)
+    }
+}

@@ -1,6 +1,7 @@
 //! A command's arguments, borrowed from the receive buffer or owned for a hop.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::{CmdError, number};
 
@@ -117,6 +118,30 @@ impl<'a> Args<'a> {
         self.get(i).eq_ignore_ascii_case(word.as_bytes())
     }
 
+    /// Arguments `from..to` alone.
+    pub fn range(&self, from: usize, to: usize) -> Args<'a> {
+        Args {
+            spans: &self.spans[from..to],
+            ..*self
+        }
+    }
+
+    /// The name followed by arguments `from..to`: what a per-key function of a multi-key command
+    /// sees of the whole request.
+    pub fn pick<'b>(&self, pick: &'b mut Pick, from: usize, to: usize) -> Args<'b>
+    where
+        'a: 'b,
+    {
+        pick.0.clear();
+        pick.0.push(self.spans[0]);
+        pick.0.extend_from_slice(&self.spans[from..to]);
+        Args {
+            bytes: self.bytes,
+            spans: &pick.0,
+            large: self.large,
+        }
+    }
+
     /// An owned copy, for a hop to another shard or a queue. Large arguments are shared.
     pub fn to_buf(&self) -> ArgBuf {
         let mut buf = ArgBuf::default();
@@ -126,6 +151,10 @@ impl<'a> Args<'a> {
         buf
     }
 }
+
+/// Room for the view that [`Args::pick`] makes; reused from key to key.
+#[derive(Debug, Default)]
+pub struct Pick(SmallVec<[Span; 4]>);
 
 /// Owned arguments: what travels in a hop, waits in a queue, or is built by the coordinator.
 #[derive(Clone, Debug, Default)]

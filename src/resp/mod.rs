@@ -13,7 +13,7 @@ pub mod number;
 mod parse;
 mod writer;
 
-pub use args::{ArgBuf, Args};
+pub use args::{ArgBuf, Args, Pick};
 pub use error::{CmdError, CmdResult};
 pub use parse::{Limits, Parsed, Parser, ProtocolError, split_quoted};
 pub use writer::{Output, Proto, Writer};

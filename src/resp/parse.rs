@@ -188,6 +188,14 @@ impl Parser {
         }
     }
 
+    /// Leaves the current request to be yielded again by the next [`Parser::parse`] of the same
+    /// input. (Its large arguments have left the input and stay here.)
+    pub fn hold_back(&mut self) {
+        if self.is_inline {
+            self.next();
+        }
+    }
+
     /// Whether bytes must be offered to [`Parser::feed_large`] first.
     pub fn wants_large(&self) -> bool {
         self.collecting.is_some()

@@ -69,6 +69,18 @@ impl Output {
         );
     }
 
+    /// Appends what `other` holds between two of its marks.
+    pub fn append_range(&mut self, other: &Output, from: (usize, usize), to: (usize, usize)) {
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes[from.0..to.0]);
+        let shared = &other.shared[from.1..to.1];
+        self.shared.extend(
+            shared
+                .iter()
+                .map(|(at, chunk)| (base + at - from.0, chunk.clone())),
+        );
+    }
+
     /// The bytes in sending order, copied into one vector (tests, small replies).
     pub fn to_vec(&self) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.len());

@@ -1,1 +1,19 @@
-//! session
+//! One client: what it sent and has not been answered, its own state, its limits; and [`Core`],
+//! which drives all clients of one core over the shard and the coordinator below.
+//!
+//! Program order: a session has at most one hop or one piece of multi-shard work outside its core
+//! at a time, and runs nothing until it is back. Consecutive commands for the same remote home
+//! travel in one hop. So a connection's commands take effect in the order in which it sent them,
+//! as seen by everybody, and its replies need no reordering.
+//!
+//! Nothing here touches a socket or a clock: bytes, time and messages come in through [`Core`]'s
+//! methods and go out through a [`Link`].
+
+mod core;
+mod link;
+mod requests;
+mod state;
+
+pub use core::Core;
+pub use link::{Host, Link, Performed};
+pub use state::{Peer, Session, State};

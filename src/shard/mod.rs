@@ -1,1 +1,15 @@
-//! shard
+//! One core's state machine: runs commands on its slice of the keyspace, keeps the holds of
+//! multi-shard work, pulses expiry.
+//!
+//! `message.rs` is its vocabulary: everything that crosses from core to core is one of its values.
+//! Nothing here waits: a hop on a held key is parked and handed back when the hold is released.
+//! Nothing here knows sessions, sockets, clocks or which core it is on beyond its [`Place`].
+
+mod exec;
+mod holds;
+pub mod message;
+pub mod stats;
+
+pub use crate::command::Place;
+pub use exec::{Call, Shard, key_positions as exec_keys};
+pub use holds::Scope;

@@ -1,0 +1,49 @@
+//! A connection's own state: what `Run::Client` commands read and edit.
+
+use crate::resp::Proto;
+
+/// Which replies a client asked to see with CLIENT REPLY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// The reply of the next command is left out.
+    SkipNext,
+    /// The reply of the current command is left out.
+    Skipping,
+}
+
+impl ReplyMode {
+    /// Whether the reply of the command that just ran is left out.
+    pub fn suppresses(self) -> bool {
+        matches!(self, ReplyMode::Off | ReplyMode::Skipping)
+    }
+
+    /// Called after every command. Redis: networking.c resetClient.
+    pub fn after_command(&mut self) {
+        *self = match *self {
+            ReplyMode::SkipNext => ReplyMode::Skipping,
+            ReplyMode::Skipping => ReplyMode::On,
+            unchanged => unchanged,
+        };
+    }
+}
+
+/// The state of one client that its own commands may touch.
+#[derive(Debug, Default)]
+pub struct Client {
+    pub id: u64,
+    pub db: u32,
+    pub databases: u32,
+    pub proto: Proto,
+    pub authenticated: bool,
+    pub name: Box<[u8]>,
+    pub lib_name: Box<[u8]>,
+    pub lib_ver: Box<[u8]>,
+    pub reply: ReplyMode,
+    pub no_touch: bool,
+    pub no_evict: bool,
+    /// Set by QUIT: close once the reply is out.
+    pub closing: bool,
+}

@@ -1,0 +1,497 @@
+//! CONNECTION: what a client says about itself and its connection.
+
+use super::client::{Client, ReplyMode};
+use super::flags::*;
+use super::{Command, Group, Job, Run};
+use crate::resp::{Args, CmdError, CmdResult, Writer};
+
+const fn row(name: &'static str, arity: i32, flags: Flags, run: Run) -> Command {
+    Command {
+        name,
+        arity,
+        flags,
+        acl: CONNECTION,
+        run,
+        group: Group::Connection,
+        ..Command::DEFAULT
+    }
+}
+
+const ANYWHERE: Flags = LOADING | STALE;
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        since: "1.0.0",
+        summary: "Authenticates the connection.",
+        complexity: "O(N) where N is the number of passwords defined for the user",
+        ..row(
+            "auth",
+            -2,
+            NOSCRIPT | ANYWHERE | FAST | NO_AUTH | ALLOW_BUSY,
+            Run::Job(Job::Auth),
+        )
+    },
+    Command {
+        since: "2.4.0",
+        summary: "Groups commands about client connections.",
+        complexity: "Depends on subcommand.",
+        sub: CLIENT,
+        ..row("client", -2, SENTINEL_ONLY, Run::Container)
+    },
+    Command {
+        since: "1.0.0",
+        summary: "Replies with the text it is given.",
+        ..row("echo", 2, ANYWHERE | FAST, Run::Client(echo))
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Greets the server, choosing the protocol and optionally authenticating.",
+        ..row(
+            "hello",
+            -1,
+            NOSCRIPT | ANYWHERE | FAST | NO_AUTH | ALLOW_BUSY,
+            Run::Job(Job::Hello),
+        )
+    },
+    Command {
+        since: "1.0.0",
+        summary: "Answers, so that the caller knows that the server is alive.",
+        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+        ..row("ping", -1, FAST, Run::Client(ping))
+    },
+    Command {
+        since: "1.0.0",
+        summary: "Closes the connection.",
+        ..row(
+            "quit",
+            -1,
+            ALLOW_BUSY | NOSCRIPT | ANYWHERE | FAST | NO_AUTH,
+            Run::Client(quit),
+        )
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Returns the connection to the state it had when it was made.",
+        ..row(
+            "reset",
+            1,
+            NOSCRIPT | ANYWHERE | FAST | NO_AUTH | ALLOW_BUSY,
+            Run::Job(Job::Reset),
+        )
+    },
+    Command {
+        since: "1.0.0",
+        summary: "Changes the database that the connection works on.",
+        ..row("select", 2, ANYWHERE | FAST, Run::Client(select))
+    },
+];
+
+/// CLIENT itself carries no flag; only its subcommands do.
+const SENTINEL_ONLY: Flags = 0;
+
+const CLIENT: &[Command] = &[
+    Command {
+        since: "6.0.0",
+        summary: "Tells whether the keys of the next command are tracked.",
+        ..row(
+            "caching",
+            3,
+            NOSCRIPT | ANYWHERE,
+            Run::Job(Job::ClientCaching),
+        )
+    },
+    Command {
+        since: "2.6.9",
+        summary: "Replies with the name of the connection.",
+        ..row(
+            "getname",
+            2,
+            NOSCRIPT | ANYWHERE,
+            Run::Client(client_getname),
+        )
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Replies with the client to which tracking messages are redirected.",
+        ..row(
+            "getredir",
+            2,
+            NOSCRIPT | ANYWHERE,
+            Run::Job(Job::ClientGetredir),
+        )
+    },
+    Command {
+        since: "5.0.0",
+        summary: "Lists the subcommands.",
+        ..row("help", 2, ANYWHERE, Run::Client(client_help))
+    },
+    Command {
+        since: "5.0.0",
+        summary: "Replies with the identifier of the connection.",
+        ..row("id", 2, NOSCRIPT | ANYWHERE, Run::Client(client_id))
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Describes the connection.",
+        tips: &["nondeterministic_output"],
+        ..row("info", 2, NOSCRIPT | ANYWHERE, Run::Job(Job::ClientInfo))
+    },
+    Command {
+        since: "2.4.0",
+        summary: "Closes connections.",
+        complexity: "O(N) where N is the number of client connections",
+        ..row(
+            "kill",
+            -3,
+            ADMIN | NOSCRIPT | ANYWHERE,
+            Run::Job(Job::ClientKill),
+        )
+    },
+    Command {
+        since: "2.4.0",
+        summary: "Lists connections.",
+        complexity: "O(N) where N is the number of client connections",
+        tips: &["nondeterministic_output"],
+        ..row(
+            "list",
+            -2,
+            ADMIN | NOSCRIPT | ANYWHERE,
+            Run::Job(Job::ClientList),
+        )
+    },
+    Command {
+        since: "7.0.0",
+        summary: "Protects the connection from being closed to save memory.",
+        ..row(
+            "no-evict",
+            3,
+            ADMIN | NOSCRIPT | ANYWHERE,
+            Run::Client(client_no_evict),
+        )
+    },
+    Command {
+        since: "7.2.0",
+        summary: "Decides whether the connection's reads count as use of a key.",
+        ..row(
+            "no-touch",
+            3,
+            NOSCRIPT | ANYWHERE,
+            Run::Client(client_no_touch),
+        )
+    },
+    Command {
+        since: "3.0.0",
+        summary: "Suspends commands of clients.",
+        ..row(
+            "pause",
+            -3,
+            ADMIN | NOSCRIPT | ANYWHERE,
+            Run::Job(Job::ClientPause),
+        )
+    },
+    Command {
+        since: "3.2.0",
+        summary: "Decides whether the server replies to commands.",
+        ..row("reply", 3, NOSCRIPT | ANYWHERE, Run::Client(client_reply))
+    },
+    Command {
+        since: "7.2.0",
+        summary: "Says which library the client uses, and its version.",
+        ..row(
+            "setinfo",
+            4,
+            NOSCRIPT | ANYWHERE,
+            Run::Client(client_setinfo),
+        )
+    },
+    Command {
+        since: "2.6.9",
+        summary: "Names the connection.",
+        ..row(
+            "setname",
+            3,
+            NOSCRIPT | ANYWHERE,
+            Run::Client(client_setname),
+        )
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Turns tracking of the keys that the connection reads on or off.",
+        ..row(
+            "tracking",
+            -3,
+            NOSCRIPT | ANYWHERE,
+            Run::Job(Job::ClientTracking),
+        )
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Describes the tracking of the connection.",
+        ..row(
+            "trackinginfo",
+            2,
+            NOSCRIPT | ANYWHERE,
+            Run::Job(Job::ClientTrackingInfo),
+        )
+    },
+    Command {
+        since: "5.0.0",
+        summary: "Wakes a client that is blocked in a command.",
+        complexity: "O(log N) where N is the number of client connections",
+        ..row(
+            "unblock",
+            -3,
+            ADMIN | NOSCRIPT | ANYWHERE,
+            Run::Job(Job::ClientUnblock),
+        )
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Ends the suspension of clients.",
+        complexity: "O(N) where N is the number of suspended clients",
+        ..row(
+            "unpause",
+            2,
+            ADMIN | NOSCRIPT | ANYWHERE,
+            Run::Job(Job::ClientUnpause),
+        )
+    },
+];
+
+fn echo(_client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
+    out.bulk(args.get(1))
+}
+
+fn ping(_client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
+    match args.len() {
+        1 => out.simple("PONG"),
+        2 => out.bulk(args.get(1)),
+        _ => Err(CmdError::arity("ping")),
+    }
+}
+
+fn quit(client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
+    client.closing = true;
+    out.ok()
+}
+
+fn select(client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
+    let db = args.int(1).map_err(|_| CmdError::NotInteger)?;
+    match u32::try_from(db) {
+        Ok(db) if db < client.databases => client.db = db,
+        _ => return Err(CmdError::DbIndexOutOfRange),
+    }
+    out.ok()
+}
+
+fn client_id(client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
+    out.int(client.id as i64)
+}
+
+fn client_getname(client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
+    if client.name.is_empty() {
+        out.null()
+    } else {
+        out.bulk(&client.name)
+    }
+}
+
+/// Whether `text` can stand in a line of CLIENT LIST: printable, without spaces.
+pub fn is_plain_word(text: &[u8]) -> bool {
+    text.iter().all(|byte| (b'!'..=b'~').contains(byte))
+}
+
+fn client_setname(client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
+    set_name(client, args.get(2))?;
+    out.ok()
+}
+
+/// Names the connection; an empty name removes the old one. HELLO SETNAME uses it, too.
+pub fn set_name(client: &mut Client, name: &[u8]) -> CmdResult {
+    if !is_plain_word(name) {
+        return Err(CmdError::Text(
+            "ERR Client names cannot contain spaces, newlines or special characters.",
+        ));
+    }
+    client.name = name.into();
+    Ok(())
+}
+
+fn client_setinfo(client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
+    let value = args.get(3);
+    let field = if args.is(2, "lib-name") {
+        &mut client.lib_name
+    } else if args.is(2, "lib-ver") {
+        &mut client.lib_ver
+    } else {
+        let name = String::from_utf8_lossy(args.get(2)).into_owned();
+        return Err(CmdError::owned(format!("ERR Unrecognized option '{name}'")));
+    };
+    if !is_plain_word(value) {
+        let name = String::from_utf8_lossy(args.get(2)).to_ascii_lowercase();
+        return Err(CmdError::owned(format!(
+            "ERR {name} cannot contain spaces, newlines or special characters."
+        )));
+    }
+    *field = value.into();
+    out.ok()
+}
+
+fn on_or_off(args: &Args, at: usize) -> Result<bool, CmdError> {
+    if args.is(at, "on") {
+        Ok(true)
+    } else if args.is(at, "off") {
+        Ok(false)
+    } else {
+        Err(CmdError::Syntax)
+    }
+}
+
+fn client_no_evict(client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
+    client.no_evict = on_or_off(args, 2)?;
+    out.ok()
+}
+
+fn client_no_touch(client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
+    client.no_touch = on_or_off(args, 2)?;
+    out.ok()
+}
+
+fn client_reply(client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
+    if args.is(2, "on") {
+        client.reply = ReplyMode::On;
+        out.ok()
+    } else if args.is(2, "off") {
+        client.reply = ReplyMode::Off;
+        Ok(())
+    } else if args.is(2, "skip") {
+        if client.reply != ReplyMode::Off {
+            client.reply = ReplyMode::SkipNext;
+        }
+        Ok(())
+    } else {
+        Err(CmdError::Syntax)
+    }
+}
+
+fn client_help(_client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
+    help(
+        out,
+        "CLIENT",
+        &[
+            (
+                "CACHING (YES|NO)",
+                "Track the keys of the next command, or do not.",
+            ),
+            ("GETNAME", "Reply with the name of this connection."),
+            (
+                "GETREDIR",
+                "Reply with the client that gets this connection's invalidations.",
+            ),
+            ("ID", "Reply with the identifier of this connection."),
+            ("INFO", "Describe this connection."),
+            (
+                "KILL <ip:port> | <option> <value> ...",
+                "Close the connections that match.",
+            ),
+            (
+                "LIST [TYPE <type>] [ID <id> ...]",
+                "Describe all connections, or some.",
+            ),
+            (
+                "NO-EVICT (ON|OFF)",
+                "Protect this connection from eviction.",
+            ),
+            (
+                "NO-TOUCH (ON|OFF)",
+                "Leave access times and frequencies of keys alone.",
+            ),
+            (
+                "PAUSE <timeout> [WRITE|ALL]",
+                "Suspend commands for that many milliseconds.",
+            ),
+            ("REPLY (ON|OFF|SKIP)", "Control whether replies are sent."),
+            (
+                "SETINFO <LIB-NAME|LIB-VER> <value>",
+                "Describe the client library.",
+            ),
+            ("SETNAME <name>", "Name this connection."),
+            (
+                "TRACKING (ON|OFF) [option ...]",
+                "Control server-assisted client caching.",
+            ),
+            ("TRACKINGINFO", "Describe this connection's tracking."),
+            ("UNBLOCK <id> [TIMEOUT|ERROR]", "Wake a blocked client."),
+            ("UNPAUSE", "End a suspension."),
+        ],
+    )
+}
+
+/// The reply of a container's HELP: a heading, then name and description of each subcommand.
+pub fn help(out: &mut Writer, container: &str, subcommands: &[(&str, &str)]) -> CmdResult {
+    let heading = format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    out.array(1 + 2 * (subcommands.len() + 1))?;
+    out.simple(&heading)?;
+    for (name, description) in subcommands.iter().chain(&[("HELP", "Print this help.")]) {
+        out.simple(name)?;
+        out.simple(&format!("    {description}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::{ArgBuf, Output, Proto};
+
+    fn reply(
+        client: &mut Client,
+        run: fn(&mut Client, &Args, &mut Writer) -> CmdResult,
+        line: &str,
+    ) -> String {
+        let args: ArgBuf = line.split(' ').map(str::as_bytes).collect();
+        let mut out = Output::default();
+        let result = run(
+            client,
+            &args.as_args(),
+            &mut Writer::new(&mut out, Proto::Resp2),
+        );
+        match result {
+            Ok(()) => String::from_utf8(out.to_vec()).unwrap(),
+            Err(error) => format!("-{error}"),
+        }
+    }
+
+    #[test]
+    fn clients_edit_only_themselves() {
+        let mut client = Client {
+            databases: 16,
+            ..Client::default()
+        };
+        assert_eq!(reply(&mut client, ping, "PING"), "+PONG\r\n");
+        assert_eq!(
+            reply(&mut client, ping, "PING a b"),
+            "-ERR wrong number of arguments for 'ping' command"
+        );
+        assert_eq!(reply(&mut client, select, "SELECT 15"), "+OK\r\n");
+        assert_eq!(client.db, 15);
+        assert_eq!(
+            reply(&mut client, select, "SELECT 16"),
+            "-ERR DB index is out of range"
+        );
+        assert_eq!(
+            reply(&mut client, client_setname, "CLIENT SETNAME a\tb"),
+            "-ERR Client names cannot contain spaces, newlines or special characters."
+        );
+        assert_eq!(
+            reply(&mut client, client_setname, "CLIENT SETNAME me"),
+            "+OK\r\n"
+        );
+        assert_eq!(
+            reply(&mut client, client_getname, "CLIENT GETNAME"),
+            "$2\r\nme\r\n"
+        );
+        assert_eq!(reply(&mut client, client_reply, "CLIENT REPLY SKIP"), "");
+        assert_eq!(client.reply, ReplyMode::SkipNext);
+    }
+}

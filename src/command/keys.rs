@@ -1,0 +1,288 @@
+//! Which arguments of a command are keys, and where a key lives.
+//!
+//! One extractor serves routing, ACL, COMMAND GETKEYS and tracking, so that they cannot disagree.
+
+use smallvec::SmallVec;
+
+use crate::resp::Args;
+
+/// What a command does to the keys of one specification. Redis: server.h CMD_KEY_*.
+pub type Access = u16;
+pub const RO: Access = 1 << 0;
+pub const RW: Access = 1 << 1;
+pub const OW: Access = 1 << 2;
+pub const RM: Access = 1 << 3;
+pub const ACCESS: Access = 1 << 4;
+pub const UPDATE: Access = 1 << 5;
+pub const INSERT: Access = 1 << 6;
+pub const DELETE: Access = 1 << 7;
+pub const NOT_KEY: Access = 1 << 8;
+pub const INCOMPLETE: Access = 1 << 9;
+pub const VARIABLE_FLAGS: Access = 1 << 10;
+
+/// Names in the order in which COMMAND INFO lists them.
+pub const ACCESS_NAMES: &[(Access, &str)] = &[
+    (RO, "RO"),
+    (RW, "RW"),
+    (OW, "OW"),
+    (RM, "RM"),
+    (ACCESS, "access"),
+    (UPDATE, "update"),
+    (INSERT, "insert"),
+    (DELETE, "delete"),
+    (NOT_KEY, "not_key"),
+    (INCOMPLETE, "incomplete"),
+    (VARIABLE_FLAGS, "variable_flags"),
+];
+
+/// Where the search for keys begins.
+#[derive(Clone, Copy, Debug)]
+pub enum Begin {
+    Index(usize),
+    /// After `word`, searched from argument `from` (negative: from the end, backwards).
+    Keyword {
+        word: &'static str,
+        from: i32,
+    },
+}
+
+/// Which arguments from there on are keys.
+#[derive(Clone, Copy, Debug)]
+pub enum Find {
+    /// Up to `last` (relative to the beginning; negative: from the end of the request), every
+    /// `step`-th argument. `limit` > 1 divides what remains, as Redis does for XREAD.
+    Range { last: i32, step: usize, limit: i32 },
+    /// A count at `count` (relative to the beginning), the first key at `first`.
+    Count {
+        count: usize,
+        first: usize,
+        step: usize,
+    },
+}
+
+/// One key specification, as COMMAND INFO shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySpec {
+    pub access: Access,
+    pub begin: Begin,
+    pub find: Find,
+}
+
+/// All key specifications of a command.
+pub type Keys = &'static [KeySpec];
+
+pub const NONE: Keys = &[];
+pub const ONE_RO: Keys = &[KeySpec::range(RO | ACCESS, 1, 0, 1)];
+/// Reads only what is about a key (its type, its TTL), not its value.
+pub const ONE_RO_META: Keys = &[KeySpec::range(RO, 1, 0, 1)];
+pub const ONE_RW_UPDATE: Keys = &[KeySpec::range(RW | UPDATE, 1, 0, 1)];
+pub const ONE_RW_ACCESS_UPDATE: Keys = &[KeySpec::range(RW | ACCESS | UPDATE, 1, 0, 1)];
+pub const ONE_RW_INSERT: Keys = &[KeySpec::range(RW | INSERT, 1, 0, 1)];
+pub const ONE_RW_DELETE: Keys = &[KeySpec::range(RW | DELETE, 1, 0, 1)];
+pub const ONE_RW_ACCESS_DELETE: Keys = &[KeySpec::range(RW | ACCESS | DELETE, 1, 0, 1)];
+pub const ONE_OW_UPDATE: Keys = &[KeySpec::range(OW | UPDATE, 1, 0, 1)];
+pub const ONE_OW_INSERT: Keys = &[KeySpec::range(OW | INSERT, 1, 0, 1)];
+pub const ALL_RO: Keys = &[KeySpec::range(RO | ACCESS, 1, -1, 1)];
+pub const ALL_RO_META: Keys = &[KeySpec::range(RO, 1, -1, 1)];
+pub const ALL_RM: Keys = &[KeySpec::range(RM | DELETE, 1, -1, 1)];
+
+impl KeySpec {
+    pub const fn range(access: Access, first: usize, last: i32, step: usize) -> KeySpec {
+        KeySpec {
+            access,
+            begin: Begin::Index(first),
+            find: Find::Range {
+                last,
+                step,
+                limit: 0,
+            },
+        }
+    }
+
+    pub const fn count(
+        access: Access,
+        at: usize,
+        count: usize,
+        first: usize,
+        step: usize,
+    ) -> KeySpec {
+        KeySpec {
+            access,
+            begin: Begin::Index(at),
+            find: Find::Count { count, first, step },
+        }
+    }
+
+    /// Number of arguments from one key to the next (2 for MSET: key and value).
+    pub const fn step(&self) -> usize {
+        match self.find {
+            Find::Range { step, .. } | Find::Count { step, .. } => step,
+        }
+    }
+
+    /// Appends the positions of this specification's keys; `false` if the request is malformed.
+    fn positions(&self, args: &Args, found: &mut KeyPositions) -> bool {
+        let Some(begin) = self.begin_index(args) else {
+            return true;
+        };
+        let (mut at, last, step) = match self.find {
+            Find::Range { last, step, limit } => {
+                let last = if last >= 0 {
+                    begin + last as usize
+                } else if limit <= 1 {
+                    args.len().saturating_sub(last.unsigned_abs() as usize)
+                } else {
+                    begin + (args.len() - begin) / limit as usize + last as usize
+                };
+                (begin, last, step)
+            }
+            Find::Count { count, first, step } => {
+                if begin + count >= args.len() {
+                    return false;
+                }
+                let Ok(keys) = args.int(begin + count) else {
+                    return false;
+                };
+                if keys < 0 || keys as usize > args.len() {
+                    return false;
+                }
+                if keys == 0 {
+                    return true;
+                }
+                (
+                    begin + first,
+                    begin + first + (keys as usize - 1) * step,
+                    step,
+                )
+            }
+        };
+        while at <= last {
+            if at >= args.len() {
+                return false;
+            }
+            found.push(at);
+            at += step;
+        }
+        true
+    }
+
+    fn begin_index(&self, args: &Args) -> Option<usize> {
+        match self.begin {
+            Begin::Index(index) => (index < args.len()).then_some(index),
+            Begin::Keyword { word, from } if from >= 0 => (from as usize..args.len())
+                .find(|&i| args.is(i, word))
+                .map(|i| i + 1),
+            Begin::Keyword { word, from } => {
+                let start = args.len().saturating_sub(from.unsigned_abs() as usize);
+                (1..=start).rev().find(|&i| args.is(i, word)).map(|i| i + 1)
+            }
+        }
+    }
+}
+
+/// Argument indices of a request's keys, in request order per specification.
+pub type KeyPositions = SmallVec<[usize; 8]>;
+
+/// The positions of all keys of a request, or `None` if they cannot be told from it.
+pub fn positions(keys: Keys, args: &Args) -> Option<KeyPositions> {
+    let mut found = KeyPositions::new();
+    for spec in keys {
+        if spec.access & NOT_KEY == 0 && !spec.positions(args, &mut found) {
+            return None;
+        }
+    }
+    Some(found)
+}
+
+/// Number of hash slots of the cluster key space.
+pub const SLOTS: usize = 16384;
+
+/// The hash slot of a key: CRC16 of its hash tag, or of all of it, modulo 16384.
+/// The tag is what stands between the first `{` and the next `}`, if anything does.
+pub fn slot(key: &[u8]) -> u16 {
+    let tagged = memchr::memchr(b'{', key).and_then(|open| {
+        let rest = &key[open + 1..];
+        let close = memchr::memchr(b'}', rest)?;
+        (close > 0).then(|| &rest[..close])
+    });
+    crc16(tagged.unwrap_or(key)) & (SLOTS as u16 - 1)
+}
+
+/// The shard of `shards` that is home to `key`: contiguous, equal ranges of slots.
+pub fn home(key: &[u8], shards: usize) -> usize {
+    if shards == 1 {
+        0
+    } else {
+        slot(key) as usize * shards / SLOTS
+    }
+}
+
+/// CRC-16/XMODEM: polynomial 0x1021, no reflection, initial value 0.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0u16, |crc, &byte| {
+        (crc << 8) ^ CRC16_TABLE[usize::from((crc >> 8) as u8 ^ byte)]
+    })
+}
+
+const CRC16_TABLE: [u16; 256] = {
+    let mut table = [0u16; 256];
+    let mut i = 0;
+    while i < 256 {
+        let mut crc = (i as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 != 0 {
+                (crc << 1) ^ 0x1021
+            } else {
+                crc << 1
+            };
+            bit += 1;
+        }
+        table[i] = crc;
+        i += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::ArgBuf;
+
+    fn args(line: &str) -> ArgBuf {
+        line.split(' ').map(str::as_bytes).collect()
+    }
+
+    #[test]
+    fn slots_match_the_cluster_specification() {
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+        assert_eq!(slot(b"foo"), 12182);
+        assert_eq!(slot(b"{user1000}.following"), slot(b"user1000"));
+        assert_eq!(slot(b"foo{}{bar}"), crc16(b"foo{}{bar}") & 0x3fff);
+        assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
+    }
+
+    #[test]
+    fn keys_are_found_where_the_specification_says() {
+        let all =
+            |keys: Keys, line: &str| positions(keys, &args(line).as_args()).map(|p| p.to_vec());
+        assert_eq!(all(ONE_RO, "GET k"), Some(vec![1]));
+        assert_eq!(all(ALL_RO, "MGET a b c"), Some(vec![1, 2, 3]));
+        const PAIRS: Keys = &[KeySpec::range(OW | UPDATE, 1, -1, 2)];
+        assert_eq!(all(PAIRS, "MSET a 1 b 2"), Some(vec![1, 3]));
+        const COUNTED: Keys = &[KeySpec::count(RO, 1, 0, 1, 1)];
+        assert_eq!(all(COUNTED, "SINTERCARD 2 a b LIMIT 1"), Some(vec![2, 3]));
+        assert_eq!(all(COUNTED, "SINTERCARD 9 a b"), None);
+        assert_eq!(all(COUNTED, "SINTERCARD x a b"), None);
+    }
+
+    #[test]
+    fn homes_cover_all_shards() {
+        let mut seen = [0usize; 4];
+        for i in 0..4000 {
+            seen[home(format!("key:{i}").as_bytes(), 4)] += 1;
+        }
+        assert!(seen.iter().all(|&n| n > 800), "{seen:?}");
+        assert_eq!(home(b"anything", 1), 0);
+    }
+}

@@ -1,0 +1,181 @@
+//! Lookup of a request's command: by name, and for containers by subcommand.
+
+use ahash::AHashMap;
+
+use super::{Command, Run, connection};
+use crate::resp::{Args, CmdError};
+
+/// The families, each with its rows next to its functions.
+const FAMILIES: &[&[Command]] = &[connection::COMMANDS];
+
+/// Index of a command or subcommand in [`Table::entries`]; the key of all per-command statistics.
+pub type CommandId = u16;
+
+/// A command or subcommand with its place in the table.
+pub struct Entry {
+    pub id: CommandId,
+    pub command: &'static Command,
+    pub container: Option<&'static Command>,
+}
+
+impl Entry {
+    /// The name statistics and ACL rules use: `get`, `client|list`.
+    pub fn full_name(&self) -> String {
+        match self.container {
+            Some(container) => format!("{}|{}", container.name, self.command.name),
+            None => self.command.name.to_owned(),
+        }
+    }
+}
+
+/// All commands this server knows, under the names its configuration leaves them.
+pub struct Table {
+    entries: Vec<Entry>,
+    by_name: AHashMap<Box<[u8]>, CommandId>,
+    /// Subcommands: id of the container and lower-case name.
+    by_subcommand: AHashMap<(CommandId, Box<[u8]>), CommandId>,
+}
+
+/// What a request names.
+pub enum Lookup<'a> {
+    Found(&'a Entry),
+    Error(CmdError),
+}
+
+/// Longest name worth folding to lower case: no command is longer.
+const NAME_MAX_BYTES: usize = 48;
+/// How much of an unknown command and of its arguments an error quotes. Redis: server.c.
+const QUOTED_MAX_BYTES: usize = 128;
+
+impl Table {
+    /// The table with `renames` (original name, new name; an empty new name removes the command)
+    /// applied. Fails with the name that does not exist or is taken.
+    pub fn new(renames: &[(Vec<u8>, Vec<u8>)]) -> Result<Table, Vec<u8>> {
+        let mut table = Table {
+            entries: Vec::new(),
+            by_name: AHashMap::new(),
+            by_subcommand: AHashMap::new(),
+        };
+        for command in FAMILIES.iter().copied().flatten() {
+            let id = table.push(command, None);
+            table.by_name.insert(command.name.as_bytes().into(), id);
+            for sub in command.sub {
+                let sub_id = table.push(sub, Some(command));
+                table
+                    .by_subcommand
+                    .insert((id, sub.name.as_bytes().into()), sub_id);
+            }
+        }
+        for (from, to) in renames {
+            let from = from.to_ascii_lowercase();
+            let id = table
+                .by_name
+                .remove(from.as_slice())
+                .ok_or_else(|| from.clone())?;
+            let to = to.to_ascii_lowercase();
+            if !to.is_empty() && table.by_name.insert(to.as_slice().into(), id).is_some() {
+                return Err(to);
+            }
+        }
+        Ok(table)
+    }
+
+    fn push(
+        &mut self,
+        command: &'static Command,
+        container: Option<&'static Command>,
+    ) -> CommandId {
+        let id = self.entries.len() as CommandId;
+        self.entries.push(Entry {
+            id,
+            command,
+            container,
+        });
+        id
+    }
+
+    /// All commands and subcommands, by id.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub fn entry(&self, id: CommandId) -> &Entry {
+        &self.entries[usize::from(id)]
+    }
+
+    /// The command called `name` in any case.
+    pub fn find(&self, name: &[u8]) -> Option<&Entry> {
+        let mut folded = [0u8; NAME_MAX_BYTES];
+        let folded = folded.get_mut(..name.len())?;
+        folded.copy_from_slice(name);
+        folded.make_ascii_lowercase();
+        self.by_name.get(&*folded).map(|&id| self.entry(id))
+    }
+
+    /// The subcommand `name` of `container`.
+    pub fn find_sub(&self, container: &Entry, name: &[u8]) -> Option<&Entry> {
+        if name.len() > NAME_MAX_BYTES {
+            return None;
+        }
+        let key = (container.id, name.to_ascii_lowercase().into_boxed_slice());
+        self.by_subcommand.get(&key).map(|&id| self.entry(id))
+    }
+
+    /// The command a request names, its arity checked.
+    pub fn lookup(&self, args: &Args) -> Lookup<'_> {
+        let Some(entry) = self.find(args.name()) else {
+            return Lookup::Error(unknown_command(args));
+        };
+        let entry = match self.resolve_sub(entry, args) {
+            Ok(entry) => entry,
+            Err(error) => return Lookup::Error(error),
+        };
+        if !entry.command.accepts(args.len()) {
+            return Lookup::Error(CmdError::arity(&entry.full_name()));
+        }
+        Lookup::Found(entry)
+    }
+
+    fn resolve_sub<'a>(&'a self, entry: &'a Entry, args: &Args) -> Result<&'a Entry, CmdError> {
+        if entry.command.sub.is_empty() || args.len() < 2 {
+            return match entry.command.run {
+                Run::Container => Err(CmdError::arity(entry.command.name)),
+                _ => Ok(entry),
+            };
+        }
+        self.find_sub(entry, args.get(1)).ok_or_else(|| {
+            CmdError::UnknownSubcommand(
+                format!(
+                    "ERR unknown subcommand '{}'. Try {} HELP.",
+                    quoted(args.get(1)),
+                    entry.command.name.to_ascii_uppercase()
+                )
+                .into_boxed_str(),
+            )
+        })
+    }
+}
+
+fn quoted(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(QUOTED_MAX_BYTES)]).into_owned()
+}
+
+/// Names the unknown command and the beginning of its arguments.
+fn unknown_command(args: &Args) -> CmdError {
+    let mut quoted_args = String::new();
+    for arg in args.iter().skip(1) {
+        if quoted_args.len() >= QUOTED_MAX_BYTES {
+            break;
+        }
+        let room = QUOTED_MAX_BYTES - quoted_args.len();
+        let arg = String::from_utf8_lossy(&arg[..arg.len().min(room)]).into_owned();
+        quoted_args.push_str(&format!("'{arg}' "));
+    }
+    CmdError::UnknownCommand(
+        format!(
+            "ERR unknown command '{}', with args beginning with: {quoted_args}",
+            quoted(args.name())
+        )
+        .into_boxed_str(),
+    )
+}

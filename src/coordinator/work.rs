@@ -1,0 +1,259 @@
+//! One piece of multi-shard work: who takes part, how far it is, what has come back.
+
+use std::sync::Arc;
+
+use crate::command::{Ask, Change, Decision, Gather, Part, Peek, Run, keys};
+use crate::keyspace::Event;
+use crate::resp::{CmdError, Output, Writer};
+use crate::shard::message::{HoldOn, KeyIndices, Request, SessionKey};
+
+/// How far the work is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// All holds were asked for at once.
+    HoldAll,
+    /// After a conflict: waiting for the hold of this participant, those before it are held.
+    HoldNext(usize),
+    /// The value of a move has been asked from its old home and goes to this key.
+    Move { to: (u32, usize), arrived: Event },
+    /// Everything was decided; waiting for the homes to have applied it.
+    Finish,
+}
+
+/// What a step leads to.
+pub(super) enum Outcome {
+    Pending,
+    Reply(Result<Output, CmdError>),
+}
+
+/// One shard that takes part.
+#[derive(Debug)]
+pub(super) struct Participant {
+    pub shard: usize,
+    pub on: HoldOn,
+    pub held: bool,
+    pub part: Option<Part>,
+}
+
+impl Participant {
+    pub fn new(shard: usize, on: HoldOn) -> Participant {
+        Participant {
+            shard,
+            on,
+            held: false,
+            part: None,
+        }
+    }
+
+    pub fn keys(&self) -> KeyIndices {
+        match &self.on {
+            HoldOn::Keys(keys) => keys.clone(),
+            HoldOn::Everything => KeyIndices::new(),
+        }
+    }
+
+    fn has_key(&self, at: usize) -> bool {
+        matches!(&self.on, HoldOn::Keys(keys) if keys.contains(&(at as u32)))
+    }
+}
+
+/// A value's way from one home to another.
+pub(super) struct Transfer {
+    pub from: (u32, usize),
+    pub to: (u32, usize),
+    pub left: Event,
+    pub arrived: Event,
+}
+
+/// A decision, sorted by participant.
+pub(super) struct Plan {
+    pub reply: Output,
+    pub changes: Vec<Vec<Change>>,
+    /// The only change, if it is a move between homes.
+    pub transfer: Option<Transfer>,
+}
+
+pub(super) struct Work {
+    pub session: SessionKey,
+    pub request: Arc<Request>,
+    /// In ascending shard order.
+    pub participants: Vec<Participant>,
+    pub step: Step,
+    /// Answers still to come.
+    pub awaited: usize,
+    /// What to reply once all changes are applied.
+    pub reply: Option<Output>,
+}
+
+impl Work {
+    pub fn new(session: SessionKey, request: Arc<Request>, participants: Vec<Participant>) -> Work {
+        Work {
+            session,
+            request,
+            participants,
+            step: Step::HoldAll,
+            awaited: 0,
+            reply: None,
+        }
+    }
+
+    pub fn participant_mut(&mut self, shard: usize) -> &mut Participant {
+        let found = self
+            .participants
+            .iter_mut()
+            .find(|participant| participant.shard == shard);
+        found.expect("only participants answer")
+    }
+
+    /// The participant that is home to the key at argument `at`.
+    pub fn index_of_key(&self, at: usize) -> usize {
+        let found = self
+            .participants
+            .iter()
+            .position(|participant| participant.has_key(at));
+        found.expect("a decision names keys of its request")
+    }
+
+    /// The reply, once no answer is awaited any more.
+    pub fn outcome_of_changes(&mut self) -> Outcome {
+        if self.awaited > 0 {
+            return Outcome::Pending;
+        }
+        Outcome::Reply(Ok(self.reply.take().unwrap_or_default()))
+    }
+
+    pub fn decide(&mut self, gather: &Gather) -> Result<Plan, CmdError> {
+        let request = self.request.clone();
+        let args = request.args.as_args();
+        let positions =
+            keys::positions(request.call.command.keys, &args).ok_or(CmdError::Syntax)?;
+        let peeks = self.peeks_in_key_order(&positions);
+        let ask = Ask {
+            args: &args,
+            keys: &positions,
+            db: request.db,
+            databases: request.databases,
+            now_ms: request.now_ms,
+            proto: request.proto,
+        };
+        let Decision { reply, changes } = (gather.decide)(&ask, &peeks)?;
+        Ok(self.sort_changes(reply, changes))
+    }
+
+    fn peeks_in_key_order(&mut self, positions: &[usize]) -> Vec<Peek> {
+        let mut found: Vec<Option<Peek>> = positions.iter().map(|_| None).collect();
+        for participant in &mut self.participants {
+            let keys = participant.keys();
+            let Some(Part::Peeks(peeks)) = participant.part.take() else {
+                unreachable!("a gather's hold answers with peeks")
+            };
+            for (at, peek) in keys.into_iter().zip(peeks) {
+                // A key named twice is peeked twice; each peek fills the next place of its key.
+                let place = (0..positions.len())
+                    .find(|&i| positions[i] == at as usize && found[i].is_none());
+                found[place.expect("peeks are of asked keys")] = Some(peek);
+            }
+        }
+        found
+            .into_iter()
+            .map(|peek| peek.expect("every key was peeked"))
+            .collect()
+    }
+
+    fn sort_changes(&self, reply: Output, changes: Vec<Change>) -> Plan {
+        let mut sorted: Vec<Vec<Change>> = self.participants.iter().map(|_| Vec::new()).collect();
+        let mut transfer = None;
+        for change in changes {
+            let home = match &change {
+                Change::Remove { key, .. }
+                | Change::SetString { key, .. }
+                | Change::Put { key, .. } => self.index_of_key(*key),
+                Change::Move {
+                    from,
+                    to,
+                    left,
+                    arrived,
+                } => {
+                    let home = self.index_of_key(from.1);
+                    if home != self.index_of_key(to.1) {
+                        let (from, to, left, arrived) = (*from, *to, *left, *arrived);
+                        transfer = Some(Transfer {
+                            from,
+                            to,
+                            left,
+                            arrived,
+                        });
+                        continue;
+                    }
+                    home
+                }
+            };
+            sorted[home].push(change);
+        }
+        debug_assert!(
+            transfer.is_none() || sorted.iter().all(Vec::is_empty),
+            "a move between homes is the only change of its decision"
+        );
+        Plan {
+            reply,
+            changes: sorted,
+            transfer,
+        }
+    }
+
+    /// Merges the parts of a command that is not a gather.
+    pub fn merge(&mut self) -> Result<Output, CmdError> {
+        let request = self.request.clone();
+        let args = request.args.as_args();
+        let mut parts = Vec::with_capacity(self.participants.len());
+        for participant in &mut self.participants {
+            match participant.part.take() {
+                Some(Part::Failed(error)) => return Err(error),
+                Some(part) => parts.push(part),
+                None => parts.push(Part::Nothing),
+            }
+        }
+        let mut out = Output::default();
+        let mut writer = Writer::new(&mut out, request.proto);
+        match request.call.command.run {
+            Run::Each(_) => return Ok(self.concatenate(&parts)),
+            Run::Sum(_) => {
+                let sum = parts
+                    .iter()
+                    .map(|part| if let Part::Int(n) = part { *n } else { 0 })
+                    .sum();
+                writer.int(sum)?;
+            }
+            Run::Every(_) => writer.ok()?,
+            Run::Shards { merge, .. } => merge(&args, parts, &mut writer)?,
+            _ => unreachable!("only these spread over shards in parts"),
+        }
+        Ok(out)
+    }
+
+    /// The replies of all keys in request order.
+    fn concatenate(&self, parts: &[Part]) -> Output {
+        let mut order: Vec<(u32, usize, usize)> = Vec::new();
+        for (i, participant) in self.participants.iter().enumerate() {
+            order.extend(
+                participant
+                    .keys()
+                    .into_iter()
+                    .enumerate()
+                    .map(|(n, at)| (at, i, n)),
+            );
+        }
+        order.sort_unstable();
+        let mut out = Output::default();
+        let header = Writer::new(&mut out, self.request.proto).array(order.len());
+        debug_assert!(header.is_ok());
+        for (_, i, n) in order {
+            let Part::Replies { out: replies, ends } = &parts[i] else {
+                continue;
+            };
+            let from = if n == 0 { (0, 0) } else { ends[n - 1] };
+            out.append_range(replies, from, ends[n]);
+        }
+        out
+    }
+}

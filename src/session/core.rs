@@ -1,0 +1,379 @@
+//! All clients of one core, over its shard and its coordinator.
+
+use std::sync::Arc;
+
+use super::link::{Host, Link};
+use super::state::{Peer, Session, State};
+use crate::command::{Client, CommandId, Table};
+use crate::coordinator::{Answer, Coordinator};
+use crate::resp::{CmdError, Output, Writer};
+use crate::shard::Shard;
+use crate::shard::message::{Hop, Message, SessionKey};
+
+/// Settings that sessions consult on every request, taken from the configuration.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `proto-max-bulk-len`
+    pub bulk_max_bytes: usize,
+    /// `client-query-buffer-limit`
+    pub query_max_bytes: usize,
+    /// Output beyond which a session runs no further request before its socket took some: what
+    /// bounds the memory of a pipeline of any depth. Not configurable: it only has to be larger
+    /// than what a socket takes at once.
+    pub drain_bytes: usize,
+    /// `slowlog-log-slower-than` in nanoseconds; `u64::MAX` when off.
+    pub slow_ns: u64,
+    /// Whether a password protects the default user.
+    pub requires_auth: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            bulk_max_bytes: 512 << 20,
+            query_max_bytes: 1 << 30,
+            drain_bytes: 1 << 20,
+            slow_ns: u64::MAX,
+            requires_auth: false,
+        }
+    }
+}
+
+/// Counters of this core's clients, for INFO.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub commands: u64,
+    pub connections: u64,
+    pub input_bytes: u64,
+    pub output_bytes: u64,
+    pub errors: u64,
+    pub query_limit_closed: u64,
+    pub output_limit_closed: u64,
+}
+
+/// One core's clients, coordinator and shard.
+pub struct Core {
+    pub shard: Shard,
+    pub coordinator: Coordinator,
+    pub table: Arc<Table>,
+    pub limits: Limits,
+    pub counters: Counters,
+    /// Error replies by prefix (`ERR`, `WRONGTYPE`...), for INFO errorstats.
+    pub errors: ahash::AHashMap<Box<str>, u64>,
+    sessions: Vec<Option<Box<Session>>>,
+    open: usize,
+}
+
+/// The index of a session within its core: the low half of its key.
+pub(super) fn index(key: SessionKey) -> usize {
+    (key & 0xffff_ffff) as usize
+}
+
+impl Core {
+    pub fn new(shard: Shard, table: Arc<Table>) -> Core {
+        let place = shard.place;
+        Core {
+            shard,
+            coordinator: Coordinator::new(place.shard, place.shards),
+            table,
+            limits: Limits::default(),
+            counters: Counters::default(),
+            errors: ahash::AHashMap::new(),
+            sessions: Vec::new(),
+            open: 0,
+        }
+    }
+
+    /// Number of open sessions.
+    pub fn session_count(&self) -> usize {
+        self.open
+    }
+
+    pub fn session(&self, key: SessionKey) -> Option<&Session> {
+        self.sessions
+            .get(index(key))?
+            .as_deref()
+            .filter(|session| session.key == key)
+    }
+
+    pub fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.sessions
+            .get_mut(index(key))?
+            .as_deref_mut()
+            .filter(|session| session.key == key)
+    }
+
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions
+            .iter()
+            .filter_map(|session| session.as_deref())
+    }
+
+    /// A connection arrived. `key`'s low 32 bits are a small index that is free.
+    pub fn open(&mut self, key: SessionKey, client: Client, peer: Peer, fd: i32, now_ms: i64) {
+        let at = index(key);
+        if self.sessions.len() <= at {
+            self.sessions.resize_with(at + 1, || None);
+        }
+        debug_assert!(
+            self.sessions[at].is_none(),
+            "a connection's index is free when it opens"
+        );
+        self.sessions[at] = Some(Box::new(Session::new(key, client, peer, fd, now_ms)));
+        self.open += 1;
+        self.counters.connections += 1;
+    }
+
+    /// A connection is gone. Its work elsewhere goes on; answers to it are dropped.
+    pub fn closed(&mut self, key: SessionKey) -> Option<Box<Session>> {
+        self.session(key)?;
+        self.open -= 1;
+        self.sessions[index(key)].take()
+    }
+
+    /// Bytes arrived for a session.
+    pub fn receive(
+        &mut self,
+        key: SessionKey,
+        bytes: &[u8],
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let now_ms = link.now_ms();
+        self.counters.input_bytes += bytes.len() as u64;
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        session.last_ms = now_ms;
+        session.received_bytes += bytes.len() as u64;
+        let taken = session.parser.feed_large(bytes);
+        let bytes = &bytes[taken..];
+        if session.state != State::Running || session.parser.wants_large() {
+            session.input.extend_from_slice(bytes);
+            self.check_query_limit(key, link);
+            return;
+        }
+        if session.input.is_empty() {
+            self.run_requests(key, bytes, link, host);
+        } else {
+            let mut input = std::mem::take(&mut session.input);
+            input.extend_from_slice(bytes);
+            self.run_requests(key, &input, link, host);
+            self.reuse(key, input);
+        }
+        self.check_query_limit(key, link);
+    }
+
+    /// Gives a session its emptied input buffer back if what is left fits in it better.
+    fn reuse(&mut self, key: SessionKey, mut input: Vec<u8>) {
+        // Larger buffers are freed: an idle client must not keep what a burst once needed.
+        const KEPT_BYTES: usize = 4096;
+        if let Some(session) = self.session_mut(key)
+            && !session.input.is_empty()
+            && input.capacity() <= KEPT_BYTES
+            && session.input.len() <= input.capacity()
+        {
+            input.clear();
+            input.extend_from_slice(&session.input);
+            session.input = input;
+        }
+    }
+
+    /// Runs what a session has buffered, after whatever it waited for has happened.
+    pub fn resume(&mut self, key: SessionKey, link: &mut dyn Link, host: &mut dyn Host) {
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        if session.state == State::Closing {
+            return;
+        }
+        session.state = State::Running;
+        if session.reading_paused {
+            session.reading_paused = false;
+            link.resume_recv(key);
+        }
+        if session.input.is_empty() || session.parser.wants_large() {
+            return;
+        }
+        let input = std::mem::take(&mut session.input);
+        self.run_requests(key, &input, link, host);
+        self.reuse(key, input);
+    }
+
+    /// All output of a session has been sent.
+    pub fn drained(&mut self, key: SessionKey, link: &mut dyn Link, host: &mut dyn Host) {
+        if self
+            .session(key)
+            .is_some_and(|session| session.state == State::Draining)
+        {
+            self.resume(key, link, host);
+        }
+    }
+
+    /// A message from a shard (this one included).
+    pub fn deliver(&mut self, message: Message, link: &mut dyn Link, host: &mut dyn Host) {
+        let now_ms = link.now_ms();
+        let answer = match message {
+            Message::Done(hop) => return self.hop_done(hop, link, host),
+            Message::Held { tx, from, part } => {
+                self.coordinator
+                    .held(tx, from, part, &mut |to, message| link.post(to, message))
+            }
+            Message::Finished { tx, from, part } => {
+                self.coordinator
+                    .finished(tx, from, part, &mut |to, message| link.post(to, message))
+            }
+            Message::Hop(_) | Message::Hold(_) | Message::Finish(_) => {
+                self.shard
+                    .deliver(message, now_ms, &mut |to, message| link.post(to, message));
+                return;
+            }
+        };
+        if let Some(answer) = answer {
+            self.work_done(answer, link, host);
+        }
+    }
+
+    /// The hop is back: its replies go out, the session goes on.
+    fn hop_done(&mut self, mut hop: Box<Hop>, link: &mut dyn Link, host: &mut dyn Host) {
+        let key = hop.session;
+        if self.session(key).is_none() {
+            return;
+        }
+        self.emit(key, &hop.out, link);
+        for i in 0..hop.calls.len() {
+            if hop.spent_ns[i] >= self.limits.slow_ns {
+                let call = hop.calls[i];
+                let all = hop.args.as_args();
+                let args = all.range(call.from as usize, call.to as usize);
+                host.slow(self, link, key, &args, hop.spent_ns[i]);
+            }
+        }
+        hop.out.clear();
+        hop.args.clear();
+        hop.calls.clear();
+        hop.spent_ns.clear();
+        hop.next = 0;
+        if let Some(session) = self.session_mut(key) {
+            // What a burst needed is given back; the common small hop is kept for the next one.
+            session.hop =
+                (hop.args.memory_bytes() + hop.out.bytes.capacity() <= 8192).then_some(hop);
+        }
+        self.resume(key, link, host);
+    }
+
+    fn work_done(&mut self, answer: Answer, link: &mut dyn Link, host: &mut dyn Host) {
+        let Answer {
+            session: key,
+            call,
+            request,
+            reply,
+        } = answer;
+        let failed = reply.is_err();
+        self.shard.stats.ran(call.id, 0, failed);
+        if self.session(key).is_none() {
+            return;
+        }
+        match reply {
+            Ok(out) => self.emit(key, &out, link),
+            Err(error) => {
+                let mut out = Output::default();
+                let written = Writer::new(&mut out, request.proto).error(&error);
+                debug_assert!(written.is_ok());
+                self.emit(key, &out, link);
+            }
+        }
+        self.resume(key, link, host);
+    }
+
+    /// Replies to a session whose job was performed later, and lets it go on.
+    pub fn answer(
+        &mut self,
+        key: SessionKey,
+        out: &Output,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        if self.session(key).is_none() {
+            return;
+        }
+        self.emit(key, out, link);
+        self.resume(key, link, host);
+    }
+
+    /// Appends a finished reply, unless the client asked not to see it.
+    fn emit(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
+        self.note_errors(&out.bytes);
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        if session.client.reply.suppresses() {
+            session.client.reply.after_command();
+            return;
+        }
+        link.out(key).append(out);
+    }
+
+    /// Counts error replies by their prefix.
+    pub(super) fn note_errors(&mut self, reply: &[u8]) {
+        if reply.first() == Some(&b'-') {
+            let end = reply
+                .iter()
+                .position(|b| matches!(b, b' ' | b'\r'))
+                .unwrap_or(reply.len());
+            let prefix = String::from_utf8_lossy(&reply[1..end]).into_owned();
+            *self.errors.entry(prefix.into_boxed_str()).or_default() += 1;
+            self.counters.errors += 1;
+        }
+    }
+
+    pub(super) fn count_rejected(&mut self, id: CommandId) {
+        self.shard.stats.rejected(id);
+    }
+
+    /// Closes a client that sends more than it may without ever completing a request, and stops
+    /// reading from one that is merely ahead of its replies.
+    fn check_query_limit(&mut self, key: SessionKey, link: &mut dyn Link) {
+        /// Unread requests beyond which a waiting session's socket is left alone.
+        const AHEAD_BYTES: usize = 256 * 1024;
+        let max = self.limits.query_max_bytes;
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        if session.query_bytes() > max {
+            session.state = State::Closing;
+            self.counters.query_limit_closed += 1;
+            link.close(key);
+        } else if session.state != State::Running
+            && session.input.len() > AHEAD_BYTES
+            && !session.reading_paused
+        {
+            session.reading_paused = true;
+            link.pause_recv(key);
+        }
+    }
+
+    /// Tells the client why and closes the connection once that is sent.
+    pub(super) fn refuse_and_close(
+        &mut self,
+        key: SessionKey,
+        error: &CmdError,
+        link: &mut dyn Link,
+    ) {
+        let mut out = Output::default();
+        let written = Writer::new(&mut out, Default::default()).error(error);
+        debug_assert!(written.is_ok());
+        self.note_errors(&out.bytes);
+        link.out(key).append(&out);
+        self.finish_session(key, link);
+    }
+
+    /// Closes the connection once everything written is sent.
+    pub(super) fn finish_session(&mut self, key: SessionKey, link: &mut dyn Link) {
+        if let Some(session) = self.session_mut(key) {
+            session.state = State::Closing;
+            session.input = Vec::new();
+        }
+        link.close_after_flush(key);
+    }
+}

@@ -1,0 +1,91 @@
+//! What a core needs of the world around it: sockets and mailboxes below, the server above.
+
+use super::Core;
+use crate::command::Job;
+use crate::resp::{Args, CmdError, Output};
+use crate::shard::message::{Message, SessionKey};
+
+/// The core's way out. The runtime implements it over its ring, the simulation over queues.
+pub trait Link {
+    /// Where replies to a session go; they leave at the end of the turn.
+    fn out(&mut self, session: SessionKey) -> &mut Output;
+    /// Bytes handed over for a session and not sent yet.
+    fn pending_bytes(&self, session: SessionKey) -> usize;
+    /// Asks for [`Core::drained`] once all of them are sent.
+    fn notify_drained(&mut self, session: SessionKey);
+    /// Stops and resumes reading from a session's socket.
+    fn pause_recv(&mut self, session: SessionKey);
+    fn resume_recv(&mut self, session: SessionKey);
+    /// Closes at once, discarding what was not sent; or after everything was sent.
+    fn close(&mut self, session: SessionKey);
+    fn close_after_flush(&mut self, session: SessionKey);
+    fn post(&mut self, to: usize, message: Message);
+    /// Wall clock of this turn, unix milliseconds.
+    fn now_ms(&self) -> i64;
+}
+
+/// How a job went.
+#[derive(Debug)]
+pub enum Performed {
+    /// The reply is written.
+    Done,
+    Failed(CmdError),
+    /// The reply comes later through [`Core::answer`]; the session waits.
+    Later,
+}
+
+/// What only the server as a whole can do, asked by a session of this core.
+pub trait Host {
+    /// Performs a job for the session with index `session`.
+    fn perform(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        session: SessionKey,
+        job: Job,
+        args: &Args,
+        out: &mut Output,
+    ) -> Performed;
+
+    /// Whether commands must pass [`Host::admit`] first: something beyond authentication is on
+    /// (a pause, monitors, rename tables, loading).
+    fn is_watching(&self) -> bool {
+        false
+    }
+
+    /// Sees every command before it runs, while [`Host::is_watching`].
+    fn admit(
+        &mut self,
+        _core: &mut Core,
+        _link: &mut dyn Link,
+        _session: SessionKey,
+        _entry: &crate::command::Entry,
+        _args: &Args,
+    ) -> Admission {
+        Admission::Run
+    }
+
+    /// A client spoke HTTP to this port. The session is about to be closed.
+    fn attacked(&mut self, _core: &mut Core, _session: SessionKey) {}
+
+    /// A command of this core's session took `spent_ns`; called when that exceeds the core's
+    /// `slow_ns`.
+    fn slow(
+        &mut self,
+        _core: &mut Core,
+        _link: &mut dyn Link,
+        _session: SessionKey,
+        _args: &Args,
+        _spent_ns: u64,
+    ) {
+    }
+}
+
+/// What [`Host::admit`] decides.
+#[derive(Debug)]
+pub enum Admission {
+    Run,
+    Refuse(CmdError),
+    /// The session waits with this command until [`Core::resume`] (CLIENT PAUSE).
+    Postpone,
+}

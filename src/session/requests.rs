@@ -1,0 +1,506 @@
+//! From bytes to running commands: parsing, gates, routing.
+
+use smallvec::SmallVec;
+
+use super::core::Core;
+use super::link::{Admission, Host, Link, Performed};
+use super::state::State;
+use crate::command::{Command, Entry, Job, Lookup, Run, client::ReplyMode, flags, keys};
+use crate::coordinator::{Homes, homes};
+use crate::resp::{self, Args, CmdError, Output, Parsed, ProtocolError, Writer};
+use crate::shard::Call;
+use crate::shard::exec_keys;
+use crate::shard::message::{HopCall, KeyIndices, Message, Request, SessionKey};
+
+/// Commands of one hop: enough to fill a turn, few enough that others get theirs.
+const HOP_CALLS_MAX: usize = 128;
+/// Arguments of one hop, beyond which it leaves: bounds what waits in mailboxes.
+const HOP_BYTES_MAX: usize = 256 * 1024;
+
+/// What to do after a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// On to the next request.
+    Continue,
+    /// The request is taken care of, but the session has to wait.
+    Wait,
+    /// The session has to wait, and this request after it.
+    Again,
+}
+
+impl Core {
+    /// Runs the requests in `input` as far as possible and keeps the rest in the session.
+    pub(super) fn run_requests(
+        &mut self,
+        key: SessionKey,
+        input: &[u8],
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        // Out of the session while it runs, so that arguments do not borrow the whole core.
+        let mut parser = std::mem::take(&mut session.parser);
+        let mut limits = resp::Limits {
+            authenticated: session.client.authenticated,
+            bulk_max_bytes: self.limits.bulk_max_bytes,
+        };
+        let (mut at, mut end) = (0, input.len());
+        loop {
+            match parser.parse(&input[at..end], &limits) {
+                Ok(Parsed::Incomplete) => break,
+                Ok(Parsed::Empty { consumed }) => at += consumed,
+                Ok(Parsed::Large { keep }) => {
+                    end = at + keep;
+                    break;
+                }
+                Ok(Parsed::Request { consumed }) => {
+                    let args = parser.args(&input[at..end]);
+                    let next = self.request(key, &args, link, host);
+                    if next == Next::Again {
+                        parser.hold_back();
+                        break;
+                    }
+                    parser.next();
+                    at += consumed;
+                    if next == Next::Wait {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.protocol_error(key, error, link);
+                    return;
+                }
+            }
+            if at == end {
+                break;
+            }
+            if !limits.authenticated {
+                limits.authenticated = self
+                    .session(key)
+                    .is_some_and(|session| session.client.authenticated);
+            }
+        }
+        self.send_hop(key, link);
+        if let Some(session) = self.session_mut(key)
+            && session.state != State::Closing
+        {
+            session.parser = parser;
+            if at < end {
+                session.input = input[at..end].to_vec();
+            }
+        }
+    }
+
+    fn protocol_error(&mut self, key: SessionKey, error: ProtocolError, link: &mut dyn Link) {
+        self.send_hop(key, link);
+        self.refuse_and_close(key, &CmdError::owned(error.to_string()), link);
+    }
+
+    /// One request: looked up, admitted, routed and, if its keys are here, run.
+    fn request(
+        &mut self,
+        key: SessionKey,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let Some(session) = self.session(key) else {
+            return Next::Wait;
+        };
+        let hopping = session
+            .hop
+            .as_ref()
+            .is_some_and(|hop| !hop.calls.is_empty());
+        let (command, id) = match self.table.lookup(args) {
+            Lookup::Found(&Entry { command, id, .. }) => (command, id),
+            Lookup::Error(_) if hopping => return Next::Again,
+            Lookup::Error(error) => return self.unknown(key, args, &error, link, host),
+        };
+        let call = HopCall {
+            command,
+            id,
+            from: 0,
+            to: 0,
+        };
+        if !session.client.authenticated && command.flags & flags::NO_AUTH == 0 {
+            self.count_rejected(id);
+            return self.reply_error(key, &CmdError::NoAuth, link);
+        }
+        if host.is_watching() {
+            if hopping {
+                return Next::Again;
+            }
+            if let Some(next) = self.admit(key, id, args, link, host) {
+                return next;
+            }
+        }
+        self.route(key, call, args, hopping, link, host)
+    }
+
+    /// Asks the server whether the command may run now; `None` if so.
+    fn admit(
+        &mut self,
+        key: SessionKey,
+        id: u16,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Option<Next> {
+        let table = self.table.clone();
+        match host.admit(self, link, key, table.entry(id), args) {
+            Admission::Run => None,
+            Admission::Refuse(error) => {
+                self.count_rejected(id);
+                Some(self.reply_error(key, &error, link))
+            }
+            Admission::Postpone => {
+                if let Some(session) = self.session_mut(key) {
+                    session.state = State::Postponed;
+                }
+                Some(Next::Again)
+            }
+        }
+    }
+
+    fn route(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        hopping: bool,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let here = self.shard.place.shard;
+        let shards = self.shard.place.shards;
+        let home = match call.command.run {
+            Run::Client(_) | Run::Job(_) if hopping => return Next::Again,
+            Run::Client(run) => return self.run_client(key, call, run, args, link),
+            Run::Job(job) => return self.run_job(key, call, job, args, link, host),
+            _ if shards == 1 => Ok(Homes::One(here)),
+            Run::Key(_) => Ok(Homes::One(keys::home(
+                args.get(first_key(call.command)),
+                shards,
+            ))),
+            Run::Shards { .. } if hopping => return Next::Again,
+            Run::Shards { .. } => return self.start_work(key, call, args, None, link),
+            Run::At { shard, .. } => shard(args, shards).map(Homes::One),
+            _ => exec_keys(call.command, args).map(|keys| homes(&keys, args, shards)),
+        };
+        match home {
+            Err(_) if hopping => Next::Again,
+            Err(error) => {
+                self.shard.stats.ran(call.id, 0, true);
+                self.reply_error(key, &error, link)
+            }
+            Ok(Homes::Many(_)) if hopping => Next::Again,
+            Ok(Homes::Many(groups)) => self.start_work(key, call, args, Some(groups), link),
+            Ok(Homes::One(home)) if home == here && !hopping && !self.is_blocked(&call, args) => {
+                self.run_here(key, call, args, link, host)
+            }
+            Ok(Homes::One(home)) => self.add_to_hop(key, call, args, home),
+        }
+    }
+
+    /// Whether a hold is in the way of a command whose keys are all here.
+    fn is_blocked(&self, call: &HopCall, args: &Args) -> bool {
+        if self.shard.is_unheld() {
+            return false;
+        }
+        if matches!(call.command.run, Run::Shards { .. } | Run::At { .. }) {
+            return true;
+        }
+        let positions = keys::positions(call.command.keys, args).unwrap_or_default();
+        self.shard.blocks(positions.iter().map(|&at| args.get(at)))
+    }
+
+    /// The hot path: everything is on this core.
+    fn run_here(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let now_ms = link.now_ms();
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
+        session.last_command = Some(call.id);
+        let client = &session.client;
+        let (db, proto, no_touch) = (client.db, client.proto, client.no_touch);
+        let quiet = client.reply != ReplyMode::On;
+        let HopCall { command, id, .. } = call;
+        let out = link.out(key);
+        let mark = out.mark();
+        let spent_ns = self.shard.run(
+            &Call {
+                command,
+                id,
+                args: *args,
+                db,
+                proto,
+                no_touch,
+            },
+            now_ms,
+            out,
+        );
+        self.counters.commands += 1;
+        let failed = out.bytes.get(mark.0) == Some(&b'-');
+        if failed {
+            let reply = out.bytes[mark.0..].to_vec();
+            self.note_errors(&reply);
+        }
+        if quiet {
+            self.apply_reply_mode(key, mark, link);
+        }
+        if spent_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, args, spent_ns);
+        }
+        self.check_drain(key, link)
+    }
+
+    /// Makes a session wait whose output outgrew what its socket takes.
+    fn check_drain(&mut self, key: SessionKey, link: &mut dyn Link) -> Next {
+        let out = link.out(key);
+        if out.bytes.len() < self.limits.drain_bytes && out.shared.is_empty()
+            || out.len() < self.limits.drain_bytes
+        {
+            return Next::Continue;
+        }
+        if let Some(session) = self.session_mut(key) {
+            session.state = State::Draining;
+        }
+        link.notify_drained(key);
+        Next::Wait
+    }
+
+    /// Takes back what was written since `mark` if the client asked not to see it.
+    fn apply_reply_mode(&mut self, key: SessionKey, mark: (usize, usize), link: &mut dyn Link) {
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        if session.client.reply.suppresses() {
+            link.out(key).rewind(mark);
+        }
+        session.client.reply.after_command();
+    }
+
+    fn run_client(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        run: fn(&mut crate::command::Client, &Args, &mut Writer) -> resp::CmdResult,
+        args: &Args,
+        link: &mut dyn Link,
+    ) -> Next {
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
+        session.last_command = Some(call.id);
+        let out = link.out(key);
+        let mark = out.mark();
+        let proto = session.client.proto;
+        let result = run(&mut session.client, args, &mut Writer::new(out, proto));
+        let closing = session.client.closing;
+        let failed = result.is_err();
+        if let Err(error) = result {
+            out.rewind(mark);
+            let written = Writer::new(out, proto).error(&error);
+            debug_assert!(written.is_ok());
+            let reply = out.bytes[mark.0..].to_vec();
+            self.note_errors(&reply);
+        }
+        self.counters.commands += 1;
+        self.shard.stats.ran(call.id, 0, failed);
+        self.apply_reply_mode(key, mark, link);
+        if closing {
+            self.finish_session(key, link);
+            return Next::Wait;
+        }
+        self.check_drain(key, link)
+    }
+
+    fn run_job(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        job: Job,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
+        session.last_command = Some(call.id);
+        self.counters.commands += 1;
+        let mut out = Output::default();
+        let performed = host.perform(self, link, key, job, args, &mut out);
+        self.shard
+            .stats
+            .ran(call.id, 0, matches!(performed, Performed::Failed(_)));
+        match performed {
+            Performed::Later => {
+                if let Some(session) = self.session_mut(key) {
+                    session.state = State::Awaiting;
+                }
+                return Next::Wait;
+            }
+            Performed::Failed(error) => return self.reply_error(key, &error, link),
+            Performed::Done => {}
+        }
+        let mark = link.out(key).mark();
+        link.out(key).append(&out);
+        self.apply_reply_mode(key, mark, link);
+        match self.session(key) {
+            None => Next::Wait,
+            Some(session) if session.client.closing => {
+                self.finish_session(key, link);
+                Next::Wait
+            }
+            Some(session) if session.state != State::Running => Next::Wait,
+            Some(_) => self.check_drain(key, link),
+        }
+    }
+
+    fn reply_error(&mut self, key: SessionKey, error: &CmdError, link: &mut dyn Link) -> Next {
+        let Some(session) = self.session(key) else {
+            return Next::Wait;
+        };
+        let proto = session.client.proto;
+        let mark = link.out(key).mark();
+        let written = Writer::new(link.out(key), proto).error(error);
+        debug_assert!(written.is_ok());
+        let reply = link.out(key).bytes[mark.0..].to_vec();
+        self.note_errors(&reply);
+        self.apply_reply_mode(key, mark, link);
+        self.check_drain(key, link)
+    }
+
+    /// A request that names no command, or not with this number of arguments.
+    fn unknown(
+        &mut self,
+        key: SessionKey,
+        args: &Args,
+        error: &CmdError,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        // A browser was made to talk to this port: its first line or header gives it away.
+        if args.is(0, "post") || args.is(0, "host:") {
+            host.attacked(self, key);
+            if let Some(session) = self.session_mut(key) {
+                session.state = State::Closing;
+            }
+            link.close(key);
+            return Next::Wait;
+        }
+        if let Some(&Entry { id, .. }) = self.table.find(args.name())
+            && matches!(error, CmdError::Arity(_))
+        {
+            self.count_rejected(id);
+        }
+        self.reply_error(key, error, link)
+    }
+
+    /// Adds a command to the session's hop, if it goes to the same home.
+    fn add_to_hop(&mut self, key: SessionKey, call: HopCall, args: &Args, home: usize) -> Next {
+        let here = self.shard.place.shard;
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
+        session.last_command = Some(call.id);
+        let mut hop = session.hop.take().unwrap_or_default();
+        if !hop.calls.is_empty() && session.hop_home != home {
+            session.hop = Some(hop);
+            return Next::Again;
+        }
+        session.hop_home = home;
+        hop.session = key;
+        hop.origin = here;
+        hop.db = session.client.db;
+        hop.proto = session.client.proto;
+        hop.no_touch = session.client.no_touch;
+        let from = hop.args.len();
+        for i in 0..args.len() {
+            hop.args.push_arg(args, i);
+        }
+        hop.calls.push(HopCall {
+            from: from as u32,
+            to: hop.args.len() as u32,
+            ..call
+        });
+        let full = hop.calls.len() >= HOP_CALLS_MAX || hop.args.memory_bytes() >= HOP_BYTES_MAX;
+        // A hop's replies are kept or dropped as one: a client that hides some hops one by one.
+        let alone = session.client.reply != ReplyMode::On;
+        session.hop = Some(hop);
+        self.counters.commands += 1;
+        if full || alone {
+            Next::Wait
+        } else {
+            Next::Continue
+        }
+    }
+
+    /// Sends the session's hop, if it has one, and makes the session wait for it.
+    fn send_hop(&mut self, key: SessionKey, link: &mut dyn Link) {
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        if session
+            .hop
+            .as_ref()
+            .is_some_and(|hop| !hop.calls.is_empty())
+            && let Some(hop) = session.hop.take()
+        {
+            session.state = State::Hopping;
+            link.post(session.hop_home, Message::Hop(hop));
+        }
+    }
+
+    /// Hands a command on several homes, or on every shard, to the coordinator.
+    fn start_work(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        groups: Option<SmallVec<[(usize, KeyIndices); 4]>>,
+        link: &mut dyn Link,
+    ) -> Next {
+        let now_ms = link.now_ms();
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
+        session.last_command = Some(call.id);
+        session.state = State::Awaiting;
+        let client = &session.client;
+        let request = Request {
+            call,
+            args: args.to_buf(),
+            db: client.db,
+            databases: client.databases,
+            proto: client.proto,
+            now_ms,
+            no_touch: client.no_touch,
+        };
+        self.counters.commands += 1;
+        let mut post = |to, message| link.post(to, message);
+        match groups {
+            Some(groups) => self.coordinator.start_keys(key, request, groups, &mut post),
+            None => self.coordinator.start_everything(key, request, &mut post),
+        }
+        Next::Wait
+    }
+}
+
+/// Argument index of the key that decides where a `Run::Key` command runs.
+fn first_key(command: &Command) -> usize {
+    match command.keys.first().map(|spec| spec.begin) {
+        Some(keys::Begin::Index(index)) => index,
+        _ => 1,
+    }
+}

@@ -1,0 +1,127 @@
+//! One client's state.
+
+use std::net::SocketAddr;
+
+use crate::command::{Client, CommandId};
+use crate::resp::Parser;
+use crate::shard::message::{Hop, SessionKey};
+
+/// Who is at the other end, as CLIENT LIST prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Tcp {
+        peer: SocketAddr,
+        local: SocketAddr,
+    },
+    /// Path of the unix socket.
+    Unix(String),
+}
+
+impl Peer {
+    /// `addr=` of CLIENT LIST.
+    pub fn addr(&self) -> String {
+        match self {
+            Peer::Tcp { peer, .. } => peer.to_string(),
+            Peer::Unix(path) => format!("{path}:0"),
+        }
+    }
+
+    /// `laddr=` of CLIENT LIST.
+    pub fn laddr(&self) -> String {
+        match self {
+            Peer::Tcp { local, .. } => local.to_string(),
+            Peer::Unix(path) => format!("{path}:0"),
+        }
+    }
+
+    pub fn is_local(&self) -> bool {
+        match self {
+            Peer::Tcp { peer, .. } => peer.ip().is_loopback(),
+            Peer::Unix(_) => true,
+        }
+    }
+}
+
+/// What a session is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Runs requests as they arrive.
+    #[default]
+    Running,
+    /// A hop is away, or waits for a hold.
+    Hopping,
+    /// Multi-shard work is in progress, or the server performs a job.
+    Awaiting,
+    /// Its output waits for the socket.
+    Draining,
+    /// CLIENT PAUSE holds its next command back.
+    Postponed,
+    /// Nothing it sends matters any more.
+    Closing,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Session {
+    pub key: SessionKey,
+    pub client: Client,
+    pub peer: Peer,
+    /// File descriptor, for CLIENT LIST.
+    pub fd: i32,
+    pub state: State,
+    pub parser: Parser,
+    /// Bytes received and not consumed; starts at the request being parsed.
+    pub input: Vec<u8>,
+    /// The hop being filled, or its empty box between two hops.
+    pub hop: Option<Box<Hop>>,
+    /// Home of the hop being filled.
+    pub hop_home: usize,
+    pub reading_paused: bool,
+    pub created_ms: i64,
+    pub last_ms: i64,
+    pub last_command: Option<CommandId>,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    /// Since when the output exceeds the soft limit, unix milliseconds.
+    pub soft_limit_since_ms: Option<i64>,
+}
+
+impl Session {
+    pub fn new(key: SessionKey, client: Client, peer: Peer, fd: i32, now_ms: i64) -> Session {
+        Session {
+            key,
+            client,
+            peer,
+            fd,
+            state: State::Running,
+            parser: Parser::default(),
+            input: Vec::new(),
+            hop: None,
+            hop_home: 0,
+            reading_paused: false,
+            created_ms: now_ms,
+            last_ms: now_ms,
+            last_command: None,
+            received_bytes: 0,
+            sent_bytes: 0,
+            soft_limit_since_ms: None,
+        }
+    }
+
+    /// Bytes held for requests that have not run: the query buffer of Redis.
+    pub fn query_bytes(&self) -> usize {
+        self.input.len() + self.parser.pending_bytes()
+    }
+
+    /// Memory of this client beside its output.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Session>()
+            + self.input.capacity()
+            + self.parser.pending_bytes()
+            + self.client.name.len()
+            + self
+                .hop
+                .as_ref()
+                .map_or(0, |hop| size_of::<Hop>() + hop.args.memory_bytes())
+    }
+}

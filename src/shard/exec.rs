@@ -1,0 +1,413 @@
+//! Running commands on this shard: directly, in a hop, or as one home of multi-shard work.
+
+use std::sync::Arc;
+
+use super::holds::{Holds, Scope, TxId};
+use super::message::{Apply, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Request};
+use super::stats::Stats;
+use crate::command::{
+    self, Ask, Command, CommandId, Decision, Gather, Part, Peek, Place, Run, keys,
+};
+use crate::keyspace::{Keyspace, Tx};
+use crate::resp::{Args, CmdError, CmdResult, Output, Pick, Proto, Writer};
+
+/// One core's keys and what runs on them.
+pub struct Shard {
+    pub place: Place,
+    pub keyspace: Keyspace,
+    pub stats: Stats,
+    holds: Holds<Parked>,
+    /// Monotonic nanoseconds, for the durations in statistics alone.
+    clock: fn() -> u64,
+}
+
+/// Work that waits for a hold.
+#[derive(Debug)]
+enum Parked {
+    Hop(Box<Hop>),
+    Hold(Box<Hold>),
+}
+
+/// One command to run here, with all its keys at home on this shard.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    pub command: &'static Command,
+    pub id: CommandId,
+    pub args: Args<'a>,
+    pub db: u32,
+    pub proto: Proto,
+    pub no_touch: bool,
+}
+
+/// What a shard sends out while it works: destination and message.
+pub type Post<'a> = &'a mut dyn FnMut(usize, Message);
+
+impl Shard {
+    pub fn new(place: Place, keyspace: Keyspace, commands: usize, clock: fn() -> u64) -> Shard {
+        Shard {
+            place,
+            keyspace,
+            stats: Stats::new(commands),
+            holds: Holds::default(),
+            clock,
+        }
+    }
+
+    /// Whether a command on these keys must wait. Ask before [`Shard::run`].
+    pub fn blocks<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> bool {
+        self.holds.blocks(keys)
+    }
+
+    /// Whether no hold is active or wanted here.
+    pub fn is_unheld(&self) -> bool {
+        self.holds.is_empty()
+    }
+
+    /// Runs a command and appends its reply; returns the nanoseconds it took.
+    pub fn run(&mut self, call: &Call, now_ms: i64, out: &mut Output) -> u64 {
+        let begun = (self.clock)();
+        let mark = out.mark();
+        let mut writer = Writer::new(out, call.proto);
+        let mut tx = self.keyspace.tx(call.db, now_ms, !call.no_touch);
+        let result = run_local(&mut tx, call, self.place, &mut writer);
+        tx.finish();
+        let failed = result.is_err();
+        if let Err(error) = result {
+            out.rewind(mark);
+            // Writing into a growing buffer cannot fail.
+            let _ok = Writer::new(out, call.proto).error(&error);
+        }
+        let spent_ns = (self.clock)().saturating_sub(begun);
+        self.stats.ran(call.id, spent_ns, failed);
+        spent_ns
+    }
+
+    /// Does what another shard asks, or this shard's own coordinator.
+    pub fn deliver(&mut self, message: Message, now_ms: i64, post: Post) {
+        match message {
+            Message::Hop(hop) => self.run_hop(hop, now_ms, post),
+            Message::Hold(hold) => self.hold(hold, now_ms, post),
+            Message::Finish(finish) => self.finish(*finish, now_ms, post),
+            Message::Done(_) | Message::Held { .. } | Message::Finished { .. } => {
+                unreachable!("answers go to the coordinator and to sessions")
+            }
+        }
+    }
+
+    /// One slice of due expirations. Returns whether more is due now.
+    pub fn pulse(&mut self, now_ms: i64, budget: usize) -> bool {
+        let holds = &self.holds;
+        self.keyspace
+            .pulse(now_ms, budget, |_, key| holds.is_held(key))
+    }
+
+    fn run_hop(&mut self, mut hop: Box<Hop>, now_ms: i64, post: Post) {
+        while let Some(&HopCall {
+            command,
+            id,
+            from,
+            to,
+        }) = hop.calls.get(hop.next)
+        {
+            let args = hop.args.as_args().range(from as usize, to as usize);
+            if !self.holds.is_empty()
+                && let Some(scope) = self.blocking_scope(command, &args)
+            {
+                self.holds.wait(scope, Parked::Hop(hop));
+                return;
+            }
+            let call = Call {
+                command,
+                id,
+                args,
+                db: hop.db,
+                proto: hop.proto,
+                no_touch: hop.no_touch,
+            };
+            let spent_ns = self.run(&call, now_ms, &mut hop.out);
+            hop.spent_ns.push(spent_ns);
+            hop.next += 1;
+        }
+        post(hop.origin, Message::Done(hop));
+    }
+
+    /// The scope on which a command must wait, if a hold is in its way.
+    fn blocking_scope(&self, command: &Command, args: &Args) -> Option<Scope> {
+        let keys = keys::positions(command.keys, args).unwrap_or_default();
+        let scope = match command.run {
+            Run::Shards { .. } | Run::At { .. } => Scope::Everything,
+            _ => Scope::Keys(keys.iter().map(|&at| args.get(at).into()).collect()),
+        };
+        let blocked = match scope {
+            Scope::Everything => !self.holds.is_empty(),
+            Scope::Keys(_) => self.holds.blocks(keys.iter().map(|&at| args.get(at))),
+        };
+        blocked.then_some(scope)
+    }
+
+    fn hold(&mut self, hold: Box<Hold>, now_ms: i64, post: Post) {
+        let scope = hold_scope(&hold.request, &hold.on);
+        if self.holds.try_hold(hold.tx, &scope) {
+            self.granted(&hold, now_ms, post);
+        } else if hold.wait {
+            self.holds.wait(scope, Parked::Hold(hold));
+        } else {
+            post(
+                hold.origin,
+                Message::Held {
+                    tx: hold.tx,
+                    from: self.place.shard,
+                    part: None,
+                },
+            );
+        }
+    }
+
+    fn granted(&mut self, hold: &Hold, now_ms: i64, post: Post) {
+        let part = self.peek(&hold.request, &hold.on, now_ms);
+        post(
+            hold.origin,
+            Message::Held {
+                tx: hold.tx,
+                from: self.place.shard,
+                part: Some(part),
+            },
+        );
+    }
+
+    fn finish(&mut self, finish: Finish, now_ms: i64, post: Post) {
+        let Finish {
+            tx,
+            origin,
+            request,
+            keys,
+            apply,
+            release,
+        } = finish;
+        let answer = !matches!(apply, Apply::Nothing);
+        let part = self.apply(&request, &keys, apply, now_ms);
+        if answer {
+            post(
+                origin,
+                Message::Finished {
+                    tx,
+                    from: self.place.shard,
+                    part,
+                },
+            );
+        }
+        if release {
+            self.release(tx, now_ms, post);
+        }
+    }
+
+    fn release(&mut self, tx: TxId, now_ms: i64, post: Post) {
+        self.holds.release(tx);
+        let grants = |parked: &Parked| match parked {
+            Parked::Hold(hold) => Some(hold.tx),
+            Parked::Hop(_) => None,
+        };
+        while let Some(parked) = self.holds.next_ready(grants) {
+            match parked {
+                Parked::Hop(hop) => self.run_hop(hop, now_ms, post),
+                Parked::Hold(hold) => self.granted(&hold, now_ms, post),
+            }
+        }
+    }
+
+    /// What this shard's keys contribute before anything is decided.
+    fn peek(&mut self, request: &Request, on: &HoldOn, now_ms: i64) -> Part {
+        let place = self.place;
+        let command = request.call.command;
+        let no_keys = KeyIndices::new();
+        let keys = match on {
+            HoldOn::Keys(keys) => keys,
+            HoldOn::Everything => &no_keys,
+        };
+        if let Run::Gather(Gather { peek, .. }) = command.run {
+            let args = request.args.as_args();
+            let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+            let peeks = keys
+                .iter()
+                .map(|&at| peek(&mut tx, &args, at as usize))
+                .collect();
+            tx.finish();
+            return Part::Peeks(peeks);
+        }
+        if command.is_write() {
+            return Part::Nothing;
+        }
+        let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+        let part = run_part(&mut tx, request, keys, place);
+        tx.finish();
+        part
+    }
+
+    fn apply(&mut self, request: &Request, keys: &KeyIndices, apply: Apply, now_ms: i64) -> Part {
+        let args = request.args.as_args();
+        let place = self.place;
+        let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+        let part = match apply {
+            Apply::Nothing => Part::Nothing,
+            Apply::Run => run_part(&mut tx, request, keys, place),
+            Apply::Changes(changes) => {
+                changes
+                    .into_iter()
+                    .for_each(|change| command::apply(&mut tx, &args, change));
+                Part::Nothing
+            }
+            Apply::Take { db, key, event } => {
+                tx.select(db);
+                Part::Taken(command::take(&mut tx, args.get(key), event).map(Box::new))
+            }
+            Apply::Arrive {
+                db,
+                key,
+                value,
+                event,
+            } => {
+                tx.select(db);
+                command::arrive(&mut tx, args.get(key), *value, event);
+                Part::Nothing
+            }
+        };
+        tx.finish();
+        part
+    }
+}
+
+fn hold_scope(request: &Arc<Request>, on: &HoldOn) -> Scope {
+    match on {
+        HoldOn::Everything => Scope::Everything,
+        HoldOn::Keys(keys) => {
+            let args = request.args.as_args();
+            let mut keys: Vec<Box<[u8]>> = keys
+                .iter()
+                .map(|&at| args.get(at as usize).into())
+                .collect();
+            keys.sort_unstable();
+            keys.dedup();
+            Scope::Keys(keys)
+        }
+    }
+}
+
+/// One shard's share of a command that spans shards.
+fn run_part(tx: &mut Tx, request: &Request, keys: &KeyIndices, place: Place) -> Part {
+    let args = request.args.as_args();
+    let command = request.call.command;
+    let mut pick = Pick::default();
+    let step = per_key_step(command);
+    match command.run {
+        Run::Each(run) => {
+            let mut out = Output::default();
+            let mut ends = Vec::with_capacity(keys.len());
+            for &at in keys {
+                let mut writer = Writer::new(&mut out, request.proto);
+                let view = args.pick(&mut pick, at as usize, at as usize + step);
+                if let Err(error) = run(tx, &view, &mut writer) {
+                    return Part::Failed(error);
+                }
+                ends.push(out.mark());
+            }
+            Part::Replies { out, ends }
+        }
+        Run::Sum(run) => {
+            let mut sum = 0;
+            for &at in keys {
+                match run(tx, &args.pick(&mut pick, at as usize, at as usize + step)) {
+                    Ok(n) => sum += n,
+                    Err(error) => return Part::Failed(error),
+                }
+            }
+            Part::Int(sum)
+        }
+        Run::Every(run) => {
+            for &at in keys {
+                run(tx, &args.pick(&mut pick, at as usize, at as usize + step));
+            }
+            Part::Nothing
+        }
+        Run::Shards { part, .. } => part(tx, &args, place).unwrap_or_else(Part::Failed),
+        _ => Part::Nothing,
+    }
+}
+
+/// Number of arguments that belong to one key of a multi-key command.
+pub fn per_key_step(command: &Command) -> usize {
+    command.keys.first().map_or(1, keys::KeySpec::step)
+}
+
+/// Runs a command all of whose keys are here.
+fn run_local(tx: &mut Tx, call: &Call, place: Place, out: &mut Writer) -> CmdResult {
+    let args = &call.args;
+    match call.command.run {
+        Run::Key(run) => run(tx, args, out),
+        Run::Each(run) => {
+            let positions = key_positions(call.command, args)?;
+            let step = per_key_step(call.command);
+            let mut pick = Pick::default();
+            out.array(positions.len())?;
+            for at in positions {
+                run(tx, &args.pick(&mut pick, at, at + step), out)?;
+            }
+            Ok(())
+        }
+        Run::Sum(run) => {
+            let mut pick = Pick::default();
+            let step = per_key_step(call.command);
+            let mut sum = 0;
+            for at in key_positions(call.command, args)? {
+                sum += run(tx, &args.pick(&mut pick, at, at + step))?;
+            }
+            out.int(sum)
+        }
+        Run::Every(run) => {
+            let mut pick = Pick::default();
+            let step = per_key_step(call.command);
+            for at in key_positions(call.command, args)? {
+                run(tx, &args.pick(&mut pick, at, at + step));
+            }
+            out.ok()
+        }
+        Run::Gather(gather) => run_gather(tx, gather, call, out),
+        Run::Shards { part, merge } => {
+            let part = part(tx, args, place)?;
+            merge(args, vec![part], out)
+        }
+        Run::At { run, .. } => run(tx, args, place, out),
+        Run::Container | Run::Client(_) | Run::Job(_) => {
+            unreachable!("{} does not run on a shard", call.command.name)
+        }
+    }
+}
+
+fn run_gather(tx: &mut Tx, gather: &Gather, call: &Call, out: &mut Writer) -> CmdResult {
+    let args = &call.args;
+    let keys = key_positions(call.command, args)?;
+    let peeks: Vec<Peek> = keys.iter().map(|&at| (gather.peek)(tx, args, at)).collect();
+    let ask = Ask {
+        args,
+        keys: &keys,
+        db: call.db,
+        databases: tx.databases(),
+        now_ms: tx.now_ms(),
+        proto: call.proto,
+    };
+    let Decision { reply, changes } = (gather.decide)(&ask, &peeks)?;
+    changes
+        .into_iter()
+        .for_each(|change| command::apply(tx, args, change));
+    out.output().append(&reply);
+    Ok(())
+}
+
+/// The key positions of a request that must have some, its arguments in whole steps.
+pub fn key_positions(command: &Command, args: &Args) -> Result<keys::KeyPositions, CmdError> {
+    let positions = keys::positions(command.keys, args).ok_or(CmdError::Syntax)?;
+    let step = per_key_step(command);
+    match positions.last() {
+        Some(last) if last + step > args.len() => Err(CmdError::arity(command.name)),
+        _ => Ok(positions),
+    }
+}

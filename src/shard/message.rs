@@ -1,0 +1,154 @@
+//! The vocabulary of cores: what one asks another, and what it answers.
+//!
+//! ```text
+//! one shard's work        Hop ->                      <- Done (the same box, replies filled in)
+//! multi-shard work        Hold ->                     <- Held {granted with parts | conflict}
+//!                         Finish {what to apply} ->   <- Finished {parts}
+//! ```
+//! `Finish` releases the hold unless it says otherwise. A `Finish` that applies nothing is not
+//! answered.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::holds::TxId;
+use crate::command::{Change, Command, CommandId, Part};
+use crate::keyspace::{Event, Taken};
+use crate::resp::{ArgBuf, Output, Proto};
+
+/// Names a session on its own core: a connection's index and generation, opaque to others.
+pub type SessionKey = u64;
+
+/// Consecutive commands of one session for one home. It travels there, is filled with replies, and
+/// travels back: its allocations serve the session's next hop.
+#[derive(Debug, Default)]
+pub struct Hop {
+    pub session: SessionKey,
+    /// Shard to which the replies go.
+    pub origin: usize,
+    pub db: u32,
+    pub proto: Proto,
+    /// CLIENT NO-TOUCH: reads leave the access clock alone.
+    pub no_touch: bool,
+    pub args: ArgBuf,
+    pub calls: SmallVec<[HopCall; 4]>,
+    /// The first call that has not run yet.
+    pub next: usize,
+    pub out: Output,
+    /// Time spent running each call, nanoseconds, for the origin's slow log.
+    pub spent_ns: SmallVec<[u64; 4]>,
+}
+
+/// One command of a hop: arguments `from..to` of the hop's.
+#[derive(Clone, Copy)]
+pub struct HopCall {
+    pub command: &'static Command,
+    pub id: CommandId,
+    pub from: u32,
+    pub to: u32,
+}
+
+impl std::fmt::Debug for HopCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}[{}..{}]", self.command.name, self.from, self.to)
+    }
+}
+
+/// A command that several shards work on, shared by all its messages.
+#[derive(Debug)]
+pub struct Request {
+    pub call: HopCall,
+    pub args: ArgBuf,
+    pub db: u32,
+    pub databases: u32,
+    pub proto: Proto,
+    pub now_ms: i64,
+    pub no_touch: bool,
+}
+
+/// The argument indices of the keys that live on one shard.
+pub type KeyIndices = SmallVec<[u32; 8]>;
+
+/// What a hold covers on the shard that gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HoldOn {
+    Keys(KeyIndices),
+    Everything,
+}
+
+#[derive(Debug)]
+pub struct Hold {
+    pub tx: TxId,
+    pub origin: usize,
+    pub request: Arc<Request>,
+    pub on: HoldOn,
+    /// Wait for conflicting holds instead of refusing.
+    pub wait: bool,
+}
+
+/// What to do on a shard under a hold that was granted.
+#[derive(Debug)]
+pub enum Apply {
+    /// Nothing: just release.
+    Nothing,
+    /// Run the command's per-key or per-shard function, if it writes.
+    Run,
+    /// Carry out these decided changes.
+    Changes(Vec<Change>),
+    /// First half of a move between homes: hand out the value of the key at an argument.
+    Take { db: u32, key: usize, event: Event },
+    /// Second half: store it.
+    Arrive {
+        db: u32,
+        key: usize,
+        value: Box<Taken>,
+        event: Event,
+    },
+}
+
+#[derive(Debug)]
+pub struct Finish {
+    pub tx: TxId,
+    pub origin: usize,
+    pub request: Arc<Request>,
+    pub keys: KeyIndices,
+    pub apply: Apply,
+    pub release: bool,
+}
+
+/// Everything the shards of one process say to each other about keys.
+#[derive(Debug)]
+pub enum Message {
+    Hop(Box<Hop>),
+    Done(Box<Hop>),
+    Hold(Box<Hold>),
+    /// `None`: there was a conflict and nothing is held.
+    Held {
+        tx: TxId,
+        from: usize,
+        part: Option<Part>,
+    },
+    Finish(Box<Finish>),
+    Finished {
+        tx: TxId,
+        from: usize,
+        part: Part,
+    },
+}
+
+const _: () = assert!(
+    size_of::<Message>() <= 128,
+    "messages move by value through mailboxes"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_may_cross_threads() {
+        fn is_send<T: Send>() {}
+        is_send::<Message>();
+    }
+}
