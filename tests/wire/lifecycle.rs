@@ -1,0 +1,236 @@
+//! Starting, stopping and refusing to start.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::client::{Client, Got};
+use crate::process::{Server, Which, free_port};
+
+const ONE: Which = Which::Pinion { shards: 1 };
+
+/// Both servers must behave alike; the reference shows that the test asks for what Redis does.
+fn both() -> [Which; 2] {
+    [Which::Reference, Which::Pinion { shards: 2 }]
+}
+
+#[test]
+fn sigterm_and_sigint_end_the_process_in_peace() {
+    for which in both() {
+        for signal in ["TERM", "INT"] {
+            let mut server = Server::start(which, &[]);
+            let mut client = server.client();
+            assert_eq!(client.text("SET k v"), "+OK\\r\\n");
+            server.signal(signal);
+            let status = server.exit();
+            assert_eq!(status.code(), Some(0), "{which} on {signal}");
+            let log = server.log();
+            assert!(log.contains("ready to exit, bye bye"), "{which}:\n{log}");
+        }
+    }
+}
+
+#[test]
+fn shutdown_ends_the_process_and_its_connections() {
+    for which in both() {
+        let mut server = Server::start(which, &[]);
+        let mut client = server.client();
+        assert_eq!(
+            client.text("SHUTDOWN BOGUS"),
+            "-ERR syntax error\\r\\n",
+            "{which}"
+        );
+        let got = client.words("SHUTDOWN NOSAVE");
+        assert_eq!(got, Got::Closed(Vec::new()), "{which}: {}", got.shown());
+        assert_eq!(server.exit().code(), Some(0), "{which}");
+    }
+}
+
+#[test]
+fn the_log_announces_the_start() {
+    for which in both() {
+        let server = Server::start(which, &[]);
+        let log = server.log();
+        assert!(log.contains("Ready to accept connections"), "{log}");
+        let pid = format!("pid={}", server.pid());
+        assert!(log.contains(&pid), "{which} lacks {pid}:\n{log}");
+    }
+}
+
+#[test]
+fn more_shards_than_cpus_serve_with_a_warning() {
+    let server = Server::start(Which::Pinion { shards: 16 }, &[]);
+    let mut client = server.client();
+    assert_eq!(client.text("MSET a 1 b 2 c 3 d 4"), "+OK\\r\\n");
+    assert_eq!(client.text("DEL a b c d e"), ":4\\r\\n");
+    let log = server.log();
+    assert!(
+        log.contains("16 shards"),
+        "a warning about 16 shards:\n{log}"
+    );
+}
+
+#[test]
+fn a_busy_port_is_refused() {
+    for which in both() {
+        let first = Server::start(which, &[]);
+        let mut second = Server::spawn(which, first.port, &[]);
+        assert_eq!(second.exit().code(), Some(1), "{which}");
+        let log = second.log();
+        assert!(log.contains("Failed listening on port"), "{which}:\n{log}");
+        assert!(log.contains("Address already in use"), "{which}:\n{log}");
+        assert_eq!(first.client().text("PING"), "+PONG\\r\\n", "{which}");
+    }
+}
+
+#[test]
+fn a_unix_socket_has_the_permissions_asked_for() {
+    for which in both() {
+        let path = std::env::temp_dir().join(format!("pinion-wire-{}.sock", free_port()));
+        let text = path.to_string_lossy().into_owned();
+        let mut server = Server::start(which, &["--unixsocket", &text, "--unixsocketperm", "700"]);
+        let mode = std::fs::metadata(&path)
+            .expect("the socket")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o700, "{which}");
+        let mut client = Client::unix(&path).expect("connect");
+        assert_eq!(client.text("SET k v"), "+OK\\r\\n", "{which}");
+        assert_eq!(server.client().text("GET k"), "$1\\r\\nv\\r\\n", "{which}");
+        let info = client.text("CLIENT INFO");
+        assert!(info.contains(&format!("addr={text}:0")), "{which}: {info}");
+        server.signal("TERM");
+        assert_eq!(server.exit().code(), Some(0), "{which}");
+        assert!(!path.exists(), "{which} left its socket behind");
+    }
+}
+
+/// Starts with a configuration and expects a refusal that says all of `words`.
+fn refused(text: &str, words: &[&str]) {
+    for which in both() {
+        let mut server = Server::spawn_bare(which, &[("redis.conf", text)], &["redis.conf"]);
+        assert_eq!(server.exit().code(), Some(1), "{which}: {text}");
+        let log = server.log();
+        for word in words {
+            assert!(log.contains(word), "{which}: `{word}` not in:\n{log}");
+        }
+    }
+}
+
+#[test]
+fn configuration_errors_name_line_and_reason() {
+    refused(
+        "port 0\nbogus yes\n",
+        &[
+            "*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***",
+            "Reading the configuration file, at line 2",
+            ">>> 'bogus yes'",
+            "Bad directive or wrong number of arguments",
+        ],
+    );
+    refused(
+        "\n\nmaxmemory 1xb\n",
+        &[
+            "at line 3",
+            ">>> 'maxmemory 1xb'",
+            "argument must be a memory value",
+        ],
+    );
+    refused(
+        "appendfsync sometimes\n",
+        &["at line 1", "argument(s) must be one of the following"],
+    );
+    refused("port \"1\n", &["at line 1", "Unbalanced quotes"]);
+    refused(
+        "timeout -1\n",
+        &["at line 1", "argument must be between 0 and 2147483647"],
+    );
+    refused(
+        "rename-command nosuch x\n",
+        &["at line 1", "No such command in rename-command"],
+    );
+    refused("include nosuch.conf\n", &["nosuch.conf"]);
+}
+
+#[test]
+fn a_missing_configuration_file_is_fatal() {
+    for which in both() {
+        let mut server = Server::spawn_bare(which, &[], &["nosuch.conf"]);
+        assert_eq!(server.exit().code(), Some(1), "{which}");
+        let log = server.log();
+        assert!(
+            log.contains("Fatal error, can't open config file"),
+            "{which}:\n{log}"
+        );
+    }
+}
+
+#[test]
+fn the_command_line_overrides_the_file() {
+    for which in both() {
+        let port = free_port();
+        let text =
+            "maxmemory 1mb\nhz 50\nsave 10 10\ninclude more.conf\nrename-command FLUSHDB WIPE\n";
+        let files = [
+            ("redis.conf", text),
+            ("more.conf", "# a comment\nslowlog-max-len 7\n"),
+        ];
+        let port_text = port.to_string();
+        let args = [
+            "redis.conf",
+            "--port",
+            &port_text,
+            "--hz",
+            "20",
+            "--save",
+            "",
+        ];
+        let mut server = Server::spawn_bare(which, &files, &args);
+        server.port = port;
+        server.wait_until_up();
+        let mut client = server.client();
+        for (name, value) in [
+            ("maxmemory", "1048576"),
+            ("hz", "20"),
+            ("slowlog-max-len", "7"),
+            ("save", ""),
+        ] {
+            let got = client.text(&format!("CONFIG GET {name}"));
+            let wanted = format!(
+                "*2\\r\\n${}\\r\\n{name}\\r\\n${}\\r\\n{value}\\r\\n",
+                name.len(),
+                value.len()
+            );
+            assert_eq!(got, wanted, "{which}");
+        }
+        assert_eq!(client.text("WIPE"), "+OK\\r\\n", "{which}");
+        assert!(client.text("FLUSHDB").starts_with("-ERR unknown command"));
+    }
+}
+
+#[test]
+fn config_rewrite_keeps_what_was_set() {
+    for which in both() {
+        let port = free_port();
+        let text = format!("# mine\nport {port}\nmaxmemory 1mb\n");
+        let mut server = Server::spawn_bare(which, &[("redis.conf", &text)], &["redis.conf"]);
+        server.port = port;
+        server.wait_until_up();
+        let mut client = server.client();
+        assert_eq!(client.text("CONFIG SET maxmemory 2mb hz 33"), "+OK\\r\\n");
+        assert_eq!(client.text("CONFIG REWRITE"), "+OK\\r\\n", "{which}");
+        let file = std::fs::read_to_string(server.dir.join("redis.conf")).expect("the file");
+        assert!(file.starts_with("# mine\n"), "{which}:\n{file}");
+        assert!(file.contains(&format!("port {port}\n")), "{which}:\n{file}");
+        assert!(file.contains("maxmemory 2mb\n"), "{which}:\n{file}");
+        assert!(file.contains("hz 33\n"), "{which}:\n{file}");
+    }
+}
+
+#[test]
+fn version_and_help_answer_without_starting() {
+    for (flag, word) in [("--version", "pinion"), ("--help", "--shards")] {
+        let mut server = Server::spawn_bare(ONE, &[], &[flag]);
+        assert_eq!(server.exit().code(), Some(0), "{flag}");
+        let log = server.log().to_lowercase();
+        assert!(log.contains(word), "{flag}:\n{log}");
+    }
+}

@@ -1,0 +1,263 @@
+//! What a client may not do, and what it is told.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, Got, encode};
+use crate::process::{Server, Which};
+
+fn both() -> [Which; 3] {
+    [
+        Which::Reference,
+        Which::Pinion { shards: 1 },
+        Which::Pinion { shards: 2 },
+    ]
+}
+
+fn raw(server: &Server, bytes: &[u8]) -> Got {
+    let mut client = server.client();
+    client.send(bytes);
+    client.until_closed()
+}
+
+fn closed(text: &str) -> Got {
+    Got::Closed(text.as_bytes().to_vec())
+}
+
+#[test]
+fn a_password_is_asked_for() {
+    for which in both() {
+        let server = Server::start(which, &["--requirepass", "secret"]);
+        let mut client = server.client();
+        for (line, wanted) in [
+            ("GET k", "-NOAUTH Authentication required."),
+            ("PING", "-NOAUTH Authentication required."),
+            (
+                "HELLO 3",
+                "-NOAUTH HELLO must be called with the client already authenticated, otherwise \
+                 the HELLO AUTH <user> <pass> option can be used to authenticate the \
+                 client and select the RESP protocol version at the same time",
+            ),
+            (
+                "AUTH wrong",
+                "-WRONGPASS invalid username-password pair or user is disabled.",
+            ),
+            (
+                "AUTH other secret",
+                "-WRONGPASS invalid username-password pair or user is disabled.",
+            ),
+            (
+                "HELLO 3 AUTH default wrong",
+                "-WRONGPASS invalid username-password pair or user is disabled.",
+            ),
+            ("NOSUCH", "-NOAUTH Authentication required."),
+            ("AUTH secret", "+OK"),
+            ("GET k", "$-1"),
+            ("RESET", "+RESET"),
+            ("GET k", "-NOAUTH Authentication required."),
+            ("AUTH default secret", "+OK"),
+            ("CONFIG SET requirepass other", "+OK"),
+            ("GET k", "$-1"),
+            (
+                "AUTH secret",
+                "-WRONGPASS invalid username-password pair or user is disabled.",
+            ),
+            ("AUTH other", "+OK"),
+        ] {
+            assert_eq!(
+                client.text(line),
+                format!("{wanted}\\r\\n"),
+                "{which}: {line}"
+            );
+        }
+        let mut resp3 = server.client();
+        let hello = resp3.words("HELLO 3 AUTH default other SETNAME joe");
+        assert!(
+            matches!(&hello, Got::Reply(reply) if reply[0] == b'%'),
+            "{which}"
+        );
+        assert_eq!(resp3.text("CLIENT GETNAME"), "$3\\r\\njoe\\r\\n", "{which}");
+    }
+}
+
+#[test]
+fn strangers_may_send_little() {
+    for which in both() {
+        let server = Server::start(which, &["--requirepass", "secret"]);
+        assert_eq!(
+            raw(&server, b"*11\r\n"),
+            closed("-ERR Protocol error: unauthenticated multibulk length\r\n"),
+            "{which}"
+        );
+        assert_eq!(
+            raw(&server, b"*2\r\n$3\r\nGET\r\n$16385\r\n"),
+            closed("-ERR Protocol error: unauthenticated bulk length\r\n"),
+            "{which}"
+        );
+        let mut client = server.client();
+        client.send(b"*10\r\n$16384\r\n");
+        client.set_wait(Duration::from_millis(100));
+        let got = client.reply();
+        assert_eq!(got, Got::Silence(Vec::new()), "{which}: still a request");
+    }
+}
+
+#[test]
+fn strangers_who_never_read_are_cut_off() {
+    // 1,024 bytes of unsent replies. The kernel takes the first few hundred kilobytes itself.
+    for shards in [1, 2] {
+        let server = Server::start(Which::Pinion { shards }, &["--requirepass", "secret"]);
+        let before = server.rss_bytes();
+        let mut client = server.client();
+        let errors = encode(&["GET", "k"]).repeat(10_000);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            client.send(&errors);
+            let mut watcher = server.client();
+            assert_eq!(watcher.text("AUTH secret"), "+OK\\r\\n");
+            let list = watcher.text("CLIENT LIST");
+            if list.matches("id=").count() == 1 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "still there: {list}");
+        }
+        let grown = server.rss_bytes().saturating_sub(before);
+        assert!(grown < 16 << 20, "{grown} bytes of memory for a stranger");
+    }
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    for which in both() {
+        let server = Server::start(which, &["--maxclients", "5"]);
+        let mut clients: Vec<Client> = (0..5).map(|_| server.client()).collect();
+        for client in &mut clients {
+            // The connection of the start-up check may still be closing.
+            let mut got = client.words("PING");
+            while matches!(got, Got::Closed(_)) {
+                *client = server.client();
+                got = client.words("PING");
+            }
+        }
+        let refused = server.client().until_closed();
+        assert_eq!(
+            refused,
+            closed("-ERR max number of clients reached\r\n"),
+            "{which}: {}",
+            refused.shown()
+        );
+        drop(clients.pop());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while server.client().words("PING") != Got::Reply(b"+PONG\r\n".to_vec()) {
+            assert!(Instant::now() < deadline, "{which}: the place is free");
+        }
+    }
+}
+
+#[test]
+fn idle_clients_are_closed() {
+    for which in both() {
+        let server = Server::start(which, &["--timeout", "1"]);
+        let mut client = server.client();
+        assert_eq!(client.text("PING"), "+PONG\\r\\n");
+        let start = Instant::now();
+        assert_eq!(client.until_closed(), closed(""), "{which}");
+        let waited = start.elapsed();
+        assert!(
+            waited > Duration::from_millis(900) && waited < Duration::from_secs(4),
+            "{which}: {waited:?}"
+        );
+    }
+}
+
+#[test]
+fn a_query_buffer_has_its_limit() {
+    for which in both() {
+        let server = Server::start(which, &["--client-query-buffer-limit", "1mb"]);
+        let mut client = server.client();
+        client.send(b"*2\r\n$3\r\nGET\r\n$1500000\r\n");
+        client.send(&vec![b'x'; 1_400_000]);
+        let got = client.until_closed();
+        assert_eq!(got, closed(""), "{which}: {}", got.shown());
+        assert_eq!(server.client().text("PING"), "+PONG\\r\\n", "{which}");
+    }
+}
+
+#[test]
+fn an_output_buffer_has_its_limit() {
+    for which in both() {
+        let limit = "normal 1mb 0 0";
+        let server = Server::start(which, &["--client-output-buffer-limit", limit]);
+        let mut client = server.client();
+        let big = "x".repeat(500_000);
+        assert_eq!(
+            client.call(&["SET", "k", &big]),
+            Got::Reply(b"+OK\r\n".to_vec())
+        );
+        // Asks for 500 MB and does not read it.
+        client.send(&encode(&["GET", "k"]).repeat(1_000));
+        let mut watcher = server.client();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while watcher.text("CLIENT LIST").matches("id=").count() > 1 {
+            assert!(Instant::now() < deadline, "{which}: still there");
+            thread::sleep(Duration::from_millis(10));
+        }
+        let got = client.until_closed();
+        assert!(
+            matches!(&got, Got::Closed(bytes) if bytes.len() < 100_000_000),
+            "{which}: got it all"
+        );
+    }
+}
+
+#[test]
+fn a_slow_reader_gets_everything_without_a_limit() {
+    for shards in [1, 2] {
+        let server = Server::start(Which::Pinion { shards }, &[]);
+        let mut client = server.client();
+        let big = "x".repeat(100_000);
+        assert_eq!(
+            client.call(&["SET", "k", &big]),
+            Got::Reply(b"+OK\r\n".to_vec())
+        );
+        client.send(&encode(&["GET", "k"]).repeat(300));
+        client.send(&encode(&["PING"]));
+        thread::sleep(Duration::from_millis(200));
+        assert_eq!(server.client().text("PING"), "+PONG\\r\\n");
+        let wanted = format!("$100000\r\n{big}\r\n").into_bytes();
+        for number in 0..300 {
+            assert!(
+                client.reply() == Got::Reply(wanted.clone()),
+                "reply {number}"
+            );
+        }
+        assert_eq!(client.reply(), Got::Reply(b"+PONG\r\n".to_vec()));
+    }
+}
+
+#[test]
+fn headers_reserve_no_memory() {
+    let server = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let before = server.rss_bytes();
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        let mut client = server.client();
+        client.send(b"*1000000\r\n$500000000\r\n");
+        clients.push(client);
+    }
+    assert_eq!(server.client().text("PING"), "+PONG\\r\\n");
+    let grown = server.rss_bytes().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes for 200 headers");
+}
+
+#[test]
+fn debug_needs_permission() {
+    for which in both() {
+        let server = Server::start(which, &["--enable-debug-command", "no"]);
+        let got = server.client().text("DEBUG SLEEP 0");
+        assert!(
+            got.starts_with("-ERR DEBUG command not allowed. If the enable-debug-command option"),
+            "{which}: {got}"
+        );
+    }
+}
