@@ -1,1 +1,15 @@
-//! server
+//! The process: configuration, start and stop, and everything a command can ask that is not about
+//! keys.
+//!
+//! A [`node::Node`] is what one core runs: a [`crate::session::Core`] with its clients and shard, and the
+//! [`host::ServerHost`] that performs jobs. Nodes ask each other through [`ask`]; shard 0's node is the
+//! authority for what exists once (configuration, slow log, latency events).
+
+pub mod ask;
+pub mod auth;
+pub mod clients;
+pub mod host;
+pub mod link;
+pub mod monitor;
+pub mod node;
+pub mod slowlog;

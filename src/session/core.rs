@@ -298,7 +298,23 @@ impl Core {
             return;
         }
         self.emit(key, out, link);
+        if self
+            .session(key)
+            .is_some_and(|session| session.client.closing)
+        {
+            self.finish_session(key, link);
+            return;
+        }
         self.resume(key, link, host);
+    }
+
+    /// Closes a session now; what it sent and what it was sent no longer matters.
+    pub fn abandon(&mut self, key: SessionKey, link: &mut dyn Link) {
+        if let Some(session) = self.session_mut(key) {
+            session.state = State::Closing;
+            session.input = Vec::new();
+            link.close(key);
+        }
     }
 
     /// Appends a finished reply, unless the client asked not to see it.

@@ -20,8 +20,13 @@ pub trait Link {
     fn close(&mut self, session: SessionKey);
     fn close_after_flush(&mut self, session: SessionKey);
     fn post(&mut self, to: usize, message: Message);
+    /// Wall clock of this turn, unix microseconds.
+    fn now_us(&self) -> i64;
+
     /// Wall clock of this turn, unix milliseconds.
-    fn now_ms(&self) -> i64;
+    fn now_ms(&self) -> i64 {
+        self.now_us().div_euclid(1000)
+    }
 }
 
 /// How a job went.

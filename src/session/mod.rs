@@ -14,6 +14,6 @@ mod link;
 mod requests;
 mod state;
 
-pub use core::Core;
-pub use link::{Host, Link, Performed};
+pub use core::{Core, Counters, Limits};
+pub use link::{Admission, Host, Link, Performed};
 pub use state::{Peer, Session, State};

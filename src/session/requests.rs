@@ -57,6 +57,9 @@ impl Core {
                 }
                 Ok(Parsed::Request { consumed }) => {
                     let args = parser.args(&input[at..end]);
+                    if let Some(session) = self.session_mut(key) {
+                        session.current_bytes = end - at;
+                    }
                     let next = self.request(key, &args, link, host);
                     if next == Next::Again {
                         parser.hold_back();
@@ -87,6 +90,7 @@ impl Core {
             && session.state != State::Closing
         {
             session.parser = parser;
+            session.current_bytes = 0;
             if at < end {
                 session.input = input[at..end].to_vec();
             }

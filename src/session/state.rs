@@ -72,6 +72,8 @@ pub struct Session {
     pub parser: Parser,
     /// Bytes received and not consumed; starts at the request being parsed.
     pub input: Vec<u8>,
+    /// Bytes of the current request and what arrived behind it: Redis' `qbuf` while a command runs.
+    pub current_bytes: usize,
     /// The hop being filled, or its empty box between two hops.
     pub hop: Option<Box<Hop>>,
     /// Home of the hop being filled.
@@ -96,6 +98,7 @@ impl Session {
             state: State::Running,
             parser: Parser::default(),
             input: Vec::new(),
+            current_bytes: 0,
             hop: None,
             hop_home: 0,
             reading_paused: false,

@@ -1,0 +1,240 @@
+//! The border between the runtime and what it drives.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::resp::Output;
+
+/// A connection on its shard: an index that is small and reused, and a generation that tells reuses
+/// apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId {
+    pub index: u32,
+    pub generation: u32,
+}
+
+impl ConnId {
+    /// Both halves in one word, index low.
+    pub fn pack(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    pub fn unpack(word: u64) -> ConnId {
+        ConnId {
+            index: word as u32,
+            generation: (word >> 32) as u32,
+        }
+    }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Tcp { peer: SocketAddr, local: SocketAddr },
+    Unix(PathBuf),
+}
+
+/// What is known of a connection when it arrives.
+#[derive(Clone, Debug)]
+pub struct ConnInfo {
+    /// Unique and rising over all shards.
+    pub client_id: u64,
+    pub peer: Peer,
+    pub fd: i32,
+}
+
+/// The clocks, read once a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Wall clock, unix microseconds.
+    pub unix_us: i64,
+    /// Monotonic clock, nanoseconds.
+    pub mono_ns: u64,
+}
+
+impl Now {
+    pub fn unix_ms(&self) -> i64 {
+        self.unix_us.div_euclid(1000)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer closed or reset the connection.
+    Peer,
+    /// The app asked for it.
+    App,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Terminate,
+    Interrupt,
+}
+
+/// When the app wants its next turn, if nothing arrives before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextTurn {
+    /// Not before something arrives.
+    Idle,
+    /// At this monotonic time, nanoseconds.
+    At(u64),
+    /// At once: there is more work.
+    Again,
+}
+
+/// What one core runs. All methods are called on that core's thread, one at a time.
+pub trait App: Sized {
+    type Message: Send + 'static;
+
+    /// On the accepting shard: whether to take a connection. `connections` counts all shards.
+    /// The error is written to the peer before its connection is closed.
+    fn admit(&mut self, info: &ConnInfo, connections: usize) -> Result<(), Vec<u8>>;
+    fn opened(&mut self, conn: ConnId, info: ConnInfo, io: &mut Io<Self::Message>);
+    /// Bytes arrived; the app consumes all of them.
+    fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut Io<Self::Message>);
+    fn closed(&mut self, conn: ConnId, reason: CloseReason, io: &mut Io<Self::Message>);
+    /// Everything written so far was sent; only after [`Io::notify_drained`].
+    fn drained(&mut self, conn: ConnId, io: &mut Io<Self::Message>);
+    fn delivered(&mut self, from: usize, messages: Vec<Self::Message>, io: &mut Io<Self::Message>);
+    /// Shard 0 only.
+    fn signalled(&mut self, signal: Signal, io: &mut Io<Self::Message>);
+    /// The end of a turn: background work, timers.
+    fn turn(&mut self, io: &mut Io<Self::Message>) -> NextTurn;
+}
+
+/// What an app asked of a connection, carried out at the end of the turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    PauseRecv,
+    ResumeRecv,
+    Close,
+    CloseAfterFlush,
+    NotifyDrained,
+}
+
+/// One connection's output as the app sees it.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    pub generation: u32,
+    /// Written by the app, not handed to the kernel yet.
+    pub output: Output,
+    /// Bytes of it that the kernel is still sending.
+    pub in_flight_bytes: usize,
+    /// Already in `Io::dirty`.
+    pub dirty: bool,
+}
+
+/// An app's way out: replies, messages, requests. Plain data until the end of the turn.
+pub struct Io<M> {
+    pub(super) now: Now,
+    pub(super) shard: usize,
+    pub(super) outgoing: Vec<Outgoing>,
+    /// Indices of connections that were written to in this turn.
+    pub(super) dirty: Vec<u32>,
+    pub(super) requests: Vec<(ConnId, Request)>,
+    /// Messages per destination.
+    pub(super) mail: Vec<Vec<M>>,
+    pub(super) stop: Option<i32>,
+    pub(super) connections: usize,
+    /// Where writes to connections that are gone end up.
+    void: Output,
+}
+
+impl<M> Io<M> {
+    pub(super) fn new(shard: usize, shards: usize) -> Io<M> {
+        Io {
+            now: Now::default(),
+            shard,
+            outgoing: Vec::new(),
+            dirty: Vec::new(),
+            requests: Vec::new(),
+            mail: (0..shards).map(|_| Vec::new()).collect(),
+            stop: None,
+            connections: 0,
+            void: Output::default(),
+        }
+    }
+
+    /// The clocks at the beginning of this turn.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    pub fn shards(&self) -> usize {
+        self.mail.len()
+    }
+
+    /// Open connections of all shards, as of this turn.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
+    fn live(&self, conn: ConnId) -> Option<&Outgoing> {
+        let outgoing = self.outgoing.get(conn.index as usize)?;
+        (outgoing.generation == conn.generation).then_some(outgoing)
+    }
+
+    /// Where to append replies; they leave at the end of the turn, in one send.
+    pub fn out(&mut self, conn: ConnId) -> &mut Output {
+        match self.outgoing.get_mut(conn.index as usize) {
+            Some(outgoing) if outgoing.generation == conn.generation => {
+                if !outgoing.dirty {
+                    outgoing.dirty = true;
+                    self.dirty.push(conn.index);
+                }
+                &mut outgoing.output
+            }
+            _ => {
+                self.void.clear();
+                &mut self.void
+            }
+        }
+    }
+
+    /// Bytes written for a connection that the kernel has not taken yet.
+    pub fn pending_bytes(&self, conn: ConnId) -> usize {
+        self.live(conn).map_or(0, |outgoing| {
+            outgoing.output.len() + outgoing.in_flight_bytes
+        })
+    }
+
+    /// Asks for [`App::drained`] once everything written so far is sent.
+    pub fn notify_drained(&mut self, conn: ConnId) {
+        self.requests.push((conn, Request::NotifyDrained));
+    }
+
+    /// Stops reading from the connection's socket, so that its sender has to wait.
+    pub fn pause_recv(&mut self, conn: ConnId) {
+        self.requests.push((conn, Request::PauseRecv));
+    }
+
+    pub fn resume_recv(&mut self, conn: ConnId) {
+        self.requests.push((conn, Request::ResumeRecv));
+    }
+
+    /// Closes at the end of this turn; what was not sent is lost.
+    pub fn close(&mut self, conn: ConnId) {
+        self.requests.push((conn, Request::Close));
+    }
+
+    /// Closes once everything written is sent.
+    pub fn close_after_flush(&mut self, conn: ConnId) {
+        self.requests.push((conn, Request::CloseAfterFlush));
+    }
+
+    /// Sends a message to a shard. One to this shard arrives in its next turn, which follows at
+    /// once.
+    pub fn post(&mut self, to: usize, message: M) {
+        self.mail[to].push(message);
+    }
+
+    /// Ends the process with this exit code once this turn's output is on its way.
+    pub fn stop(&mut self, exit_code: i32) {
+        self.stop = Some(exit_code);
+    }
+}

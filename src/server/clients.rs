@@ -1,0 +1,350 @@
+//! CLIENT LIST, INFO, KILL, PAUSE, UNBLOCK: one client's view of all clients.
+
+use std::fmt::Write as _;
+
+use crate::command::Table;
+use crate::resp::{Args, CmdError, Proto, number};
+use crate::session::{Core, Link, Session, State};
+use crate::shard::message::SessionKey;
+
+/// What `client list` selects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub ids: Option<Vec<u64>>,
+    pub kind: Option<Kind>,
+    pub addr: Option<Vec<u8>>,
+    pub laddr: Option<Vec<u8>>,
+    pub user: Option<Vec<u8>>,
+    /// Seconds a connection has lived at least.
+    pub max_age_s: Option<i64>,
+    /// Leave the asking client out.
+    pub skip: Option<u64>,
+}
+
+/// `TYPE` of CLIENT LIST and KILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Normal,
+    Master,
+    Replica,
+    Pubsub,
+}
+
+fn parse_kind(word: &[u8]) -> Result<Kind, CmdError> {
+    let kinds: [(&str, Kind); 5] = [
+        ("normal", Kind::Normal),
+        ("slave", Kind::Replica),
+        ("replica", Kind::Replica),
+        ("master", Kind::Master),
+        ("pubsub", Kind::Pubsub),
+    ];
+    let found = kinds
+        .iter()
+        .find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()));
+    found.map(|(_, kind)| *kind).ok_or_else(|| {
+        CmdError::owned(format!(
+            "ERR Unknown client type '{}'",
+            String::from_utf8_lossy(word)
+        ))
+    })
+}
+
+impl Selection {
+    /// `CLIENT LIST [TYPE type] [ID id ...]`
+    pub fn of_list(args: &Args) -> Result<Selection, CmdError> {
+        if args.len() == 2 {
+            return Ok(Selection::default());
+        }
+        if args.len() == 4 && args.is(2, "type") {
+            return Ok(Selection {
+                kind: Some(parse_kind(args.get(3))?),
+                ..Selection::default()
+            });
+        }
+        if args.len() > 3 && args.is(2, "id") {
+            let ids: Result<Vec<u64>, CmdError> = (3..args.len())
+                .map(|i| {
+                    let id = number::parse_i64(args.get(i)).filter(|&id| id > 0);
+                    id.map(|id| id as u64)
+                        .ok_or(CmdError::Text("ERR Invalid client ID"))
+                })
+                .collect();
+            return Ok(Selection {
+                ids: Some(ids?),
+                ..Selection::default()
+            });
+        }
+        Err(CmdError::Syntax)
+    }
+
+    /// `CLIENT KILL addr` or `CLIENT KILL filter value ...`; `me` is the asking client.
+    pub fn of_kill(args: &Args, me: u64) -> Result<Selection, CmdError> {
+        if args.len() == 3 {
+            return Ok(Selection {
+                addr: Some(args.get(2).to_vec()),
+                ..Selection::default()
+            });
+        }
+        let mut selection = Selection {
+            skip: Some(me),
+            ..Selection::default()
+        };
+        let mut at = 2;
+        while at < args.len() {
+            if at + 1 == args.len() {
+                return Err(CmdError::Syntax);
+            }
+            selection.add_filter(args, at, me)?;
+            at += 2;
+        }
+        Ok(selection)
+    }
+
+    fn add_filter(&mut self, args: &Args, at: usize, me: u64) -> Result<(), CmdError> {
+        let value = args.get(at + 1);
+        if args.is(at, "id") {
+            let id = number::parse_i64(value)
+                .filter(|&id| id > 0)
+                .ok_or(CmdError::Text("ERR client-id should be greater than 0"))?;
+            self.ids.get_or_insert_default().push(id as u64);
+        } else if args.is(at, "type") {
+            self.kind = Some(parse_kind(value)?);
+        } else if args.is(at, "addr") {
+            self.addr = Some(value.to_vec());
+        } else if args.is(at, "laddr") {
+            self.laddr = Some(value.to_vec());
+        } else if args.is(at, "user") {
+            if value != b"default" {
+                return Err(CmdError::owned(format!(
+                    "ERR No such user '{}'",
+                    String::from_utf8_lossy(value)
+                )));
+            }
+            self.user = Some(value.to_vec());
+        } else if args.is(at, "maxage") {
+            self.max_age_s = Some(args.int(at + 1)?);
+        } else if args.is(at, "skipme") && args.is(at + 1, "yes") {
+            self.skip = Some(me);
+        } else if args.is(at, "skipme") && args.is(at + 1, "no") {
+            self.skip = None;
+        } else {
+            return Err(CmdError::Syntax);
+        }
+        Ok(())
+    }
+
+    fn matches(&self, session: &Session, now_ms: i64) -> bool {
+        let id = session.client.id;
+        self.skip != Some(id)
+            && self.ids.as_ref().is_none_or(|ids| ids.contains(&id))
+            && self.kind.is_none_or(|kind| kind == Kind::Normal)
+            && self
+                .addr
+                .as_ref()
+                .is_none_or(|addr| session.peer.addr().as_bytes() == addr.as_slice())
+            && self
+                .laddr
+                .as_ref()
+                .is_none_or(|addr| session.peer.laddr().as_bytes() == addr.as_slice())
+            && self
+                .max_age_s
+                .is_none_or(|age| (now_ms - session.created_ms) / 1000 >= age)
+    }
+}
+
+/// One node's clients that match, as (id, line).
+pub fn list(
+    core: &Core,
+    link: &dyn Link,
+    selection: &Selection,
+    monitors: &[SessionKey],
+) -> Vec<(u64, String)> {
+    let now_ms = link.now_ms();
+    core.sessions()
+        .filter(|session| selection.matches(session, now_ms))
+        .map(|session| (session.client.id, describe(session, core, link, monitors)))
+        .collect()
+}
+
+/// One line of CLIENT LIST. Redis: networking.c catClientInfoString.
+pub fn describe(
+    session: &Session,
+    core: &Core,
+    link: &dyn Link,
+    monitors: &[SessionKey],
+) -> String {
+    let client = &session.client;
+    let now_ms = link.now_ms();
+    let out_bytes = link.pending_bytes(session.key);
+    let flags = client_flags(session, monitors);
+    let mut line = String::with_capacity(384);
+    let written = write!(
+        line,
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
+         ssub=0 multi=-1 qbuf={} qbuf-free={} argv-mem={} multi-mem=0 rbs={} rbp={} obl=0 oll={} \
+         omem={out_bytes} tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} \
+         lib-ver={}",
+        client.id,
+        session.peer.addr(),
+        session.peer.laddr(),
+        session.fd,
+        String::from_utf8_lossy(&client.name),
+        (now_ms - session.created_ms).max(0) / 1000,
+        (now_ms - session.last_ms).max(0) / 1000,
+        client.db,
+        session.query_bytes() + session.current_bytes,
+        session.input.capacity() - session.input.len(),
+        session.parser.pending_bytes(),
+        out_bytes,
+        out_bytes,
+        usize::from(out_bytes > 0),
+        session.memory_bytes() + out_bytes,
+        command_name(&core.table, session),
+        if client.proto == Proto::Resp3 { 3 } else { 2 },
+        String::from_utf8_lossy(&client.lib_name),
+        String::from_utf8_lossy(&client.lib_ver),
+    );
+    debug_assert!(written.is_ok(), "writing to a string cannot fail");
+    line
+}
+
+fn client_flags(session: &Session, monitors: &[SessionKey]) -> String {
+    let mut flags = String::new();
+    let known = [
+        (monitors.contains(&session.key), 'O'),
+        (session.state == State::Postponed, 'b'),
+        (session.state == State::Closing, 'c'),
+        (matches!(session.peer, crate::session::Peer::Unix(_)), 'U'),
+        (session.client.no_evict, 'e'),
+        (session.client.no_touch, 'T'),
+    ];
+    flags.extend(known.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag));
+    if flags.is_empty() {
+        flags.push('N');
+    }
+    flags
+}
+
+fn command_name(table: &Table, session: &Session) -> String {
+    match session.last_command {
+        Some(id) => table.entry(id).full_name(),
+        None => "NULL".to_owned(),
+    }
+}
+
+/// Closes this node's clients that match; returns how many.
+pub fn kill(core: &mut Core, link: &mut dyn Link, selection: &Selection, me: u64) -> i64 {
+    let now_ms = link.now_ms();
+    let doomed: Vec<(SessionKey, u64)> = core
+        .sessions()
+        .filter(|session| session.state != State::Closing && selection.matches(session, now_ms))
+        .map(|session| (session.key, session.client.id))
+        .collect();
+    for (key, id) in &doomed {
+        if *id == me {
+            // It still gets the reply to this very command.
+            if let Some(session) = core.session_mut(*key) {
+                session.client.closing = true;
+            }
+        } else {
+            core.abandon(*key, link);
+        }
+    }
+    doomed.len() as i64
+}
+
+/// CLIENT PAUSE, as one node keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    pub until_ms: i64,
+    pub writes_only: bool,
+}
+
+impl Pause {
+    /// `CLIENT PAUSE timeout [WRITE|ALL]`
+    pub fn parse(args: &Args, now_ms: i64) -> Result<Pause, CmdError> {
+        let writes_only = match args.len() {
+            3 => false,
+            4 if args.is(3, "write") => true,
+            4 if args.is(3, "all") => false,
+            4 => return Err(CmdError::Text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+            _ => return Err(CmdError::Syntax),
+        };
+        let timeout_ms = number::parse_i64(args.get(2)).ok_or(CmdError::Text(
+            "ERR timeout is not an integer or out of range",
+        ))?;
+        if timeout_ms < 0 {
+            return Err(CmdError::Text("ERR timeout is negative"));
+        }
+        let until_ms = now_ms
+            .checked_add(timeout_ms)
+            .ok_or(CmdError::Text("ERR timeout is out of range"))?;
+        Ok(Pause {
+            until_ms,
+            writes_only,
+        })
+    }
+
+    pub fn is_active(&self, now_ms: i64) -> bool {
+        now_ms < self.until_ms
+    }
+
+    /// A later pause never shortens or weakens one that is on.
+    pub fn merge(&mut self, other: Pause, now_ms: i64) {
+        if !self.is_active(now_ms) {
+            *self = other;
+            return;
+        }
+        self.until_ms = self.until_ms.max(other.until_ms);
+        self.writes_only &= other.writes_only;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::ArgBuf;
+
+    fn args(line: &str) -> ArgBuf {
+        line.split(' ').map(str::as_bytes).collect()
+    }
+
+    #[test]
+    fn kill_filters_parse_as_in_redis() {
+        let kill = |line: &str| Selection::of_kill(&args(line).as_args(), 7);
+        assert_eq!(
+            kill("CLIENT KILL 1.2.3.4:5").unwrap().addr.unwrap(),
+            b"1.2.3.4:5"
+        );
+        assert_eq!(kill("CLIENT KILL ID 3").unwrap().ids, Some(vec![3]));
+        assert_eq!(kill("CLIENT KILL ID 3").unwrap().skip, Some(7));
+        assert_eq!(kill("CLIENT KILL ID 3 SKIPME no").unwrap().skip, None);
+        assert_eq!(
+            kill("CLIENT KILL ID 0 SKIPME no").unwrap_err().to_string(),
+            "ERR client-id should be greater than 0"
+        );
+        assert_eq!(kill("CLIENT KILL ID 3 SKIPME maybe"), Err(CmdError::Syntax));
+        assert_eq!(
+            kill("CLIENT KILL TYPE x SKIPME no")
+                .unwrap_err()
+                .to_string(),
+            "ERR Unknown client type 'x'"
+        );
+    }
+
+    #[test]
+    fn pauses_only_grow() {
+        let parse = |line: &str| Pause::parse(&args(line).as_args(), 1000);
+        let mut pause = parse("CLIENT PAUSE 100 WRITE").unwrap();
+        pause.merge(parse("CLIENT PAUSE 50 ALL").unwrap(), 1000);
+        assert_eq!(
+            pause,
+            Pause {
+                until_ms: 1100,
+                writes_only: false
+            }
+        );
+        assert!(parse("CLIENT PAUSE -1").is_err());
+        assert!(parse("CLIENT PAUSE 1 X").is_err());
+    }
+}

@@ -1,0 +1,468 @@
+//! Performs jobs: what commands ask beyond the keyspace.
+
+use std::sync::Arc;
+
+use super::ask::{
+    Asking, Collecting, Contribution, Forwarded, NodeMessage, Question, Requester, parts_of,
+};
+use super::auth::{self, Greeting, Passwords};
+use super::clients::{self, Pause, Selection};
+use super::monitor::{self, Monitors};
+use super::slowlog::{self, Slowlog};
+use crate::command::{Entry, Job, flags};
+use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
+use crate::session::{Admission, Core, Host, Link, Performed};
+use crate::shard::message::SessionKey;
+
+/// The version whose command surface this is; clients switch features on by it.
+pub const REDIS_VERSION: &str = "7.2.4";
+
+/// What a node keeps beside its core.
+pub struct ServerHost {
+    pub shard: usize,
+    pub shards: usize,
+    pub asking: Asking,
+    pub passwords: Passwords,
+    pub monitors: Monitors,
+    pub pause: Pause,
+    pub postponed: Vec<SessionKey>,
+    /// Shard 0's alone.
+    pub slowlog: Slowlog,
+    pub slowlog_max_len: usize,
+    /// Messages to other nodes, sent when the callback returns.
+    pub mail: Vec<(usize, NodeMessage)>,
+    pub stop: Option<i32>,
+    random: fastrand::Rng,
+}
+
+impl ServerHost {
+    pub fn new(shard: usize, shards: usize, seed: u64) -> ServerHost {
+        ServerHost {
+            shard,
+            shards,
+            asking: Asking::default(),
+            passwords: Passwords::default(),
+            monitors: Monitors::new(shards),
+            pause: Pause::default(),
+            postponed: Vec::new(),
+            slowlog: Slowlog::default(),
+            slowlog_max_len: 128,
+            mail: Vec::new(),
+            stop: None,
+            random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    fn requester(&self, core: &Core, session: SessionKey) -> Requester {
+        let client = core.session(session).map(|session| &session.client);
+        Requester {
+            shard: self.shard,
+            session,
+            client_id: client.map_or(0, |client| client.id),
+            proto: client.map(|client| client.proto).unwrap_or_default(),
+            db: client.map_or(0, |client| client.db),
+        }
+    }
+
+    /// Asks every node, this one included; the reply follows when all have answered.
+    pub fn ask_all(
+        &mut self,
+        job: Job,
+        requester: Requester,
+        args: ArgBuf,
+        extra: Option<Box<dyn std::any::Any + Send + Sync>>,
+    ) -> Performed {
+        let question = Arc::new(Question {
+            job,
+            requester,
+            args,
+            extra,
+        });
+        let id = self.asking.begin(question.clone(), self.shards);
+        for node in 0..self.shards {
+            let question = question.clone();
+            self.mail.push((
+                node,
+                NodeMessage::Ask {
+                    id,
+                    origin: self.shard,
+                    question,
+                },
+            ));
+        }
+        Performed::Later
+    }
+
+    /// Performs the job here if this is shard 0, else sends it there.
+    fn forward(
+        &mut self,
+        job: Job,
+        requester: Requester,
+        args: &Args,
+        out: &mut Output,
+    ) -> Performed {
+        if self.shard == 0 {
+            return performed(self.authority(job, &requester, args, out));
+        }
+        let forwarded = Forwarded {
+            requester,
+            job,
+            args: args.to_buf(),
+        };
+        self.mail
+            .push((0, NodeMessage::Forward(Box::new(forwarded))));
+        Performed::Later
+    }
+
+    /// A job that arrived at shard 0 from another node.
+    pub fn forwarded(&mut self, forwarded: Forwarded) {
+        let Forwarded {
+            requester,
+            job,
+            args,
+        } = forwarded;
+        let mut out = Output::default();
+        if let Err(error) = self.authority(job, &requester, &args.as_args(), &mut out) {
+            out.clear();
+            write_error(&mut out, &requester, &error);
+        }
+        self.reply(requester, out);
+    }
+
+    /// What only shard 0 knows.
+    fn authority(
+        &mut self,
+        job: Job,
+        requester: &Requester,
+        args: &Args,
+        out: &mut Output,
+    ) -> CmdResult {
+        let mut writer = Writer::new(out, requester.proto);
+        match job {
+            Job::Slowlog => self.slowlog.command(args, &mut writer),
+            _ => Err(CmdError::Text("ERR not supported by this server")),
+        }
+    }
+
+    /// Sends a late reply to whoever asked.
+    pub fn reply(&mut self, requester: Requester, out: Output) {
+        let Requester { shard, session, .. } = requester;
+        self.mail.push((
+            shard,
+            NodeMessage::Reply {
+                session,
+                out: Box::new(out),
+            },
+        ));
+    }
+
+    /// This node's part of a question.
+    pub fn contribute(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        origin: usize,
+        question: &Question,
+    ) -> Contribution {
+        let args = question.args.as_args();
+        match question.job {
+            Job::ClientList => {
+                let selection = question
+                    .extra
+                    .as_ref()
+                    .and_then(|e| e.downcast_ref::<Selection>());
+                let all = Selection::default();
+                Box::new(clients::list(
+                    core,
+                    link,
+                    selection.unwrap_or(&all),
+                    &self.monitors.here,
+                ))
+            }
+            Job::ClientKill => {
+                let selection = question
+                    .extra
+                    .as_ref()
+                    .and_then(|e| e.downcast_ref::<Selection>());
+                let killed = selection.map_or(0, |selection| {
+                    clients::kill(core, link, selection, question.requester.client_id)
+                });
+                Box::new(killed)
+            }
+            Job::ClientPause => {
+                if let Some(pause) = question
+                    .extra
+                    .as_ref()
+                    .and_then(|e| e.downcast_ref::<Pause>())
+                {
+                    self.pause.merge(*pause, link.now_ms());
+                }
+                Box::new(())
+            }
+            Job::ClientUnpause => {
+                self.pause = Pause::default();
+                Box::new(())
+            }
+            Job::Monitor => {
+                self.monitors.everywhere[origin] += 1;
+                Box::new(())
+            }
+            _ => Box::new(args.len() as i64),
+        }
+    }
+
+    /// All nodes have answered: the reply.
+    pub fn collected(&mut self, collecting: Collecting) {
+        let Collecting {
+            question, parts, ..
+        } = collecting;
+        let mut out = Output::default();
+        let mut writer = Writer::new(&mut out, question.requester.proto);
+        let result = match question.job {
+            Job::ClientList => {
+                let mut lines: Vec<(u64, String)> = parts_of(parts)
+                    .flat_map(|part: Vec<(u64, String)>| part)
+                    .collect();
+                lines.sort_unstable_by_key(|(id, _)| *id);
+                let text: String = lines.into_iter().map(|(_, line)| line + "\n").collect();
+                writer.verbatim("txt", text.as_bytes())
+            }
+            Job::ClientKill => {
+                let killed: i64 = parts_of::<i64>(parts).sum();
+                if question.args.len() > 3 {
+                    writer.int(killed)
+                } else if killed > 0 {
+                    writer.ok()
+                } else {
+                    Err(CmdError::Text("ERR No such client"))
+                }
+            }
+            _ => writer.ok(),
+        };
+        if let Err(error) = result {
+            out.clear();
+            write_error(&mut out, &question.requester, &error);
+        }
+        self.reply(question.requester, out);
+    }
+
+    /// Sessions that CLIENT PAUSE held back and that may go on now.
+    pub fn unpaused(&mut self, now_ms: i64) -> Vec<SessionKey> {
+        if self.postponed.is_empty() || self.pause.is_active(now_ms) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.postponed)
+    }
+
+    /// A session is gone.
+    pub fn session_closed(&mut self, session: SessionKey) {
+        let before = self.monitors.here.len();
+        self.monitors.here.retain(|key| *key != session);
+        if self.monitors.here.len() < before {
+            for node in 0..self.shards {
+                self.mail.push((
+                    node,
+                    NodeMessage::MonitorsChanged {
+                        node: self.shard,
+                        delta: -1,
+                    },
+                ));
+            }
+        }
+        self.postponed.retain(|key| *key != session);
+    }
+
+    fn time(&self, link: &dyn Link, out: &mut Writer) -> CmdResult {
+        let now_us = link.now_us();
+        out.array(2)?;
+        out.bulk_int(now_us / 1_000_000)?;
+        out.bulk_int(now_us % 1_000_000)
+    }
+
+    fn start_client_job(
+        &mut self,
+        core: &Core,
+        link: &dyn Link,
+        requester: Requester,
+        job: Job,
+        args: &Args,
+    ) -> Result<Performed, CmdError> {
+        let extra: Option<Box<dyn std::any::Any + Send + Sync>> = match job {
+            Job::ClientList => Some(Box::new(Selection::of_list(args)?)),
+            Job::ClientKill => Some(Box::new(Selection::of_kill(args, requester.client_id)?)),
+            Job::ClientPause => Some(Box::new(Pause::parse(args, link.now_ms())?)),
+            _ => None,
+        };
+        debug_assert!(core.session(requester.session).is_some());
+        Ok(self.ask_all(job, requester, args.to_buf(), extra))
+    }
+}
+
+fn performed(result: CmdResult) -> Performed {
+    match result {
+        Ok(()) => Performed::Done,
+        Err(error) => Performed::Failed(error),
+    }
+}
+
+fn write_error(out: &mut Output, requester: &Requester, error: &CmdError) {
+    let written = Writer::new(out, requester.proto).error(error);
+    debug_assert!(written.is_ok());
+}
+
+impl Host for ServerHost {
+    fn perform(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        session: SessionKey,
+        job: Job,
+        args: &Args,
+        out: &mut Output,
+    ) -> Performed {
+        let requester = self.requester(core, session);
+        let mut writer = Writer::new(out, requester.proto);
+        match job {
+            Job::Auth | Job::Hello | Job::Reset => self.identify(core, session, job, args, out),
+            Job::ClientInfo => {
+                let Some(me) = core.session(session) else {
+                    return Performed::Done;
+                };
+                let text = clients::describe(me, core, link, &self.monitors.here) + "\n";
+                performed(writer.verbatim("txt", text.as_bytes()))
+            }
+            Job::ClientList | Job::ClientKill | Job::ClientPause | Job::ClientUnpause => {
+                match self.start_client_job(core, link, requester, job, args) {
+                    Ok(performed) => performed,
+                    Err(error) => Performed::Failed(error),
+                }
+            }
+            Job::ClientUnblock => performed(writer.int(0)),
+            Job::Monitor => {
+                self.monitors.here.push(session);
+                self.ask_all(job, requester, args.to_buf(), None)
+            }
+            Job::Slowlog => self.forward(job, requester, args, out),
+            Job::Time => performed(self.time(link, &mut writer)),
+            _ => Performed::Failed(CmdError::Text("ERR not supported by this server")),
+        }
+    }
+
+    fn is_watching(&self) -> bool {
+        self.pause.until_ms != 0 || self.monitors.any()
+    }
+
+    fn admit(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        session: SessionKey,
+        entry: &Entry,
+        args: &Args,
+    ) -> Admission {
+        let now_ms = link.now_ms();
+        if self.pause.until_ms != 0 {
+            if !self.pause.is_active(now_ms) {
+                self.pause = Pause::default();
+            } else if !self.pause.writes_only
+                || entry.command.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0
+            {
+                self.postponed.push(session);
+                return Admission::Postpone;
+            }
+        }
+        if self.monitors.any() && entry.command.flags & (flags::SKIP_MONITOR | flags::ADMIN) == 0 {
+            self.show_monitors(core, link, session, entry, args);
+        }
+        Admission::Run
+    }
+
+    fn slow(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        session: SessionKey,
+        args: &Args,
+        spent_ns: u64,
+    ) {
+        let Some(session) = core.session(session) else {
+            return;
+        };
+        let entry = slowlog::Entry::new(
+            link.now_us() / 1_000_000,
+            spent_ns,
+            args,
+            session.peer.addr(),
+            &session.client.name,
+        );
+        self.mail.push((0, NodeMessage::Slow(Box::new(entry))));
+    }
+}
+
+impl ServerHost {
+    fn identify(
+        &mut self,
+        core: &mut Core,
+        session: SessionKey,
+        job: Job,
+        args: &Args,
+        out: &mut Output,
+    ) -> Performed {
+        let Some(session) = core.session_mut(session) else {
+            return Performed::Done;
+        };
+        let key = session.key;
+        let client = &mut session.client;
+        let proto = client.proto;
+        performed(match job {
+            Job::Auth => auth::auth(client, &self.passwords, args, &mut Writer::new(out, proto)),
+            Job::Hello => auth::hello(
+                client,
+                &self.passwords,
+                &Greeting {
+                    version: REDIS_VERSION,
+                },
+                args,
+                out,
+            ),
+            _ => {
+                let result = auth::reset(client, &self.passwords, &mut Writer::new(out, proto));
+                self.session_closed(key);
+                result
+            }
+        })
+    }
+
+    fn show_monitors(
+        &mut self,
+        core: &Core,
+        link: &dyn Link,
+        session: SessionKey,
+        entry: &Entry,
+        args: &Args,
+    ) {
+        let Some(session) = core.session(session) else {
+            return;
+        };
+        let redact = matches!(
+            entry.command.run,
+            crate::command::Run::Job(Job::Auth | Job::Hello)
+        );
+        let line = monitor::line(
+            link.now_us(),
+            session.client.db,
+            &session.peer,
+            args,
+            redact,
+        );
+        let line: Arc<[u8]> = line.into();
+        for node in self.monitors.nodes() {
+            self.mail.push((node, NodeMessage::Monitor(line.clone())));
+        }
+    }
+
+    /// A random 64-bit number, for what must merely differ.
+    pub fn random(&mut self) -> u64 {
+        self.random.u64(..)
+    }
+}

@@ -1,0 +1,175 @@
+//! One core of the server: its clients and shard, driven by the runtime.
+
+use super::ask::NodeMessage;
+use super::host::ServerHost;
+use super::link::IoLink;
+use crate::command::Client;
+use crate::runtime::{self, App, CloseReason, ConnId, ConnInfo, Io, NextTurn, Signal};
+use crate::session::{Core, Link, Peer};
+
+/// Expirations handled in one slice: well under a millisecond of work.
+const PULSE_BUDGET: usize = 256;
+
+pub struct Node {
+    pub core: Core,
+    pub host: ServerHost,
+    pub databases: u32,
+    pub maxclients: usize,
+}
+
+impl Node {
+    /// Runs `work` with a link over `io`, then sends what the host wrote to other nodes.
+    fn with_link(
+        &mut self,
+        io: &mut Io<NodeMessage>,
+        work: impl FnOnce(&mut Core, &mut ServerHost, &mut IoLink),
+    ) {
+        let mut link = IoLink { io };
+        work(&mut self.core, &mut self.host, &mut link);
+        for (to, message) in self.host.mail.drain(..) {
+            link.io.post(to, message);
+        }
+        if let Some(exit_code) = self.host.stop.take() {
+            link.io.stop(exit_code);
+        }
+    }
+
+    fn message(
+        core: &mut Core,
+        host: &mut ServerHost,
+        link: &mut IoLink,
+        from: usize,
+        message: NodeMessage,
+    ) {
+        match message {
+            NodeMessage::Core(message) => core.deliver(message, link, host),
+            NodeMessage::Ask {
+                id,
+                origin,
+                question,
+            } => {
+                let part = host.contribute(core, link, origin, &question);
+                link.io.post(origin, NodeMessage::Answer { id, part });
+            }
+            NodeMessage::Answer { id, part } => {
+                if let Some(collecting) = host.asking.answered(id, part) {
+                    host.collected(collecting);
+                }
+            }
+            NodeMessage::Forward(forwarded) => host.forwarded(*forwarded),
+            NodeMessage::Reply { session, out } => core.answer(session, &out, link, host),
+            NodeMessage::Slow(entry) => {
+                let max_len = host.slowlog_max_len;
+                host.slowlog.push(*entry, max_len);
+            }
+            NodeMessage::Monitor(line) => {
+                for &session in &host.monitors.here {
+                    link.out(session).bytes.extend_from_slice(&line);
+                }
+            }
+            NodeMessage::MonitorsChanged { node, delta } => host.monitors.everywhere[node] += delta,
+        }
+        debug_assert!(from < host.shards);
+    }
+}
+
+fn session_peer(peer: &runtime::Peer) -> Peer {
+    match peer {
+        runtime::Peer::Tcp { peer, local } => Peer::Tcp {
+            peer: *peer,
+            local: *local,
+        },
+        runtime::Peer::Unix(path) => Peer::Unix(path.to_string_lossy().into_owned()),
+    }
+}
+
+/// Redis: networking.c acceptCommonHandler.
+const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
+
+impl App for Node {
+    type Message = NodeMessage;
+
+    fn admit(&mut self, _info: &ConnInfo, connections: usize) -> Result<(), Vec<u8>> {
+        if connections >= self.maxclients {
+            return Err(TOO_MANY_CLIENTS.to_vec());
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, conn: ConnId, info: ConnInfo, io: &mut Io<NodeMessage>) {
+        let client = Client {
+            id: info.client_id,
+            databases: self.databases,
+            authenticated: !self.host.passwords.required(),
+            ..Client::default()
+        };
+        let now_ms = io.now().unix_ms();
+        self.core.open(
+            conn.pack(),
+            client,
+            session_peer(&info.peer),
+            info.fd,
+            now_ms,
+        );
+    }
+
+    fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut Io<NodeMessage>) {
+        self.with_link(io, |core, host, link| {
+            core.receive(conn.pack(), bytes, link, host)
+        });
+    }
+
+    fn closed(&mut self, conn: ConnId, _reason: CloseReason, io: &mut Io<NodeMessage>) {
+        self.with_link(io, |core, host, _link| {
+            core.closed(conn.pack());
+            host.session_closed(conn.pack());
+        });
+    }
+
+    fn drained(&mut self, conn: ConnId, io: &mut Io<NodeMessage>) {
+        self.with_link(io, |core, host, link| core.drained(conn.pack(), link, host));
+    }
+
+    fn delivered(&mut self, from: usize, messages: Vec<NodeMessage>, io: &mut Io<NodeMessage>) {
+        self.with_link(io, |core, host, link| {
+            for message in messages {
+                Node::message(core, host, link, from, message);
+            }
+        });
+    }
+
+    fn signalled(&mut self, _signal: Signal, io: &mut Io<NodeMessage>) {
+        io.stop(0);
+    }
+
+    fn turn(&mut self, io: &mut Io<NodeMessage>) -> NextTurn {
+        let now = io.now();
+        let mut more = false;
+        self.with_link(io, |core, host, link| {
+            for session in host.unpaused(now.unix_ms()) {
+                core.resume(session, link, host);
+            }
+            more = core.shard.pulse(now.unix_ms(), PULSE_BUDGET);
+        });
+        if more {
+            NextTurn::Again
+        } else {
+            self.next_turn(io)
+        }
+    }
+}
+
+impl Node {
+    /// When the next deadline of this node is due.
+    fn next_turn(&self, io: &Io<NodeMessage>) -> NextTurn {
+        let now = io.now();
+        let pause = (!self.host.postponed.is_empty()).then_some(self.host.pause.until_ms);
+        match pause {
+            None => NextTurn::Idle,
+            Some(at_ms) => {
+                let wait_us = (at_ms * 1000 - now.unix_us).max(0) as u64;
+                NextTurn::At(now.mono_ns + wait_us * 1000)
+            }
+        }
+    }
+}
