@@ -96,6 +96,9 @@ pub trait App: Sized {
     fn closed(&mut self, conn: ConnId, reason: CloseReason, io: &mut Io<Self::Message>);
     /// Everything written so far was sent; only after [`Io::notify_drained`].
     fn drained(&mut self, conn: ConnId, io: &mut Io<Self::Message>);
+    /// Whether a connection has no work in progress: its peer will send nothing more, and without
+    /// work to answer it can be closed.
+    fn is_idle(&self, conn: ConnId) -> bool;
     fn delivered(&mut self, from: usize, messages: Vec<Self::Message>, io: &mut Io<Self::Message>);
     /// Shard 0 only.
     fn signalled(&mut self, signal: Signal, io: &mut Io<Self::Message>);

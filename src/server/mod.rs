@@ -7,6 +7,7 @@
 
 pub mod ask;
 pub mod auth;
+pub mod boot;
 pub mod clients;
 pub mod host;
 pub mod link;

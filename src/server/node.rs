@@ -130,6 +130,12 @@ impl App for Node {
         self.with_link(io, |core, host, link| core.drained(conn.pack(), link, host));
     }
 
+    fn is_idle(&self, conn: ConnId) -> bool {
+        self.core
+            .session(conn.pack())
+            .is_none_or(|session| session.is_idle())
+    }
+
     fn delivered(&mut self, from: usize, messages: Vec<NodeMessage>, io: &mut Io<NodeMessage>) {
         self.with_link(io, |core, host, link| {
             for message in messages {

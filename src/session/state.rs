@@ -111,6 +111,14 @@ impl Session {
         }
     }
 
+    /// Whether nothing this client sent is still being worked on.
+    pub fn is_idle(&self) -> bool {
+        matches!(
+            self.state,
+            State::Running | State::Closing | State::Postponed
+        )
+    }
+
     /// Bytes held for requests that have not run: the query buffer of Redis.
     pub fn query_bytes(&self) -> usize {
         self.input.len() + self.parser.pending_bytes()

@@ -149,11 +149,6 @@ impl<W> Holds<W> {
         }
         Some(work)
     }
-
-    /// Number of active holds and of waiting work, for DEBUG and tests.
-    pub fn counts(&self) -> (usize, usize) {
-        (self.active.len(), self.waiting.len())
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,544 @@
+//! One core's turn: completions in, app, everything it asked for out, one `io_uring_enter`.
+//!
+//! ```text
+//! completions -> mail -> app.turn -> mail to myself -> requests -> sends -> mail out -> enter
+//! ```
+//! While the app has nothing to do at once, the thread sleeps in the ring until a completion, a
+//! doorbell from another core, or the app's next deadline.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::app::{App, CloseReason, ConnId, ConnInfo, Io, NextTurn, Outgoing, Request, Signal};
+use super::clock;
+use super::conn::{Conn, KEPT_BYTES};
+use super::listen::{Listener, greet};
+use super::mailbox::{Mail, Mailboxes, Shared};
+use super::ring::{Completion, Op, Ring, Token};
+
+/// After an accept that failed for want of descriptors or memory, nanoseconds until the next try.
+const ACCEPT_BACKOFF_NS: u64 = 100_000_000;
+
+/// A connection's place; its generation tells later connections in the same place apart.
+struct Slot {
+    generation: u32,
+    conn: Option<Box<Conn>>,
+}
+
+/// The connection a completion belongs to, if it is still that one.
+fn find(slots: &mut [Slot], token: Token) -> Option<(ConnId, &mut Conn)> {
+    let slot = slots.get_mut(token.index as usize)?;
+    if !token.is_generation(slot.generation) {
+        return None;
+    }
+    let id = ConnId {
+        index: token.index,
+        generation: slot.generation,
+    };
+    slot.conn.as_deref_mut().map(|conn| (id, conn))
+}
+
+pub(super) struct Driver<A: App> {
+    app: A,
+    io: Io<A::Message>,
+    ring: Ring,
+    shared: Arc<Shared>,
+    mailboxes: Mailboxes<A::Message>,
+    /// Mail that found its box full.
+    unsent_mail: Vec<(usize, Mail<A::Message>)>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Connections whose peer sends no more and that may still get replies.
+    half_closed: Vec<ConnId>,
+    completions: Vec<Completion>,
+    listeners: Vec<Listener>,
+    keepalive_s: u64,
+    accepts_again_ns: Option<u64>,
+    next_client_id: u64,
+    /// The read end of the signal pipe, and the byte that is read from it.
+    signals: Option<(OwnedFd, Box<[u8; 1]>)>,
+}
+
+/// What shard 0 has beside the others.
+#[derive(Default)]
+pub(super) struct FrontDoor {
+    pub listeners: Vec<Listener>,
+    pub keepalive_s: u64,
+    pub signals: Option<OwnedFd>,
+}
+
+impl<A: App> Driver<A> {
+    pub fn new(
+        app: A,
+        shard: usize,
+        shared: Arc<Shared>,
+        mailboxes: Mailboxes<A::Message>,
+        front: FrontDoor,
+    ) -> std::io::Result<Driver<A>> {
+        let ring = Ring::new()?;
+        let shards = shared.doors.len();
+        shared.doors[shard]
+            .ring_fd
+            .store(ring.fd(), Ordering::Release);
+        Ok(Driver {
+            app,
+            io: Io::new(shard, shards),
+            ring,
+            shared,
+            mailboxes,
+            unsent_mail: Vec::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            half_closed: Vec::new(),
+            completions: Vec::with_capacity(1024),
+            listeners: front.listeners,
+            keepalive_s: front.keepalive_s,
+            accepts_again_ns: None,
+            next_client_id: 0,
+            signals: front.signals.map(|fd| (fd, Box::new([0]))),
+        })
+    }
+
+    /// Runs until somebody stops the process. Returns the exit code.
+    pub fn run(mut self) -> std::io::Result<i32> {
+        for listener in 0..self.listeners.len() {
+            self.arm_accept(listener);
+        }
+        self.arm_signals();
+        let mut next = NextTurn::Again;
+        loop {
+            let timeout = self.sleep_for(next);
+            self.ring.enter(timeout)?;
+            self.mailboxes.awake();
+            self.io.now = clock::now();
+            self.io.connections = self.shared.connections();
+            self.take_completions();
+            self.take_mail();
+            next = self.app.turn(&mut self.io);
+            self.deliver_to_self();
+            self.finish_half_closed();
+            self.flush();
+            if let Some(exit_code) = self.io.stop.take() {
+                self.shared.exit_code.store(exit_code, Ordering::SeqCst);
+                self.shared.stopping.store(true, Ordering::SeqCst);
+                self.ring_everyone();
+            }
+            if self.shared.stopping.load(Ordering::SeqCst) {
+                // One more visit to the kernel: replies written in this turn leave.
+                self.ring.enter(Some(Duration::ZERO))?;
+                return Ok(self.shared.exit_code.load(Ordering::SeqCst));
+            }
+        }
+    }
+
+    /// How long to wait for completions; `None`: until one comes.
+    fn sleep_for(&mut self, next: NextTurn) -> Option<Duration> {
+        let now_ns = self.io.now.mono_ns;
+        let deadline = match next {
+            NextTurn::Again => return Some(Duration::ZERO),
+            NextTurn::Idle => self.accepts_again_ns,
+            NextTurn::At(at_ns) => Some(
+                self.accepts_again_ns
+                    .map_or(at_ns, |other| other.min(at_ns)),
+            ),
+        };
+        if !self.unsent_mail.is_empty() {
+            // The other core is behind; look again soon, without spinning.
+            return Some(Duration::from_micros(50));
+        }
+        if self.mailboxes.prepare_sleep() {
+            return Some(Duration::ZERO);
+        }
+        deadline.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(now_ns)))
+    }
+
+    fn ring_everyone(&mut self) {
+        for shard in 0..self.shared.doors.len() {
+            let fd = self.shared.doors[shard].ring_fd.load(Ordering::Acquire);
+            if shard != self.io.shard && fd >= 0 {
+                self.ring.ring_doorbell(fd);
+            }
+        }
+    }
+
+    fn take_completions(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring.completions(&mut completions);
+        for completion in completions.drain(..) {
+            match completion.token.op {
+                Op::Recv => self.received(completion),
+                Op::Send => self.sent(completion),
+                Op::Accept => self.accepted(completion),
+                Op::Signal => self.signalled(),
+                Op::Cancel | Op::Doorbell | Op::Ring => {}
+            }
+        }
+        self.ring.buffers.publish();
+        self.completions = completions;
+        if self
+            .accepts_again_ns
+            .is_some_and(|at_ns| at_ns <= self.io.now.mono_ns)
+        {
+            self.accepts_again_ns = None;
+            for listener in 0..self.listeners.len() {
+                self.arm_accept(listener);
+            }
+        }
+    }
+
+    fn received(&mut self, completion: Completion) {
+        let Completion {
+            token,
+            result,
+            buffer,
+            more,
+        } = completion;
+        let id = match find(&mut self.slots, token) {
+            None => None,
+            Some((id, conn)) => {
+                conn.recv_armed &= more;
+                (!conn.closing).then_some(id)
+            }
+        };
+        if let Some(buffer) = buffer {
+            if let Some(id) = id
+                && result > 0
+            {
+                let bytes = self.ring.buffers.filled(buffer, result as usize);
+                self.app.received(id, bytes, &mut self.io);
+            }
+            self.ring.buffers.give_back(buffer);
+        }
+        match id {
+            None => self.free_if_quiet(token.index),
+            Some(id) => self.after_receive(id, result, more),
+        }
+    }
+
+    /// Goes on reading, or notes that nothing more comes.
+    fn after_receive(&mut self, id: ConnId, result: i32, more: bool) {
+        let Some(conn) = self.slots[id.index as usize].conn.as_deref_mut() else {
+            return;
+        };
+        match -result {
+            0 => {
+                conn.eof = true;
+                self.half_closed.push(id);
+            }
+            // Paused by the app, or out of buffers: armed again when that has changed.
+            libc::ECANCELED if !more => conn.arm_recv(&mut self.ring),
+            libc::ENOBUFS => conn.arm_recv(&mut self.ring),
+            errno if errno > 0 => self.close(id, CloseReason::Peer),
+            _ => conn.arm_recv(&mut self.ring),
+        }
+    }
+
+    fn sent(&mut self, completion: Completion) {
+        let Completion { token, result, .. } = completion;
+        let Some((id, conn)) = find(&mut self.slots, token) else {
+            return;
+        };
+        conn.send_in_flight = false;
+        if conn.closing {
+            return self.free_if_quiet(id.index);
+        }
+        if result < 0 && !matches!(-result, libc::EINTR | libc::EAGAIN) {
+            return self.close(id, CloseReason::Peer);
+        }
+        let done = conn.sent(result.max(0) as usize);
+        let outgoing = &mut self.io.outgoing[id.index as usize];
+        outgoing.in_flight_bytes = conn.unsent_bytes();
+        if !done {
+            return conn.continue_send(&mut self.ring);
+        }
+        if !outgoing.output.is_empty() && !outgoing.dirty {
+            outgoing.dirty = true;
+            self.io.dirty.push(id.index);
+        }
+        let empty = outgoing.output.is_empty();
+        if conn.wants_drained && empty {
+            conn.wants_drained = false;
+            self.app.drained(id, &mut self.io);
+        } else if conn.close_after_flush && empty {
+            self.close(id, CloseReason::App);
+        }
+    }
+
+    fn arm_accept(&mut self, listener: usize) {
+        let fd = self.listeners[listener].fd();
+        self.ring
+            .accept(fd, Token::new(Op::Accept, listener as u32, 0));
+    }
+
+    #[allow(unsafe_code)]
+    fn accepted(&mut self, completion: Completion) {
+        let listener = completion.token.index as usize;
+        match completion.result {
+            fd if fd >= 0 => {
+                // SAFETY: the kernel just made this descriptor for us.
+                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                self.welcome(fd, listener);
+                self.arm_accept(listener);
+            }
+            error => match -error {
+                libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
+                    self.accepts_again_ns = Some(self.io.now.mono_ns + ACCEPT_BACKOFF_NS);
+                }
+                libc::ECANCELED | libc::EBADF => {}
+                // The peer gave up, or the network hiccuped (CVE-2025-48367): just go on.
+                _ => self.arm_accept(listener),
+            },
+        }
+    }
+
+    /// Admits a new connection and hands it to the least loaded core.
+    fn welcome(&mut self, fd: OwnedFd, listener: usize) {
+        let Ok(peer) = greet(&fd, &self.listeners[listener], self.keepalive_s) else {
+            return;
+        };
+        self.next_client_id += 1;
+        let info = ConnInfo {
+            client_id: self.next_client_id,
+            peer,
+            fd: fd.as_raw_fd(),
+        };
+        if let Err(refusal) = self.app.admit(&info, self.shared.connections()) {
+            refuse(&fd, &refusal);
+            return;
+        }
+        let shard = self.shared.least_loaded();
+        self.shared.doors[shard]
+            .connections
+            .fetch_add(1, Ordering::Relaxed);
+        if shard == self.io.shard {
+            self.open(fd, info);
+        } else {
+            self.unsent_mail
+                .push((shard, Mail::Adopt(fd, Box::new(info))));
+        }
+    }
+
+    fn open(&mut self, fd: OwnedFd, info: ConnInfo) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                generation: 0,
+                conn: None,
+            });
+            self.io.outgoing.push(Outgoing::default());
+            self.slots.len() as u32 - 1
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        let id = ConnId {
+            index,
+            generation: slot.generation,
+        };
+        let mut conn = Box::new(Conn::new(fd, index, slot.generation));
+        conn.arm_recv(&mut self.ring);
+        slot.conn = Some(conn);
+        self.io.outgoing[index as usize] = Outgoing {
+            generation: id.generation,
+            ..Outgoing::default()
+        };
+        self.app.opened(id, info, &mut self.io);
+    }
+
+    fn take_mail(&mut self) {
+        while let Some((from, mail)) = self.mailboxes.receive() {
+            match mail {
+                Mail::Messages(messages) => self.app.delivered(from, messages, &mut self.io),
+                Mail::Adopt(fd, info) => self.open(fd, *info),
+            }
+        }
+    }
+
+    /// What the app posted to its own core arrives within the turn.
+    fn deliver_to_self(&mut self) {
+        let shard = self.io.shard;
+        while !self.io.mail[shard].is_empty() {
+            let messages = std::mem::take(&mut self.io.mail[shard]);
+            self.app.delivered(shard, messages, &mut self.io);
+        }
+    }
+
+    /// A peer that shut down its side gets the replies to what it had sent.
+    fn finish_half_closed(&mut self) {
+        if self.half_closed.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.half_closed);
+        for id in waiting {
+            let Some(conn) = self.slots[id.index as usize].conn.as_deref() else {
+                continue;
+            };
+            if conn.generation != id.generation || conn.closing {
+                continue;
+            }
+            let empty = self.io.pending_bytes(id) == 0 && !conn.send_in_flight;
+            if empty && self.app.is_idle(id) {
+                self.close(id, CloseReason::Peer);
+            } else {
+                self.half_closed.push(id);
+            }
+        }
+    }
+
+    /// Carries out what the app asked for in this turn.
+    fn flush(&mut self) {
+        self.carry_out_requests();
+        let dirty = std::mem::take(&mut self.io.dirty);
+        for &index in &dirty {
+            self.flush_conn(index);
+        }
+        self.io.dirty = dirty;
+        self.io.dirty.clear();
+        self.send_mail();
+        let ring = &mut self.ring;
+        self.mailboxes.doorbells(|fd: RawFd| ring.ring_doorbell(fd));
+    }
+
+    fn flush_conn(&mut self, index: u32) {
+        let outgoing = &mut self.io.outgoing[index as usize];
+        outgoing.dirty = false;
+        let Some(conn) = self.slots[index as usize].conn.as_deref_mut() else {
+            outgoing.output = Default::default();
+            return;
+        };
+        if conn.closing || conn.send_in_flight || outgoing.output.is_empty() {
+            return;
+        }
+        conn.start_send(&mut outgoing.output, &mut self.ring);
+        outgoing.in_flight_bytes = conn.unsent_bytes();
+        if outgoing.output.bytes.capacity() > KEPT_BYTES {
+            outgoing.output = Default::default();
+        }
+    }
+
+    fn carry_out_requests(&mut self) {
+        let requests = std::mem::take(&mut self.io.requests);
+        for &(id, request) in &requests {
+            let Some(slot) = self.slots.get_mut(id.index as usize) else {
+                continue;
+            };
+            let generation = slot.generation;
+            let Some(conn) = slot
+                .conn
+                .as_deref_mut()
+                .filter(|_| generation == id.generation)
+            else {
+                continue;
+            };
+            match request {
+                Request::PauseRecv => {
+                    conn.paused = true;
+                    conn.cancel_recv(&mut self.ring);
+                }
+                Request::ResumeRecv => {
+                    conn.paused = false;
+                    conn.arm_recv(&mut self.ring);
+                }
+                Request::NotifyDrained => conn.wants_drained = true,
+                Request::CloseAfterFlush => {
+                    conn.close_after_flush = true;
+                    if !conn.send_in_flight && self.io.pending_bytes(id) == 0 {
+                        self.close(id, CloseReason::App);
+                    }
+                }
+                Request::Close => self.close(id, CloseReason::App),
+            }
+        }
+    }
+
+    fn send_mail(&mut self) {
+        for (to, mail) in std::mem::take(&mut self.unsent_mail) {
+            if let Err(mail) = self.mailboxes.send(to, mail) {
+                self.unsent_mail.push((to, mail));
+            }
+        }
+        for to in 0..self.io.mail.len() {
+            if self.io.mail[to].is_empty() {
+                continue;
+            }
+            let batch = Mail::Messages(std::mem::take(&mut self.io.mail[to]));
+            // Mail to one destination stays in order: behind what could not be sent before.
+            let behind = self.unsent_mail.iter().any(|(other, _)| *other == to);
+            let refused = if behind {
+                Err(batch)
+            } else {
+                self.mailboxes.send(to, batch)
+            };
+            if let Err(mail) = refused {
+                self.unsent_mail.push((to, mail));
+            }
+        }
+    }
+
+    /// Tells the app, and frees the place once the kernel is done with it.
+    fn close(&mut self, id: ConnId, reason: CloseReason) {
+        let Some(conn) = self.slots[id.index as usize].conn.as_deref_mut() else {
+            return;
+        };
+        if conn.closing {
+            return;
+        }
+        conn.closing = true;
+        conn.shutdown();
+        self.app.closed(id, reason, &mut self.io);
+        let outgoing = &mut self.io.outgoing[id.index as usize];
+        *outgoing = Outgoing {
+            generation: id.generation.wrapping_add(1),
+            ..Outgoing::default()
+        };
+        self.free_if_quiet(id.index);
+    }
+
+    fn free_if_quiet(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot
+            .conn
+            .as_ref()
+            .is_some_and(|conn| conn.closing && conn.is_quiet())
+        {
+            slot.conn = None;
+            self.free.push(index);
+            let door = &self.shared.doors[self.io.shard];
+            door.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn arm_signals(&mut self) {
+        if let Some((fd, byte)) = &mut self.signals {
+            self.ring
+                .read(fd.as_raw_fd(), &mut byte[..], Token::new(Op::Signal, 0, 0));
+        }
+    }
+
+    fn signalled(&mut self) {
+        let Some((_, byte)) = &self.signals else {
+            return;
+        };
+        let signal = if byte[0] == b'i' {
+            Signal::Interrupt
+        } else {
+            Signal::Terminate
+        };
+        self.app.signalled(signal, &mut self.io);
+        self.arm_signals();
+    }
+}
+
+/// Tells a peer why it is not served. Best effort, without waiting.
+#[allow(unsafe_code)]
+fn refuse(fd: &OwnedFd, text: &[u8]) {
+    // SAFETY: the bytes are valid for the duration of the call.
+    unsafe {
+        libc::send(
+            fd.as_raw_fd(),
+            text.as_ptr().cast(),
+            text.len(),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        );
+    }
+}
