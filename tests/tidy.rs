@@ -24,7 +24,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "coordinator",
-        &["resp", "rdb", "command", "journal", "shard"],
+        &[
+            "resp", "value", "rdb", "keyspace", "command", "journal", "shard",
+        ],
     ),
     (
         "session",
@@ -39,7 +41,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "coordinator",
         ],
     ),
-    ("runtime", &[]),
+    // The driver cuts requests out of the receive buffer where they lie; it knows no command.
+    ("runtime", &["resp"]),
     (
         "server",
         &[
@@ -80,8 +83,13 @@ const WORLDLY_WORDS: &[(&str, &str)] = &[
         "std::fs",
         "leave files to `runtime`, work on bytes and records",
     ),
-    ("std::net", "leave sockets to `runtime`, work on bytes"),
+    // `std::net::SocketAddr` and its like are plain values and may be carried around.
+    ("TcpStream", "leave sockets to `runtime`, work on bytes"),
+    ("TcpListener", "leave sockets to `runtime`, work on bytes"),
+    ("UdpSocket", "leave sockets to `runtime`, work on bytes"),
     ("UnixStream", "leave sockets to `runtime`, work on bytes"),
+    ("UnixListener", "leave sockets to `runtime`, work on bytes"),
+    ("ToSocketAddrs", "it asks a name server"),
     ("std::thread", "a room has no threads"),
     ("std::env", "the environment is read once, by `server`"),
     ("std::process", "processes belong to `server`"),

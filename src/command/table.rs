@@ -157,7 +157,14 @@ impl Table {
 }
 
 fn quoted(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(QUOTED_MAX_BYTES)]).into_owned()
+    quoted_within(text, QUOTED_MAX_BYTES)
+}
+
+// Redis: server.c formats these as C strings, so a NUL ends them.
+fn quoted_within(text: &[u8], bytes_max: usize) -> String {
+    let text = &text[..text.len().min(bytes_max)];
+    let text = text.split(|&byte| byte == 0).next().unwrap_or(text);
+    String::from_utf8_lossy(text).into_owned()
 }
 
 /// Names the unknown command and the beginning of its arguments.
@@ -167,8 +174,7 @@ fn unknown_command(args: &Args) -> CmdError {
         if quoted_args.len() >= QUOTED_MAX_BYTES {
             break;
         }
-        let room = QUOTED_MAX_BYTES - quoted_args.len();
-        let arg = String::from_utf8_lossy(&arg[..arg.len().min(room)]).into_owned();
+        let arg = quoted_within(arg, QUOTED_MAX_BYTES - quoted_args.len());
         quoted_args.push_str(&format!("'{arg}' "));
     }
     CmdError::UnknownCommand(

@@ -36,13 +36,10 @@ pub fn bind(options: Options) -> Result<Bound, StartError> {
 impl Bound {
     /// Runs one app per shard until one of them stops the process; returns the exit code. `make`
     /// is called on each shard's own thread.
-    pub fn run<A: App>(
+    pub fn run<A: App + 'static>(
         self,
         make: impl Fn(usize) -> A + Send + Clone + 'static,
-    ) -> Result<i32, StartError>
-    where
-        A: 'static,
-    {
+    ) -> Result<i32, StartError> {
         let Bound { options, listeners } = self;
         let shards = options.cpus.len();
         let unix_paths: Vec<_> = listeners.iter().filter_map(|l| l.unix.clone()).collect();

@@ -30,9 +30,9 @@ impl Passwords {
 /// Compares without telling by its duration where the first difference stands.
 fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
     let mut different = u8::from(a.len() != b.len());
-    for i in 0..a.len() {
-        let other = b.get(i).copied().unwrap_or(!a[i]);
-        different |= a[i] ^ other;
+    for (i, &byte) in a.iter().enumerate() {
+        let other = b.get(i).copied().unwrap_or(!byte);
+        different |= byte ^ other;
     }
     different == 0
 }

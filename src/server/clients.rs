@@ -300,6 +300,16 @@ impl Pause {
     }
 }
 
+/// The arguments of CLIENT UNBLOCK id [TIMEOUT|ERROR].
+pub fn check_unblock(args: &Args) -> Result<(), CmdError> {
+    if args.len() > 3 && !args.is(3, "timeout") && !args.is(3, "error") {
+        return Err(CmdError::Text(
+            "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
+        ));
+    }
+    args.int(2).map(|_| ())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -337,7 +337,10 @@ impl Host for ServerHost {
                     Err(error) => Performed::Failed(error),
                 }
             }
-            Job::ClientUnblock => performed(writer.int(0)),
+            Job::ClientUnblock => {
+                // No command built so far blocks, so no client is ever found waiting.
+                performed(clients::check_unblock(args).and_then(|()| writer.int(0)))
+            }
             Job::Monitor => {
                 self.monitors.here.push(session);
                 self.ask_all(job, requester, args.to_buf(), None)

@@ -133,9 +133,8 @@ impl<W> Holds<W> {
                     break;
                 }
                 Scope::Keys(keys) => {
-                    let free =
-                        |key: &Box<[u8]>| !self.keys.contains_key(key) && !passed.contains(&**key);
-                    if keys.iter().all(free) {
+                    let free = |key: &[u8]| !self.keys.contains_key(key) && !passed.contains(key);
+                    if keys.iter().all(|key| free(key)) {
                         ready = Some(i);
                         break;
                     }
