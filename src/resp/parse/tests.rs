@@ -172,3 +172,64 @@ fn random_streams_never_panic_and_cut_alike() {
         );
     }
 }
+
+/// Bytes that are nearly requests: whole ones, some of them damaged, glued together.
+fn near_requests(random: &mut fastrand::Rng) -> Vec<u8> {
+    const PARTS: [&[u8]; 12] = [
+        b"*1\r\n$4\r\nPING\r\n",
+        b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n",
+        b"*0\r\n",
+        b"*-1\r\n",
+        b"\r\n",
+        b"\n",
+        b"PING \"a b\\x41\" 'c'\r\n",
+        b"*3\r\n$3\r\nSET\r\n$2\r\n\r\n\r\n$1\r\n*\r\n",
+        b"*1\r\n$-1\r\n",
+        b"*1\r\n:1\r\n",
+        b"$3\r\nGET\r\n",
+        b"\0\xff",
+    ];
+    let mut stream = Vec::new();
+    for _ in 0..random.usize(1..12) {
+        if random.u8(..) < 10 {
+            let len = LARGE_ARG_BYTES - 2 + random.usize(0..4);
+            stream.extend_from_slice(format!("*2\r\n$4\r\nECHO\r\n${len}\r\n").as_bytes());
+            stream.resize(stream.len() + len, b'\r');
+            stream.extend_from_slice(b"\r\n");
+        } else {
+            stream.extend_from_slice(PARTS[random.usize(..PARTS.len())]);
+        }
+    }
+    if random.bool() {
+        let at = random.usize(..stream.len());
+        stream[at] = random.u8(..);
+    }
+    stream
+}
+
+#[test]
+fn any_bytes_parse_alike_however_they_are_cut() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let limits = Limits::default();
+    let mut parsed = 0;
+    for round in 0..3_000 {
+        let stream = near_requests(&mut random);
+        let expected = requests(&[&stream], &limits);
+        parsed += expected.as_ref().map_or(0, Vec::len);
+        let mut cuts: Vec<usize> = (0..3).map(|_| random.usize(..=stream.len())).collect();
+        cuts.sort_unstable();
+        let pieces = [
+            &stream[..cuts[0]],
+            &stream[cuts[0]..cuts[1]],
+            &stream[cuts[1]..cuts[2]],
+            &stream[cuts[2]..],
+        ];
+        let got = requests(&pieces, &limits);
+        assert_eq!(got, expected, "seed {seed}, round {round}, cuts {cuts:?}");
+    }
+    assert!(
+        parsed > 1_000,
+        "seed {seed}: only {parsed} requests were whole"
+    );
+}
