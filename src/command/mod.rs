@@ -15,7 +15,7 @@ pub mod keys;
 mod plan;
 mod table;
 
-use crate::keyspace::Tx;
+use crate::keyspace::{Tx, WrongType};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
 pub use client::Client;
@@ -23,6 +23,12 @@ pub use flags::{Categories, Flags};
 pub use keys::Keys;
 pub use plan::{Ask, Change, Decision, Gather, Part, Peek, Place, apply, arrive, take};
 pub use table::{CommandId, Entry, Lookup, Table};
+
+impl From<WrongType> for CmdError {
+    fn from(_: WrongType) -> CmdError {
+        CmdError::WrongType
+    }
+}
 
 /// One row of the table.
 pub struct Command {

@@ -1,95 +1,366 @@
-//! stub
-use bytes::Bytes;
-use std::collections::HashMap;
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event(pub &'static str);
-impl Event {
-    pub const SET: Event = Event("set");
-    pub const DEL: Event = Event("del");
-    pub const RENAME_FROM: Event = Event("rename_from");
-    pub const RENAME_TO: Event = Event("rename_to");
-    pub const COPY_TO: Event = Event("copy_to");
-}
-pub enum NewStr<'a> {
-    Int(i64),
-    Bytes(&'a [u8]),
-    Shared(Bytes),
-}
-#[derive(Clone, Copy, Debug)]
-pub enum Ttl {
-    Keep,
-    Clear,
-    At(i64),
-}
+//! One shard's databases: dictionary, entries, expiry wheel, effects.
+//!
+//! Everything that reads or changes keys goes through a transaction ([`Tx`]), which records what it
+//! did ([`effects`]). Expiry, whether a command runs into it or the wheel's pulse, goes through one
+//! function.
+//!
+//! Nothing here reads a clock (every operation is told the time), knows the protocol, or knows that
+//! there are other shards.
+
+mod arena;
+mod dict;
+pub mod effects;
+mod entry;
+mod garbage;
+mod slab;
+mod tx;
+mod wheel;
+
+use ahash::RandomState;
+
+use arena::{Arena, Handle};
+use dict::Dict;
+use garbage::Garbage;
+use slab::Slab;
+use wheel::{Step, Wheel};
+
+use crate::value::Value;
+pub use effects::{Effects, Event, Record, Recorder};
+pub use tx::{Encoded, NewStr, Stored, Str, Taken, Ttl, Tx, WrongType};
+
+/// What keys' behaviour depends on, taken from the configuration.
 #[derive(Clone, Debug)]
-pub struct Taken {
-    pub value: Bytes,
-    pub expire_at: Option<i64>,
+pub struct Settings {
+    /// `proto-max-bulk-len`: longest string.
+    pub string_max_bytes: usize,
+    /// `maxmemory-policy` is one of the LFU policies: access clocks count uses.
+    pub lfu: bool,
+    /// `maxmemory-policy` is an LRU policy or none.
+    pub lfu_log_factor: u32,
+    /// Minutes after which a counter loses one.
+    pub lfu_decay_time: u32,
 }
-pub struct WrongType;
-impl From<WrongType> for crate::resp::CmdError {
-    fn from(_: WrongType) -> Self {
-        crate::resp::CmdError::WrongType
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            string_max_bytes: 512 << 20,
+            lfu: false,
+            lfu_log_factor: 10,
+            lfu_decay_time: 1,
+        }
     }
 }
-#[derive(Default)]
+
+/// Counters for INFO.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub hits: u64,
+    pub misses: u64,
+    pub expired: u64,
+    pub evicted: u64,
+    pub lazyfreed: u64,
+}
+
+/// A value with an allocation of its own, and its key if that is too long for a slot.
+#[derive(Debug)]
+struct Object {
+    key: Option<Box<[u8]>>,
+    value: Value,
+}
+
+#[derive(Debug, Default)]
+struct Db {
+    dict: Dict,
+    /// Keys with an expiry.
+    expires: usize,
+    /// Tells this content from what the database held before a flush; wheel nodes carry it.
+    incarnation: u32,
+}
+
+/// All databases of one shard.
 pub struct Keyspace {
-    m: HashMap<Vec<u8>, Taken>,
+    arena: Arena,
+    objects: Slab<Object>,
+    wheel: Wheel,
+    dbs: Vec<Db>,
+    garbage: Vec<Garbage>,
+    garbage_objects: u64,
+    hasher: RandomState,
+    rng: fastrand::Rng,
+    next_incarnation: u32,
+    pub settings: Settings,
+    pub counters: Counters,
+    pub effects: Effects,
+    /// DEBUG SET-ACTIVE-EXPIRE: whether the pulse deletes what is due.
+    pub active_expire: bool,
+    pub object_bytes: usize,
 }
-pub struct Tx<'a> {
-    k: &'a mut Keyspace,
-    now: i64,
-    db: u32,
+
+/// One database's figures for INFO keyspace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DbStats {
+    pub keys: usize,
+    pub expires: usize,
 }
-pub struct Rec;
-impl Rec {
-    pub fn cmd(&mut self, _: &[&[u8]]) {}
+
+/// A handle and its database's incarnation, as wheel nodes carry them.
+fn owner(handle: Handle, incarnation: u32) -> u64 {
+    handle.to_bits() | u64::from(incarnation & 0xff_ffff) << 40
 }
+
 impl Keyspace {
-    pub fn tx(&mut self, db: u32, now: i64, _touch: bool) -> Tx<'_> {
-        Tx { k: self, now, db }
+    /// `databases` empty databases. `seed` makes hashes unpredictable from outside, and is fixed in
+    /// simulations.
+    pub fn new(databases: u32, seed: u64) -> Keyspace {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let hasher = RandomState::with_seeds(rng.u64(..), rng.u64(..), rng.u64(..), rng.u64(..));
+        let dbs = (0..databases)
+            .map(|n| Db {
+                incarnation: n,
+                ..Db::default()
+            })
+            .collect();
+        Keyspace {
+            arena: Arena::default(),
+            objects: Slab::default(),
+            wheel: Wheel::new(),
+            dbs,
+            garbage: Vec::new(),
+            garbage_objects: 0,
+            hasher,
+            rng,
+            next_incarnation: databases,
+            settings: Settings::default(),
+            counters: Counters::default(),
+            effects: Effects::default(),
+            active_expire: true,
+            object_bytes: 0,
+        }
     }
-    pub fn pulse(&mut self, _n: i64, _b: usize, _h: impl Fn(u32, &[u8]) -> bool) -> bool {
-        false
+
+    /// A transaction on database `db` at `now_ms`. `touch`: reads count as use of a key.
+    pub fn tx(&mut self, db: u32, now_ms: i64, touch: bool) -> Tx<'_> {
+        Tx::new(self, db, now_ms, touch)
     }
-}
-impl<'a> Tx<'a> {
-    pub fn finish(self) {}
-    pub fn select(&mut self, db: u32) {
-        self.db = db
-    }
-    pub fn now_ms(&self) -> i64 {
-        self.now
-    }
+
     pub fn databases(&self) -> u32 {
-        16
+        self.dbs.len() as u32
     }
-    pub fn remove(&mut self, k: &[u8]) -> bool {
-        self.k.m.remove(k).is_some()
+
+    pub fn stats(&self, db: u32) -> DbStats {
+        let db = &self.dbs[db as usize];
+        DbStats {
+            keys: db.dict.len(),
+            expires: db.expires,
+        }
     }
-    pub fn wrote(&mut self, _k: &[u8], _e: Event, _f: impl FnOnce(&mut Rec)) {}
-    pub fn wrote_state(&mut self, _k: &[u8], _e: Event) {}
-    pub fn set_string(&mut self, k: &[u8], v: NewStr, _t: Ttl) {
-        let v = match v {
-            NewStr::Int(i) => Bytes::from(i.to_string()),
-            NewStr::Bytes(b) => Bytes::copy_from_slice(b),
-            NewStr::Shared(b) => b,
+
+    /// The next moment at which [`Keyspace::pulse`] may have something to do, unix milliseconds.
+    pub fn next_expiry_ms(&self) -> Option<i64> {
+        if self.active_expire {
+            self.wheel.next_deadline()
+        } else {
+            None
+        }
+    }
+
+    /// Deletes up to `budget` keys that are due, in the order of their deadlines. Keys that
+    /// `is_held` names are put off by a millisecond. Returns whether more are due.
+    pub fn pulse(
+        &mut self,
+        now_ms: i64,
+        budget: usize,
+        is_held: impl Fn(u32, &[u8]) -> bool,
+    ) -> bool {
+        if !self.active_expire {
+            return false;
+        }
+        for _ in 0..budget {
+            match self.wheel.step(now_ms) {
+                Step::Due { deadline_ms, owner } => {
+                    self.expire_popped(owner, deadline_ms, now_ms, &is_held);
+                }
+                Step::Cascaded => {}
+                Step::Idle => return false,
+            }
+        }
+        self.wheel
+            .next_deadline()
+            .is_some_and(|at_ms| at_ms <= now_ms)
+    }
+
+    fn expire_popped(
+        &mut self,
+        popped: u64,
+        deadline_ms: i64,
+        now_ms: i64,
+        is_held: &impl Fn(u32, &[u8]) -> bool,
+    ) {
+        let Some(handle) = Handle::from_bits(popped & 0xff_ffff_ffff) else {
+            return;
         };
-        self.k.m.insert(
-            k.to_vec(),
-            Taken {
-                value: v,
-                expire_at: None,
-            },
-        );
+        let incarnation = (popped >> 40) as u32;
+        let found = self
+            .dbs
+            .iter()
+            .position(|db| db.incarnation & 0xff_ffff == incarnation);
+        let slot = self.arena.get_mut(handle);
+        let layout = entry::layout(slot);
+        // The node is gone from the wheel: whoever frees the entry must not cancel it again.
+        layout.set_expiry(slot, deadline_ms, wheel::NONE);
+        let Some(db) = found else { return };
+        let key = self.key_of(handle).to_vec();
+        if is_held(db as u32, &key) {
+            let node = self.wheel.insert(now_ms + 1, popped);
+            layout.set_expiry(self.arena.get_mut(handle), deadline_ms, node);
+            return;
+        }
+        let mut tx = self.tx(db as u32, now_ms, false);
+        tx.expire(&key);
+        tx.finish();
     }
-    pub fn string(&mut self, k: &[u8]) -> Result<Option<Bytes>, WrongType> {
-        Ok(self.k.m.get(k).map(|t| t.value.clone()))
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
     }
-    pub fn take(&mut self, k: &[u8]) -> Option<Taken> {
-        self.k.m.remove(k)
+
+    /// The key of an entry, wherever it stands.
+    fn key_of(&self, handle: Handle) -> &[u8] {
+        key_of(&self.arena, &self.objects, handle)
     }
-    pub fn put(&mut self, k: &[u8], t: Taken) {
-        self.k.m.insert(k.to_vec(), t);
+
+    fn new_incarnation(&mut self) -> u32 {
+        self.next_incarnation += 1;
+        self.next_incarnation
+    }
+
+    /// Empties one database; `lazy`: what it held is freed in slices by [`Keyspace::free_slice`].
+    fn flush_db(&mut self, db: u32, lazy: bool) -> usize {
+        let incarnation = self.new_incarnation();
+        let fresh = Db {
+            incarnation,
+            ..Db::default()
+        };
+        let old = std::mem::replace(&mut self.dbs[db as usize], fresh);
+        let keys = old.dict.len();
+        if self.dbs.iter().all(|db| db.dict.is_empty()) {
+            // Nothing lives in the arena any more: it goes as a whole, page by page.
+            self.garbage.push(Garbage::Whole {
+                arena: std::mem::take(&mut self.arena),
+                objects: std::mem::take(&mut self.objects),
+                dict: old.dict,
+            });
+            self.wheel = Wheel::new();
+            self.object_bytes = 0;
+        } else {
+            self.garbage.push(Garbage::Entries(old.dict));
+        }
+        self.garbage_objects += keys as u64;
+        if lazy {
+            self.counters.lazyfreed += keys as u64;
+        } else {
+            while self.free_slice() {}
+        }
+        keys
+    }
+
+    /// Exchanges two databases.
+    fn swap_dbs(&mut self, a: u32, b: u32) {
+        self.dbs.swap(a as usize, b as usize);
+    }
+
+    /// Frees some of what was flushed: well under a millisecond of work. Returns whether there is
+    /// more.
+    pub fn free_slice(&mut self) -> bool {
+        let Some(mut garbage) = self.garbage.pop() else {
+            return false;
+        };
+        let more = match &mut garbage {
+            Garbage::Whole {
+                arena,
+                objects,
+                dict,
+            } => garbage::free_whole(arena, objects, dict),
+            Garbage::Entries(dict) => self.free_entries(dict),
+        };
+        if more {
+            self.garbage.push(garbage);
+        }
+        if self.garbage.is_empty() {
+            self.garbage_objects = 0;
+        }
+        !self.garbage.is_empty()
+    }
+
+    fn free_entries(&mut self, dict: &mut Dict) -> bool {
+        for _ in 0..garbage::BUCKETS_PER_SLICE {
+            let Some(handles) = dict.dismantle() else {
+                return false;
+            };
+            for handle in handles {
+                self.garbage_objects = self.garbage_objects.saturating_sub(1);
+                self.drop_entry(handle);
+            }
+        }
+        true
+    }
+
+    /// Frees an entry that no dictionary refers to any more, with its object and its wheel node.
+    fn drop_entry(&mut self, handle: Handle) {
+        let slot = self.arena.get(handle);
+        let layout = entry::layout(slot);
+        if layout.has_expiry {
+            let (_, node) = layout.expiry(slot);
+            if node != wheel::NONE {
+                self.wheel.cancel(node);
+            }
+        }
+        if layout.encoding == entry::Encoding::Object {
+            let object = self.objects.remove(layout.object(slot));
+            self.object_bytes = self
+                .object_bytes
+                .saturating_sub(object.value.memory_bytes());
+        }
+        self.arena.free(handle);
+    }
+
+    /// Keys that were flushed and are not freed yet.
+    pub fn lazyfree_pending(&self) -> u64 {
+        self.garbage_objects
+    }
+
+    /// Bytes of keys, values and their index.
+    pub fn memory_bytes(&self) -> usize {
+        let dicts: usize = self.dbs.iter().map(|db| db.dict.memory_bytes()).sum();
+        self.arena.page_bytes() + dicts + self.wheel.memory_bytes() + self.object_bytes
+    }
+
+    /// Bytes of the index alone: what is not data.
+    pub fn overhead_bytes(&self) -> usize {
+        let dicts: usize = self.dbs.iter().map(|db| db.dict.memory_bytes()).sum();
+        dicts + self.wheel.memory_bytes()
+    }
+
+    /// Buckets and overflow buckets of a database, for DEBUG HTSTATS.
+    pub fn dict_shape(&self, db: u32) -> (usize, usize) {
+        self.dbs[db as usize].dict.shape()
     }
 }
+
+fn key_of<'a>(arena: &'a Arena, objects: &'a Slab<Object>, handle: Handle) -> &'a [u8] {
+    let slot = arena.get(handle);
+    let layout = entry::layout(slot);
+    if layout.key_outside {
+        objects
+            .get(layout.object(slot))
+            .key
+            .as_deref()
+            .unwrap_or_default()
+    } else {
+        &slot[layout.key()]
+    }
+}
+
+#[cfg(test)]
+mod tests;

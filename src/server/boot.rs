@@ -53,7 +53,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let shards = placement.cpus.len();
     let ran = bound.run(move |shard| {
         let place = Place { shard, shards };
-        let keyspace = Keyspace::default();
+        let keyspace = Keyspace::new(16, fastrand::u64(..));
         let shard_state = Shard::new(place, keyspace, table.entries().len(), clock::mono_ns);
         Node {
             core: Core::new(shard_state, table.clone()),

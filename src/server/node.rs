@@ -155,7 +155,10 @@ impl App for Node {
             for session in host.unpaused(now.unix_ms()) {
                 core.resume(session, link, host);
             }
-            more = core.shard.pulse(now.unix_ms(), PULSE_BUDGET);
+            if !host.pause.is_active(now.unix_ms()) {
+                more = core.shard.pulse(now.unix_ms(), PULSE_BUDGET);
+            }
+            more |= core.shard.keyspace.free_slice();
         });
         if more {
             NextTurn::Again
@@ -169,8 +172,15 @@ impl Node {
     /// When the next deadline of this node is due.
     fn next_turn(&self, io: &Io<NodeMessage>) -> NextTurn {
         let now = io.now();
-        let pause = (!self.host.postponed.is_empty()).then_some(self.host.pause.until_ms);
-        match pause {
+        let paused = self.host.pause.is_active(now.unix_ms());
+        let pause = paused.then_some(self.host.pause.until_ms);
+        let expiry = self
+            .core
+            .shard
+            .keyspace
+            .next_expiry_ms()
+            .filter(|_| !paused);
+        match pause.into_iter().chain(expiry).min() {
             None => NextTurn::Idle,
             Some(at_ms) => {
                 let wait_us = (at_ms * 1000 - now.unix_us).max(0) as u64;

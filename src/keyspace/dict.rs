@@ -1,0 +1,507 @@
+//! The dictionary: linear hashing over buckets of one cache line.
+//!
+//! ```text
+//! bucket (64 bytes):  10 fingerprints | 10 handles of 5 bytes | overflow bucket (4)
+//!
+//! index:   h mod 2^(level+1) if that bucket exists already, else h mod 2^level
+//! growth:  the bucket at `split` gives half of its entries to a new one at the end
+//! ```
+//! Growing and shrinking move one bucket at a time, so no insert ever pays for a rehash, and the
+//! load stays constant at every size (Litwin, Linear Hashing, 1980). A fingerprint is 0 where
+//! nothing is stored; ten of them are compared in one 128-bit operation.
+//!
+//! A bucket covers all hashes that share its low bits. Read with the bits reversed these form
+//! intervals, and a SCAN cursor is a position between two of them: splitting or merging buckets
+//! never moves an entry across it.
+
+use super::arena::Handle;
+
+const SLOTS: usize = 10;
+const HANDLE_BYTES: usize = 5;
+/// Average entries per bucket above which one is split.
+const GROW_LOAD: usize = 8;
+/// Average entries per bucket below which the last is merged away; far from the other, so that
+/// neighbouring inserts and deletes do not split and merge in turn.
+const SHRINK_LOAD: usize = 3;
+/// Buckets per segment: 64 KiB at a time.
+const SEGMENT: usize = 1024;
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Bucket([u8; 64]);
+
+const EMPTY: Bucket = Bucket([0; 64]);
+const NEXT_AT: usize = SLOTS * (1 + HANDLE_BYTES);
+
+const _: () = assert!(size_of::<Bucket>() == 64 && NEXT_AT + 4 == 64);
+
+impl Bucket {
+    fn handle(&self, slot: usize) -> Handle {
+        let at = SLOTS + slot * HANDLE_BYTES;
+        let mut bits = [0; 8];
+        bits[..HANDLE_BYTES].copy_from_slice(&self.0[at..at + HANDLE_BYTES]);
+        Handle::from_bits(u64::from_le_bytes(bits)).expect("occupied slots have a handle")
+    }
+
+    fn put(&mut self, slot: usize, fingerprint: u8, handle: Handle) {
+        self.0[slot] = fingerprint;
+        let at = SLOTS + slot * HANDLE_BYTES;
+        let bits = handle.to_bits().to_le_bytes();
+        self.0[at..at + HANDLE_BYTES].copy_from_slice(&bits[..HANDLE_BYTES]);
+    }
+
+    fn clear(&mut self, slot: usize) {
+        self.0[slot] = 0;
+    }
+
+    fn is_used(&self, slot: usize) -> bool {
+        self.0[slot] != 0
+    }
+
+    fn free_slot(&self) -> Option<usize> {
+        self.0[..SLOTS]
+            .iter()
+            .position(|&fingerprint| fingerprint == 0)
+    }
+
+    fn used_slots(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..SLOTS).filter(|&slot| self.is_used(slot))
+    }
+
+    /// Index of the overflow bucket plus one, 0 for none.
+    fn next(&self) -> u32 {
+        u32::from_le_bytes([self.0[60], self.0[61], self.0[62], self.0[63]])
+    }
+
+    fn set_next(&mut self, next: u32) {
+        self.0[NEXT_AT..].copy_from_slice(&next.to_le_bytes());
+    }
+
+    /// Bit 8n+7 is set where fingerprint n may match; false positives are possible, misses not.
+    fn candidates(&self, fingerprint: u8) -> u128 {
+        const ONES: u128 = u128::MAX / 255;
+        const HIGHS: u128 = ONES << 7;
+        const USED: u128 = (1 << (8 * SLOTS)) - 1;
+        let mut head = [0; 16];
+        head.copy_from_slice(&self.0[..16]);
+        let different = u128::from_le_bytes(head) ^ (ONES * u128::from(fingerprint));
+        different.wrapping_sub(ONES) & !different & HIGHS & USED
+    }
+}
+
+/// Buckets in segments of a fixed size, so that growing never moves what is there.
+#[derive(Debug, Default)]
+struct Buckets {
+    segments: Vec<Vec<Bucket>>,
+    len: usize,
+}
+
+impl Buckets {
+    fn push(&mut self, bucket: Bucket) {
+        if self.len.is_multiple_of(SEGMENT) {
+            // The first segment starts small: most databases stay empty.
+            let capacity = if self.len == 0 { 4 } else { SEGMENT };
+            self.segments.push(Vec::with_capacity(capacity));
+        }
+        let segment = self
+            .segments
+            .last_mut()
+            .expect("a segment was pushed above if needed");
+        if segment.len() == segment.capacity() {
+            // Doubling the small first segment, up to its full size.
+            segment.reserve_exact(segment.len().min(SEGMENT - segment.len()).max(1));
+        }
+        segment.push(bucket);
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<Bucket> {
+        let segment = self.segments.last_mut()?;
+        let bucket = segment.pop()?;
+        if segment.is_empty() {
+            self.segments.pop();
+        }
+        self.len -= 1;
+        Some(bucket)
+    }
+
+    fn drop_segment(&mut self) -> bool {
+        self.segments.pop();
+        !self.segments.is_empty()
+    }
+
+    fn get(&self, at: usize) -> &Bucket {
+        &self.segments[at / SEGMENT][at % SEGMENT]
+    }
+
+    fn get_mut(&mut self, at: usize) -> &mut Bucket {
+        &mut self.segments[at / SEGMENT][at % SEGMENT]
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.segments
+            .iter()
+            .map(|segment| segment.capacity() * size_of::<Bucket>())
+            .sum()
+    }
+}
+
+/// One database's index from hashes to entries.
+#[derive(Debug)]
+pub struct Dict {
+    buckets: Buckets,
+    overflow: Buckets,
+    /// Freed overflow buckets: index plus one of the first, linked by `next`.
+    free_overflow: u32,
+    overflow_used: usize,
+    level: u32,
+    split: usize,
+    len: usize,
+}
+
+/// Where an entry's handle stands; valid until the next change of the dictionary.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    bucket: usize,
+    in_overflow: bool,
+    slot: usize,
+}
+
+fn fingerprint(hash: u64) -> u8 {
+    ((hash >> 56) as u8).max(1)
+}
+
+impl Default for Dict {
+    fn default() -> Dict {
+        let mut buckets = Buckets::default();
+        buckets.push(EMPTY);
+        Dict {
+            buckets,
+            overflow: Buckets::default(),
+            free_overflow: 0,
+            overflow_used: 0,
+            level: 0,
+            split: 0,
+            len: 0,
+        }
+    }
+}
+
+impl Dict {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.buckets.memory_bytes() + self.overflow.memory_bytes()
+    }
+
+    /// Buckets, overflow buckets in use, for DEBUG HTSTATS.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.buckets.len, self.overflow_used)
+    }
+
+    fn bucket_of(&self, hash: u64) -> usize {
+        let wide = hash as usize & ((2 << self.level) - 1);
+        if wide < self.buckets.len {
+            wide
+        } else {
+            hash as usize & ((1 << self.level) - 1)
+        }
+    }
+
+    fn at(&self, bucket: usize, in_overflow: bool) -> &Bucket {
+        if in_overflow {
+            self.overflow.get(bucket)
+        } else {
+            self.buckets.get(bucket)
+        }
+    }
+
+    fn at_mut(&mut self, bucket: usize, in_overflow: bool) -> &mut Bucket {
+        if in_overflow {
+            self.overflow.get_mut(bucket)
+        } else {
+            self.buckets.get_mut(bucket)
+        }
+    }
+
+    /// The entry with this hash for which `is_key` holds.
+    pub fn find(&self, hash: u64, is_key: impl Fn(Handle) -> bool) -> Option<(Position, Handle)> {
+        let fingerprint = fingerprint(hash);
+        let (mut at, mut in_overflow) = (self.bucket_of(hash), false);
+        loop {
+            let bucket = self.at(at, in_overflow);
+            let mut candidates = bucket.candidates(fingerprint);
+            while candidates != 0 {
+                let slot = candidates.trailing_zeros() as usize / 8;
+                candidates &= candidates - 1;
+                if bucket.0[slot] != fingerprint {
+                    continue;
+                }
+                let handle = bucket.handle(slot);
+                if is_key(handle) {
+                    return Some((
+                        Position {
+                            bucket: at,
+                            in_overflow,
+                            slot,
+                        },
+                        handle,
+                    ));
+                }
+            }
+            match bucket.next() {
+                0 => return None,
+                next => (at, in_overflow) = (next as usize - 1, true),
+            }
+        }
+    }
+
+    /// Puts another handle in the place of an entry's: it moved.
+    pub fn replace(&mut self, position: Position, handle: Handle) {
+        let bucket = self.at_mut(position.bucket, position.in_overflow);
+        let fingerprint = bucket.0[position.slot];
+        bucket.put(position.slot, fingerprint, handle);
+    }
+
+    /// Adds an entry that is not there yet. `hash_of` rehashes entries of the bucket that splits.
+    pub fn insert(&mut self, hash: u64, handle: Handle, hash_of: impl Fn(Handle) -> u64) {
+        let bucket = self.bucket_of(hash);
+        self.add(bucket, fingerprint(hash), handle);
+        self.len += 1;
+        if self.len > self.buckets.len * GROW_LOAD {
+            self.split(hash_of);
+        }
+    }
+
+    fn add(&mut self, bucket: usize, fingerprint: u8, handle: Handle) {
+        let (mut at, mut in_overflow) = (bucket, false);
+        loop {
+            let here = self.at_mut(at, in_overflow);
+            if let Some(slot) = here.free_slot() {
+                here.put(slot, fingerprint, handle);
+                return;
+            }
+            match here.next() {
+                0 => break,
+                next => (at, in_overflow) = (next as usize - 1, true),
+            }
+        }
+        let fresh = self.new_overflow();
+        self.overflow.get_mut(fresh).put(0, fingerprint, handle);
+        self.at_mut(at, in_overflow).set_next(fresh as u32 + 1);
+    }
+
+    fn new_overflow(&mut self) -> usize {
+        self.overflow_used += 1;
+        if self.free_overflow == 0 {
+            self.overflow.push(EMPTY);
+            return self.overflow.len - 1;
+        }
+        let at = self.free_overflow as usize - 1;
+        let bucket = self.overflow.get_mut(at);
+        self.free_overflow = bucket.next();
+        *bucket = EMPTY;
+        at
+    }
+
+    fn free_overflow(&mut self, at: usize) {
+        self.overflow_used -= 1;
+        if self.overflow_used == 0 {
+            self.overflow = Buckets::default();
+            self.free_overflow = 0;
+            return;
+        }
+        let mut emptied = EMPTY;
+        emptied.set_next(self.free_overflow);
+        *self.overflow.get_mut(at) = emptied;
+        self.free_overflow = at as u32 + 1;
+    }
+
+    /// Removes an entry.
+    pub fn remove(&mut self, hash: u64, position: Position) {
+        self.at_mut(position.bucket, position.in_overflow)
+            .clear(position.slot);
+        self.fill_gap(self.bucket_of(hash), position);
+        self.len -= 1;
+        if self.buckets.len > 1 && self.len < self.buckets.len * SHRINK_LOAD {
+            self.merge();
+        }
+    }
+
+    /// Keeps chains short: the last bucket of the chain gives an entry for the gap.
+    fn fill_gap(&mut self, home: usize, gap: Position) {
+        let (mut before, mut before_overflow) = (home, false);
+        let mut tail = match self.buckets.get(home).next() {
+            0 => return,
+            next => next as usize - 1,
+        };
+        loop {
+            match self.overflow.get(tail).next() {
+                0 => break,
+                next => (before, before_overflow, tail) = (tail, true, next as usize - 1),
+            }
+        }
+        let in_tail = gap.in_overflow && gap.bucket == tail;
+        let last = self.overflow.get(tail).used_slots().last();
+        if let Some(slot) = last
+            && !in_tail
+        {
+            let (fingerprint, handle) = (
+                self.overflow.get(tail).0[slot],
+                self.overflow.get(tail).handle(slot),
+            );
+            self.at_mut(gap.bucket, gap.in_overflow)
+                .put(gap.slot, fingerprint, handle);
+            self.overflow.get_mut(tail).clear(slot);
+        }
+        if self.overflow.get(tail).used_slots().next().is_none() {
+            self.at_mut(before, before_overflow).set_next(0);
+            self.free_overflow(tail);
+        }
+    }
+
+    /// Empties a bucket and its overflow.
+    fn take_all(&mut self, bucket: usize) -> Vec<(u8, Handle)> {
+        let mut entries = Vec::with_capacity(2 * SLOTS);
+        let first = std::mem::replace(self.buckets.get_mut(bucket), EMPTY);
+        entries.extend(
+            first
+                .used_slots()
+                .map(|slot| (first.0[slot], first.handle(slot))),
+        );
+        let mut next = first.next();
+        while next != 0 {
+            let at = next as usize - 1;
+            let here = *self.overflow.get(at);
+            entries.extend(
+                here.used_slots()
+                    .map(|slot| (here.0[slot], here.handle(slot))),
+            );
+            next = here.next();
+            self.free_overflow(at);
+        }
+        entries
+    }
+
+    fn split(&mut self, hash_of: impl Fn(Handle) -> u64) {
+        let from = self.split;
+        let entries = self.take_all(from);
+        self.buckets.push(EMPTY);
+        self.split += 1;
+        if self.split == 1 << self.level {
+            self.level += 1;
+            self.split = 0;
+        }
+        for (fingerprint, handle) in entries {
+            let bucket = self.bucket_of(hash_of(handle));
+            self.add(bucket, fingerprint, handle);
+        }
+    }
+
+    fn merge(&mut self) {
+        if self.split == 0 {
+            self.level -= 1;
+            self.split = 1 << self.level;
+        }
+        self.split -= 1;
+        let into = self.split;
+        let last = self.buckets.len - 1;
+        let entries = self.take_all(last);
+        self.buckets.pop();
+        for (fingerprint, handle) in entries {
+            self.add(into, fingerprint, handle);
+        }
+    }
+
+    fn chain(&self, bucket: usize, mut visit: impl FnMut(Handle)) {
+        let mut here = self.buckets.get(bucket);
+        loop {
+            here.used_slots().for_each(|slot| visit(here.handle(slot)));
+            match here.next() {
+                0 => return,
+                next => here = self.overflow.get(next as usize - 1),
+            }
+        }
+    }
+
+    /// Visits the entries of the bucket at `cursor` and returns the next cursor; 0 is both the
+    /// beginning and the end. Cursors stay below twice the number of buckets.
+    pub fn scan(&self, cursor: u64, visit: impl FnMut(Handle)) -> u64 {
+        let bucket = self.bucket_of(cursor);
+        self.chain(bucket, visit);
+        let is_split = bucket < self.split || bucket >= 1 << self.level;
+        let mask = if is_split {
+            (2u64 << self.level) - 1
+        } else {
+            (1u64 << self.level) - 1
+        };
+        // The end of the bucket's interval: increment with the bits reversed, carries going down.
+        (cursor | !mask)
+            .reverse_bits()
+            .wrapping_add(1)
+            .reverse_bits()
+    }
+
+    /// All entries.
+    pub fn for_each(&self, mut visit: impl FnMut(Handle)) {
+        (0..self.buckets.len).for_each(|bucket| self.chain(bucket, &mut visit));
+    }
+
+    /// A random entry, each with the same probability.
+    pub fn random(&self, rng: &mut fastrand::Rng) -> Option<Handle> {
+        if self.is_empty() {
+            return None;
+        }
+        // Every place of every bucket and of its first overflow is as likely; empty places are
+        // rejected. At the loads kept above that takes three tries on average.
+        for _ in 0..200 {
+            let mut here = self.buckets.get(rng.usize(..self.buckets.len));
+            let mut slot = rng.usize(..2 * SLOTS);
+            if slot >= SLOTS {
+                match here.next() {
+                    0 => continue,
+                    next => here = self.overflow.get(next as usize - 1),
+                }
+                slot -= SLOTS;
+            }
+            if here.is_used(slot) {
+                return Some(here.handle(slot));
+            }
+        }
+        let start = rng.usize(..self.buckets.len);
+        let mut found = None;
+        for step in 0..self.buckets.len {
+            self.chain((start + step) % self.buckets.len, |handle| {
+                found = Some(handle)
+            });
+            if found.is_some() {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Frees one segment of a dictionary whose entries nobody needs. Returns whether there are more.
+    pub fn drop_segment(&mut self) -> bool {
+        self.len = 0;
+        self.overflow.drop_segment() || self.buckets.drop_segment()
+    }
+
+    /// Takes the entries out of the last bucket and drops the bucket: how a dictionary that was
+    /// swapped out is freed in slices. `None` once there are no buckets.
+    pub fn dismantle(&mut self) -> Option<Vec<Handle>> {
+        let last = self.buckets.len.checked_sub(1)?;
+        let entries = self.take_all(last);
+        self.buckets.pop();
+        Some(entries.into_iter().map(|(_, handle)| handle).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use std::collections::{HashMap, HashSet};
+
+use super::*;
+
+/// Entries are numbers; their hash is a mix of the number, their handle the number itself.
+fn hash(n: u64) -> u64 {
+    let mixed = (n ^ (n >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+}
+
+fn handle(n: u64) -> Handle {
+    Handle::from_bits(n).unwrap()
+}
+
+fn hash_of(handle: Handle) -> u64 {
+    hash(handle.to_bits())
+}
+
+fn insert(dict: &mut Dict, n: u64) {
+    dict.insert(hash(n), handle(n), hash_of);
+}
+
+fn remove(dict: &mut Dict, n: u64) -> bool {
+    let found = dict.find(hash(n), |h| h == handle(n));
+    if let Some((position, _)) = found {
+        dict.remove(hash(n), position);
+    }
+    found.is_some()
+}
+
+#[test]
+fn behaves_as_a_set_through_growth_and_shrink() {
+    let seed = 11;
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut dict = Dict::default();
+    let mut model = HashSet::new();
+    for round in 0..200_000u64 {
+        let growing = (round / 40_000) % 2 == 0;
+        let n = rng.u64(1..30_000);
+        if rng.u8(..) < if growing { 200 } else { 50 } {
+            if model.insert(n) {
+                insert(&mut dict, n);
+            }
+        } else {
+            assert_eq!(
+                remove(&mut dict, n),
+                model.remove(&n),
+                "seed {seed} round {round}"
+            );
+        }
+        assert_eq!(dict.len(), model.len());
+    }
+    for n in 1..30_000 {
+        assert_eq!(
+            dict.find(hash(n), |h| h == handle(n)).is_some(),
+            model.contains(&n)
+        );
+    }
+    let mut all = HashSet::new();
+    dict.for_each(|h| assert!(all.insert(h.to_bits())));
+    assert_eq!(all, model);
+}
+
+#[test]
+fn a_scan_returns_whatever_stays_however_the_table_changes() {
+    for seed in 0..20 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut dict = Dict::default();
+        (1..=2000).for_each(|n| insert(&mut dict, n));
+        let mut seen = HashSet::new();
+        let mut cursor = 0;
+        let mut churn = 10_000..;
+        loop {
+            cursor = dict.scan(cursor, |h| drop(seen.insert(h.to_bits())));
+            if cursor == 0 {
+                break;
+            }
+            // Between two calls the table grows or shrinks a lot; 1..=500 always stay.
+            if rng.bool() {
+                (0..rng.usize(..400)).for_each(|_| insert(&mut dict, churn.next().unwrap()));
+            } else {
+                (0..rng.usize(..400)).for_each(|_| drop(remove(&mut dict, rng.u64(501..20_000))));
+            }
+        }
+        assert!((1..=500).all(|n| seen.contains(&n)), "seed {seed}");
+    }
+}
+
+#[test]
+fn load_stays_constant_and_chains_short() {
+    let mut dict = Dict::default();
+    for n in 1..=100_000u64 {
+        insert(&mut dict, n);
+        if n > 60_000 && n % 9973 == 0 {
+            let bytes = dict.memory_bytes() as f64 / n as f64;
+            assert!(bytes < 13.0, "{bytes} bytes per entry at {n}");
+        }
+    }
+}
+
+#[test]
+fn random_entries_are_fair() {
+    let mut dict = Dict::default();
+    (1..=100).for_each(|n| insert(&mut dict, n));
+    let mut rng = fastrand::Rng::with_seed(3);
+    let mut counts: HashMap<u64, usize> = HashMap::new();
+    for _ in 0..100_000 {
+        *counts
+            .entry(dict.random(&mut rng).unwrap().to_bits())
+            .or_default() += 1;
+    }
+    assert_eq!(counts.len(), 100);
+    assert!(
+        counts.values().all(|&n| (700..1300).contains(&n)),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn dismantling_hands_out_every_entry_once() {
+    let mut dict = Dict::default();
+    (1..=5000).for_each(|n| insert(&mut dict, n));
+    let mut all = HashSet::new();
+    while let Some(handles) = dict.dismantle() {
+        handles
+            .into_iter()
+            .for_each(|h| assert!(all.insert(h.to_bits())));
+    }
+    assert_eq!(all.len(), 5000);
+}

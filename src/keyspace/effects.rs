@@ -1,0 +1,140 @@
+//! What transactions did: the one source of everything that follows from a change.
+
+/// A keyspace event: its name and its class bit of `notify-keyspace-events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub name: &'static str,
+    pub class: u32,
+}
+
+/// Class bits. Redis: server.h NOTIFY_*.
+pub mod class {
+    pub const GENERIC: u32 = 1 << 2;
+    pub const STRING: u32 = 1 << 3;
+    pub const EXPIRED: u32 = 1 << 8;
+    pub const EVICTED: u32 = 1 << 9;
+    pub const KEY_MISS: u32 = 1 << 11;
+    pub const NEW: u32 = 1 << 14;
+}
+
+macro_rules! events {
+    ($($constant:ident = $name:literal, $class:ident;)*) => {
+        impl Event {
+            $(pub const $constant: Event = Event { name: $name, class: class::$class };)*
+        }
+    };
+}
+
+events! {
+    DEL = "del", GENERIC;
+    EXPIRE = "expire", GENERIC;
+    PERSIST = "persist", GENERIC;
+    RENAME_FROM = "rename_from", GENERIC;
+    RENAME_TO = "rename_to", GENERIC;
+    MOVE_FROM = "move_from", GENERIC;
+    MOVE_TO = "move_to", GENERIC;
+    COPY_TO = "copy_to", GENERIC;
+    SET = "set", STRING;
+    SETRANGE = "setrange", STRING;
+    APPEND = "append", STRING;
+    INCRBY = "incrby", STRING;
+    INCRBYFLOAT = "incrbyfloat", STRING;
+    SETBIT = "setbit", STRING;
+    EXPIRED = "expired", EXPIRED;
+    EVICTED = "evicted", EVICTED;
+    KEYMISS = "keymiss", KEY_MISS;
+    NEW = "new", NEW;
+}
+
+/// One change as a RESP command that repeats it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub db: u32,
+    pub command: Vec<u8>,
+}
+
+/// One event that somebody asked to be told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    pub db: u32,
+    pub event: Event,
+    pub key: Vec<u8>,
+}
+
+/// What a shard's transactions did since somebody last took it.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Changes since the last save, as Redis counts them.
+    pub dirty: u64,
+    /// Whether changes are recorded.
+    pub recording: bool,
+    /// Event classes that somebody wants to know of.
+    pub classes: u32,
+    pub records: Vec<Record>,
+    pub events: Vec<Occurrence>,
+}
+
+impl Effects {
+    /// Notes one change. `record` runs only if changes are recorded.
+    #[inline]
+    pub fn wrote(&mut self, db: u32, key: &[u8], event: Event, record: impl FnOnce(&mut Recorder)) {
+        self.dirty += 1;
+        if self.recording {
+            let mut recorder = Recorder {
+                records: &mut self.records,
+                db,
+            };
+            record(&mut recorder);
+        }
+        self.occurred(db, key, event);
+    }
+
+    #[inline]
+    pub fn occurred(&mut self, db: u32, key: &[u8], event: Event) {
+        if self.classes & event.class != 0 {
+            self.events.push(Occurrence {
+                db,
+                event,
+                key: key.to_vec(),
+            });
+        }
+    }
+
+    /// Records a change of no particular key.
+    pub fn record(&mut self, db: u32, command: &[&[u8]]) {
+        if self.recording {
+            Recorder {
+                records: &mut self.records,
+                db,
+            }
+            .cmd(command);
+        }
+    }
+}
+
+/// Encodes records.
+pub struct Recorder<'a> {
+    records: &'a mut Vec<Record>,
+    db: u32,
+}
+
+impl Recorder<'_> {
+    /// Adds one command.
+    pub fn cmd(&mut self, args: &[&[u8]]) {
+        self.cmd_of(args.len(), args.iter().copied());
+    }
+
+    /// Adds one command of `count` arguments.
+    pub fn cmd_of<'k>(&mut self, count: usize, args: impl Iterator<Item = &'k [u8]>) {
+        let mut command = format!("*{count}\r\n").into_bytes();
+        for arg in args {
+            command.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+            command.extend_from_slice(arg);
+            command.extend_from_slice(b"\r\n");
+        }
+        self.records.push(Record {
+            db: self.db,
+            command,
+        });
+    }
+}

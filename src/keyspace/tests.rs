@@ -1,0 +1,208 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn set(ks: &mut Keyspace, key: &[u8], value: &[u8], ttl: Ttl) {
+    let mut tx = ks.tx(0, 1000, true);
+    tx.set_string(key, NewStr::Bytes(value), ttl);
+    tx.wrote(key, Event::SET, |_| {});
+    tx.finish();
+}
+
+fn get(ks: &mut Keyspace, key: &[u8], now_ms: i64) -> Option<Vec<u8>> {
+    let mut tx = ks.tx(0, now_ms, true);
+    let value = tx
+        .string(key)
+        .unwrap()
+        .map(|value| value.to_bytes().to_vec());
+    tx.finish();
+    value
+}
+
+#[test]
+fn strings_of_every_size_and_key_survive_overwrites() {
+    let seed = 5;
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut ks = Keyspace::new(2, seed);
+    let mut model: BTreeMap<Vec<u8>, (Vec<u8>, Option<i64>)> = BTreeMap::new();
+    for round in 0..30_000 {
+        let long = rng.u8(..) < 10;
+        let key = format!(
+            "{}{}",
+            "k".repeat(if long { 3000 } else { 1 }),
+            rng.u32(..500)
+        );
+        let key = key.into_bytes();
+        match rng.u8(..10) {
+            0..=4 => {
+                let value = match rng.u8(..4) {
+                    0 => rng.i64(..).to_string().into_bytes(),
+                    1 => vec![b'v'; rng.usize(..60)],
+                    2 => vec![b'w'; rng.usize(..2100)],
+                    _ => vec![b'x'; rng.usize(..70_000)],
+                };
+                let ttl = if rng.bool() {
+                    Some(rng.i64(2000..900_000))
+                } else {
+                    None
+                };
+                set(&mut ks, &key, &value, ttl.map_or(Ttl::Clear, Ttl::At));
+                model.insert(key, (value, ttl));
+            }
+            5 => {
+                let mut tx = ks.tx(0, 1000, true);
+                let removed = tx.remove(&key);
+                tx.wrote(&key, Event::DEL, |_| {});
+                tx.finish();
+                assert_eq!(
+                    removed,
+                    model.remove(&key).is_some(),
+                    "seed {seed} round {round}"
+                );
+            }
+            6 => {
+                let mut tx = ks.tx(0, 1000, true);
+                let add = rng.usize(1..100);
+                let old = model.get(&key).map_or(0, |(value, _)| value.len());
+                tx.string_mut(&key, old + add).unwrap()[old..].fill(b'a');
+                tx.wrote(&key, Event::APPEND, |_| {});
+                tx.finish();
+                let entry = model.entry(key).or_default();
+                entry.0.resize(old + add, b'a');
+            }
+            7 => {
+                let deadline = if rng.bool() {
+                    Some(rng.i64(2000..900_000))
+                } else {
+                    None
+                };
+                let mut tx = ks.tx(0, 1000, true);
+                let existed = tx.set_expiry(&key, deadline);
+                tx.wrote(&key, Event::EXPIRE, |_| {});
+                tx.finish();
+                assert_eq!(existed, model.contains_key(&key));
+                if let Some(entry) = model.get_mut(&key) {
+                    entry.1 = deadline;
+                }
+            }
+            8 => {
+                let mut tx = ks.tx(0, 1000, true);
+                if let Some(taken) = tx.take(&key) {
+                    tx.select(1);
+                    tx.put(&key, taken);
+                    let back = tx.take(&key).unwrap();
+                    tx.select(0);
+                    tx.put(&key, back);
+                    tx.wrote(&key, Event::RENAME_TO, |_| {});
+                }
+                tx.finish();
+            }
+            _ => {
+                let expected = model.get(&key).map(|(value, _)| value.clone());
+                assert_eq!(
+                    get(&mut ks, &key, 1000),
+                    expected,
+                    "seed {seed} round {round}"
+                );
+            }
+        }
+    }
+    let expires = model.values().filter(|(_, ttl)| ttl.is_some()).count();
+    assert_eq!(
+        ks.stats(0),
+        DbStats {
+            keys: model.len(),
+            expires
+        }
+    );
+    for now_ms in (0..=900_000).step_by(50_000) {
+        while ks.pulse(now_ms, 100, |_, _| false) {}
+        model.retain(|_, (_, ttl)| ttl.is_none_or(|at| at > now_ms));
+        assert_eq!(ks.stats(0).keys, model.len(), "at {now_ms}");
+    }
+    for (key, (value, _)) in &model {
+        assert_eq!(get(&mut ks, key, 900_000).as_ref(), Some(value));
+    }
+}
+
+#[test]
+fn reading_what_is_due_deletes_it_with_the_same_effects_as_the_pulse() {
+    for lazily in [true, false] {
+        let mut ks = Keyspace::new(1, 1);
+        ks.effects.recording = true;
+        ks.effects.classes = u32::MAX;
+        set(&mut ks, b"k", b"v", Ttl::At(2000));
+        ks.effects.records.clear();
+        ks.effects.events.clear();
+        if lazily {
+            assert_eq!(get(&mut ks, b"k", 2000), None);
+        } else {
+            assert!(!ks.pulse(2000, 100, |_, _| false));
+        }
+        assert_eq!(
+            ks.effects.records[0].command,
+            b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"
+        );
+        assert_eq!(ks.effects.events[0].event, Event::EXPIRED);
+        assert_eq!(ks.counters.expired, 1);
+        assert_eq!(ks.next_expiry_ms(), None);
+    }
+}
+
+#[test]
+fn held_keys_outlive_the_pulse_until_they_are_released() {
+    let mut ks = Keyspace::new(1, 1);
+    set(&mut ks, b"k", b"v", Ttl::At(2000));
+    ks.pulse(2000, 100, |_, key| key == b"k");
+    assert_eq!(ks.stats(0).keys, 1);
+    while ks.pulse(2001, 100, |_, _| false) {}
+    assert_eq!(ks.stats(0).keys, 0);
+}
+
+#[test]
+fn flushed_databases_are_freed_in_slices_and_their_deadlines_forgotten() {
+    let mut ks = Keyspace::new(2, 1);
+    for n in 0..20_000u32 {
+        set(
+            &mut ks,
+            &n.to_le_bytes(),
+            &[b'v'; 100],
+            Ttl::At(5000 + i64::from(n)),
+        );
+    }
+    let mut tx = ks.tx(1, 1000, true);
+    tx.set_string(b"other", NewStr::Bytes(b"v"), Ttl::At(9000));
+    tx.wrote(b"other", Event::SET, |_| {});
+    tx.select(0);
+    assert_eq!(tx.flush_db(true), 20_000);
+    tx.finish();
+    assert_eq!(ks.stats(0), DbStats::default());
+    set(&mut ks, b"new", b"v", Ttl::At(7000));
+    // Deadlines of flushed entries pass while those are being freed.
+    ks.free_slice();
+    while ks.pulse(6000, 1000, |_, _| false) {}
+    let mut slices = 0;
+    while ks.free_slice() {
+        slices += 1;
+    }
+    assert!(slices > 10, "{slices} slices");
+    assert_eq!((ks.stats(0).keys, ks.stats(1).keys), (1, 1));
+    while ks.pulse(100_000, 1000, |_, _| false) {}
+    assert_eq!((ks.stats(0).keys, ks.stats(1).keys), (0, 0));
+    assert_eq!(ks.counters.expired, 2);
+}
+
+#[test]
+fn a_small_pair_costs_less_than_100_bytes() {
+    let mut ks = Keyspace::new(1, 1);
+    for n in 0..200_000u64 {
+        set(
+            &mut ks,
+            format!("key:{n:012}").as_bytes(),
+            &[b'v'; 64],
+            Ttl::Clear,
+        );
+    }
+    let bytes = ks.memory_bytes() as f64 / 200_000.0;
+    assert!(bytes < 100.0, "{bytes} bytes per key");
+}
