@@ -10,9 +10,11 @@
 
 pub mod client;
 pub mod connection;
+pub mod expiry;
 pub mod flags;
 pub mod keys;
 mod plan;
+pub mod string;
 mod table;
 
 use crate::keyspace::{Tx, WrongType};

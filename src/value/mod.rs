@@ -3,6 +3,8 @@
 //! Short strings never become a [`Value`]: they live inside their entry. A `Value` is what is too
 //! large for that.
 
+pub mod longdouble;
+
 use bytes::{Bytes, BytesMut};
 
 /// The type of a key, as TYPE names it.

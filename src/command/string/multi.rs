@@ -1,0 +1,96 @@
+//! Several keys at once, on however many shards.
+
+use super::{reply, set::new_value};
+use crate::command::expiry::{self, Unit};
+use crate::command::{Ask, Change, Decision, Gather, Peek};
+use crate::keyspace::{Event, Ttl, Tx};
+use crate::resp::{Args, CmdError, CmdResult, Output, Writer, number};
+
+/// One key of MGET: what holds no string is as if it did not exist.
+pub(super) fn mget(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    reply(tx.string(args.get(1)).unwrap_or(None), out)
+}
+
+/// One pair of MSET.
+pub(super) fn mset(tx: &mut Tx, args: &Args) {
+    let key = args.get(1);
+    tx.set_string(key, new_value(args, 2), Ttl::Clear);
+    tx.wrote(key, Event::SET, |rec| rec.cmd(&[b"SET", key, args.get(2)]));
+}
+
+/// Whether the key exists, for conditions.
+pub(super) fn peek_exists(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+    if tx.peek_exists(args.get(at)) {
+        Peek::Exists { expire_at: None }
+    } else {
+        Peek::Missing
+    }
+}
+
+pub(super) static MSETNX: Gather = Gather {
+    peek: peek_exists,
+    decide: |ask, peeks| {
+        let store = peeks.iter().all(|peek| !peek.exists());
+        Ok(decide_pairs(ask, store, Ttl::Clear))
+    },
+};
+
+pub(super) static MSETEX: Gather = Gather {
+    peek: peek_exists,
+    decide: decide_msetex,
+};
+
+/// `MSETEX numkeys key value ... [NX|XX] [EX|PX|EXAT|PXAT n|KEEPTTL]`
+fn decide_msetex(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
+    let args = ask.args;
+    let count = number::parse_i64(args.get(1)).filter(|&n| n > 0);
+    let count = count.ok_or(CmdError::Text("ERR invalid numkeys value"))? as usize;
+    let mut at = 2 + 2 * count;
+    if at > args.len() {
+        return Err(CmdError::arity("msetex"));
+    }
+    let (mut condition, mut ttl) = (None, Ttl::Clear);
+    while at < args.len() {
+        if args.is(at, "nx") && condition.is_none() {
+            condition = Some(false);
+        } else if args.is(at, "xx") && condition.is_none() {
+            condition = Some(true);
+        } else if args.is(at, "keepttl") && ttl == Ttl::Clear {
+            ttl = Ttl::Keep;
+        } else if let Some(unit) = Unit::of(args, at)
+            && at + 1 < args.len()
+            && ttl == Ttl::Clear
+        {
+            at += 1;
+            ttl = Ttl::At(expiry::deadline(args, at, unit, ask.now_ms, "msetex")?);
+        } else {
+            return Err(CmdError::Syntax);
+        }
+        at += 1;
+    }
+    let store = condition.is_none_or(|wanted| peeks.iter().all(|peek| peek.exists() == wanted));
+    Ok(decide_pairs(ask, store, ttl))
+}
+
+/// Stores all pairs and replies 1, or stores none and replies 0.
+fn decide_pairs(ask: &Ask, store: bool, ttl: Ttl) -> Decision {
+    let mut reply = Output::default();
+    reply
+        .bytes
+        .extend_from_slice(if store { b":1\r\n" } else { b":0\r\n" });
+    let changes = ask
+        .keys
+        .iter()
+        .filter(|_| store)
+        .map(|&key| Change::SetString {
+            db: ask.db,
+            key,
+            value: ask.args.bytes(key + 1),
+            ttl,
+            event: Event::SET,
+        });
+    Decision {
+        reply,
+        changes: changes.collect(),
+    }
+}
