@@ -119,10 +119,10 @@ pub enum Part {
         out: Output,
         count: usize,
     },
-    /// A random key and among how many it was drawn.
+    /// A random key, and a number whose largest decides which shard's key is taken.
     Random {
         key: Option<Bytes>,
-        among: u64,
+        draw: f64,
     },
     Peeks(Vec<Peek>),
     Taken(Option<Box<Taken>>),

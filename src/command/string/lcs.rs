@@ -1,19 +1,12 @@
 //! LCS: the longest common subsequence of two strings, which may live on two shards.
 
-use crate::command::{Ask, Decision, Gather, Peek};
-use crate::keyspace::Tx;
+use crate::command::{Ask, Decision, Gather, Peek, peeks};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 
-pub(super) static LCS: Gather = Gather { peek, decide };
-
-/// The string at a key, for decisions.
-pub(in crate::command) fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
-    match tx.string(args.get(at)) {
-        Ok(Some(value)) => Peek::String(value.to_bytes()),
-        Ok(None) => Peek::Missing,
-        Err(error) => Peek::Failed(error.into()),
-    }
-}
+pub(super) static LCS: Gather = Gather {
+    peek: peeks::string,
+    decide,
+};
 
 #[derive(Default)]
 struct Options {

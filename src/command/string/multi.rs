@@ -2,7 +2,7 @@
 
 use super::{reply, set::new_value};
 use crate::command::expiry::{self, Unit};
-use crate::command::{Ask, Change, Decision, Gather, Peek};
+use crate::command::{Ask, Change, Decision, Gather, Peek, peeks};
 use crate::keyspace::{Event, Ttl, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer, number};
 
@@ -18,17 +18,8 @@ pub(super) fn mset(tx: &mut Tx, args: &Args) {
     tx.wrote(key, Event::SET, |rec| rec.cmd(&[b"SET", key, args.get(2)]));
 }
 
-/// Whether the key exists, for conditions.
-pub(super) fn peek_exists(tx: &mut Tx, args: &Args, at: usize) -> Peek {
-    if tx.peek_exists(args.get(at)) {
-        Peek::Exists { expire_at: None }
-    } else {
-        Peek::Missing
-    }
-}
-
 pub(super) static MSETNX: Gather = Gather {
-    peek: peek_exists,
+    peek: peeks::exists,
     decide: |ask, peeks| {
         let store = peeks.iter().all(|peek| !peek.exists());
         Ok(decide_pairs(ask, store, Ttl::Clear))
@@ -36,7 +27,7 @@ pub(super) static MSETNX: Gather = Gather {
 };
 
 pub(super) static MSETEX: Gather = Gather {
-    peek: peek_exists,
+    peek: peeks::exists,
     decide: decide_msetex,
 };
 

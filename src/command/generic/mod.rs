@@ -1,0 +1,356 @@
+//! GENERIC: what can be done to a key whatever it holds, and to all keys together.
+
+mod expire;
+mod keyspace;
+mod moving;
+mod object;
+mod scan;
+
+use super::flags::*;
+use super::keys::{self, KeySpec, Keys};
+use super::{Command, Group, Run};
+use crate::keyspace::{Event, Tx};
+use crate::resp::{Args, CmdError, CmdResult, Writer};
+
+const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run) -> Command {
+    Command {
+        name,
+        arity,
+        flags,
+        acl: KEYSPACE,
+        keys,
+        run,
+        ..Command::DEFAULT
+    }
+}
+
+const fn server(name: &'static str, arity: i32, flags: Flags, run: Run) -> Command {
+    Command {
+        group: Group::Server,
+        ..row(name, arity, flags, keys::NONE, run)
+    }
+}
+
+const FROM_TO: Keys = &[
+    KeySpec::range(keys::RW | keys::ACCESS | keys::DELETE, 1, 0, 1),
+    KeySpec::range(keys::OW | keys::UPDATE, 2, 0, 1),
+];
+const FROM_TO_NEW: Keys = &[
+    KeySpec::range(keys::RW | keys::ACCESS | keys::DELETE, 1, 0, 1),
+    KeySpec::range(keys::OW | keys::INSERT, 2, 0, 1),
+];
+const COPIED: Keys = &[
+    KeySpec::range(keys::RO | keys::ACCESS, 1, 0, 1),
+    KeySpec::range(keys::OW | keys::UPDATE, 2, 0, 1),
+];
+const OBJECT_KEY: Keys = &[KeySpec::range(keys::RO, 2, 0, 1)];
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        since: "6.2.0",
+        summary: "Copies a key to another.",
+        complexity: "O(N) where N is the size of the value",
+        ..row(
+            "copy",
+            -3,
+            WRITE | DENYOOM,
+            COPIED,
+            Run::Gather(&moving::COPY),
+        )
+    },
+    Command {
+        summary: "Replies with the number of keys.",
+        tips: &["request_policy:all_shards", "response_policy:agg_sum"],
+        ..server("dbsize", 1, READONLY | FAST, keyspace::DBSIZE)
+    },
+    Command {
+        summary: "Deletes keys.",
+        complexity: "O(N) where N is the number of keys",
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        ..row("del", -2, WRITE, keys::ALL_RM, Run::Sum(delete))
+    },
+    Command {
+        summary: "Counts the given keys that exist.",
+        complexity: "O(N) where N is the number of keys",
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        ..row(
+            "exists",
+            -2,
+            READONLY | FAST,
+            keys::ALL_RO_META,
+            Run::Sum(exists),
+        )
+    },
+    Command {
+        summary: "Sets the expiry of a key in seconds from now.",
+        ..row(
+            "expire",
+            -3,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire::expire),
+        )
+    },
+    Command {
+        since: "1.2.0",
+        summary: "Sets the expiry of a key as unix time in seconds.",
+        ..row(
+            "expireat",
+            -3,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire::expireat),
+        )
+    },
+    Command {
+        since: "7.0.0",
+        summary: "Replies with the expiry of a key as unix time in seconds.",
+        ..row(
+            "expiretime",
+            2,
+            READONLY | FAST,
+            keys::ONE_RO_META,
+            Run::Key(expire::expiretime),
+        )
+    },
+    Command {
+        summary: "Deletes all keys of all databases.",
+        complexity: "O(N) where N is the number of keys",
+        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+        acl: KEYSPACE | DANGEROUS,
+        ..server("flushall", -1, WRITE, keyspace::FLUSHALL)
+    },
+    Command {
+        summary: "Deletes all keys of the database.",
+        complexity: "O(N) where N is the number of keys",
+        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+        acl: KEYSPACE | DANGEROUS,
+        ..server("flushdb", -1, WRITE, keyspace::FLUSHDB)
+    },
+    Command {
+        summary: "Lists the keys that match a pattern.",
+        complexity: "O(N) where N is the number of keys",
+        tips: &["request_policy:all_shards", "nondeterministic_output_order"],
+        acl: KEYSPACE | DANGEROUS,
+        ..row("keys", 2, READONLY, keys::NONE, scan::KEYS)
+    },
+    Command {
+        summary: "Moves a key to another database.",
+        ..row(
+            "move",
+            3,
+            WRITE | FAST,
+            keys::ONE_RW_ACCESS_DELETE,
+            Run::Key(moving::move_key),
+        )
+    },
+    Command {
+        since: "2.2.3",
+        summary: "Groups commands about how values are kept.",
+        complexity: "Depends on subcommand.",
+        sub: OBJECT,
+        ..row("object", -2, 0, keys::NONE, Run::Container)
+    },
+    Command {
+        since: "2.2.0",
+        summary: "Removes the expiry of a key.",
+        ..row(
+            "persist",
+            2,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire::persist),
+        )
+    },
+    Command {
+        since: "2.6.0",
+        summary: "Sets the expiry of a key in milliseconds from now.",
+        ..row(
+            "pexpire",
+            -3,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire::pexpire),
+        )
+    },
+    Command {
+        since: "2.6.0",
+        summary: "Sets the expiry of a key as unix time in milliseconds.",
+        ..row(
+            "pexpireat",
+            -3,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire::pexpireat),
+        )
+    },
+    Command {
+        since: "7.0.0",
+        summary: "Replies with the expiry of a key as unix time in milliseconds.",
+        ..row(
+            "pexpiretime",
+            2,
+            READONLY | FAST,
+            keys::ONE_RO_META,
+            Run::Key(expire::pexpiretime),
+        )
+    },
+    Command {
+        since: "2.6.0",
+        summary: "Replies with the milliseconds until a key expires.",
+        tips: &["nondeterministic_output"],
+        ..row(
+            "pttl",
+            2,
+            READONLY | FAST,
+            keys::ONE_RO_META,
+            Run::Key(expire::pttl),
+        )
+    },
+    Command {
+        summary: "Replies with a key chosen at random.",
+        tips: &["request_policy:all_shards", "nondeterministic_output"],
+        ..row("randomkey", 1, READONLY, keys::NONE, scan::RANDOMKEY)
+    },
+    Command {
+        summary: "Renames a key, replacing the one that has the new name.",
+        ..row("rename", 3, WRITE, FROM_TO, Run::Gather(&moving::RENAME))
+    },
+    Command {
+        summary: "Renames a key if no key has the new name.",
+        ..row(
+            "renamenx",
+            3,
+            WRITE | FAST,
+            FROM_TO_NEW,
+            Run::Gather(&moving::RENAMENX),
+        )
+    },
+    Command {
+        since: "2.8.0",
+        summary: "Goes through the keys, some per call.",
+        complexity: "O(1) per call, O(N) for all N keys",
+        tips: &["nondeterministic_output", "request_policy:special"],
+        ..row("scan", -2, READONLY, keys::NONE, scan::SCAN)
+    },
+    Command {
+        since: "4.0.0",
+        summary: "Exchanges the contents of two databases.",
+        acl: KEYSPACE | DANGEROUS,
+        ..server("swapdb", 3, WRITE | FAST, keyspace::SWAPDB)
+    },
+    Command {
+        since: "3.2.1",
+        summary: "Notes keys as used and counts those that exist.",
+        complexity: "O(N) where N is the number of keys",
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        ..row(
+            "touch",
+            -2,
+            READONLY | FAST,
+            keys::ALL_RO_META,
+            Run::Sum(exists),
+        )
+    },
+    Command {
+        summary: "Replies with the seconds until a key expires.",
+        tips: &["nondeterministic_output"],
+        ..row(
+            "ttl",
+            2,
+            READONLY | FAST,
+            keys::ONE_RO_META,
+            Run::Key(expire::ttl),
+        )
+    },
+    Command {
+        summary: "Replies with the type of a key.",
+        ..row(
+            "type",
+            2,
+            READONLY | FAST,
+            keys::ONE_RO_META,
+            Run::Key(type_of),
+        )
+    },
+    Command {
+        since: "4.0.0",
+        summary: "Deletes keys, freeing their memory in the background.",
+        complexity: "O(N) where N is the number of keys",
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        ..row("unlink", -2, WRITE | FAST, keys::ALL_RM, Run::Sum(delete))
+    },
+];
+
+const OBJECT: &[Command] = &[
+    Command {
+        since: "2.2.3",
+        summary: "Replies with the encoding of a value.",
+        tips: &["nondeterministic_output"],
+        ..row(
+            "encoding",
+            3,
+            READONLY,
+            OBJECT_KEY,
+            Run::Key(object::encoding),
+        )
+    },
+    Command {
+        since: "4.0.0",
+        summary: "Replies with the use counter of a key.",
+        tips: &["nondeterministic_output"],
+        ..row("freq", 3, READONLY, OBJECT_KEY, Run::Key(object::freq))
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Lists the subcommands.",
+        ..row(
+            "help",
+            2,
+            LOADING | STALE,
+            keys::NONE,
+            Run::Client(object::help),
+        )
+    },
+    Command {
+        since: "2.2.3",
+        summary: "Replies with the seconds since a key was used.",
+        tips: &["nondeterministic_output"],
+        ..row(
+            "idletime",
+            3,
+            READONLY,
+            OBJECT_KEY,
+            Run::Key(object::idletime),
+        )
+    },
+    Command {
+        since: "2.2.3",
+        summary: "Replies with the number of references to a value.",
+        tips: &["nondeterministic_output"],
+        ..row(
+            "refcount",
+            3,
+            READONLY,
+            OBJECT_KEY,
+            Run::Key(object::refcount),
+        )
+    },
+];
+
+fn delete(tx: &mut Tx, args: &Args) -> Result<i64, CmdError> {
+    let key = args.get(1);
+    let removed = tx.remove(key);
+    if removed {
+        tx.wrote(key, Event::DEL, |rec| rec.cmd(&[b"DEL", key]));
+    }
+    Ok(i64::from(removed))
+}
+
+fn exists(tx: &mut Tx, args: &Args) -> Result<i64, CmdError> {
+    Ok(i64::from(tx.exists(args.get(1))))
+}
+
+fn type_of(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    out.simple(tx.kind(args.get(1)).map_or("none", |kind| kind.name()))
+}

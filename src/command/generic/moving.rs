@@ -1,0 +1,159 @@
+//! Keys that change their name or database, or are copied.
+
+use crate::command::peeks;
+use crate::command::{Ask, Change, Decision, Gather, Peek};
+use crate::keyspace::{Event, Tx};
+use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
+
+pub(super) static RENAME: Gather = Gather {
+    peek: peeks::exists,
+    decide: |ask, peeks| rename(ask, peeks, true),
+};
+pub(super) static RENAMENX: Gather = Gather {
+    peek: peeks::exists,
+    decide: |ask, peeks| rename(ask, peeks, false),
+};
+pub(super) static COPY: Gather = Gather {
+    peek: peek_copy,
+    decide: decide_copy,
+};
+
+fn encoded(write: impl Fn(&mut Writer) -> CmdResult) -> Result<Output, CmdError> {
+    let mut reply = Output::default();
+    write(&mut Writer::new(&mut reply, Default::default()))?;
+    Ok(reply)
+}
+
+fn rename(ask: &Ask, peeks: &[Peek], replace: bool) -> Result<Decision, CmdError> {
+    if !peeks[0].exists() {
+        return Err(CmdError::NoSuchKey);
+    }
+    let same = ask.args.get(1) == ask.args.get(2);
+    let moves = !same && (replace || !peeks[1].exists());
+    let reply = encoded(|out| {
+        if replace {
+            out.ok()
+        } else {
+            out.int(i64::from(moves))
+        }
+    })?;
+    let change = Change::Move {
+        from: (ask.db, 1),
+        to: (ask.db, 2),
+        left: Event::RENAME_FROM,
+        arrived: Event::RENAME_TO,
+    };
+    Ok(Decision {
+        reply,
+        changes: moves.then_some(change).into_iter().collect(),
+    })
+}
+
+struct CopyOptions {
+    replace: bool,
+    db: Option<i64>,
+}
+
+fn copy_options(args: &Args) -> Result<CopyOptions, CmdError> {
+    let mut options = CopyOptions {
+        replace: false,
+        db: None,
+    };
+    let mut at = 3;
+    while at < args.len() {
+        if args.is(at, "replace") {
+            options.replace = true;
+        } else if args.is(at, "db") && at + 1 < args.len() {
+            at += 1;
+            options.db = Some(args.int(at).map_err(|_| CmdError::NotInteger)?);
+        } else {
+            return Err(CmdError::Syntax);
+        }
+        at += 1;
+    }
+    Ok(options)
+}
+
+/// The source's value; of the target only whether it exists, in its own database.
+fn peek_copy(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+    let db = tx.db();
+    if at == 1 {
+        let value = if args.get(1) == args.get(2) && args.len() == 3 {
+            None
+        } else {
+            tx.clone_value(args.get(1))
+        };
+        return match value {
+            Some(value) => Peek::Value(value),
+            None if tx.peek_exists(args.get(1)) => Peek::Exists { expire_at: None },
+            None => Peek::Missing,
+        };
+    }
+    let options = copy_options(args).ok();
+    let target = options
+        .and_then(|options| options.db)
+        .and_then(|db| u32::try_from(db).ok());
+    tx.select(target.filter(|&db| db < tx.databases()).unwrap_or(db));
+    let peek = peeks::exists(tx, args, at);
+    tx.select(db);
+    peek
+}
+
+fn decide_copy(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
+    let options = copy_options(ask.args)?;
+    let db = match options.db {
+        None => ask.db,
+        Some(db) => match u32::try_from(db) {
+            Ok(db) if db < ask.databases => db,
+            _ => return Err(CmdError::DbIndexOutOfRange),
+        },
+    };
+    if db == ask.db && ask.args.get(1) == ask.args.get(2) {
+        return Err(CmdError::SameObject);
+    }
+    let value = match &peeks[0] {
+        Peek::Value(value) if options.replace || !peeks[1].exists() => value,
+        _ => {
+            return Ok(Decision {
+                reply: encoded(|out| out.int(0))?,
+                changes: Vec::new(),
+            });
+        }
+    };
+    let value = Box::new(value.clone());
+    let change = Change::Put {
+        db,
+        key: 2,
+        value,
+        event: Event::COPY_TO,
+    };
+    Ok(Decision {
+        reply: encoded(|out| out.int(1))?,
+        changes: vec![change],
+    })
+}
+
+pub(super) fn move_key(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let (key, from) = (args.get(1), tx.db());
+    let to = args.int(2).map_err(|_| CmdError::NotInteger)?;
+    let to = match u32::try_from(to) {
+        Ok(to) if to < tx.databases() => to,
+        _ => return Err(CmdError::DbIndexOutOfRange),
+    };
+    if to == from {
+        return Err(CmdError::SameObject);
+    }
+    if !tx.peek_exists(key) {
+        return out.int(0);
+    }
+    tx.select(to);
+    if tx.peek_exists(key) {
+        return out.int(0);
+    }
+    tx.select(from);
+    if let Some(value) = crate::command::take(tx, key, Event::MOVE_FROM) {
+        tx.select(to);
+        crate::command::arrive(tx, key, value, Event::MOVE_TO);
+    }
+    out.int(1)
+}

@@ -1,0 +1,71 @@
+//! OBJECT: how a value is kept.
+
+use crate::command::{Client, connection};
+use crate::keyspace::{Encoded, Tx};
+use crate::resp::{Args, CmdError, CmdResult, Writer};
+
+/// Integers that Redis shares, and the reference count it shows for them.
+/// Redis: server.h OBJ_SHARED_INTEGERS, OBJ_SHARED_REFCOUNT.
+const SHARED_INTEGERS: std::ops::Range<i64> = 0..10_000;
+const SHARED_REFCOUNT: i64 = i32::MAX as i64;
+
+pub(super) fn encoding(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    match tx.encoded(args.get(2)) {
+        None => out.null(),
+        Some(Encoded::Int(_)) => out.bulk(b"int"),
+        Some(Encoded::Embstr) => out.bulk(b"embstr"),
+        Some(Encoded::Raw) => out.bulk(b"raw"),
+    }
+}
+
+pub(super) fn refcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    match tx.encoded(args.get(2)) {
+        None => out.null(),
+        Some(Encoded::Int(n)) if SHARED_INTEGERS.contains(&n) => out.int(SHARED_REFCOUNT),
+        Some(_) => out.int(1),
+    }
+}
+
+pub(super) fn idletime(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let Some(idle_s) = tx.idle_s(args.get(2)) else {
+        return out.null();
+    };
+    if tx.settings().lfu {
+        return Err(CmdError::Text(
+            "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that \
+             when switching between policies at runtime LRU and LFU data will take some time to \
+             adjust.",
+        ));
+    }
+    out.int(idle_s)
+}
+
+pub(super) fn freq(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let Some(frequency) = tx.frequency(args.get(2)) else {
+        return out.null();
+    };
+    if !tx.settings().lfu {
+        return Err(CmdError::Text(
+            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \
+             note that when switching between policies at runtime LRU and LFU data will take some \
+             time to adjust.",
+        ));
+    }
+    out.int(frequency)
+}
+
+pub(super) fn help(_client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
+    connection::help(
+        out,
+        "OBJECT",
+        &[
+            ("ENCODING <key>", "How the value is represented."),
+            (
+                "FREQ <key>",
+                "How often the key was used, on a logarithmic scale.",
+            ),
+            ("IDLETIME <key>", "Seconds since the key was used."),
+            ("REFCOUNT <key>", "Number of references to the value."),
+        ],
+    )
+}
