@@ -4,7 +4,7 @@
 
 use smallvec::SmallVec;
 
-use crate::resp::Args;
+use crate::resp::{Args, CmdError};
 
 /// What a command does to the keys of one specification. Redis: server.h CMD_KEY_*.
 pub type Access = u16;
@@ -85,6 +85,22 @@ pub const ONE_OW_INSERT: Keys = &[KeySpec::range(OW | INSERT, 1, 0, 1)];
 pub const ALL_RO: Keys = &[KeySpec::range(RO | ACCESS, 1, -1, 1)];
 pub const ALL_RO_META: Keys = &[KeySpec::range(RO, 1, -1, 1)];
 pub const ALL_RM: Keys = &[KeySpec::range(RM | DELETE, 1, -1, 1)];
+
+/// Why a request has no keys where its specification looks for them. Redis: t_string.c, MSETEX.
+pub fn why_none(keys: Keys, args: &Args) -> CmdError {
+    let counted = keys.iter().find_map(|spec| match (spec.begin, spec.find) {
+        (Begin::Index(begin), Find::Count { count, step, .. }) => Some((begin + count, step)),
+        _ => None,
+    });
+    match counted {
+        Some((at, _)) if at >= args.len() => CmdError::Syntax,
+        Some((at, _)) if !matches!(args.int(at), Ok(1..=0x7fff_ffff)) => {
+            CmdError::Text("ERR invalid numkeys value")
+        }
+        Some((_, 2)) => CmdError::Text("ERR wrong number of key-value pairs"),
+        _ => CmdError::Syntax,
+    }
+}
 
 impl KeySpec {
     pub const fn range(access: Access, first: usize, last: i32, step: usize) -> KeySpec {

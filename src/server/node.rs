@@ -168,6 +168,9 @@ impl App for Node {
     }
 }
 
+/// The longest a node sleeps before it looks at its deadlines again.
+const WAIT_MAX_MS: i64 = 24 * 3600 * 1000;
+
 impl Node {
     /// When the next deadline of this node is due.
     fn next_turn(&self, io: &Io<NodeMessage>) -> NextTurn {
@@ -183,8 +186,10 @@ impl Node {
         match pause.into_iter().chain(expiry).min() {
             None => NextTurn::Idle,
             Some(at_ms) => {
-                let wait_us = (at_ms * 1000 - now.unix_us).max(0) as u64;
-                NextTurn::At(now.mono_ns + wait_us * 1000)
+                // A key may live for millions of years; a timer need not.
+                let wait_ms = at_ms.saturating_sub(now.unix_ms()).clamp(0, WAIT_MAX_MS);
+                let wait_us = (wait_ms * 1000 - now.unix_us % 1000).max(0);
+                NextTurn::At(now.mono_ns + wait_us as u64 * 1000)
             }
         }
     }

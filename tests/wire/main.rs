@@ -10,6 +10,7 @@ mod framing;
 mod lifecycle;
 mod limits;
 mod process;
+mod scanning;
 mod transcript;
 
 macro_rules! cases {

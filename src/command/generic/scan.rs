@@ -74,10 +74,14 @@ fn choose(_args: &Args, parts: Vec<Part>, out: &mut Writer) -> CmdResult {
     }
 }
 
+// Redis: db.c parseScanCursorOrReply reads it with strtoul, which negates what has a minus.
 fn cursor(args: &Args) -> Result<u64, CmdError> {
     let text = std::str::from_utf8(args.get(1)).ok();
-    text.and_then(|text| text.parse().ok())
-        .ok_or(CmdError::Text("ERR invalid cursor"))
+    let cursor = text.and_then(|text| match text.strip_prefix('-') {
+        Some(digits) => digits.parse::<u64>().ok().map(u64::wrapping_neg),
+        None => text.parse().ok(),
+    });
+    cursor.ok_or(CmdError::Text("ERR invalid cursor"))
 }
 
 /// A cursor is `position * shards + shard`: one shard after the other is gone through.

@@ -46,9 +46,9 @@ pub(super) fn incrbyfloat(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
     let mut digits = itoa::Buffer::new();
     let old = match tx.peek_string(key)? {
         None => LongDouble::ZERO,
-        Some(text) => LongDouble::parse(text.bytes(&mut digits)).ok_or(CmdError::NotFloat)?,
+        Some(text) => long_double(text.bytes(&mut digits))?,
     };
-    let n = LongDouble::parse(args.get(2)).ok_or(CmdError::NotFloat)?;
+    let n = long_double(args.get(2))?;
     let sum = old.add(&n).ok_or(CmdError::NanOrInfinity)?.to_fixed();
     tx.set_string(key, NewStr::Text(sum.as_bytes()), Ttl::Keep);
     // The sum, not the request: floating point must not be added again elsewhere.
@@ -56,4 +56,17 @@ pub(super) fn incrbyfloat(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
         rec.cmd(&[b"SET", key, sum.as_bytes(), b"KEEPTTL"]);
     });
     out.bulk(sum.as_bytes())
+}
+
+/// A number to add. Infinity is one, but no sum with it is.
+// Differs: INCRBYFLOAT takes decimal numbers only, not the hexadecimal ones of C's strtold.
+fn long_double(text: &[u8]) -> Result<LongDouble, CmdError> {
+    LongDouble::parse(text).ok_or_else(|| {
+        let unsigned = text.strip_prefix(b"-").or(text.strip_prefix(b"+"));
+        let word = unsigned.unwrap_or(text);
+        if word.eq_ignore_ascii_case(b"inf") || word.eq_ignore_ascii_case(b"infinity") {
+            return CmdError::NanOrInfinity;
+        }
+        CmdError::NotFloat
+    })
 }

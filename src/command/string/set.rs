@@ -86,41 +86,52 @@ fn store(tx: &mut Tx, key: &[u8], value: NewStr, ttl: Ttl) {
 }
 
 fn parse(args: &Args, now_ms: i64) -> Result<Options, CmdError> {
-    let mut options = Options {
-        condition: Condition::Always,
-        get: false,
-        ttl: Ttl::Clear,
-    };
+    let mut condition = Condition::Always;
+    let mut get = false;
+    let mut keep_ttl = false;
+    let mut deadline: Option<(Unit, usize)> = None;
     let mut at = 3;
     while at < args.len() {
         let more = at + 1 < args.len();
-        let unconditional = options.condition == Condition::Always;
-        if args.is(at, "nx") && unconditional {
-            options.condition = Condition::Missing;
-        } else if args.is(at, "xx") && unconditional {
-            options.condition = Condition::Exists;
+        let unconditional = condition == Condition::Always;
+        // Redis: t_string.c parseExtendedStringArgumentsOrReply takes an option twice, and its
+        // second value, but not two options that exclude each other.
+        if args.is(at, "nx") && (unconditional || condition == Condition::Missing) {
+            condition = Condition::Missing;
+        } else if args.is(at, "xx") && (unconditional || condition == Condition::Exists) {
+            condition = Condition::Exists;
         } else if args.is(at, "ifeq") && unconditional && more {
             at += 1;
-            options.condition = Condition::Equals(at);
+            condition = Condition::Equals(at);
         } else if args.is(at, "ifne") && unconditional && more {
             at += 1;
-            options.condition = Condition::Differs(at);
+            condition = Condition::Differs(at);
         } else if args.is(at, "get") {
-            options.get = true;
-        } else if args.is(at, "keepttl") && options.ttl == Ttl::Clear {
-            options.ttl = Ttl::Keep;
+            get = true;
+        } else if args.is(at, "keepttl") && deadline.is_none() {
+            keep_ttl = true;
         } else if let Some(unit) = Unit::of(args, at)
             && more
-            && options.ttl == Ttl::Clear
+            && !keep_ttl
+            && deadline.is_none_or(|(before, _)| before == unit)
         {
             at += 1;
-            options.ttl = Ttl::At(expiry::deadline(args, at, unit, now_ms, "set")?);
+            deadline = Some((unit, at));
         } else {
             return Err(CmdError::Syntax);
         }
         at += 1;
     }
-    Ok(options)
+    let ttl = match deadline {
+        Some((unit, at)) => Ttl::At(expiry::deadline(args, at, unit, now_ms, "set")?),
+        None if keep_ttl => Ttl::Keep,
+        None => Ttl::Clear,
+    };
+    Ok(Options {
+        condition,
+        get,
+        ttl,
+    })
 }
 
 pub(super) fn setnx(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
@@ -167,15 +178,7 @@ pub(super) fn getdel(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 pub(super) fn getex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
     let now_ms = tx.now_ms();
-    let change = match args.len() {
-        2 => None,
-        3 if args.is(2, "persist") => Some(None),
-        4 => match Unit::of(args, 2) {
-            Some(unit) => Some(Some((unit, 3))),
-            None => return Err(CmdError::Syntax),
-        },
-        _ => return Err(CmdError::Syntax),
-    };
+    let change = parse_getex(args)?;
     // The value is looked at before the expiry's number is: its type error comes first.
     let Some(value) = tx.string(key)?.map(|value| value.to_bytes()) else {
         if let Some(Some((unit, at))) = change {
@@ -184,19 +187,40 @@ pub(super) fn getex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         return out.null();
     };
     match change {
-        None => {}
-        Some(None) => {
-            if tx.expire_at(key).flatten().is_some() {
-                tx.set_expiry(key, None);
-                tx.wrote(key, Event::PERSIST, |rec| rec.cmd(&[b"PERSIST", key]));
-            }
+        Some(None) if tx.expire_at(key).flatten().is_some() => {
+            tx.set_expiry(key, None);
+            tx.wrote(key, Event::PERSIST, |rec| rec.cmd(&[b"PERSIST", key]));
         }
+        None | Some(None) => {}
         Some(Some((unit, at))) => {
             let at_ms = expiry::deadline(args, at, unit, now_ms, "getex")?;
             expiry::set_or_delete(tx, key, at_ms);
         }
     }
     reply_bytes(&value, out)
+}
+
+/// What GETEX changes: nothing, or the deadline, which may go or is at an argument.
+type NewDeadline = Option<Option<(Unit, usize)>>;
+
+fn parse_getex(args: &Args) -> Result<NewDeadline, CmdError> {
+    let mut change: NewDeadline = None;
+    let mut at = 2;
+    while at < args.len() {
+        if args.is(at, "persist") && !matches!(change, Some(Some(_))) {
+            change = Some(None);
+        } else if let Some(unit) = Unit::of(args, at)
+            && at + 1 < args.len()
+            && change.is_none_or(|before| before.is_some_and(|(before, _)| before == unit))
+        {
+            at += 1;
+            change = Some(Some((unit, at)));
+        } else {
+            return Err(CmdError::Syntax);
+        }
+        at += 1;
+    }
+    Ok(change)
 }
 
 fn reply_bytes(value: &Bytes, out: &mut Writer) -> CmdResult {
