@@ -2,11 +2,16 @@
 
 use ahash::AHashMap;
 
-use super::{Command, Run, connection, generic, string};
+use super::{Command, Run, bitmap, connection, generic, string};
 use crate::resp::{Args, CmdError};
 
 /// The families, each with its rows next to its functions.
-const FAMILIES: &[&[Command]] = &[connection::COMMANDS, generic::COMMANDS, string::COMMANDS];
+const FAMILIES: &[&[Command]] = &[
+    bitmap::COMMANDS,
+    connection::COMMANDS,
+    generic::COMMANDS,
+    string::COMMANDS,
+];
 
 /// Index of a command or subcommand in [`Table::entries`]; the key of all per-command statistics.
 pub type CommandId = u16;
