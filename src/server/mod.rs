@@ -9,6 +9,7 @@ pub mod ask;
 pub mod auth;
 pub mod boot;
 pub mod clients;
+pub mod config;
 pub mod host;
 pub mod link;
 pub mod monitor;

@@ -1,0 +1,268 @@
+//! The configuration: one table of parameters behind redis.conf, the command line, CONFIG GET, SET
+//! and REWRITE.
+//!
+//! A [`Config`] is an immutable snapshot, shared between cores. Every parameter of Redis 7.0.15 is
+//! accepted; those that mean nothing here are kept and given back.
+
+mod file;
+mod memory;
+mod param;
+mod persistence;
+mod replication;
+mod rewrite;
+mod server;
+mod tls;
+
+pub use file::{ConfigError, load};
+pub use param::Param;
+pub use rewrite::rewrite;
+
+use crate::command::glob;
+
+const TABLES: [&[Param]; 5] = [
+    memory::PARAMS,
+    persistence::PARAMS,
+    replication::PARAMS,
+    server::PARAMS,
+    tls::PARAMS,
+];
+
+fn params() -> impl Iterator<Item = &'static Param> {
+    TABLES.iter().copied().flatten()
+}
+
+fn index(name: &str) -> Option<usize> {
+    params().position(|param| {
+        param.name.eq_ignore_ascii_case(name)
+            || param
+                .alias
+                .is_some_and(|alias| alias.eq_ignore_ascii_case(name))
+    })
+}
+
+/// One state of all parameters.
+#[derive(Clone, Debug)]
+pub struct Config {
+    values: Vec<String>,
+    /// `rename-command`: original and new name.
+    pub renames: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The file the server was started with.
+    pub file: Option<std::path::PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            values: params().map(|param| param.default.to_owned()).collect(),
+            renames: Vec::new(),
+            file: None,
+        }
+    }
+}
+
+/// Why CONFIG SET changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetError {
+    Unknown(String),
+    Duplicate(String),
+    Refused { name: String, reason: String },
+}
+
+impl std::fmt::Display for SetError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SetError::Unknown(name) => {
+                write!(
+                    f,
+                    "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
+                )
+            }
+            SetError::Duplicate(name) => write!(
+                f,
+                "ERR CONFIG SET failed (possibly related to argument '{name}') - duplicate \
+                 parameter"
+            ),
+            SetError::Refused { name, reason } => write!(
+                f,
+                "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"
+            ),
+        }
+    }
+}
+
+impl Config {
+    /// The canonical value of a parameter.
+    ///
+    /// # Panics
+    /// When there is no such parameter: names in code are constants.
+    pub fn text(&self, name: &str) -> &str {
+        let at = index(name).unwrap_or_else(|| panic!("no parameter is called {name}"));
+        &self.values[at]
+    }
+
+    pub fn flag(&self, name: &str) -> bool {
+        self.text(name) == "yes"
+    }
+
+    pub fn int(&self, name: &str) -> i64 {
+        self.text(name).parse().unwrap_or(0)
+    }
+
+    /// Sets one parameter from words, as a line of redis.conf does.
+    pub fn assign(&mut self, name: &str, words: &[&str]) -> Result<(), Option<String>> {
+        let at = index(name).ok_or(None)?;
+        let param = params().nth(at).ok_or(None)?;
+        let value = param.check(words, &self.values[at]).map_err(Some)?;
+        // Several `save` lines add up; an empty one clears.
+        if param.name == "save" && !value.is_empty() && self.values[at] != param.default {
+            self.values[at] = format!("{} {value}", self.values[at])
+                .trim_start()
+                .to_owned();
+        } else {
+            self.values[at] = value;
+        }
+        Ok(())
+    }
+
+    /// CONFIG SET: a new configuration with all pairs applied, or the first reason why not.
+    pub fn set(&self, pairs: &[(String, String)]) -> Result<Config, SetError> {
+        let mut changed: Vec<usize> = Vec::new();
+        let mut new = self.clone();
+        for (name, value) in pairs {
+            let at = index(name).ok_or_else(|| SetError::Unknown(name.clone()))?;
+            if changed.contains(&at) {
+                return Err(SetError::Duplicate(name.clone()));
+            }
+            changed.push(at);
+            let refused = |reason: String| SetError::Refused {
+                name: name.clone(),
+                reason,
+            };
+            let param = params()
+                .nth(at)
+                .ok_or_else(|| SetError::Unknown(name.clone()))?;
+            if param.immutable {
+                return Err(refused("can't set immutable config".into()));
+            }
+            if param.protected && !self.allows_protected() {
+                return Err(refused("can't set protected config".into()));
+            }
+            let words: Vec<&str> = if param.is_multiple() {
+                value.split_ascii_whitespace().collect()
+            } else {
+                vec![value]
+            };
+            new.values[at] = param.check(&words, &self.values[at]).map_err(refused)?;
+        }
+        Ok(new)
+    }
+
+    fn allows_protected(&self) -> bool {
+        self.text("enable-protected-configs") != "no"
+    }
+
+    /// CONFIG GET: names and values that match one of the patterns, each once.
+    pub fn get(&self, patterns: &[&[u8]]) -> Vec<(&'static str, &str)> {
+        let mut found = Vec::new();
+        for (param, value) in params().zip(&self.values) {
+            for name in [Some(param.name), param.alias].into_iter().flatten() {
+                let matches = patterns.iter().any(|pattern| {
+                    let literal = !pattern.iter().any(|byte| b"*?[".contains(byte));
+                    (literal || !param.hidden) && glob::matches_nocase(pattern, name.as_bytes())
+                });
+                if matches {
+                    found.push((name, value.as_str()));
+                }
+            }
+        }
+        found
+    }
+
+    /// Parameters that were changed from their defaults and do nothing here.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let changed = params()
+            .zip(&self.values)
+            .filter(|(param, value)| !param.effective && value.as_str() != param.default);
+        changed.map(|(param, _)| param.name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOLDEN: &str = include_str!("../../../tests/golden/config-7.0.15.tsv");
+
+    /// Parameters whose defaults depend on the host or on how the reference was started.
+    const HOST_DEPENDENT: [&str; 6] = [
+        "dir",
+        "port",
+        "bind",
+        "pidfile",
+        "oom-score-adj-values",
+        "save",
+    ];
+
+    #[test]
+    fn every_parameter_of_redis_is_known_with_its_default() {
+        let config = Config::default();
+        let mut compared = 0;
+        for line in GOLDEN.lines() {
+            let (name, default) = line.split_once('\t').unwrap_or((line, ""));
+            let found = config.get(&[name.as_bytes()]);
+            assert_eq!(found.len(), 1, "{name} is missing");
+            if !HOST_DEPENDENT.contains(&name) {
+                assert_eq!(found[0].1, default, "{name}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 170, "{compared} compared");
+    }
+
+    #[test]
+    fn what_get_answers_set_accepts() {
+        let config = Config::default();
+        let all: Vec<(String, String)> = config
+            .get(&[b"*"])
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        for pair in all {
+            let result = config.set(&[pair.clone()]);
+            let fixed = ["can't set immutable config", "can't set protected config"];
+            let known = match &result {
+                Ok(new) => new.values == config.values,
+                Err(SetError::Refused { reason, .. }) => fixed.contains(&reason.as_str()),
+                Err(_) => false,
+            };
+            assert!(known, "{pair:?}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn set_applies_all_or_nothing() {
+        let config = Config::default();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let new = config
+            .set(&[pair("maxclients", "5"), pair("timeout", "7")])
+            .unwrap();
+        assert_eq!((new.int("maxclients"), new.int("timeout")), (5, 7));
+        let texts = [
+            (
+                vec![pair("nope", "1")],
+                "ERR Unknown option or number of arguments for CONFIG SET - 'nope'",
+            ),
+            (
+                vec![pair("timeout", "1"), pair("timeout", "2")],
+                "ERR CONFIG SET failed (possibly related to argument 'timeout') - duplicate parameter",
+            ),
+            (
+                vec![pair("port", "1"), pair("timeout", "x")],
+                "ERR CONFIG SET failed (possibly related to argument 'timeout') - argument couldn't be parsed into an integer",
+            ),
+        ];
+        for (pairs, text) in texts {
+            assert_eq!(config.set(&pairs).unwrap_err().to_string(), text);
+        }
+    }
+}

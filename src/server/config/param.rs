@@ -1,0 +1,320 @@
+//! One parameter: its type, and how its values are checked and written.
+
+/// How a parameter's value is read, bounded and printed.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Bool,
+    Int {
+        min: i64,
+        max: i64,
+    },
+    /// Bytes, with units when read.
+    Memory {
+        min: i64,
+        max: i64,
+    },
+    /// Bytes, or a percentage of `maxmemory`.
+    MemoryOrPercent,
+    Octal,
+    Enum(&'static [&'static str]),
+    Text,
+    /// Several words.
+    Words,
+    /// Pairs of seconds and changes.
+    Save,
+    /// Class, hard limit, soft limit, soft seconds; four words per class.
+    OutputLimits,
+    /// Letters of keyspace event classes.
+    Events,
+    Percentiles,
+}
+
+/// One row of the table of parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    pub name: &'static str,
+    pub alias: Option<&'static str>,
+    pub default: &'static str,
+    pub kind: Kind,
+    /// Fixed once the server runs.
+    pub immutable: bool,
+    /// Changed at run time only with `enable-protected-configs`.
+    pub protected: bool,
+    /// Not shown by patterns.
+    pub hidden: bool,
+    /// Does something in this server; others are accepted and remembered.
+    pub effective: bool,
+}
+
+impl Param {
+    pub const fn new(name: &'static str, default: &'static str, kind: Kind) -> Param {
+        Param {
+            name,
+            alias: None,
+            default,
+            kind,
+            immutable: false,
+            protected: false,
+            hidden: false,
+            effective: false,
+        }
+    }
+
+    pub const fn alias(self, alias: &'static str) -> Param {
+        Param {
+            alias: Some(alias),
+            ..self
+        }
+    }
+
+    pub const fn immutable(self) -> Param {
+        Param {
+            immutable: true,
+            ..self
+        }
+    }
+
+    pub const fn protected(self) -> Param {
+        Param {
+            protected: true,
+            ..self
+        }
+    }
+
+    pub const fn hidden(self) -> Param {
+        Param {
+            hidden: true,
+            ..self
+        }
+    }
+
+    pub const fn effective(self) -> Param {
+        Param {
+            effective: true,
+            ..self
+        }
+    }
+
+    /// Whether the value is several words on one line.
+    pub const fn is_multiple(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Words | Kind::Save | Kind::OutputLimits | Kind::Percentiles
+        )
+    }
+
+    /// The canonical form of a new value, given what the parameter holds, or Redis' reason why not.
+    pub fn check(&self, words: &[&str], old: &str) -> Result<String, String> {
+        let single = || match words {
+            [word] => Ok(*word),
+            _ => Err("wrong number of arguments".to_owned()),
+        };
+        match self.kind {
+            Kind::Bool => match single()?.to_ascii_lowercase().as_str() {
+                yes_or_no @ ("yes" | "no") => Ok(yes_or_no.to_owned()),
+                _ => Err("argument must be 'yes' or 'no'".into()),
+            },
+            Kind::Int { min, max } => {
+                let n: i64 = single()?
+                    .parse()
+                    .map_err(|_| "argument couldn't be parsed into an integer".to_owned())?;
+                bounded(n, min, max)
+            }
+            Kind::Memory { min, max } => {
+                let n = parse_memory(single()?).ok_or("argument must be a memory value")?;
+                bounded(n, min, max)
+            }
+            Kind::MemoryOrPercent => percent_or_memory(single()?),
+            Kind::Octal => {
+                let n = i64::from_str_radix(single()?, 8)
+                    .map_err(|_| "argument couldn't be parsed as an octal number".to_owned())?;
+                if (0..=0o777).contains(&n) {
+                    Ok(format!("{n:o}"))
+                } else {
+                    Err("argument must be between 0 and 777 inclusive".into())
+                }
+            }
+            Kind::Enum(names) => one_of(names, single()?),
+            Kind::Text => Ok(single()?.to_owned()),
+            Kind::Words => Ok(words.join(" ")),
+            Kind::Save => check_save(words),
+            Kind::OutputLimits => check_output_limits(words, old),
+            Kind::Events => check_events(single()?),
+            Kind::Percentiles => check_percentiles(words),
+        }
+    }
+}
+
+fn bounded(n: i64, min: i64, max: i64) -> Result<String, String> {
+    if n < min || n > max {
+        return Err(format!(
+            "argument must be between {min} and {max} inclusive"
+        ));
+    }
+    Ok(n.to_string())
+}
+
+fn one_of(names: &[&str], word: &str) -> Result<String, String> {
+    match names.iter().find(|name| name.eq_ignore_ascii_case(word)) {
+        Some(name) => Ok((*name).to_owned()),
+        None => Err(format!(
+            "argument(s) must be one of the following: {}",
+            names.join(", ")
+        )),
+    }
+}
+
+/// Redis: config.c numericConfigSet with PERCENT_CONFIG: percentages are kept negative.
+fn percent_or_memory(word: &str) -> Result<String, String> {
+    let error = || "argument must be a memory or percent value".to_owned();
+    if let Some(percent) = word.strip_suffix('%') {
+        let n: u8 = percent.parse().map_err(|_| error())?;
+        return if n <= 100 {
+            Ok(format!("{n}%"))
+        } else {
+            Err(error())
+        };
+    }
+    parse_memory(word).map(|n| n.to_string()).ok_or_else(error)
+}
+
+/// A number of bytes with an optional unit: k = 1000, kb = 1024, and so on up to g and gb.
+pub fn parse_memory(word: &str) -> Option<i64> {
+    let digits = word
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(word.len());
+    let n: i64 = word[..digits].parse().ok()?;
+    let unit = match word[digits..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" => 1000,
+        "kb" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" => 1 << 20,
+        "g" => 1_000_000_000,
+        "gb" => 1 << 30,
+        _ => return None,
+    };
+    n.checked_mul(unit)
+}
+
+fn check_save(words: &[&str]) -> Result<String, String> {
+    let words: Vec<&str> = words
+        .iter()
+        .flat_map(|word| word.split_ascii_whitespace())
+        .collect();
+    let valid = words.len().is_multiple_of(2)
+        && words.chunks(2).all(|pair| {
+            let number = |word: &str| word.parse::<i64>().ok();
+            number(pair[0]).is_some_and(|n| n >= 1) && number(pair[1]).is_some_and(|n| n >= 0)
+        });
+    if valid {
+        Ok(words.join(" "))
+    } else {
+        Err("Invalid save parameters".into())
+    }
+}
+
+fn check_output_limits(words: &[&str], old: &str) -> Result<String, String> {
+    let words: Vec<&str> = words
+        .iter()
+        .flat_map(|word| word.split_ascii_whitespace())
+        .collect();
+    if words.is_empty() || !words.len().is_multiple_of(4) {
+        return Err("Wrong number of arguments in buffer limit configuration.".into());
+    }
+    let old: Vec<&str> = old.split(' ').collect();
+    let mut classes: Vec<String> = old.chunks(4).map(|class| class.join(" ")).collect();
+    for limit in words.chunks(4) {
+        let class = match limit[0].to_ascii_lowercase().as_str() {
+            "normal" => 0,
+            "slave" | "replica" => 1,
+            "pubsub" => 2,
+            _ => {
+                return Err("Invalid client class specified in buffer limit configuration.".into());
+            }
+        };
+        let (hard, soft) = (parse_memory(limit[1]), parse_memory(limit[2]));
+        let seconds = limit[3].parse::<i64>().ok().filter(|&seconds| seconds >= 0);
+        let (Some(hard), Some(soft), Some(seconds)) = (hard, soft, seconds) else {
+            return Err(
+                "Error in hard, soft or soft_seconds setting in buffer limit configuration.".into(),
+            );
+        };
+        let name = ["normal", "slave", "pubsub"][class];
+        classes[class] = format!("{name} {hard} {soft} {seconds}");
+    }
+    Ok(classes.join(" "))
+}
+
+/// Redis: notify.c: `A` stands for all classes but `m` and `n`; canonical order is theirs.
+fn check_events(letters: &str) -> Result<String, String> {
+    const ALL: &str = "g$lshzxetd";
+    if !letters.chars().all(|c| "Ag$lshzxetdnmKE".contains(c)) {
+        return Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into());
+    }
+    let all = letters.contains('A') || ALL.chars().all(|c| letters.contains(c));
+    let mut canonical = String::new();
+    if all {
+        canonical.push('A');
+    } else {
+        canonical.extend(ALL.chars().chain(['n']).filter(|c| letters.contains(*c)));
+    }
+    canonical.extend(['K', 'E', 'm'].iter().filter(|c| letters.contains(**c)));
+    Ok(canonical)
+}
+
+fn check_percentiles(words: &[&str]) -> Result<String, String> {
+    let words: Vec<&str> = words
+        .iter()
+        .flat_map(|word| word.split_ascii_whitespace())
+        .collect();
+    let valid = |word: &&str| {
+        word.parse::<f64>()
+            .is_ok_and(|n| (0.0..=100.0).contains(&n))
+    };
+    if words.iter().all(valid) {
+        return Ok(words.join(" "));
+    }
+    Err("latency-tracking-info-percentiles is not a valid number or out of range".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(kind: Kind, value: &str) -> Result<String, String> {
+        Param::new("x", "", kind).check(&[value], "normal 0 0 0 slave 1 1 1 pubsub 2 2 2")
+    }
+
+    #[test]
+    fn values_are_read_in_redis_forms_and_refused_in_its_words() {
+        assert_eq!(check(Kind::Bool, "YES"), Ok("yes".into()));
+        assert_eq!(
+            check(Kind::Bool, "1"),
+            Err("argument must be 'yes' or 'no'".into())
+        );
+        let memory = Kind::Memory {
+            min: 0,
+            max: i64::MAX,
+        };
+        assert_eq!(check(memory, "2gb"), Ok("2147483648".into()));
+        assert_eq!(
+            check(memory, "2x"),
+            Err("argument must be a memory value".into())
+        );
+        let int = Kind::Int { min: 1, max: 5 };
+        assert_eq!(
+            check(int, "9"),
+            Err("argument must be between 1 and 5 inclusive".into())
+        );
+        assert_eq!(check(Kind::Events, "KEA"), Ok("AKE".into()));
+        assert_eq!(check(Kind::Events, "xKE"), Ok("xKE".into()));
+        assert_eq!(check(Kind::Save, "900 1"), Ok("900 1".into()));
+        assert_eq!(check(Kind::Save, ""), Ok("".into()));
+        assert_eq!(
+            check(Kind::OutputLimits, "replica 1mb 2 3"),
+            Ok("normal 0 0 0 slave 1048576 2 3 pubsub 2 2 2".into())
+        );
+        assert_eq!(check(Kind::Octal, "700"), Ok("700".into()));
+    }
+}

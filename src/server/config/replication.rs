@@ -1,0 +1,51 @@
+//! Parameters: Replication and the cluster.
+//!
+//! Names, types, bounds and defaults are those of Redis 7.0.15.
+
+use super::param::{Kind, Param};
+
+#[rustfmt::skip] // One row each: a table.
+pub const PARAMS: &[Param] = &[
+    Param::new("cluster-allow-pubsubshard-when-down", "yes", Kind::Bool),
+    Param::new("cluster-allow-reads-when-down", "no", Kind::Bool),
+    Param::new("cluster-allow-replica-migration", "yes", Kind::Bool),
+    Param::new("cluster-announce-bus-port", "0", Kind::Int { min: 0, max: 65535 }),
+    Param::new("cluster-announce-hostname", "", Kind::Text),
+    Param::new("cluster-announce-ip", "", Kind::Text),
+    Param::new("cluster-announce-port", "0", Kind::Int { min: 0, max: 65535 }),
+    Param::new("cluster-announce-tls-port", "0", Kind::Int { min: 0, max: 65535 }),
+    Param::new("cluster-config-file", "nodes.conf", Kind::Text).immutable(),
+    Param::new("cluster-enabled", "no", Kind::Bool).immutable(),
+    Param::new("cluster-link-sendbuf-limit", "0", Kind::Memory { min: 0, max: i64::MAX }),
+    Param::new("cluster-migration-barrier", "1", Kind::Int { min: 0, max: 2147483647 }),
+    Param::new("cluster-node-timeout", "15000", Kind::Int { min: 0, max: i64::MAX }),
+    Param::new("cluster-port", "0", Kind::Int { min: 0, max: 65535 }).immutable(),
+    Param::new("cluster-preferred-endpoint-type", "ip", Kind::Enum(&["ip", "hostname", "unknown-endpoint"])),
+    Param::new("cluster-replica-no-failover", "no", Kind::Bool).alias("cluster-slave-no-failover"),
+    Param::new("cluster-replica-validity-factor", "10", Kind::Int { min: 0, max: 2147483647 }).alias("cluster-slave-validity-factor"),
+    Param::new("cluster-require-full-coverage", "yes", Kind::Bool),
+    Param::new("masterauth", "", Kind::Text),
+    Param::new("masteruser", "", Kind::Text),
+    Param::new("min-replicas-max-lag", "10", Kind::Int { min: 0, max: 2147483647 }).alias("min-slaves-max-lag"),
+    Param::new("min-replicas-to-write", "0", Kind::Int { min: 0, max: 2147483647 }).alias("min-slaves-to-write"),
+    Param::new("propagation-error-behavior", "ignore", Kind::Enum(&["ignore", "panic", "panic-on-replicas"])),
+    Param::new("repl-backlog-size", "1048576", Kind::Memory { min: 1, max: i64::MAX }),
+    Param::new("repl-backlog-ttl", "3600", Kind::Int { min: 0, max: i64::MAX }),
+    Param::new("repl-disable-tcp-nodelay", "no", Kind::Bool),
+    Param::new("repl-diskless-load", "disabled", Kind::Enum(&["disabled", "on-empty-db", "swapdb"])),
+    Param::new("repl-diskless-sync", "yes", Kind::Bool),
+    Param::new("repl-diskless-sync-delay", "5", Kind::Int { min: 0, max: 2147483647 }),
+    Param::new("repl-diskless-sync-max-replicas", "0", Kind::Int { min: 0, max: 2147483647 }),
+    Param::new("repl-ping-replica-period", "10", Kind::Int { min: 1, max: 2147483647 }).alias("repl-ping-slave-period"),
+    Param::new("repl-timeout", "60", Kind::Int { min: 1, max: 2147483647 }),
+    Param::new("replica-announce-ip", "", Kind::Text).alias("slave-announce-ip"),
+    Param::new("replica-announce-port", "0", Kind::Int { min: 0, max: 65535 }).alias("slave-announce-port"),
+    Param::new("replica-announced", "yes", Kind::Bool),
+    Param::new("replica-ignore-disk-write-errors", "no", Kind::Bool),
+    Param::new("replica-ignore-maxmemory", "yes", Kind::Bool).alias("slave-ignore-maxmemory"),
+    Param::new("replica-lazy-flush", "no", Kind::Bool).alias("slave-lazy-flush"),
+    Param::new("replica-priority", "100", Kind::Int { min: 0, max: 2147483647 }).alias("slave-priority"),
+    Param::new("replica-read-only", "yes", Kind::Bool).alias("slave-read-only"),
+    Param::new("replica-serve-stale-data", "yes", Kind::Bool).alias("slave-serve-stale-data"),
+    Param::new("replicaof", "", Kind::Words).alias("slaveof").immutable(),
+];
