@@ -15,9 +15,11 @@ pub mod expiry;
 pub mod flags;
 pub mod generic;
 pub mod glob;
+pub mod introspection;
 pub mod keys;
 mod peeks;
 mod plan;
+pub mod server;
 pub mod string;
 mod table;
 

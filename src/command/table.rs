@@ -2,7 +2,7 @@
 
 use ahash::AHashMap;
 
-use super::{Command, Run, bitmap, connection, generic, string};
+use super::{Command, Run, bitmap, connection, generic, server, string};
 use crate::resp::{Args, CmdError};
 
 /// The families, each with its rows next to its functions.
@@ -10,6 +10,7 @@ const FAMILIES: &[&[Command]] = &[
     bitmap::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
+    server::COMMANDS,
     string::COMMANDS,
 ];
 
