@@ -7,9 +7,13 @@ use super::ask::{
 };
 use super::auth::{self, Greeting, Passwords};
 use super::clients::{self, Pause, Selection};
+use super::config::Config;
+use super::info::{self, Context, NodeFigures};
+use super::jobs::{self, done, write_error};
 use super::monitor::{self, Monitors};
+use super::settings;
 use super::slowlog::{self, Slowlog};
-use crate::command::{Entry, Job, flags};
+use crate::command::{Entry, Job, Table, flags, introspection};
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Admission, Core, Host, Link, Performed};
 use crate::shard::message::SessionKey;
@@ -29,14 +33,15 @@ pub struct ServerHost {
     /// Shard 0's alone.
     pub slowlog: Slowlog,
     pub slowlog_max_len: usize,
+    pub config: Arc<Config>,
+    pub started_ms: i64,
     /// Messages to other nodes, sent when the callback returns.
     pub mail: Vec<(usize, NodeMessage)>,
     pub stop: Option<i32>,
-    random: fastrand::Rng,
 }
 
 impl ServerHost {
-    pub fn new(shard: usize, shards: usize, seed: u64) -> ServerHost {
+    pub fn new(shard: usize, shards: usize, config: Arc<Config>, started_ms: i64) -> ServerHost {
         ServerHost {
             shard,
             shards,
@@ -47,9 +52,10 @@ impl ServerHost {
             postponed: Vec::new(),
             slowlog: Slowlog::default(),
             slowlog_max_len: 128,
+            config,
+            started_ms,
             mail: Vec::new(),
             stop: None,
-            random: fastrand::Rng::with_seed(seed),
         }
     }
 
@@ -102,7 +108,7 @@ impl ServerHost {
         out: &mut Output,
     ) -> Performed {
         if self.shard == 0 {
-            return performed(self.authority(job, &requester, args, out));
+            return self.authority(job, requester, args, out);
         }
         let forwarded = Forwarded {
             requester,
@@ -122,9 +128,10 @@ impl ServerHost {
             args,
         } = forwarded;
         let mut out = Output::default();
-        if let Err(error) = self.authority(job, &requester, &args.as_args(), &mut out) {
-            out.clear();
-            write_error(&mut out, &requester, &error);
+        match self.authority(job, requester, &args.as_args(), &mut out) {
+            Performed::Later => return,
+            Performed::Done => {}
+            Performed::Failed(error) => write_error(&mut out, &requester, &error),
         }
         self.reply(requester, out);
     }
@@ -133,14 +140,16 @@ impl ServerHost {
     fn authority(
         &mut self,
         job: Job,
-        requester: &Requester,
+        requester: Requester,
         args: &Args,
         out: &mut Output,
-    ) -> CmdResult {
+    ) -> Performed {
         let mut writer = Writer::new(out, requester.proto);
         match job {
-            Job::Slowlog => self.slowlog.command(args, &mut writer),
-            _ => Err(CmdError::Text("ERR not supported by this server")),
+            Job::ConfigSet => self.config_set(requester, args),
+            Job::ConfigRewrite => done(self.config_rewrite(&mut writer)),
+            Job::Shutdown => self.shutdown(args),
+            _ => done(self.slowlog.command(args, &mut writer)),
         }
     }
 
@@ -207,12 +216,35 @@ impl ServerHost {
                 self.monitors.everywhere[origin] += 1;
                 Box::new(())
             }
-            _ => Box::new(args.len() as i64),
+            Job::ConfigSet => {
+                let config = question
+                    .extra
+                    .as_ref()
+                    .and_then(|e| e.downcast_ref::<Arc<Config>>());
+                if let Some(config) = config {
+                    self.config = config.clone();
+                    settings::install(config, core, self);
+                }
+                Box::new(())
+            }
+            Job::ConfigResetStat => {
+                jobs::reset_stats(core);
+                Box::new(())
+            }
+            Job::Debug => {
+                jobs::set_active_expire(core, &args);
+                Box::new(())
+            }
+            Job::Latency if args.is(1, "reset") => {
+                core.shard.stats.reset_latency();
+                Box::new(())
+            }
+            _ => Box::new(NodeFigures::of(core)),
         }
     }
 
     /// All nodes have answered: the reply.
-    pub fn collected(&mut self, collecting: Collecting) {
+    pub fn collected(&mut self, table: &Table, now_ms: i64, collecting: Collecting) {
         let Collecting {
             question, parts, ..
         } = collecting;
@@ -237,10 +269,26 @@ impl ServerHost {
                     Err(CmdError::Text("ERR No such client"))
                 }
             }
+            Job::Info => {
+                let nodes: Vec<NodeFigures> = parts_of(parts).collect();
+                let context = Context {
+                    table,
+                    config: &self.config,
+                    started_ms: self.started_ms,
+                    now_ms,
+                    shards: self.shards,
+                };
+                let text = info::render(&question.args.as_args(), &nodes, &context);
+                writer.verbatim("txt", text.as_bytes())
+            }
+            Job::Latency if question.args.as_args().is(1, "histogram") => {
+                let nodes: Vec<NodeFigures> = parts_of(parts).collect();
+                info::histogram(&question.args.as_args(), &nodes, table, &mut writer)
+            }
+            Job::Latency => writer.int(0),
             _ => writer.ok(),
         };
         if let Err(error) = result {
-            out.clear();
             write_error(&mut out, &question.requester, &error);
         }
         self.reply(question.requester, out);
@@ -298,18 +346,6 @@ impl ServerHost {
     }
 }
 
-fn performed(result: CmdResult) -> Performed {
-    match result {
-        Ok(()) => Performed::Done,
-        Err(error) => Performed::Failed(error),
-    }
-}
-
-fn write_error(out: &mut Output, requester: &Requester, error: &CmdError) {
-    let written = Writer::new(out, requester.proto).error(error);
-    debug_assert!(written.is_ok());
-}
-
 impl Host for ServerHost {
     fn perform(
         &mut self,
@@ -329,7 +365,7 @@ impl Host for ServerHost {
                     return Performed::Done;
                 };
                 let text = clients::describe(me, core, link, &self.monitors.here) + "\n";
-                performed(writer.verbatim("txt", text.as_bytes()))
+                done(writer.verbatim("txt", text.as_bytes()))
             }
             Job::ClientList | Job::ClientKill | Job::ClientPause | Job::ClientUnpause => {
                 match self.start_client_job(core, link, requester, job, args) {
@@ -339,14 +375,32 @@ impl Host for ServerHost {
             }
             Job::ClientUnblock => {
                 // No command built so far blocks, so no client is ever found waiting.
-                performed(clients::check_unblock(args).and_then(|()| writer.int(0)))
+                done(clients::check_unblock(args).and_then(|()| writer.int(0)))
             }
             Job::Monitor => {
                 self.monitors.here.push(session);
                 self.ask_all(job, requester, args.to_buf(), None)
             }
-            Job::Slowlog => self.forward(job, requester, args, out),
-            Job::Time => performed(self.time(link, &mut writer)),
+            Job::Slowlog | Job::ConfigSet | Job::ConfigRewrite | Job::Shutdown => {
+                self.forward(job, requester, args, out)
+            }
+            Job::ConfigGet => done(self.config_get(args, &mut writer)),
+            Job::ConfigResetStat | Job::Info => self.ask_all(job, requester, args.to_buf(), None),
+            Job::Command => {
+                let table = core.table.clone();
+                done(introspection::command(&table, args, &mut writer))
+            }
+            Job::Debug => {
+                let is_local = core.session(session).is_some_and(|s| s.peer.is_local());
+                self.debug(requester, is_local, args, &mut writer)
+            }
+            Job::Latency => self.latency(requester, args, &mut writer),
+            Job::Memory => done(self.memory(args, &mut writer)),
+            Job::Lolwut => done(self.lolwut(&mut writer)),
+            Job::Role => done(self.role(&mut writer)),
+            Job::LastSave => done(writer.int(self.started_ms / 1000)),
+            Job::FunctionFlush => done(self.functions(args, &mut writer)),
+            Job::Time => done(self.time(link, &mut writer)),
             _ => Performed::Failed(CmdError::Text("ERR not supported by this server")),
         }
     }
@@ -417,7 +471,7 @@ impl ServerHost {
         let key = session.key;
         let client = &mut session.client;
         let proto = client.proto;
-        performed(match job {
+        done(match job {
             Job::Auth => auth::auth(client, &self.passwords, args, &mut Writer::new(out, proto)),
             Job::Hello => auth::hello(
                 client,
@@ -462,10 +516,5 @@ impl ServerHost {
         for node in self.monitors.nodes() {
             self.mail.push((node, NodeMessage::Monitor(line.clone())));
         }
-    }
-
-    /// A random 64-bit number, for what must merely differ.
-    pub fn random(&mut self) -> u64 {
-        self.random.u64(..)
     }
 }

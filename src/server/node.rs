@@ -3,6 +3,7 @@
 use super::ask::NodeMessage;
 use super::host::ServerHost;
 use super::link::IoLink;
+use super::log;
 use crate::command::Client;
 use crate::runtime::{self, App, CloseReason, ConnId, ConnInfo, Io, NextTurn, Signal};
 use crate::session::{Core, Link, Peer};
@@ -13,8 +14,6 @@ const PULSE_BUDGET: usize = 256;
 pub struct Node {
     pub core: Core,
     pub host: ServerHost,
-    pub databases: u32,
-    pub maxclients: usize,
 }
 
 impl Node {
@@ -53,7 +52,8 @@ impl Node {
             }
             NodeMessage::Answer { id, part } => {
                 if let Some(collecting) = host.asking.answered(id, part) {
-                    host.collected(collecting);
+                    let table = core.table.clone();
+                    host.collected(&table, link.now_ms(), collecting);
                 }
             }
             NodeMessage::Forward(forwarded) => host.forwarded(*forwarded),
@@ -90,7 +90,7 @@ impl App for Node {
     type Message = NodeMessage;
 
     fn admit(&mut self, _info: &ConnInfo, connections: usize) -> Result<(), Vec<u8>> {
-        if connections >= self.maxclients {
+        if connections as i64 >= self.host.config.int("maxclients") {
             return Err(TOO_MANY_CLIENTS.to_vec());
         }
         Ok(())
@@ -99,7 +99,7 @@ impl App for Node {
     fn opened(&mut self, conn: ConnId, info: ConnInfo, io: &mut Io<NodeMessage>) {
         let client = Client {
             id: info.client_id,
-            databases: self.databases,
+            databases: self.core.shard.keyspace.databases(),
             authenticated: !self.host.passwords.required(),
             ..Client::default()
         };
@@ -144,7 +144,13 @@ impl App for Node {
         });
     }
 
-    fn signalled(&mut self, _signal: Signal, io: &mut Io<NodeMessage>) {
+    fn signalled(&mut self, signal: Signal, io: &mut Io<NodeMessage>) {
+        let name = match signal {
+            Signal::Terminate => "SIGTERM",
+            Signal::Interrupt => "SIGINT",
+        };
+        log::warning(&format!("Received {name} scheduling shutdown..."));
+        log::warning("Pinion is now ready to exit, bye bye...");
         io.stop(0);
     }
 

@@ -1,0 +1,482 @@
+//! INFO, LATENCY HISTOGRAM and the figures behind them: gathered on every node, told by one.
+
+use std::fmt::Write as _;
+
+use crate::command::{CommandId, Table};
+use crate::keyspace::{self, DbStats};
+use crate::resp::{Args, CmdError, CmdResult, Writer};
+use crate::session::{self, Core, State};
+use crate::shard::stats::Stats;
+
+/// One node's figures.
+pub struct NodeFigures {
+    pub sessions: usize,
+    pub awaiting: usize,
+    pub client_bytes: usize,
+    pub keys_bytes: usize,
+    pub overhead_bytes: usize,
+    pub lazyfree_pending: u64,
+    pub dirty: u64,
+    pub session: session::Counters,
+    pub keyspace: keyspace::Counters,
+    pub dbs: Vec<DbStats>,
+    pub commands: Stats,
+    pub errors: Vec<(Box<str>, u64)>,
+}
+
+impl NodeFigures {
+    pub fn of(core: &Core) -> NodeFigures {
+        let keys = &core.shard.keyspace;
+        NodeFigures {
+            sessions: core.session_count(),
+            awaiting: core
+                .sessions()
+                .filter(|s| s.state == State::Awaiting)
+                .count(),
+            client_bytes: core.sessions().map(|session| session.memory_bytes()).sum(),
+            keys_bytes: keys.memory_bytes(),
+            overhead_bytes: keys.overhead_bytes(),
+            lazyfree_pending: keys.lazyfree_pending(),
+            dirty: keys.effects.dirty,
+            session: core.counters,
+            keyspace: keys.counters,
+            dbs: (0..keys.databases()).map(|db| keys.stats(db)).collect(),
+            commands: core.shard.stats.clone(),
+            errors: core
+                .errors
+                .iter()
+                .map(|(name, n)| (name.clone(), *n))
+                .collect(),
+        }
+    }
+}
+
+/// What the asking node knows beside the figures.
+pub struct Context<'a> {
+    pub table: &'a Table,
+    pub config: &'a super::config::Config,
+    pub started_ms: i64,
+    pub now_ms: i64,
+    pub shards: usize,
+}
+
+/// The sections INFO shows without an argument, in order.
+const DEFAULT: [&str; 9] = [
+    "server",
+    "clients",
+    "memory",
+    "persistence",
+    "stats",
+    "replication",
+    "cpu",
+    "errorstats",
+    "keyspace",
+];
+const ALL: [&str; 11] = [
+    "server",
+    "clients",
+    "memory",
+    "persistence",
+    "stats",
+    "replication",
+    "cpu",
+    "commandstats",
+    "errorstats",
+    "latencystats",
+    "keyspace",
+];
+
+/// The text of the sections that `args` ask for.
+pub fn render(args: &Args, nodes: &[NodeFigures], context: &Context) -> String {
+    let mut wanted: Vec<&str> = Vec::new();
+    let default = args.len() == 1;
+    for name in DEFAULT.iter().filter(|_| default) {
+        wanted.push(name);
+    }
+    for i in 1..args.len() {
+        if args.is(i, "all") || args.is(i, "everything") {
+            wanted.extend(ALL);
+        } else if args.is(i, "default") {
+            wanted.extend(DEFAULT);
+        } else {
+            wanted.extend(ALL.iter().filter(|name| args.is(i, name)));
+        }
+    }
+    let sections: Vec<String> = ALL
+        .iter()
+        .chain(&["cluster"])
+        .filter(|name| wanted.contains(name))
+        .map(|name| section(name, nodes, context))
+        .collect();
+    sections.join("\r\n")
+}
+
+fn section(name: &str, nodes: &[NodeFigures], context: &Context) -> String {
+    let (title, lines) = match name {
+        "server" => ("Server", server(context)),
+        "clients" => ("Clients", clients(nodes, context)),
+        "memory" => ("Memory", memory(nodes, context)),
+        "persistence" => ("Persistence", persistence(nodes)),
+        "stats" => ("Stats", stats(nodes)),
+        "replication" => ("Replication", replication()),
+        "cpu" => ("CPU", cpu()),
+        "commandstats" => ("Commandstats", command_stats(nodes, context.table)),
+        "errorstats" => ("Errorstats", error_stats(nodes)),
+        "latencystats" => ("Latencystats", latency_stats(nodes, context)),
+        _ => ("Keyspace", keyspace(nodes)),
+    };
+    format!("# {title}\r\n{lines}")
+}
+
+fn lines(pairs: &[(&str, String)]) -> String {
+    pairs
+        .iter()
+        .map(|(name, value)| format!("{name}:{value}\r\n"))
+        .collect()
+}
+
+fn server(context: &Context) -> String {
+    let uptime_s = ((context.now_ms - context.started_ms) / 1000).max(0);
+    let file = context
+        .config
+        .file
+        .as_ref()
+        .map(|path| path.display().to_string());
+    lines(&[
+        ("redis_version", super::host::REDIS_VERSION.into()),
+        ("pinion_version", env!("CARGO_PKG_VERSION").into()),
+        ("redis_git_sha1", "00000000".into()),
+        ("redis_git_dirty", "0".into()),
+        ("redis_build_id", "0".into()),
+        ("redis_mode", "standalone".into()),
+        ("os", std::env::consts::OS.into()),
+        ("arch_bits", usize::BITS.to_string()),
+        ("monotonic_clock", "POSIX clock_gettime".into()),
+        ("multiplexing_api", "io_uring".into()),
+        ("process_id", std::process::id().to_string()),
+        ("process_supervised", "no".into()),
+        ("run_id", format!("{:040x}", context.started_ms)),
+        ("tcp_port", context.config.text("port").into()),
+        ("server_time_usec", (context.now_ms * 1000).to_string()),
+        ("uptime_in_seconds", uptime_s.to_string()),
+        ("uptime_in_days", (uptime_s / 86_400).to_string()),
+        ("hz", context.config.text("hz").into()),
+        ("configured_hz", context.config.text("hz").into()),
+        ("lru_clock", (context.now_ms / 1000 & 0xff_ffff).to_string()),
+        ("shards", context.shards.to_string()),
+        ("config_file", file.unwrap_or_default()),
+        ("io_threads_active", "0".into()),
+    ])
+}
+
+fn total<T: std::iter::Sum>(nodes: &[NodeFigures], of: impl Fn(&NodeFigures) -> T) -> T {
+    nodes.iter().map(of).sum()
+}
+
+fn clients(nodes: &[NodeFigures], context: &Context) -> String {
+    lines(&[
+        (
+            "connected_clients",
+            total(nodes, |n| n.sessions).to_string(),
+        ),
+        ("cluster_connections", "0".into()),
+        ("maxclients", context.config.text("maxclients").into()),
+        ("blocked_clients", "0".into()),
+        ("tracking_clients", "0".into()),
+        ("clients_in_timeout_table", "0".into()),
+    ])
+}
+
+/// Bytes as people read them: `1.50M`.
+fn human(bytes: usize) -> String {
+    let units = [("G", 1usize << 30), ("M", 1 << 20), ("K", 1 << 10)];
+    match units.iter().find(|(_, size)| bytes >= *size) {
+        Some((unit, size)) => format!("{:.2}{unit}", bytes as f64 / *size as f64),
+        None => format!("{bytes}B"),
+    }
+}
+
+/// Resident bytes of this process, from the kernel.
+fn resident_bytes() -> usize {
+    const PAGE_BYTES: usize = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok());
+    pages.unwrap_or(0) * PAGE_BYTES
+}
+
+fn system_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().split(' ').next()?.parse::<usize>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+fn memory(nodes: &[NodeFigures], context: &Context) -> String {
+    let (keys, clients) = (
+        total(nodes, |n| n.keys_bytes),
+        total(nodes, |n| n.client_bytes),
+    );
+    let used = keys + clients;
+    let overhead = total(nodes, |n| n.overhead_bytes) + clients;
+    let (resident, system) = (resident_bytes(), system_bytes());
+    let max = context.config.int("maxmemory").max(0) as usize;
+    lines(&[
+        ("used_memory", used.to_string()),
+        ("used_memory_human", human(used)),
+        ("used_memory_rss", resident.to_string()),
+        ("used_memory_rss_human", human(resident)),
+        ("used_memory_overhead", overhead.to_string()),
+        (
+            "used_memory_dataset",
+            used.saturating_sub(overhead).to_string(),
+        ),
+        ("total_system_memory", system.to_string()),
+        ("total_system_memory_human", human(system)),
+        ("maxmemory", max.to_string()),
+        ("maxmemory_human", human(max)),
+        (
+            "maxmemory_policy",
+            context.config.text("maxmemory-policy").into(),
+        ),
+        (
+            "mem_fragmentation_ratio",
+            format!("{:.2}", resident as f64 / used.max(1) as f64),
+        ),
+        ("mem_clients_normal", clients.to_string()),
+        ("mem_allocator", "mimalloc".into()),
+        (
+            "lazyfree_pending_objects",
+            total(nodes, |n| n.lazyfree_pending).to_string(),
+        ),
+        (
+            "lazyfreed_objects",
+            total(nodes, |n| n.keyspace.lazyfreed).to_string(),
+        ),
+    ])
+}
+
+fn persistence(nodes: &[NodeFigures]) -> String {
+    lines(&[
+        ("loading", "0".into()),
+        ("async_loading", "0".into()),
+        (
+            "rdb_changes_since_last_save",
+            total(nodes, |n| n.dirty).to_string(),
+        ),
+        ("rdb_bgsave_in_progress", "0".into()),
+        ("aof_enabled", "0".into()),
+        ("aof_rewrite_in_progress", "0".into()),
+        ("aof_rewrite_scheduled", "0".into()),
+    ])
+}
+
+fn stats(nodes: &[NodeFigures]) -> String {
+    let session = |of: fn(&session::Counters) -> u64| total(nodes, |n| of(&n.session)).to_string();
+    let keys = |of: fn(&keyspace::Counters) -> u64| total(nodes, |n| of(&n.keyspace)).to_string();
+    lines(&[
+        ("total_connections_received", session(|c| c.connections)),
+        ("total_commands_processed", session(|c| c.commands)),
+        ("total_net_input_bytes", session(|c| c.input_bytes)),
+        ("total_net_output_bytes", session(|c| c.output_bytes)),
+        ("expired_keys", keys(|c| c.expired)),
+        ("evicted_keys", keys(|c| c.evicted)),
+        ("keyspace_hits", keys(|c| c.hits)),
+        ("keyspace_misses", keys(|c| c.misses)),
+        ("pubsub_channels", "0".into()),
+        ("pubsub_patterns", "0".into()),
+        ("latest_fork_usec", "0".into()),
+        ("total_forks", "0".into()),
+        ("unexpected_error_replies", "0".into()),
+        ("total_error_replies", session(|c| c.errors)),
+        (
+            "client_query_buffer_limit_disconnections",
+            session(|c| c.query_limit_closed),
+        ),
+        (
+            "client_output_buffer_limit_disconnections",
+            session(|c| c.output_limit_closed),
+        ),
+    ])
+}
+
+fn replication() -> String {
+    lines(&[
+        ("role", "master".into()),
+        ("connected_slaves", "0".into()),
+        ("master_failover_state", "no-failover".into()),
+        ("master_repl_offset", "0".into()),
+    ])
+}
+
+/// Seconds of CPU time, from the kernel's clock ticks of 10 ms.
+fn cpu() -> String {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
+    let seconds = |at: usize| {
+        let ticks = fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok());
+        format!("{:.6}", ticks.unwrap_or(0.0) / 100.0)
+    };
+    lines(&[
+        ("used_cpu_sys", seconds(12)),
+        ("used_cpu_user", seconds(11)),
+    ])
+}
+
+fn merged(nodes: &[NodeFigures], table: &Table) -> Stats {
+    let mut all = Stats::new(table.entries().len());
+    nodes.iter().for_each(|node| all.merge(&node.commands));
+    all
+}
+
+fn command_stats(nodes: &[NodeFigures], table: &Table) -> String {
+    let all = merged(nodes, table);
+    let mut text = String::new();
+    for entry in table.entries() {
+        let stats = all.of(entry.id);
+        if stats.calls + stats.rejected == 0 {
+            continue;
+        }
+        let usec = stats.spent_ns as f64 / 1000.0;
+        let written = write!(
+            text,
+            "cmdstat_{}:calls={},usec={},usec_per_call={:.2},rejected_calls={},failed_calls={}\r\n",
+            entry.full_name(),
+            stats.calls,
+            usec as u64,
+            usec / stats.calls.max(1) as f64,
+            stats.rejected,
+            stats.failed
+        );
+        debug_assert!(written.is_ok());
+    }
+    text
+}
+
+fn error_stats(nodes: &[NodeFigures]) -> String {
+    let mut all = std::collections::BTreeMap::new();
+    for (name, count) in nodes.iter().flat_map(|node| &node.errors) {
+        *all.entry(name.clone()).or_insert(0) += count;
+    }
+    all.into_iter()
+        .map(|(name, n)| format!("errorstat_{name}:count={n}\r\n"))
+        .collect()
+}
+
+fn latency_stats(nodes: &[NodeFigures], context: &Context) -> String {
+    let all = merged(nodes, context.table);
+    let percentiles = context.config.text("latency-tracking-info-percentiles");
+    let mut text = String::new();
+    for entry in context.table.entries() {
+        let Some(histogram) = &all.of(entry.id).latency else {
+            continue;
+        };
+        let values: Vec<String> = percentiles
+            .split_ascii_whitespace()
+            .filter_map(|p| Some((p, p.parse::<f64>().ok()?)))
+            .map(|(p, n)| {
+                format!(
+                    "p{p}={:.3}",
+                    histogram.value_at_percentile(n) as f64 / 1000.0
+                )
+            })
+            .collect();
+        let name = entry.full_name();
+        text.push_str(&format!(
+            "latency_percentiles_usec_{name}:{}\r\n",
+            values.join(",")
+        ));
+    }
+    text
+}
+
+fn keyspace(nodes: &[NodeFigures]) -> String {
+    let databases = nodes.first().map_or(0, |node| node.dbs.len());
+    let mut text = String::new();
+    for db in 0..databases {
+        let keys = total(nodes, |n| n.dbs[db].keys);
+        let expires = total(nodes, |n| n.dbs[db].expires);
+        if keys > 0 {
+            text.push_str(&format!(
+                "db{db}:keys={keys},expires={expires},avg_ttl=0\r\n"
+            ));
+        }
+    }
+    text
+}
+
+/// LATENCY HISTOGRAM [command ...]: cumulative counts per power of two of microseconds.
+pub fn histogram(args: &Args, nodes: &[NodeFigures], table: &Table, out: &mut Writer) -> CmdResult {
+    let all = merged(nodes, table);
+    let asked = |id: CommandId| {
+        let entry = table.entry(id);
+        let name = entry.full_name();
+        args.len() == 2
+            || args.iter().skip(2).any(|arg| {
+                arg.eq_ignore_ascii_case(name.as_bytes())
+                    || entry
+                        .container
+                        .is_some_and(|c| arg.eq_ignore_ascii_case(c.name.as_bytes()))
+            })
+    };
+    let shown: Vec<_> = table
+        .entries()
+        .iter()
+        .filter(|entry| all.of(entry.id).latency.is_some() && asked(entry.id))
+        .collect();
+    out.map(shown.len())?;
+    for entry in shown {
+        let stats = all.of(entry.id);
+        out.bulk(entry.full_name().as_bytes())?;
+        out.map(2)?;
+        out.bulk(b"calls")?;
+        out.int(stats.calls as i64)?;
+        out.bulk(b"histogram_usec")?;
+        let buckets = stats
+            .latency
+            .as_ref()
+            .map_or_else(Vec::new, |h| powers_of_two(h));
+        out.map(buckets.len())?;
+        for (usec, count) in buckets {
+            out.int(usec)?;
+            out.int(count)?;
+        }
+    }
+    Ok(())
+}
+
+fn powers_of_two(histogram: &hdrhistogram::Histogram<u32>) -> Vec<(i64, i64)> {
+    let mut buckets = Vec::new();
+    let (mut bound_ns, mut last) = (1024u64, 0);
+    while last < histogram.len() {
+        let count = histogram.count_between(0, bound_ns);
+        if count > last {
+            buckets.push(((bound_ns / 1024) as i64, count as i64));
+            last = count;
+        }
+        if bound_ns > 1 << 40 {
+            break;
+        }
+        bound_ns *= 2;
+    }
+    buckets
+}
+
+/// LATENCY's subcommands that need no figures.
+pub fn latency_help(out: &mut Writer) -> Result<(), CmdError> {
+    crate::command::connection::help(
+        out,
+        "LATENCY",
+        &[
+            ("HISTOGRAM [<command> ...]", "Show how long commands took."),
+            ("RESET", "Forget how long commands took."),
+        ],
+    )
+}

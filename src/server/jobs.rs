@@ -1,0 +1,273 @@
+//! The jobs of the SERVER family, one function each.
+
+use std::sync::Arc;
+
+use super::ask::Requester;
+use super::config::{self, SetError};
+use super::host::ServerHost;
+use super::{info, log};
+use crate::command::connection::help;
+use crate::command::{Job, server};
+use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
+use crate::session::{Core, Performed};
+
+impl ServerHost {
+    /// CONFIG GET and HELP, from this node's snapshot.
+    pub(super) fn config_get(&self, args: &Args, out: &mut Writer) -> CmdResult {
+        if args.is(1, "help") {
+            return server::config_help(out);
+        }
+        let patterns: Vec<&[u8]> = args.iter().skip(2).collect();
+        let found = self.config.get(&patterns);
+        out.map(found.len())?;
+        found.iter().try_for_each(|(name, value)| {
+            out.bulk(name.as_bytes())?;
+            out.bulk(value.as_bytes())
+        })
+    }
+
+    /// CONFIG SET, on shard 0: checked as a whole, then installed on every node before the reply.
+    pub(super) fn config_set(&mut self, requester: Requester, args: &Args) -> Performed {
+        if !args.len().is_multiple_of(2) {
+            return Performed::Failed(CmdError::arity("config|set"));
+        }
+        let word = |i: usize| String::from_utf8_lossy(args.get(i)).into_owned();
+        let pairs: Vec<(String, String)> = (2..args.len())
+            .step_by(2)
+            .map(|i| (word(i), word(i + 1)))
+            .collect();
+        match self.config.set(&pairs) {
+            Err(
+                error @ (SetError::Unknown(_) | SetError::Duplicate(_) | SetError::Refused { .. }),
+            ) => Performed::Failed(CmdError::owned(error.to_string())),
+            Ok(new) => {
+                // Known here at once: a later SET builds upon it even before all have answered.
+                self.config = Arc::new(new);
+                let extra = Box::new(self.config.clone());
+                self.ask_all(Job::ConfigSet, requester, args.to_buf(), Some(extra))
+            }
+        }
+    }
+
+    pub(super) fn config_rewrite(&self, out: &mut Writer) -> CmdResult {
+        let Some(path) = &self.config.file else {
+            return Err(CmdError::Text(
+                "ERR The server is running without a config file",
+            ));
+        };
+        let failed = |error: std::io::Error| {
+            log::warning(&format!("CONFIG REWRITE failed: {error}"));
+            CmdError::owned(format!("ERR Rewriting config file: {error}"))
+        };
+        let old = std::fs::read_to_string(path).unwrap_or_default();
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        std::fs::write(&temporary, config::rewrite(&self.config, &old)).map_err(failed)?;
+        std::fs::rename(&temporary, path).map_err(failed)?;
+        log::notice("CONFIG REWRITE executed with success.");
+        out.ok()
+    }
+
+    /// DEBUG, for tests; off unless `enable-debug-command` allows it.
+    pub(super) fn debug(
+        &mut self,
+        requester: Requester,
+        is_local: bool,
+        args: &Args,
+        out: &mut Writer,
+    ) -> Performed {
+        let allowed = match self.config.text("enable-debug-command") {
+            "yes" => true,
+            "local" => is_local,
+            _ => false,
+        };
+        if !allowed {
+            return Performed::Failed(CmdError::Text(
+                "ERR DEBUG command not allowed. If the enable-debug-command option is set to \
+                 \"local\", you can run it from a local connection, otherwise you need to set this \
+                 option in the configuration file, and then restart the server.",
+            ));
+        }
+        if args.is(1, "set-active-expire") && args.len() == 3 {
+            return self.ask_all(Job::Debug, requester, args.to_buf(), None);
+        }
+        done(self.debug_here(args, out))
+    }
+
+    fn debug_here(&self, args: &Args, out: &mut Writer) -> CmdResult {
+        if args.is(1, "sleep") && args.len() == 3 {
+            let seconds = args.double(2)?.clamp(0.0, 3600.0);
+            std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
+            return out.ok();
+        }
+        if args.is(1, "jmap") || args.is(1, "log") {
+            if args.len() > 2 {
+                log::warning(&format!(
+                    "DEBUG LOG: {}",
+                    String::from_utf8_lossy(args.get(2))
+                ));
+            }
+            return out.ok();
+        }
+        if args.is(1, "protocol") && args.len() == 3 {
+            return debug_protocol(args, out);
+        }
+        if args.is(1, "help") {
+            return help(
+                out,
+                "DEBUG",
+                &[
+                    ("LOG <message>", "Write a line to the log."),
+                    (
+                        "PROTOCOL <type>",
+                        "Reply with a value of a type of the protocol.",
+                    ),
+                    (
+                        "SET-ACTIVE-EXPIRE <0|1>",
+                        "Stop or start deleting keys on time.",
+                    ),
+                    ("SLEEP <seconds>", "Block this shard."),
+                ],
+            );
+        }
+        Err(CmdError::owned(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+            String::from_utf8_lossy(args.get(1))
+        )))
+    }
+
+    /// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]
+    pub(super) fn shutdown(&mut self, args: &Args) -> Performed {
+        let known = ["nosave", "save", "now", "force", "abort"];
+        let is_known = |i: usize| known.iter().any(|word| args.is(i, word));
+        let has = |word: &str| (1..args.len()).any(|i| args.is(i, word));
+        if !(1..args.len()).all(is_known)
+            || has("save") && has("nosave")
+            || has("abort") && args.len() > 2
+        {
+            return Performed::Failed(CmdError::Syntax);
+        }
+        if has("abort") {
+            return Performed::Failed(CmdError::Text("ERR No shutdown in progress."));
+        }
+        if has("save") {
+            return Performed::Failed(CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs."));
+        }
+        log::warning("User requested shutdown...");
+        log::warning("Pinion is now ready to exit, bye bye...");
+        self.stop = Some(0);
+        // No reply: the connection closes with the process.
+        Performed::Later
+    }
+
+    pub(super) fn memory(&self, args: &Args, out: &mut Writer) -> CmdResult {
+        if args.is(1, "purge") {
+            return out.ok();
+        }
+        help(
+            out,
+            "MEMORY",
+            &[
+                ("PURGE", "Ask the allocator to give memory back."),
+                (
+                    "USAGE <key> [SAMPLES <count>]",
+                    "Estimate the memory of a key.",
+                ),
+            ],
+        )
+    }
+
+    pub(super) fn latency(
+        &mut self,
+        requester: Requester,
+        args: &Args,
+        out: &mut Writer,
+    ) -> Performed {
+        if args.is(1, "help") {
+            return done(info::latency_help(out));
+        }
+        self.ask_all(Job::Latency, requester, args.to_buf(), None)
+    }
+
+    pub(super) fn lolwut(&self, out: &mut Writer) -> CmdResult {
+        let teeth = "  o-o-o-o-o-o-o\n".repeat(3);
+        let text = format!(
+            "{teeth}Redis ver. {}, Pinion ver. {}\n",
+            super::host::REDIS_VERSION,
+            env!("CARGO_PKG_VERSION")
+        );
+        out.verbatim("txt", text.as_bytes())
+    }
+
+    pub(super) fn role(&self, out: &mut Writer) -> CmdResult {
+        out.array(3)?;
+        out.bulk(b"master")?;
+        out.int(0)?;
+        out.array(0)
+    }
+
+    /// There are no functions yet: flushing and listing them is done at once.
+    pub(super) fn functions(&self, args: &Args, out: &mut Writer) -> CmdResult {
+        if args.is(1, "list") {
+            return out.array(0);
+        }
+        match args.len() {
+            2 => out.ok(),
+            3 if args.is(2, "sync") || args.is(2, "async") => out.ok(),
+            _ => Err(CmdError::Text(
+                "ERR FUNCTION FLUSH only supports SYNC|ASYNC option",
+            )),
+        }
+    }
+}
+
+pub(super) fn done(result: CmdResult) -> Performed {
+    match result {
+        Ok(()) => Performed::Done,
+        Err(error) => Performed::Failed(error),
+    }
+}
+
+/// One value of each protocol type. Redis: debug.c, DEBUG PROTOCOL.
+fn debug_protocol(args: &Args, out: &mut Writer) -> CmdResult {
+    let three = |out: &mut Writer| (0..3).try_for_each(|n| out.int(n));
+    match args.get(2).to_ascii_lowercase().as_slice() {
+        b"string" => out.bulk(b"Hello World"),
+        b"integer" => out.int(12345),
+        b"double" => out.double(3.141),
+        b"null" => out.null(),
+        b"array" => out.array(3).and_then(|()| three(out)),
+        b"set" => out.set(3).and_then(|()| three(out)),
+        b"map" => {
+            out.map(3)?;
+            (0..3).try_for_each(|n| out.int(n).and_then(|()| out.bool(n == 1)))
+        }
+        b"bignum" => out.bignum("1234567999999999999999999999999999999"),
+        b"true" => out.bool(true),
+        b"false" => out.bool(false),
+        b"verbatim" => out.verbatim("txt", b"This is a verbatim\nstring"),
+        _ => Err(CmdError::Text(
+            "ERR Wrong protocol type name. Please use one of the following: \
+             string|integer|double|null|array|set|map|attrib|push|verbatim|true|false",
+        )),
+    }
+}
+
+/// What a node does when every node is asked.
+pub(super) fn set_active_expire(core: &mut Core, args: &Args) {
+    core.shard.keyspace.active_expire = args.get(2) != b"0";
+}
+
+/// CONFIG RESETSTAT on one node.
+pub(super) fn reset_stats(core: &mut Core) {
+    core.shard.stats.reset();
+    core.shard.keyspace.counters = Default::default();
+    core.counters = Default::default();
+    core.errors.clear();
+}
+
+/// Writes an error into an output that was asked for elsewhere.
+pub(super) fn write_error(out: &mut Output, requester: &Requester, error: &CmdError) {
+    out.clear();
+    let written = Writer::new(out, requester.proto).error(error);
+    debug_assert!(written.is_ok());
+}

@@ -1,0 +1,35 @@
+//! What a configuration means for one node.
+
+use super::config::Config;
+use super::host::ServerHost;
+use super::log;
+use crate::session::Core;
+
+/// Puts a configuration into effect on one node.
+pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
+    let bytes = |name: &str| usize::try_from(config.int(name)).unwrap_or(usize::MAX);
+    core.limits.bulk_max_bytes = bytes("proto-max-bulk-len");
+    core.limits.query_max_bytes = bytes("client-query-buffer-limit");
+    // Microseconds; negative: off.
+    let slower_us = config.int("slowlog-log-slower-than");
+    core.limits.slow_ns = u64::try_from(slower_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
+    host.passwords.default_user = config.text("requirepass").as_bytes().to_vec();
+    host.slowlog_max_len = bytes("slowlog-max-len");
+    let keys = &mut core.shard.keyspace.settings;
+    keys.string_max_bytes = bytes("proto-max-bulk-len");
+    keys.lfu = config.text("maxmemory-policy").contains("lfu");
+    keys.lfu_log_factor = config.int("lfu-log-factor").clamp(0, i64::from(u32::MAX)) as u32;
+    keys.lfu_decay_time = config.int("lfu-decay-time").clamp(0, i64::from(u32::MAX)) as u32;
+    let track = config.flag("latency-tracking");
+    if core.shard.stats.track_latency && !track {
+        core.shard.stats.reset_latency();
+    }
+    core.shard.stats.track_latency = track;
+    if host.shard == 0 {
+        let level = log::Level::parse(config.text("loglevel"));
+        // The path was opened at start; a change of level keeps it.
+        if log::configure(config.text("logfile"), level).is_err() {
+            log::warning("The log file cannot be opened; the old one stays in use");
+        }
+    }
+}
