@@ -162,7 +162,10 @@ fn server(context: &Context) -> String {
         ("uptime_in_days", (uptime_s / 86_400).to_string()),
         ("hz", context.config.text("hz").into()),
         ("configured_hz", context.config.text("hz").into()),
-        ("lru_clock", (context.now_ms / 1000 & 0xff_ffff).to_string()),
+        (
+            "lru_clock",
+            ((context.now_ms / 1000) & 0xff_ffff).to_string(),
+        ),
         ("shards", context.shards.to_string()),
         ("config_file", file.unwrap_or_default()),
         ("io_threads_active", "0".into()),
