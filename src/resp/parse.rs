@@ -19,8 +19,11 @@ use super::number;
 pub const LARGE_ARG_BYTES: usize = 32 * 1024;
 /// Redis: server.h PROTO_INLINE_MAX_SIZE, the longest inline request and length line.
 const LINE_MAX_BYTES: usize = 64 * 1024;
-/// How much of an announced argument is reserved before its bytes arrive (address space, not
-/// memory: pages are touched as data comes).
+/// How much is reserved for an argument that was merely announced: a client that has sent only
+/// headers must cost little, whatever they say.
+const RESERVE_FIRST_BYTES: usize = 4096;
+/// How much is reserved once that many bytes have come: the rest of the argument, which is then
+/// copied no more, within bounds.
 const RESERVE_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// What a client that has not authenticated may announce (CVE-2021-32675).
 const UNAUTHENTICATED_ARGS_MAX: i64 = 10;
@@ -206,7 +209,13 @@ impl Parser {
         let Some(large) = &mut self.collecting else {
             return 0;
         };
-        let take = (large.wanted - large.bytes.len()).min(input.len());
+        let missing = large.wanted - large.bytes.len();
+        let take = missing.min(input.len());
+        if large.bytes.len() + take > large.bytes.capacity() {
+            large
+                .bytes
+                .reserve(missing.min(RESERVE_MAX_BYTES).max(take));
+        }
         large.bytes.extend_from_slice(&input[..take]);
         if large.bytes.len() == large.wanted {
             self.finish_large();
@@ -282,8 +291,10 @@ impl Parser {
 
     fn begin_large(&mut self, input: &[u8], len: usize) -> Parsed {
         let keep = self.pos;
-        let mut bytes = BytesMut::with_capacity((len + 2).min(RESERVE_MAX_BYTES));
-        bytes.extend_from_slice(&input[keep..]);
+        let come = &input[keep..];
+        let reserve = (len + 2).min(RESERVE_FIRST_BYTES.max(come.len()));
+        let mut bytes = BytesMut::with_capacity(reserve);
+        bytes.extend_from_slice(come);
         self.collecting = Some(LargeArg {
             bytes,
             wanted: len + 2,

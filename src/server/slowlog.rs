@@ -91,7 +91,17 @@ impl Slowlog {
     }
 
     fn get(&self, args: &Args, out: &mut Writer) -> CmdResult {
-        let count = if args.len() > 2 { args.int(2)? } else { 10 };
+        let count = match args.len() {
+            2 => 10,
+            // What is no number gets the same error as one below -1.
+            3 => args.int(2).unwrap_or(-2),
+            _ => {
+                return Err(CmdError::owned(format!(
+                    "ERR unknown subcommand or wrong number of arguments for '{}'. Try SLOWLOG HELP.",
+                    String::from_utf8_lossy(args.get(1))
+                )));
+            }
+        };
         if count < -1 {
             return Err(CmdError::Text(
                 "ERR count should be greater than or equal to -1",

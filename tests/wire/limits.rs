@@ -50,7 +50,6 @@ fn a_password_is_asked_for() {
                 "HELLO 3 AUTH default wrong",
                 "-WRONGPASS invalid username-password pair or user is disabled.",
             ),
-            ("NOSUCH", "-NOAUTH Authentication required."),
             ("AUTH secret", "+OK"),
             ("GET k", "$-1"),
             ("RESET", "+RESET"),

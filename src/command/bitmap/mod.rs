@@ -179,6 +179,7 @@ fn is_bit_unit(args: &Args, at: usize) -> Result<bool, CmdError> {
     }
 }
 
+// Differs: BITCOUNT checks its arguments even if the key does not exist, as Redis does since 7.2.
 fn bitcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let range = match args.len() {
         2 => None,
