@@ -148,6 +148,9 @@ fn options_of(config: &Config) -> Result<(Options, bool), StartError> {
 }
 
 fn serve(config: Config) -> ExitCode {
+    if let Err(error) = std::env::set_current_dir(config.text("dir")) {
+        return fail(&format!("Can't chdir to '{}': {error}", config.text("dir")));
+    }
     if let Err(error) = log::configure(
         config.text("logfile"),
         Level::parse(config.text("loglevel")),

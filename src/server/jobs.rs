@@ -55,14 +55,11 @@ impl ServerHost {
                 "ERR The server is running without a config file",
             ));
         };
-        let failed = |error: std::io::Error| {
-            log::warning(&format!("CONFIG REWRITE failed: {error}"));
-            CmdError::owned(format!("ERR Rewriting config file: {error}"))
-        };
-        let old = std::fs::read_to_string(path).unwrap_or_default();
-        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-        std::fs::write(&temporary, config::rewrite(&self.config, &old)).map_err(failed)?;
-        std::fs::rename(&temporary, path).map_err(failed)?;
+        config::rewrite_file(&self.config, path).map_err(|error| {
+            let reason = config::system_words(&error);
+            log::warning(&format!("CONFIG REWRITE failed: {reason}"));
+            CmdError::owned(format!("ERR Rewriting config file: {reason}"))
+        })?;
         log::notice("CONFIG REWRITE executed with success.");
         out.ok()
     }

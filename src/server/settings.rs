@@ -26,6 +26,10 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     }
     core.shard.stats.track_latency = track;
     if host.shard == 0 {
+        // It existed when the configuration was checked; files keep their absolute paths.
+        if std::env::set_current_dir(config.text("dir")).is_err() {
+            log::warning("The directory of `dir` is gone; relative paths begin where they did");
+        }
         let level = log::Level::parse(config.text("loglevel"));
         // The path was opened at start; a change of level keeps it.
         if log::configure(config.text("logfile"), level).is_err() {

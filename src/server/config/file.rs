@@ -4,7 +4,9 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::Config;
+use super::param::system_words;
+use super::{Config, Param};
+use crate::command::Table;
 use crate::resp::split_quoted;
 
 /// A configuration that cannot be used, with the line that says why.
@@ -58,6 +60,11 @@ pub fn load(file: Option<&str>, options: &str) -> Result<Config, ConfigError> {
         apply(&mut config, &text, 0)?;
     }
     apply(&mut config, options, 0)?;
+    if config.text("dir") == Config::default().text("dir") {
+        // Answered and rewritten as an absolute path. Where there is none, the process stays
+        // where it is.
+        let _unresolved = config.assign("dir", &["."]);
+    }
     Ok(config)
 }
 
@@ -70,7 +77,7 @@ fn read(name: &str) -> Result<String, ConfigError> {
     };
     let bytes = result.map_err(|error| ConfigError::Unreadable {
         path: name.into(),
-        error: error.to_string(),
+        error: system_words(&error),
     })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -109,26 +116,64 @@ fn apply_line(config: &mut Config, line: &str, depth: usize) -> Result<(), Reaso
     let Some((name, values)) = words.split_first() else {
         return Ok(());
     };
+    let name = name.to_ascii_lowercase();
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
-    match (name.to_ascii_lowercase().as_str(), values.as_slice()) {
-        ("include", [path]) => include(config, path, depth),
-        ("rename-command", [from, to]) => {
-            config
-                .renames
-                .push((from.as_bytes().to_vec(), to.as_bytes().to_vec()));
-            Ok(())
-        }
-        ("loadmodule", [_, ..]) => Err(text("Modules are not supported")),
-        ("user", [_, ..]) => Err(text("ACL users are not supported")),
-        ("save", values) if values.concat().is_empty() => config
-            .assign("save", &[""])
-            .map_err(|_| text("Invalid save parameters")),
-        (_, []) => Err(text("Bad directive or wrong number of arguments")),
-        (name, values) => config.assign(name, values).map_err(|reason| match reason {
-            Some(reason) if reason != "wrong number of arguments" => Reason::Text(reason),
-            _ => text("Bad directive or wrong number of arguments"),
-        }),
+    match super::params().nth(super::index(&name).unwrap_or(usize::MAX)) {
+        Some(param) => assign(config, param, &values),
+        None => directive(config, &name, &values, depth),
     }
+}
+
+fn assign(config: &mut Config, param: &Param, values: &[&str]) -> Result<(), Reason> {
+    let wrong_count = Reason::Text("wrong number of arguments".into());
+    let assigned = match values {
+        // `save "900 1"` is `save 900 1`.
+        [whole] if param.is_multiple() && !whole.is_empty() => {
+            let words: Vec<&str> = whole.split_ascii_whitespace().collect();
+            config.assign(param.name, &words)
+        }
+        [_] => config.assign(param.name, values),
+        _ if param.is_multiple() => config.assign(param.name, values),
+        _ => return Err(wrong_count),
+    };
+    assigned.map_err(|reason| reason.map_or(wrong_count, Reason::Text))
+}
+
+/// Directives that Redis 7 no longer has and still lets pass.
+const FORGOTTEN: [&str; 3] = [
+    "list-max-ziplist-entries",
+    "list-max-ziplist-value",
+    "lua-replicate-commands",
+];
+
+/// Lines that are no parameters.
+fn directive(config: &mut Config, name: &str, values: &[&str], depth: usize) -> Result<(), Reason> {
+    let reason = match (name, values) {
+        ("include", [path]) => return include(config, path, depth),
+        ("rename-command", [from, to]) => return rename(config, from, to),
+        (_, [_]) if FORGOTTEN.contains(&name) => return Ok(()),
+        ("loadmodule", [_, ..]) => "Modules are not supported",
+        ("user", [_, ..]) => "ACL users are not supported",
+        ("sentinel", [_, ..]) => "sentinel directive while not in sentinel mode",
+        (_, []) if name.contains('.') => "Module config specified without value",
+        _ if name.contains('.') => "Modules are not supported",
+        _ => "Bad directive or wrong number of arguments",
+    };
+    Err(Reason::Text(reason.into()))
+}
+
+/// Renames are tried where they stand, so that the line that cannot be is the one that is told.
+fn rename(config: &mut Config, from: &str, to: &str) -> Result<(), Reason> {
+    let pair = (from.as_bytes().to_vec(), to.as_bytes().to_vec());
+    config.renames.push(pair);
+    let reason = match Table::new(&config.renames) {
+        Ok(_) => return Ok(()),
+        Err(name) if name.eq_ignore_ascii_case(from.as_bytes()) => {
+            "No such command in rename-command"
+        }
+        Err(_) => "Target command name already exists",
+    };
+    Err(Reason::Text(reason.into()))
 }
 
 /// Includes a file, or in order of their names all that a pattern names within its folder.

@@ -3,6 +3,7 @@
 //! Names, types, bounds and defaults are those of Redis 7.0.15.
 
 use super::param::{Kind, Param};
+use super::rules;
 
 #[rustfmt::skip] // One row each: a table.
 pub const PARAMS: &[Param] = &[
@@ -13,7 +14,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("active-defrag-threshold-lower", "10", Kind::Int { min: 0, max: 1000 }),
     Param::new("active-defrag-threshold-upper", "100", Kind::Int { min: 0, max: 1000 }),
     Param::new("active-expire-effort", "1", Kind::Int { min: 1, max: 10 }),
-    Param::new("activedefrag", "no", Kind::Bool),
+    Param::new("activedefrag", "no", Kind::Bool).rule(rules::no_defrag),
     Param::new("activerehashing", "yes", Kind::Bool),
     Param::new("hash-max-listpack-entries", "512", Kind::Int { min: 0, max: i64::MAX }).alias("hash-max-ziplist-entries"),
     Param::new("hash-max-listpack-value", "64", Kind::Memory { min: 0, max: i64::MAX }).alias("hash-max-ziplist-value"),

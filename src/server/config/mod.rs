@@ -8,14 +8,17 @@ mod file;
 mod memory;
 mod param;
 mod persistence;
+#[cfg(test)]
+mod reference_tests;
 mod replication;
 mod rewrite;
+mod rules;
 mod server;
 mod tls;
 
 pub use file::{ConfigError, load};
-pub use param::Param;
-pub use rewrite::rewrite;
+pub use param::{Param, system_words};
+pub use rewrite::{rewrite, rewrite_file};
 
 use crate::command::glob;
 
@@ -44,6 +47,8 @@ fn index(name: &str) -> Option<usize> {
 #[derive(Clone, Debug)]
 pub struct Config {
     values: Vec<String>,
+    /// Whether a file has begun to list save points: from then on its lines add up.
+    save_begun: bool,
     /// `rename-command`: original and new name.
     pub renames: Vec<(Vec<u8>, Vec<u8>)>,
     /// The file the server was started with.
@@ -54,6 +59,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             values: params().map(|param| param.default.to_owned()).collect(),
+            save_begun: false,
             renames: Vec::new(),
             file: None,
         }
@@ -113,14 +119,13 @@ impl Config {
         let at = index(name).ok_or(None)?;
         let param = params().nth(at).ok_or(None)?;
         let value = param.check(words, &self.values[at]).map_err(Some)?;
-        // Several `save` lines add up; an empty one clears.
-        if param.name == "save" && !value.is_empty() && self.values[at] != param.default {
-            self.values[at] = format!("{} {value}", self.values[at])
-                .trim_start()
-                .to_owned();
-        } else {
-            self.values[at] = value;
-        }
+        let earlier = &self.values[at];
+        let adds = param.name == "save" && words != [""] && !earlier.is_empty();
+        self.values[at] = match adds && self.save_begun {
+            true => format!("{earlier} {value}").trim_end().to_owned(),
+            false => value,
+        };
+        self.save_begun |= param.name == "save";
         Ok(())
     }
 
@@ -157,8 +162,10 @@ impl Config {
         Ok(new)
     }
 
+    /// `local` would admit clients of this machine. Who asks is not known here, so it admits nobody:
+    /// a client from elsewhere that may change `dir` can write files anywhere.
     fn allows_protected(&self) -> bool {
-        self.text("enable-protected-configs") != "no"
+        self.text("enable-protected-configs") == "yes"
     }
 
     /// CONFIG GET: names and values that match one of the patterns, each once.
@@ -228,7 +235,7 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         for pair in all {
-            let result = config.set(&[pair.clone()]);
+            let result = config.set(std::slice::from_ref(&pair));
             let fixed = ["can't set immutable config", "can't set protected config"];
             let known = match &result {
                 Ok(new) => new.values == config.values,

@@ -1,5 +1,8 @@
 //! One parameter: its type, and how its values are checked and written.
 
+use super::rules::Rule;
+use crate::resp::number::{parse_f64, parse_i64};
+
 /// How a parameter's value is read, bounded and printed.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
@@ -17,6 +20,15 @@ pub enum Kind {
     MemoryOrPercent,
     Octal,
     Enum(&'static [&'static str]),
+    /// Some of the names after the first; the first stands for none of them.
+    Flags(&'static [&'static str]),
+    /// A number of which only the part within these bounds counts.
+    Hint {
+        least: i64,
+        most: i64,
+    },
+    /// A directory that exists, kept as an absolute path.
+    Directory,
     Text,
     /// Several words.
     Words,
@@ -44,6 +56,10 @@ pub struct Param {
     pub hidden: bool,
     /// Does something in this server; others are accepted and remembered.
     pub effective: bool,
+    /// Two names for the same value, and the one that is answered.
+    pub synonym: Option<(&'static str, &'static str)>,
+    /// What the words have to fulfil beyond their kind.
+    pub rule: Option<Rule>,
 }
 
 impl Param {
@@ -57,6 +73,8 @@ impl Param {
             protected: false,
             hidden: false,
             effective: false,
+            synonym: None,
+            rule: None,
         }
     }
 
@@ -95,11 +113,25 @@ impl Param {
         }
     }
 
+    pub const fn synonym(self, name: &'static str, answered: &'static str) -> Param {
+        Param {
+            synonym: Some((name, answered)),
+            ..self
+        }
+    }
+
+    pub const fn rule(self, rule: Rule) -> Param {
+        Param {
+            rule: Some(rule),
+            ..self
+        }
+    }
+
     /// Whether the value is several words on one line.
     pub const fn is_multiple(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Words | Kind::Save | Kind::OutputLimits | Kind::Percentiles
+            Kind::Words | Kind::Flags(_) | Kind::Save | Kind::OutputLimits | Kind::Percentiles
         )
     }
 
@@ -109,17 +141,21 @@ impl Param {
             [word] => Ok(*word),
             _ => Err("wrong number of arguments".to_owned()),
         };
+        if let Some(rule) = self.rule {
+            rule(words)?;
+        }
         match self.kind {
             Kind::Bool => match single()?.to_ascii_lowercase().as_str() {
                 yes_or_no @ ("yes" | "no") => Ok(yes_or_no.to_owned()),
                 _ => Err("argument must be 'yes' or 'no'".into()),
             },
-            Kind::Int { min, max } => {
-                let n: i64 = single()?
-                    .parse()
-                    .map_err(|_| "argument couldn't be parsed into an integer".to_owned())?;
-                bounded(n, min, max)
+            Kind::Int { min, max } => bounded(integer(single()?)?, min, max),
+            Kind::Hint { least, most } => {
+                bounded(integer(single()?)?, 0, i32::MAX.into())?;
+                Ok(integer(single()?)?.clamp(least, most).to_string())
             }
+            Kind::Flags(names) => flags(names, words),
+            Kind::Directory => directory(single()?, old),
             Kind::Memory { min, max } => {
                 let n = parse_memory(single()?).ok_or("argument must be a memory value")?;
                 bounded(n, min, max)
@@ -134,7 +170,13 @@ impl Param {
                     Err("argument must be between 0 and 777 inclusive".into())
                 }
             }
-            Kind::Enum(names) => one_of(names, single()?),
+            Kind::Enum(names) => {
+                let name = one_of(names, single()?)?;
+                match self.synonym {
+                    Some((same, answered)) if same == name => Ok(answered.to_owned()),
+                    _ => Ok(name),
+                }
+            }
             Kind::Text => Ok(single()?.to_owned()),
             Kind::Words => Ok(words.join(" ")),
             Kind::Save => check_save(words),
@@ -142,6 +184,54 @@ impl Param {
             Kind::Events => check_events(single()?),
             Kind::Percentiles => check_percentiles(words),
         }
+    }
+}
+
+/// Decimal digits without a plus sign, spaces or leading zeros, as the protocol's integers.
+fn integer(word: &str) -> Result<i64, String> {
+    parse_i64(word.as_bytes()).ok_or_else(|| "argument couldn't be parsed into an integer".into())
+}
+
+/// The flags that `words` name, in the order of `names`.
+fn flags(names: &[&str], words: &[&str]) -> Result<String, String> {
+    let mut set = Vec::new();
+    for word in words {
+        set.push(one_of(names, word)?);
+    }
+    if set.is_empty() {
+        return one_of(names, "");
+    }
+    let (none, some) = names.split_first().ok_or("there are no flags")?;
+    let named: Vec<&str> = some
+        .iter()
+        .copied()
+        .filter(|name| set.iter().any(|word| word == name))
+        .collect();
+    Ok(if named.is_empty() {
+        (*none).to_owned()
+    } else {
+        named.join(" ")
+    })
+}
+
+/// The absolute path of `path`, which begins at `old` when it is relative.
+fn directory(path: &str, old: &str) -> Result<String, String> {
+    let resolved = std::path::Path::new(old)
+        .join(path)
+        .canonicalize()
+        .map_err(|error| system_words(&error))?;
+    if !resolved.is_dir() {
+        return Err("Not a directory".into());
+    }
+    Ok(resolved.to_string_lossy().into_owned())
+}
+
+/// The system's words for `error`, without the number that Rust adds.
+pub fn system_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
     }
 }
 
@@ -168,11 +258,13 @@ fn one_of(names: &[&str], word: &str) -> Result<String, String> {
 fn percent_or_memory(word: &str) -> Result<String, String> {
     let error = || "argument must be a memory or percent value".to_owned();
     if let Some(percent) = word.strip_suffix('%') {
-        let n: u8 = percent.parse().map_err(|_| error())?;
-        return if n <= 100 {
-            Ok(format!("{n}%"))
-        } else {
-            Err(error())
+        let n = parse_i64(percent.as_bytes())
+            .filter(|n| *n >= 0)
+            .ok_or_else(error)?;
+        return match n {
+            0 => Ok("0".into()),
+            1..=100 => Ok(format!("{n}%")),
+            _ => Err("percentage argument must be less or equal to 100".into()),
         };
     }
     parse_memory(word).map(|n| n.to_string()).ok_or_else(error)
@@ -183,7 +275,11 @@ pub fn parse_memory(word: &str) -> Option<i64> {
     let digits = word
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(word.len());
-    let n: i64 = word[..digits].parse().ok()?;
+    // A missing number is 0, as in Redis.
+    let n: i64 = match &word[..digits] {
+        "" => 0,
+        number => number.parse().ok()?,
+    };
     let unit = match word[digits..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" => 1000,
@@ -219,7 +315,7 @@ fn check_output_limits(words: &[&str], old: &str) -> Result<String, String> {
         .iter()
         .flat_map(|word| word.split_ascii_whitespace())
         .collect();
-    if words.is_empty() || !words.len().is_multiple_of(4) {
+    if !words.len().is_multiple_of(4) {
         return Err("Wrong number of arguments in buffer limit configuration.".into());
     }
     let old: Vec<&str> = old.split(' ').collect();
@@ -268,14 +364,21 @@ fn check_percentiles(words: &[&str]) -> Result<String, String> {
         .iter()
         .flat_map(|word| word.split_ascii_whitespace())
         .collect();
-    let valid = |word: &&str| {
-        word.parse::<f64>()
-            .is_ok_and(|n| (0.0..=100.0).contains(&n))
-    };
-    if words.iter().all(valid) {
-        return Ok(words.join(" "));
+    let mut canonical = Vec::new();
+    for word in words {
+        let percentile = parse_f64(word.as_bytes())
+            .ok_or("Invalid latency-tracking-info-percentiles parameters")?;
+        if !(0.0..=100.0).contains(&percentile) {
+            return Err(
+                "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]"
+                    .into(),
+            );
+        }
+        // Up to six decimals, without zeros at the end.
+        let text = format!("{percentile:.6}");
+        canonical.push(text.trim_end_matches('0').trim_end_matches('.').to_owned());
     }
-    Err("latency-tracking-info-percentiles is not a valid number or out of range".into())
+    Ok(canonical.join(" "))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Names, types, bounds and defaults are those of Redis 7.0.15.
 
 use super::param::{Kind, Param};
+use super::rules;
 
 #[rustfmt::skip] // One row each: a table.
 pub const PARAMS: &[Param] = &[
@@ -12,14 +13,14 @@ pub const PARAMS: &[Param] = &[
     Param::new("aof-timestamp-enabled", "no", Kind::Bool),
     Param::new("aof-use-rdb-preamble", "yes", Kind::Bool),
     Param::new("aof_rewrite_cpulist", "", Kind::Text).immutable(),
-    Param::new("appenddirname", "appendonlydir", Kind::Text).immutable(),
-    Param::new("appendfilename", "appendonly.aof", Kind::Text).immutable(),
+    Param::new("appenddirname", "appendonlydir", Kind::Text).immutable().rule(rules::aof_dir_name),
+    Param::new("appendfilename", "appendonly.aof", Kind::Text).immutable().rule(rules::aof_file_name),
     Param::new("appendfsync", "everysec", Kind::Enum(&["everysec", "always", "no"])),
     Param::new("appendonly", "no", Kind::Bool),
     Param::new("auto-aof-rewrite-min-size", "67108864", Kind::Memory { min: 0, max: i64::MAX }),
     Param::new("auto-aof-rewrite-percentage", "100", Kind::Int { min: 0, max: 2147483647 }),
-    Param::new("dbfilename", "dump.rdb", Kind::Text).protected(),
-    Param::new("dir", ".", Kind::Text).protected().effective(),
+    Param::new("dbfilename", "dump.rdb", Kind::Text).protected().rule(rules::rdb_file_name),
+    Param::new("dir", ".", Kind::Directory).protected().effective(),
     Param::new("no-appendfsync-on-rewrite", "no", Kind::Bool),
     Param::new("rdb-del-sync-files", "no", Kind::Bool),
     Param::new("rdb-key-save-delay", "0", Kind::Int { min: -2147483648, max: 2147483647 }).hidden(),

@@ -3,6 +3,7 @@
 //! Names, types, bounds and defaults are those of Redis 7.0.15.
 
 use super::param::{Kind, Param};
+use super::rules;
 
 #[rustfmt::skip] // One row each: a table.
 pub const PARAMS: &[Param] = &[
@@ -10,7 +11,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("cluster-allow-reads-when-down", "no", Kind::Bool),
     Param::new("cluster-allow-replica-migration", "yes", Kind::Bool),
     Param::new("cluster-announce-bus-port", "0", Kind::Int { min: 0, max: 65535 }),
-    Param::new("cluster-announce-hostname", "", Kind::Text),
+    Param::new("cluster-announce-hostname", "", Kind::Text).rule(rules::host_name),
     Param::new("cluster-announce-ip", "", Kind::Text),
     Param::new("cluster-announce-port", "0", Kind::Int { min: 0, max: 65535 }),
     Param::new("cluster-announce-tls-port", "0", Kind::Int { min: 0, max: 65535 }),
@@ -47,5 +48,5 @@ pub const PARAMS: &[Param] = &[
     Param::new("replica-priority", "100", Kind::Int { min: 0, max: 2147483647 }).alias("slave-priority"),
     Param::new("replica-read-only", "yes", Kind::Bool).alias("slave-read-only"),
     Param::new("replica-serve-stale-data", "yes", Kind::Bool).alias("slave-serve-stale-data"),
-    Param::new("replicaof", "", Kind::Words).alias("slaveof").immutable(),
+    Param::new("replicaof", "", Kind::Words).alias("slaveof").immutable().rule(rules::master),
 ];

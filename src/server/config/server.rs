@@ -3,6 +3,7 @@
 //! Names, types, bounds and defaults are those of Redis 7.0.15.
 
 use super::param::{Kind, Param};
+use super::rules;
 
 #[rustfmt::skip] // One row each: a table.
 pub const PARAMS: &[Param] = &[
@@ -11,7 +12,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("acllog-max-len", "128", Kind::Int { min: 0, max: i64::MAX }),
     Param::new("always-show-logo", "no", Kind::Bool).immutable().effective(),
     Param::new("bgsave_cpulist", "", Kind::Text).immutable(),
-    Param::new("bind", "127.0.0.1 -::1", Kind::Words).effective(),
+    Param::new("bind", "127.0.0.1 -::1", Kind::Words).effective().rule(rules::addresses),
     Param::new("bind-source-addr", "", Kind::Text),
     Param::new("bio_cpulist", "", Kind::Text).immutable(),
     Param::new("busy-reply-threshold", "5000", Kind::Int { min: 0, max: i64::MAX }).alias("lua-time-limit"),
@@ -27,7 +28,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("enable-debug-command", "no", Kind::Enum(&["no", "yes", "local"])).immutable().effective(),
     Param::new("enable-module-command", "no", Kind::Enum(&["no", "yes", "local"])).immutable().effective(),
     Param::new("enable-protected-configs", "no", Kind::Enum(&["no", "yes", "local"])).immutable().effective(),
-    Param::new("hz", "10", Kind::Int { min: 0, max: 2147483647 }),
+    Param::new("hz", "10", Kind::Hint { least: 1, most: 500 }),
     Param::new("ignore-warnings", "", Kind::Text),
     Param::new("io-threads", "1", Kind::Int { min: 1, max: 128 }).immutable(),
     Param::new("io-threads-do-reads", "no", Kind::Bool).immutable(),
@@ -42,18 +43,18 @@ pub const PARAMS: &[Param] = &[
     Param::new("lua-enable-deprecated-api", "no", Kind::Bool).immutable().hidden(),
     Param::new("maxclients", "10000", Kind::Int { min: 1, max: 4294967295 }).effective(),
     Param::new("notify-keyspace-events", "", Kind::Events),
-    Param::new("oom-score-adj", "no", Kind::Enum(&["no", "yes", "relative", "absolute"])),
-    Param::new("oom-score-adj-values", "0 200 800", Kind::Words),
+    Param::new("oom-score-adj", "no", Kind::Enum(&["no", "yes", "relative", "absolute"])).synonym("relative", "yes"),
+    Param::new("oom-score-adj-values", "0 200 800", Kind::Words).rule(rules::oom_scores),
     Param::new("pidfile", "", Kind::Text).immutable().effective(),
     Param::new("port", "17001", Kind::Int { min: 0, max: 65535 }).effective(),
-    Param::new("proc-title-template", "{title} {listen-addr} {server-mode}", Kind::Text),
+    Param::new("proc-title-template", "{title} {listen-addr} {server-mode}", Kind::Text).rule(rules::title_template),
     Param::new("protected-mode", "yes", Kind::Bool).effective(),
     Param::new("proto-max-bulk-len", "536870912", Kind::Memory { min: 1048576, max: i64::MAX }).effective(),
     Param::new("requirepass", "", Kind::Text).effective(),
     Param::new("server_cpulist", "", Kind::Text).immutable(),
     Param::new("shards", "0", Kind::Int { min: 0, max: 1024 }).immutable().effective(),
-    Param::new("shutdown-on-sigint", "default", Kind::Enum(&["default", "save", "nosave", "now", "force"])),
-    Param::new("shutdown-on-sigterm", "default", Kind::Enum(&["default", "save", "nosave", "now", "force"])),
+    Param::new("shutdown-on-sigint", "default", Kind::Flags(&["default", "save", "nosave", "now", "force"])).rule(rules::shutdown_flags),
+    Param::new("shutdown-on-sigterm", "default", Kind::Flags(&["default", "save", "nosave", "now", "force"])).rule(rules::shutdown_flags),
     Param::new("shutdown-timeout", "10", Kind::Int { min: 0, max: 2147483647 }),
     Param::new("slowlog-log-slower-than", "10000", Kind::Int { min: -1, max: i64::MAX }).effective(),
     Param::new("slowlog-max-len", "128", Kind::Int { min: 0, max: i64::MAX }).effective(),
