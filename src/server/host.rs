@@ -11,6 +11,7 @@ use super::config::Config;
 use super::info::{self, Context, NodeFigures};
 use super::jobs::{self, done, write_error};
 use super::monitor::{self, Monitors};
+use super::patrol::Patrol;
 use super::settings;
 use super::slowlog::{self, Slowlog};
 use crate::command::{Entry, Job, Table, flags, introspection};
@@ -33,6 +34,7 @@ pub struct ServerHost {
     /// Shard 0's alone.
     pub slowlog: Slowlog,
     pub slowlog_max_len: usize,
+    pub patrol: Patrol,
     pub config: Arc<Config>,
     pub started_ms: i64,
     /// Messages to other nodes, sent when the callback returns.
@@ -52,6 +54,7 @@ impl ServerHost {
             postponed: Vec::new(),
             slowlog: Slowlog::default(),
             slowlog_max_len: 128,
+            patrol: Patrol::default(),
             config,
             started_ms,
             mail: Vec::new(),

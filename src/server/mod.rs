@@ -17,5 +17,6 @@ pub mod link;
 pub mod log;
 pub mod monitor;
 pub mod node;
+mod patrol;
 pub mod settings;
 pub mod slowlog;

@@ -165,6 +165,7 @@ impl App for Node {
                 more = core.shard.pulse(now.unix_ms(), PULSE_BUDGET);
             }
             more |= core.shard.keyspace.free_slice();
+            host.patrol.walk(core, link);
         });
         if more {
             NextTurn::Again
@@ -189,7 +190,8 @@ impl Node {
             .keyspace
             .next_expiry_ms()
             .filter(|_| !paused);
-        match pause.into_iter().chain(expiry).min() {
+        let patrol = self.host.patrol.due_ms();
+        match pause.into_iter().chain(expiry).chain(patrol).min() {
             None => NextTurn::Idle,
             Some(at_ms) => {
                 // A key may live for millions of years; a timer need not.

@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::host::ServerHost;
 use super::log;
+use super::patrol::Patrol;
 use crate::session::Core;
 
 /// Puts a configuration into effect on one node.
@@ -15,6 +16,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     core.limits.slow_ns = u64::try_from(slower_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
     host.passwords.default_user = config.text("requirepass").as_bytes().to_vec();
     host.slowlog_max_len = bytes("slowlog-max-len");
+    host.patrol = Patrol::new(config);
     let keys = &mut core.shard.keyspace.settings;
     keys.string_max_bytes = bytes("proto-max-bulk-len");
     keys.lfu = config.text("maxmemory-policy").contains("lfu");

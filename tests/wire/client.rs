@@ -53,12 +53,14 @@ trait Stream: Read + Write + Send {
 impl Stream for TcpStream {
     fn set_wait(&self, wait: Duration) {
         self.set_read_timeout(Some(wait)).expect("set a timeout");
+        self.set_write_timeout(Some(wait)).expect("set a timeout");
     }
 }
 
 impl Stream for UnixStream {
     fn set_wait(&self, wait: Duration) {
         self.set_read_timeout(Some(wait)).expect("set a timeout");
+        self.set_write_timeout(Some(wait)).expect("set a timeout");
     }
 }
 

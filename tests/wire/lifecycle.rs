@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use crate::client::{Client, Got};
 use crate::process::{Server, Which, free_port};
 
-const ONE: Which = Which::Pinion { shards: 1 };
+/// Without an option of ours.
+const PLAIN: Which = Which::Pinion { shards: 0 };
 
 /// Both servers must behave alike; the reference shows that the test asks for what Redis does.
 fn both() -> [Which; 2] {
@@ -50,8 +51,13 @@ fn the_log_announces_the_start() {
         let server = Server::start(which, &[]);
         let log = server.log();
         assert!(log.contains("Ready to accept connections"), "{log}");
-        let pid = format!("pid={}", server.pid());
-        assert!(log.contains(&pid), "{which} lacks {pid}:\n{log}");
+        // Redis says it in one form on a terminal and in the other elsewhere; supervisors and
+        // Redis' own tests look for either.
+        let forms = [
+            format!("pid={}", server.pid()),
+            format!(" PID: {}", server.pid()),
+        ];
+        assert!(forms.iter().any(|pid| log.contains(pid)), "{which}:\n{log}");
     }
 }
 
@@ -62,10 +68,7 @@ fn more_shards_than_cpus_serve_with_a_warning() {
     assert_eq!(client.text("MSET a 1 b 2 c 3 d 4"), "+OK\\r\\n");
     assert_eq!(client.text("DEL a b c d e"), ":4\\r\\n");
     let log = server.log();
-    assert!(
-        log.contains("16 shards"),
-        "a warning about 16 shards:\n{log}"
-    );
+    assert!(log.contains("more shards than CPUs"), "{log}");
 }
 
 #[test]
@@ -141,7 +144,10 @@ fn configuration_errors_name_line_and_reason() {
     refused("port \"1\n", &["at line 1", "Unbalanced quotes"]);
     refused(
         "timeout -1\n",
-        &["at line 1", "argument must be between 0 and 2147483647"],
+        &[
+            "at line 1",
+            "argument must be between 0 and 2147483647 inclusive",
+        ],
     );
     refused(
         "rename-command nosuch x\n",
@@ -228,7 +234,7 @@ fn config_rewrite_keeps_what_was_set() {
 #[test]
 fn version_and_help_answer_without_starting() {
     for (flag, word) in [("--version", "pinion"), ("--help", "--shards")] {
-        let mut server = Server::spawn_bare(ONE, &[], &[flag]);
+        let mut server = Server::spawn_bare(PLAIN, &[], &[flag]);
         assert_eq!(server.exit().code(), Some(0), "{flag}");
         let log = server.log().to_lowercase();
         assert!(log.contains(word), "{flag}:\n{log}");

@@ -51,13 +51,11 @@ impl Server {
     /// Starts the process on `port` without waiting for anything.
     pub fn spawn(which: Which, port: u16, options: &[&str]) -> Server {
         let dir = fresh_dir();
-        let mut command = command(which);
-        command
-            .args(["--port", &port.to_string(), "--save", ""])
-            .args(["--enable-debug-command", "yes"])
-            .arg("--dir")
-            .arg(&dir)
-            .args(options);
+        let (port_text, dir_text) = (port.to_string(), dir.to_string_lossy().into_owned());
+        let mut args = vec!["--port", &port_text, "--save", "", "--dir", &dir_text];
+        args.extend(["--enable-debug-command", "yes"]);
+        args.extend(options);
+        let mut command = command(which, &args);
         let child = spawn_logged(&mut command, &dir);
         Server {
             which,
@@ -73,8 +71,8 @@ impl Server {
         for (name, text) in files {
             fs::write(dir.join(name), text).expect("write a file for the server");
         }
-        let mut command = command(which);
-        command.args(args).current_dir(&dir);
+        let mut command = command(which, args);
+        command.current_dir(&dir);
         let child = spawn_logged(&mut command, &dir);
         Server {
             which,
@@ -182,9 +180,13 @@ fn tail(log: &str) -> &str {
     }
 }
 
-fn command(which: Which) -> Command {
+fn command(which: Which, args: &[&str]) -> Command {
     match which {
-        Which::Reference => Command::new("redis-server"),
+        Which::Reference => {
+            let mut command = Command::new("redis-server");
+            command.args(args);
+            command
+        }
         Which::Pinion { shards } => {
             // Another build of the same server, for instance a release build.
             let path = std::env::var_os("PINION_WIRE_BINARY")
@@ -193,7 +195,9 @@ fn command(which: Which) -> Command {
                 .file_name()
                 .is_some_and(|name| name == "redis-server");
             let mut command = Command::new(path);
-            if !stand_in {
+            // Options come after a configuration file. With 0 shards there are none.
+            command.args(args);
+            if !stand_in && shards > 0 {
                 command.args(["--shards", &shards.to_string()]);
             }
             command
