@@ -233,7 +233,6 @@ impl Arena {
     }
 
     /// Bytes of all slots in use.
-    #[cfg(test)]
     pub fn used_bytes(&self) -> usize {
         self.used_bytes
     }

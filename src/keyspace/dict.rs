@@ -94,6 +94,8 @@ impl Bucket {
 struct Buckets {
     segments: Vec<Vec<Bucket>>,
     len: usize,
+    /// Buckets that the segments have room for.
+    capacity: usize,
 }
 
 impl Buckets {
@@ -102,6 +104,7 @@ impl Buckets {
             // The first segment starts small: most databases stay empty.
             let capacity = if self.len == 0 { 4 } else { SEGMENT };
             self.segments.push(Vec::with_capacity(capacity));
+            self.capacity += capacity;
         }
         let segment = self
             .segments
@@ -109,7 +112,9 @@ impl Buckets {
             .expect("a segment was pushed above if needed");
         if segment.len() == segment.capacity() {
             // Doubling the small first segment, up to its full size.
-            segment.reserve_exact(segment.len().min(SEGMENT - segment.len()).max(1));
+            let more = segment.len().min(SEGMENT - segment.len()).max(1);
+            segment.reserve_exact(more);
+            self.capacity += more;
         }
         segment.push(bucket);
         self.len += 1;
@@ -119,6 +124,7 @@ impl Buckets {
         let segment = self.segments.last_mut()?;
         let bucket = segment.pop()?;
         if segment.is_empty() {
+            self.capacity -= segment.capacity();
             self.segments.pop();
         }
         self.len -= 1;
@@ -139,10 +145,7 @@ impl Buckets {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.segments
-            .iter()
-            .map(|segment| segment.capacity() * size_of::<Bucket>())
-            .sum()
+        self.capacity * size_of::<Bucket>()
     }
 }
 
@@ -499,6 +502,7 @@ impl Dict {
         let last = self.buckets.len.checked_sub(1)?;
         let entries = self.take_all(last);
         self.buckets.pop();
+        self.len -= entries.len();
         Some(entries.into_iter().map(|(_, handle)| handle).collect())
     }
 }

@@ -20,7 +20,7 @@ use ahash::RandomState;
 
 use arena::{Arena, Handle};
 use dict::Dict;
-use garbage::Garbage;
+use garbage::{Flushed, Garbage, Whole};
 use slab::Slab;
 use wheel::{Step, Wheel};
 
@@ -84,8 +84,7 @@ pub struct Keyspace {
     objects: Slab<Object>,
     wheel: Wheel,
     dbs: Vec<Db>,
-    garbage: Vec<Garbage>,
-    garbage_objects: u64,
+    garbage: Garbage,
     hasher: RandomState,
     rng: fastrand::Rng,
     next_incarnation: u32,
@@ -124,10 +123,9 @@ impl Keyspace {
         Keyspace {
             arena: Arena::default(),
             objects: Slab::default(),
-            wheel: Wheel::new(),
+            wheel: Wheel::new(0),
             dbs,
-            garbage: Vec::new(),
-            garbage_objects: 0,
+            garbage: Garbage::default(),
             hasher,
             rng,
             next_incarnation: databases,
@@ -235,32 +233,38 @@ impl Keyspace {
         self.next_incarnation
     }
 
-    /// Empties one database; `lazy`: what it held is freed in slices by [`Keyspace::free_slice`].
-    fn flush_db(&mut self, db: u32, lazy: bool) -> usize {
-        let incarnation = self.new_incarnation();
-        let fresh = Db {
-            incarnation,
-            ..Db::default()
-        };
-        let old = std::mem::replace(&mut self.dbs[db as usize], fresh);
-        let keys = old.dict.len();
-        if self.dbs.iter().all(|db| db.dict.is_empty()) {
-            // Nothing lives in the arena any more: it goes as a whole, page by page.
-            self.garbage.push(Garbage::Whole {
+    /// Empties databases. What they held is freed by [`Keyspace::free_slice`]; unless `lazy`, a
+    /// first part of it at once. Returns how many keys there were.
+    fn flush(&mut self, dbs: std::ops::Range<usize>, lazy: bool) -> usize {
+        /// A synchronous flush of a database of ordinary size is complete when it returns, and one
+        /// of any size stalls its shard for no more than some hundreds of microseconds.
+        const SLICES_AT_ONCE: usize = 16;
+        let mut keys = 0;
+        for at in dbs {
+            let incarnation = self.new_incarnation();
+            let fresh = Db {
+                incarnation,
+                ..Db::default()
+            };
+            let dict = std::mem::replace(&mut self.dbs[at], fresh).dict;
+            keys += dict.len();
+            if !dict.is_empty() {
+                self.garbage.entries.push(Flushed { dict, lazy });
+            }
+        }
+        if keys > 0 && self.dbs.iter().all(|db| db.dict.is_empty()) {
+            // Nothing lives in the arena any more, and what was flushed earlier points into it.
+            let wheel = Wheel::new(self.wheel.elapsed_ms());
+            self.garbage.wholes.push(Whole {
                 arena: std::mem::take(&mut self.arena),
                 objects: std::mem::take(&mut self.objects),
-                dict: old.dict,
+                wheel: std::mem::replace(&mut self.wheel, wheel),
+                dicts: std::mem::take(&mut self.garbage.entries),
             });
-            self.wheel = Wheel::new();
             self.object_bytes = 0;
-        } else {
-            self.garbage.push(Garbage::Entries(old.dict));
         }
-        self.garbage_objects += keys as u64;
-        if lazy {
-            self.counters.lazyfreed += keys as u64;
-        } else {
-            while self.free_slice() {}
+        if !lazy {
+            (0..SLICES_AT_ONCE).any(|_| !self.free_slice());
         }
         keys
     }
@@ -273,33 +277,27 @@ impl Keyspace {
     /// Frees some of what was flushed: well under a millisecond of work. Returns whether there is
     /// more.
     pub fn free_slice(&mut self) -> bool {
-        let Some(mut garbage) = self.garbage.pop() else {
-            return false;
-        };
-        let more = match &mut garbage {
-            Garbage::Whole {
-                arena,
-                objects,
-                dict,
-            } => garbage::free_whole(arena, objects, dict),
-            Garbage::Entries(dict) => self.free_entries(dict),
-        };
-        if more {
-            self.garbage.push(garbage);
-        }
-        if self.garbage.is_empty() {
-            self.garbage_objects = 0;
+        if let Some(mut flushed) = self.garbage.entries.pop() {
+            if self.free_entries(&mut flushed) {
+                self.garbage.entries.push(flushed);
+            }
+        } else if let Some(keys) = self.garbage.free_whole() {
+            self.counters.lazyfreed += keys;
         }
         !self.garbage.is_empty()
     }
 
-    fn free_entries(&mut self, dict: &mut Dict) -> bool {
+    fn free_entries(&mut self, flushed: &mut Flushed) -> bool {
         for _ in 0..garbage::BUCKETS_PER_SLICE {
-            let Some(handles) = dict.dismantle() else {
+            let Some(handles) = flushed.dict.dismantle() else {
                 return false;
             };
+            self.counters.lazyfreed += if flushed.lazy {
+                handles.len() as u64
+            } else {
+                0
+            };
             for handle in handles {
-                self.garbage_objects = self.garbage_objects.saturating_sub(1);
                 self.drop_entry(handle);
             }
         }
@@ -327,13 +325,21 @@ impl Keyspace {
 
     /// Keys that were flushed and are not freed yet.
     pub fn lazyfree_pending(&self) -> u64 {
-        self.garbage_objects
+        self.garbage.keys() as u64
     }
 
-    /// Bytes of keys, values and their index.
+    /// Bytes of keys, values and their index, in constant time. Counts slots, not pages: deleting a
+    /// key shows at once, as eviction needs; what fragmentation adds is the resident size's affair.
     pub fn memory_bytes(&self) -> usize {
-        let dicts: usize = self.dbs.iter().map(|db| db.dict.memory_bytes()).sum();
-        self.arena.page_bytes() + dicts + self.wheel.memory_bytes() + self.object_bytes
+        self.arena.used_bytes()
+            + self.overhead_bytes()
+            + self.objects.used_bytes()
+            + self.object_bytes
+    }
+
+    /// Bytes that entries occupy, fragmentation included.
+    pub fn page_bytes(&self) -> usize {
+        self.arena.page_bytes()
     }
 
     /// Bytes of the index alone: what is not data.

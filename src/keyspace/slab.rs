@@ -1,11 +1,27 @@
-//! Numbered places for objects, in segments, so that growing never moves what is there.
+//! Numbered places for what must not move: objects, wheel nodes.
+//!
+//! Places stand in segments, so growing neither moves nor copies what is there, and freed places
+//! form a list through themselves. A slab that has become empty gives its segments back one per
+//! operation: emptying ten million places never ends in one long free.
 
 const SEGMENT: usize = 1024;
+/// End of the list of freed places.
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+enum Place<T> {
+    Used(T),
+    /// The next freed place.
+    Free(u32),
+}
 
 #[derive(Debug)]
 pub struct Slab<T> {
-    segments: Vec<Vec<Option<T>>>,
-    free: Vec<u32>,
+    segments: Vec<Vec<Place<T>>>,
+    /// First freed place.
+    free: u32,
+    /// Places handed out so far; those beyond are leftovers of before the slab was empty.
+    fresh: usize,
     len: usize,
 }
 
@@ -13,58 +29,88 @@ impl<T> Default for Slab<T> {
     fn default() -> Slab<T> {
         Slab {
             segments: Vec::new(),
-            free: Vec::new(),
+            free: NONE,
+            fresh: 0,
             len: 0,
         }
     }
 }
 
 impl<T> Slab<T> {
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of the places in use.
+    pub fn used_bytes(&self) -> usize {
+        self.len * size_of::<Place<T>>()
+    }
+
     pub fn insert(&mut self, value: T) -> u32 {
         self.len += 1;
-        if let Some(at) = self.free.pop() {
-            self.segments[at as usize / SEGMENT][at as usize % SEGMENT] = Some(value);
-            return at;
+        if self.free != NONE {
+            let at = self.free;
+            let place = self.place_mut(at);
+            if let Place::Free(next) = *place {
+                *place = Place::Used(value);
+                self.free = next;
+                return at;
+            }
+            unreachable!("the list of freed places holds only freed places");
         }
-        if self
-            .segments
-            .last()
-            .is_none_or(|segment| segment.len() == SEGMENT)
-        {
-            self.segments.push(Vec::new());
+        let at = self.fresh;
+        self.fresh += 1;
+        if at / SEGMENT == self.segments.len() {
+            // The first segment starts small: most databases hold little.
+            let capacity = if at == 0 { 4 } else { SEGMENT };
+            self.segments.push(Vec::with_capacity(capacity));
         }
-        let base = (self.segments.len() - 1) * SEGMENT;
-        let segment = self
-            .segments
-            .last_mut()
-            .expect("a segment was pushed above if needed");
-        segment.push(Some(value));
-        (base + segment.len() - 1) as u32
+        let segment = &mut self.segments[at / SEGMENT];
+        match segment.get_mut(at % SEGMENT) {
+            Some(place) => *place = Place::Used(value),
+            None => segment.push(Place::Used(value)),
+        }
+        at as u32
     }
 
     /// # Panics
-    /// When the place is empty: entries name only places they own.
+    /// When the place is empty: who names a place owns it.
     pub fn remove(&mut self, at: u32) -> T {
-        let place = &mut self.segments[at as usize / SEGMENT][at as usize % SEGMENT];
-        let value = place.take().expect("entries own their objects");
+        let free = Place::Free(self.free);
+        let Place::Used(value) = std::mem::replace(self.place_mut(at), free) else {
+            unreachable!("place {at} was freed before");
+        };
+        self.free = at;
         self.len -= 1;
         if self.len == 0 {
-            self.segments.clear();
-            self.free = Vec::new();
-        } else {
-            self.free.push(at);
+            self.free = NONE;
+            self.fresh = 0;
+        }
+        if self.segments.len() > self.fresh.div_ceil(SEGMENT) + 1 {
+            self.segments.pop();
         }
         value
     }
 
-    pub fn get(&self, at: u32) -> &T {
-        let place = &self.segments[at as usize / SEGMENT][at as usize % SEGMENT];
-        place.as_ref().expect("entries own their objects")
+    fn place_mut(&mut self, at: u32) -> &mut Place<T> {
+        &mut self.segments[at as usize / SEGMENT][at as usize % SEGMENT]
     }
 
+    #[inline]
+    pub fn get(&self, at: u32) -> &T {
+        match &self.segments[at as usize / SEGMENT][at as usize % SEGMENT] {
+            Place::Used(value) => value,
+            Place::Free(_) => unreachable!("place {at} was freed before"),
+        }
+    }
+
+    #[inline]
     pub fn get_mut(&mut self, at: u32) -> &mut T {
-        let place = &mut self.segments[at as usize / SEGMENT][at as usize % SEGMENT];
-        place.as_mut().expect("entries own their objects")
+        match self.place_mut(at) {
+            Place::Used(value) => value,
+            Place::Free(_) => unreachable!("place {at} was freed before"),
+        }
     }
 
     /// Frees the last segment of a slab that nobody refers to any more. Returns whether there are
@@ -72,5 +118,50 @@ impl<T> Slab<T> {
     pub fn dismantle(&mut self) -> bool {
         self.segments.pop();
         !self.segments.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn places_keep_their_values_and_are_used_again() {
+        let seed = 21;
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut slab = Slab::default();
+        for _ in 0..3 {
+            let mut model: HashMap<u32, u64> = HashMap::new();
+            for round in 0..20_000u64 {
+                if rng.u8(..) < 170 || model.is_empty() {
+                    let at = slab.insert(round);
+                    assert!(model.insert(at, round).is_none(), "seed {seed}: {at} twice");
+                } else {
+                    let at = *model.keys().next().unwrap();
+                    assert_eq!(Some(slab.remove(at)), model.remove(&at), "seed {seed}");
+                }
+            }
+            assert!(model.iter().all(|(&at, n)| slab.get(at) == n));
+            model.into_keys().for_each(|at| {
+                slab.remove(at);
+            });
+            assert_eq!(slab.len(), 0);
+        }
+    }
+
+    #[test]
+    fn an_emptied_slab_gives_back_a_segment_per_operation() {
+        let mut slab = Slab::default();
+        let all: Vec<u32> = (0..10 * SEGMENT).map(|n| slab.insert(n)).collect();
+        all.into_iter().for_each(|at| {
+            slab.remove(at);
+        });
+        for left in (1..10).rev() {
+            assert_eq!(slab.segments.len(), left);
+            let at = slab.insert(7);
+            slab.remove(at);
+        }
     }
 }

@@ -206,3 +206,96 @@ fn a_small_pair_costs_less_than_100_bytes() {
     let bytes = ks.memory_bytes() as f64 / 200_000.0;
     assert!(bytes < 100.0, "{bytes} bytes per key");
 }
+
+#[test]
+fn flushes_on_the_heels_of_another_free_what_they_should() {
+    for seed in 0..40 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut ks = Keyspace::new(3, seed);
+        let mut model: BTreeMap<(u32, u32), Option<i64>> = BTreeMap::new();
+        for now_ms in 1000..1300 {
+            let db = rng.u32(..3);
+            let mut tx = ks.tx(db, now_ms, true);
+            match rng.u8(..40) {
+                0 => {
+                    tx.flush_db(rng.bool());
+                    model.retain(|&(at, _), _| at != db);
+                }
+                1 => {
+                    tx.flush_all(rng.bool());
+                    model.clear();
+                }
+                2 => {
+                    tx.swap_dbs(0, 1);
+                    let swapped = |db| [1, 0, 2][db as usize];
+                    model = std::mem::take(&mut model)
+                        .into_iter()
+                        .map(|((db, key), ttl)| ((swapped(db), key), ttl))
+                        .collect();
+                }
+                _ => {
+                    for _ in 0..rng.usize(..100) {
+                        let n = rng.u32(..2000);
+                        let at_ms = now_ms + rng.i64(1..300);
+                        let ttl = if rng.bool() { Some(at_ms) } else { None };
+                        let value = vec![b'v'; if n % 50 == 0 { 5000 } else { 40 }];
+                        let ttl_of = ttl.map_or(Ttl::Clear, Ttl::At);
+                        tx.set_string(&n.to_le_bytes(), NewStr::Bytes(&value), ttl_of);
+                        tx.wrote(&n.to_le_bytes(), Event::SET, |_| {});
+                        model.insert((db, n), ttl);
+                    }
+                }
+            }
+            tx.finish();
+            if rng.u8(..4) == 0 {
+                ks.free_slice();
+            }
+            while ks.pulse(now_ms, 50, |_, _| false) {}
+            model.retain(|_, ttl| ttl.is_none_or(|at| at > now_ms));
+            for db in 0..3 {
+                let keys = model.keys().filter(|(at, _)| *at == db).count();
+                assert_eq!(ks.stats(db).keys, keys, "seed {seed} at {now_ms}");
+            }
+        }
+        for &(db, n) in model.keys() {
+            let mut tx = ks.tx(db, 1299, true);
+            assert!(tx.exists(&n.to_le_bytes()), "seed {seed}: {n} of {db}");
+        }
+        while ks.free_slice() {}
+        assert_eq!(ks.lazyfree_pending(), 0);
+        let mut tx = ks.tx(0, 1299, true);
+        tx.flush_all(true);
+        tx.finish();
+        while ks.free_slice() {}
+        assert_eq!(ks.arena.used_bytes() + ks.wheel.memory_bytes(), 0);
+        assert_eq!(ks.objects.used_bytes() + ks.object_bytes, 0);
+    }
+}
+
+#[test]
+fn keys_of_any_length_gain_and_lose_an_expiry() {
+    let mut ks = Keyspace::new(1, 1);
+    for key_len in (0..60).chain(1900..2100) {
+        let key = vec![b'k'; key_len];
+        for value in [&b"12"[..], b"text", &[b'v'; 3000]] {
+            set(&mut ks, &key, value, Ttl::Clear);
+            for deadline in [Some(9000), Some(8000), None, None, Some(7000)] {
+                let mut tx = ks.tx(0, 1000, true);
+                let before = tx.encoded(&key);
+                assert!(tx.set_expiry(&key, deadline));
+                tx.wrote(&key, Event::EXPIRE, |_| {});
+                assert_eq!(tx.expire_at(&key), Some(deadline));
+                assert_eq!(tx.encoded(&key), before, "key of {key_len}");
+                tx.finish();
+                assert_eq!(get(&mut ks, &key, 1000).as_deref(), Some(value));
+                assert_eq!(ks.stats(0).expires, usize::from(deadline.is_some()));
+            }
+        }
+        let mut tx = ks.tx(0, 1000, true);
+        assert!(tx.remove(&key));
+        tx.wrote(&key, Event::DEL, |_| {});
+        tx.finish();
+    }
+    assert_eq!(ks.arena.used_bytes() + ks.wheel.memory_bytes(), 0);
+    assert_eq!(ks.objects.used_bytes() + ks.object_bytes, 0);
+}

@@ -338,19 +338,22 @@ impl<'a> Tx<'a> {
             {
                 Encoded::Embstr
             }
-            Encoding::Object if self.is_short_object(&found) => Encoded::Embstr,
-            Encoding::Text | Encoding::Object => Encoded::Raw,
+            Encoding::Object => self.encoded_object(&found),
+            Encoding::Text => Encoded::Raw,
         })
     }
 
-    /// A short string that stands outside only because its key does.
-    fn is_short_object(&self, found: &Found) -> bool {
-        let object = self
-            .ks
-            .objects
-            .get(found.layout.object(self.ks.arena.get(found.handle)));
-        !found.layout.edited
-            && matches!(&object.value, Value::Shared(bytes) if bytes.len() <= EMBSTR_MAX_BYTES)
+    /// Short strings stand outside only because their key is too long for a slot.
+    fn encoded_object(&self, found: &Found) -> Encoded {
+        let at = found.layout.object(self.ks.arena.get(found.handle));
+        match &self.ks.objects.get(at).value {
+            Value::Shared(bytes) if !found.layout.edited => match integer(bytes) {
+                Some(n) => Encoded::Int(n),
+                None if bytes.len() <= EMBSTR_MAX_BYTES => Encoded::Embstr,
+                None => Encoded::Raw,
+            },
+            _ => Encoded::Raw,
+        }
     }
 
     /// Seconds since a key's last use; without counting as one.
@@ -596,7 +599,7 @@ impl<'a> Tx<'a> {
             entry::grow_text(self.ks.arena.get_mut(found.handle), len);
             return;
         }
-        // Some room to grow, as sds gives: appending byte by byte must not copy every time.
+        // At most a slot is copied; longer strings grow in an object with room to spare.
         let mut grown = slot[text].to_vec();
         grown.resize(len, 0);
         if start + len > SLOT_MAX_BYTES {
@@ -671,27 +674,33 @@ impl<'a> Tx<'a> {
             self.link_expiry(found.handle, node, deadline);
             return true;
         }
-        // The entry gains or loses the fields: it is built anew around the same value.
-        let clock = entry::clock(slot);
-        let old_node = found.layout.has_expiry.then(|| found.layout.expiry(slot).1);
-        let copy = slot.to_vec();
-        let payload = match found.layout.encoding {
-            Encoding::Int => Payload::Int(found.layout.int(&copy)),
-            Encoding::Text => Payload::Text(&copy[found.layout.text(&copy)]),
-            Encoding::Object => Payload::Object(found.layout.object(&copy)),
-        };
-        let inside = (!found.layout.key_outside).then_some(key);
+        self.rebuild(key, &found, deadline);
+        true
+    }
+
+    /// Builds an entry anew around the same value, because it gains or loses the expiry fields.
+    fn rebuild(&mut self, key: &[u8], found: &Found, deadline: Option<i64>) {
+        let copy = self.ks.arena.get(found.handle).to_vec();
+        let clock = entry::clock(&copy);
+        let old_node = found
+            .layout
+            .has_expiry
+            .then(|| found.layout.expiry(&copy).1);
         let shape = Shape {
-            key: inside,
-            payload,
+            key: (!found.layout.key_outside).then_some(key),
+            payload: match found.layout.encoding {
+                Encoding::Int => Payload::Int(found.layout.int(&copy)),
+                Encoding::Text => Payload::Text(&copy[found.layout.text(&copy)]),
+                Encoding::Object => Payload::Object(found.layout.object(&copy)),
+            },
             has_expiry: deadline.is_some(),
             edited: found.layout.edited,
         };
         if shape.bytes() > SLOT_MAX_BYTES {
-            let text = copy[found.layout.text(&copy)].to_vec();
-            let ttl = deadline.map_or(Ttl::Clear, Ttl::At);
-            self.store(key, Payload::Text(&text), None, shape.edited, ttl);
-            return true;
+            // The fields push the value, or a long key, out of the slot.
+            let mut taken = self.extract(found, true);
+            taken.expire_at = deadline;
+            return self.put(key, taken);
         }
         let handle = self.ks.arena.allocate(shape.bytes());
         self.ks.arena.free(found.handle);
@@ -700,7 +709,6 @@ impl<'a> Tx<'a> {
             .replace(found.position, handle);
         shape.write(self.ks.arena.get_mut(handle), clock);
         self.link_expiry(handle, old_node, deadline);
-        true
     }
 
     /// Takes a value out of the keyspace, with its expiry.
@@ -813,7 +821,8 @@ impl<'a> Tx<'a> {
 
     /// Empties the selected database. Returns how many keys it had.
     pub fn flush_db(&mut self, lazy: bool) -> usize {
-        let keys = self.ks.flush_db(self.db, lazy);
+        let db = self.db as usize;
+        let keys = self.ks.flush(db..db + 1, lazy);
         self.ks.effects.dirty += keys as u64;
         self.ks.effects.record(self.db, &[b"FLUSHDB"]);
         keys
@@ -821,9 +830,7 @@ impl<'a> Tx<'a> {
 
     /// Empties all databases.
     pub fn flush_all(&mut self, lazy: bool) {
-        let keys: usize = (0..self.databases())
-            .map(|db| self.ks.flush_db(db, lazy))
-            .sum();
+        let keys = self.ks.flush(0..self.databases() as usize, lazy);
         self.ks.effects.dirty += keys as u64 + 1;
         self.ks.effects.record(self.db, &[b"FLUSHALL"]);
     }

@@ -12,7 +12,15 @@
 //! expire within a second never make anybody wait. Occupied slots are bits of one word per level,
 //! so an idle year costs no more than an idle millisecond.
 //!
+//! The wheel never turns back. Deadlines that lie behind it (in the past when set, or set after the
+//! wall clock was put back) stand in an ordered map beside it until the clock reaches them.
+//!
 //! Varghese and Lauck, Hashed and Hierarchical Timing Wheels, 1987.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU16;
+
+use super::slab::Slab;
 
 /// No node.
 pub const NONE: u32 = u32::MAX;
@@ -20,21 +28,24 @@ pub const NONE: u32 = u32::MAX;
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 11;
-/// A wall clock that falls back by more than this makes the wheel turn back with it; less is the
-/// jitter of clock discipline and only delays an event by as much.
-const STEP_BACK_MS: i64 = 50;
-
 #[derive(Clone, Copy, Debug)]
 struct Node {
     deadline_ms: i64,
     owner: u64,
     prev: u32,
     next: u32,
-    /// Level and slot, or `FREE`.
-    place: u16,
+    place: Place,
 }
 
-const FREE: u16 = u16::MAX;
+/// Level and slot plus one, or [`BEHIND`]. Never 0, which lets the slab mark free nodes for nothing.
+type Place = NonZeroU16;
+
+/// The node stands in the map of deadlines behind the wheel.
+const BEHIND: Place = NonZeroU16::MAX;
+
+fn place(level: usize, slot: usize) -> Place {
+    NonZeroU16::MIN.saturating_add((level << BITS | slot) as u16)
+}
 
 #[derive(Clone, Copy, Debug)]
 struct List {
@@ -60,10 +71,9 @@ pub enum Step {
 
 #[derive(Debug)]
 pub struct Wheel {
-    nodes: Vec<Node>,
-    /// First free node, linked by `next`.
-    free: u32,
-    len: usize,
+    nodes: Slab<Node>,
+    /// Deadlines before `elapsed`, with their nodes.
+    behind: BTreeSet<(i64, u32)>,
     /// Everything before this time has been handed out.
     elapsed: u64,
     occupied: [u64; LEVELS],
@@ -73,84 +83,81 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    pub fn new() -> Wheel {
+    /// A wheel that has turned up to `elapsed_ms`.
+    pub fn new(elapsed_ms: u64) -> Wheel {
         Wheel {
-            nodes: Vec::new(),
-            free: NONE,
-            len: 0,
-            elapsed: 0,
+            nodes: Slab::default(),
+            behind: BTreeSet::new(),
+            elapsed: elapsed_ms,
             occupied: [0; LEVELS],
             slots: Box::new([[EMPTY; SLOTS]; LEVELS]),
             cascading: None,
         }
     }
 
+    /// The time up to which the wheel has turned.
+    pub fn elapsed_ms(&self) -> u64 {
+        self.elapsed
+    }
+
     pub fn memory_bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>()
+        self.nodes.used_bytes()
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.len
+        self.nodes.len()
     }
 
     /// Adds a deadline; `owner` comes back when it has passed.
     pub fn insert(&mut self, deadline_ms: i64, owner: u64) -> u32 {
-        let fresh = Node {
+        let node = self.nodes.insert(Node {
             deadline_ms,
             owner,
             prev: NONE,
             next: NONE,
-            place: FREE,
-        };
-        let node = if self.free == NONE {
-            self.nodes.push(fresh);
-            self.nodes.len() as u32 - 1
-        } else {
-            let node = self.free;
-            self.free = self.nodes[node as usize].next;
-            self.nodes[node as usize] = fresh;
-            node
-        };
-        self.len += 1;
+            place: BEHIND,
+        });
         self.link(node);
         node
     }
 
     pub fn cancel(&mut self, node: u32) {
         self.unlink(node);
-        self.release(node);
+        self.nodes.remove(node);
     }
 
     /// Gives a node another deadline.
     pub fn reschedule(&mut self, node: u32, deadline_ms: i64) {
         self.unlink(node);
-        self.nodes[node as usize].deadline_ms = deadline_ms;
+        self.nodes.get_mut(node).deadline_ms = deadline_ms;
         self.link(node);
     }
 
     pub fn deadline(&self, node: u32) -> i64 {
-        self.nodes[node as usize].deadline_ms
+        self.nodes.get(node).deadline_ms
     }
 
     /// The owner moved.
     pub fn set_owner(&mut self, node: u32, owner: u64) {
-        self.nodes[node as usize].owner = owner;
+        self.nodes.get_mut(node).owner = owner;
     }
 
-    fn release(&mut self, node: u32) {
-        self.nodes[node as usize].place = FREE;
-        self.nodes[node as usize].next = self.free;
-        self.free = node;
-        self.len -= 1;
-        if self.len == 0 {
-            self.nodes = Vec::new();
-            self.free = NONE;
-        }
+    /// Frees a segment of a wheel that nobody refers to any more. Returns whether there are more.
+    pub fn dismantle(&mut self) -> bool {
+        self.nodes.dismantle()
     }
 
     fn link(&mut self, node: u32) {
-        let when = (self.nodes[node as usize].deadline_ms.max(0) as u64).max(self.elapsed);
+        let deadline_ms = self.nodes.get(node).deadline_ms;
+        let when = match u64::try_from(deadline_ms) {
+            Ok(when) if when >= self.elapsed => when,
+            _ => {
+                self.behind.insert((deadline_ms, node));
+                self.nodes.get_mut(node).place = BEHIND;
+                return;
+            }
+        };
         let different = when ^ self.elapsed;
         let level = (63 - (different | 1).leading_zeros()) / BITS;
         let slot = (when >> (BITS * level)) as usize & (SLOTS - 1);
@@ -161,27 +168,35 @@ impl Wheel {
             list.head = node;
             self.occupied[level] |= 1 << slot;
         } else {
-            self.nodes[tail as usize].next = node;
+            self.nodes.get_mut(tail).next = node;
         }
-        let linked = &mut self.nodes[node as usize];
+        let linked = self.nodes.get_mut(node);
         (linked.prev, linked.next) = (tail, NONE);
-        linked.place = (level << BITS | slot) as u16;
+        linked.place = place(level, slot);
     }
 
     fn unlink(&mut self, node: u32) {
         let Node {
-            prev, next, place, ..
-        } = self.nodes[node as usize];
-        debug_assert_ne!(place, FREE);
-        let (level, slot) = (usize::from(place >> BITS), usize::from(place) & (SLOTS - 1));
+            deadline_ms,
+            prev,
+            next,
+            place,
+            ..
+        } = *self.nodes.get(node);
+        if place == BEHIND {
+            self.behind.remove(&(deadline_ms, node));
+            return;
+        }
+        let at = usize::from(place.get()) - 1;
+        let (level, slot) = (at >> BITS, at & (SLOTS - 1));
         let list = &mut self.slots[level][slot];
         match prev {
             NONE => list.head = next,
-            prev => self.nodes[prev as usize].next = next,
+            prev => self.nodes.get_mut(prev).next = next,
         }
         match next {
             NONE => list.tail = prev,
-            next => self.nodes[next as usize].prev = prev,
+            next => self.nodes.get_mut(next).prev = prev,
         }
         if list.head == NONE {
             self.occupied[level] &= !(1 << slot);
@@ -206,31 +221,30 @@ impl Wheel {
     /// The earliest time at which [`Wheel::step`] may have something to do; never later than the
     /// earliest deadline, and exact once that is within 64 ms.
     pub fn next_deadline(&self) -> Option<i64> {
-        if self.cascading.is_some() {
-            return Some(self.elapsed as i64);
-        }
-        self.earliest()
-            .map(|(_, _, begins)| i64::try_from(begins).unwrap_or(i64::MAX))
+        let behind = self.behind.first().map(|&(deadline_ms, _)| deadline_ms);
+        let ahead = match self.cascading {
+            Some(_) => Some(self.elapsed),
+            None => self.earliest().map(|(_, _, begins)| begins),
+        };
+        let ahead = ahead.map(|at_ms| i64::try_from(at_ms).unwrap_or(i64::MAX));
+        behind.into_iter().chain(ahead).min()
     }
 
     /// Turns the wheel towards `now_ms` by one piece of work.
     pub fn step(&mut self, now_ms: i64) -> Step {
-        let now = now_ms.max(0) as u64;
-        if now + (STEP_BACK_MS as u64) < self.elapsed {
-            self.turn_back(now);
+        if let Some(&(deadline_ms, node)) = self.behind.first()
+            && deadline_ms <= now_ms
+        {
+            return self.hand_out(node);
         }
+        let now = now_ms.max(0) as u64;
         if let Some((level, slot)) = self.cascading {
             return self.cascade(level, slot);
         }
         match self.earliest() {
             Some((0, slot, begins)) if begins <= now => {
                 self.elapsed = begins;
-                let node = self.slots[0][slot].head;
-                let Node {
-                    deadline_ms, owner, ..
-                } = self.nodes[node as usize];
-                self.cancel(node);
-                Step::Due { deadline_ms, owner }
+                self.hand_out(self.slots[0][slot].head)
             }
             Some((level, slot, begins)) if begins <= now => {
                 self.elapsed = begins;
@@ -242,6 +256,14 @@ impl Wheel {
                 Step::Idle
             }
         }
+    }
+
+    fn hand_out(&mut self, node: u32) -> Step {
+        let Node {
+            deadline_ms, owner, ..
+        } = *self.nodes.get(node);
+        self.cancel(node);
+        Step::Due { deadline_ms, owner }
     }
 
     /// Hands one node of a slot down to where it belongs now.
@@ -258,20 +280,9 @@ impl Wheel {
         }
         Step::Cascaded
     }
-
-    /// The wall clock was set back: every node finds its place anew.
-    fn turn_back(&mut self, now: u64) {
-        self.elapsed = now;
-        self.cascading = None;
-        self.occupied = [0; LEVELS];
-        *self.slots = [[EMPTY; SLOTS]; LEVELS];
-        for node in 0..self.nodes.len() {
-            if self.nodes[node].place != FREE {
-                self.link(node as u32);
-            }
-        }
-    }
 }
+
+const _: () = assert!(size_of::<Option<Node>>() == 32);
 
 #[cfg(test)]
 mod tests {
@@ -295,7 +306,7 @@ mod tests {
     fn agrees_with_a_sorted_set_over_any_time_steps() {
         for seed in 0..30 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let mut wheel = Wheel::new();
+            let mut wheel = Wheel::new(0);
             let mut model: BTreeSet<(i64, u64)> = BTreeSet::new();
             let mut live: Vec<(u32, i64, u64)> = Vec::new();
             let mut now = 1_700_000_000_000i64;
@@ -353,7 +364,7 @@ mod tests {
 
     #[test]
     fn sleeping_until_the_promised_time_reaches_every_deadline_on_time() {
-        let mut wheel = Wheel::new();
+        let mut wheel = Wheel::new(0);
         let start = 1_700_000_000_000;
         wheel.step(start);
         let offsets = [
@@ -384,12 +395,12 @@ mod tests {
 
     #[test]
     fn the_past_is_due_at_once_and_a_clock_set_back_is_followed() {
-        let mut wheel = Wheel::new();
+        let mut wheel = Wheel::new(0);
         due(&mut wheel, 1_000_000);
         wheel.insert(5, 1);
         wheel.insert(-7, 2);
         wheel.insert(i64::MAX, 3);
-        assert_eq!(due(&mut wheel, 1_000_000), [(5, 1), (-7, 2)]);
+        assert_eq!(due(&mut wheel, 1_000_000), [(-7, 2), (5, 1)]);
         due(&mut wheel, 2_000_000);
         wheel.insert(1_500_500, 4);
         assert_eq!(due(&mut wheel, 1_500_000), []);

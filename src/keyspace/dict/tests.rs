@@ -69,7 +69,8 @@ fn a_scan_returns_whatever_stays_however_the_table_changes() {
         (1..=2000).for_each(|n| insert(&mut dict, n));
         let mut seen = HashSet::new();
         let mut cursor = 0;
-        let mut churn = 10_000..;
+        let mut guests: Vec<u64> = (501..=2000).collect();
+        let (mut fresh, mut steps) = (10_000.., 0);
         loop {
             cursor = dict.scan(cursor, |h| {
                 seen.insert(h.to_bits());
@@ -77,13 +78,20 @@ fn a_scan_returns_whatever_stays_however_the_table_changes() {
             if cursor == 0 {
                 break;
             }
-            // Between two calls the table grows or shrinks a lot; 1..=500 always stay.
-            if rng.bool() {
-                (0..rng.usize(..400)).for_each(|_| insert(&mut dict, churn.next().unwrap()));
+            // Between two calls the table grows or shrinks a lot, by turns to sixteen times its
+            // size and back; 1..=500 always stay.
+            steps += 1;
+            let (growing, churn) = (steps / 40 % 2 == 0, rng.usize(..400));
+            if growing && guests.len() < 8000 {
+                for n in fresh.by_ref().take(churn) {
+                    insert(&mut dict, n);
+                    guests.push(n);
+                }
             } else {
-                (0..rng.usize(..400)).for_each(|_| {
-                    remove(&mut dict, rng.u64(501..20_000));
-                });
+                for _ in 0..churn.min(guests.len()) {
+                    let n = guests.swap_remove(rng.usize(..guests.len()));
+                    assert!(remove(&mut dict, n));
+                }
             }
         }
         assert!((1..=500).all(|n| seen.contains(&n)), "seed {seed}");
