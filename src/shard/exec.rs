@@ -85,7 +85,7 @@ impl Shard {
     /// Does what another shard asks, or this shard's own coordinator.
     pub fn deliver(&mut self, message: Message, now_ms: i64, post: Post) {
         match message {
-            Message::Hop(hop) => self.run_hop(hop, now_ms, post),
+            Message::Hop(hop) => self.run_hop(hop, false, now_ms, post),
             Message::Hold(hold) => self.hold(hold, now_ms, post),
             Message::Finish(finish) => self.finish(*finish, now_ms, post),
             Message::Done(_) | Message::Held { .. } | Message::Finished { .. } => {
@@ -101,7 +101,9 @@ impl Shard {
             .pulse(now_ms, budget, |_, key| holds.is_held(key))
     }
 
-    fn run_hop(&mut self, mut hop: Box<Hop>, now_ms: i64, post: Post) {
+    /// Runs a hop's calls. `cleared`: the first of them has waited its turn, and younger work that
+    /// waits for the same keys must not send it back.
+    fn run_hop(&mut self, mut hop: Box<Hop>, mut cleared: bool, now_ms: i64, post: Post) {
         while let Some(&HopCall {
             command,
             id,
@@ -110,7 +112,8 @@ impl Shard {
         }) = hop.calls.get(hop.next)
         {
             let args = hop.args.as_args().range(from as usize, to as usize);
-            if !self.holds.is_empty()
+            if !std::mem::take(&mut cleared)
+                && !self.holds.is_empty()
                 && let Some(scope) = self.blocking_scope(command, &args)
             {
                 self.holds.wait(scope, Parked::Hop(hop));
@@ -209,7 +212,7 @@ impl Shard {
         };
         while let Some(parked) = self.holds.next_ready(grants) {
             match parked {
-                Parked::Hop(hop) => self.run_hop(hop, now_ms, post),
+                Parked::Hop(hop) => self.run_hop(hop, true, now_ms, post),
                 Parked::Hold(hold) => self.granted(&hold, now_ms, post),
             }
         }

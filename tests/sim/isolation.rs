@@ -1,0 +1,153 @@
+//! Many clients at once: atomicity and order, whatever the interleaving.
+
+use crate::world::{Typist, World, encode};
+
+fn integers(reply: &[u8]) -> Vec<i64> {
+    let text = String::from_utf8_lossy(reply).into_owned();
+    text.split("\r\n")
+        .filter_map(|line| line.strip_prefix(':')?.parse().ok())
+        .collect()
+}
+
+/// Runs until every client has its reply, starting each client's next request at random moments.
+fn interleave(world: &mut World, mut scripts: Vec<(Typist, Vec<Vec<u8>>)>) {
+    loop {
+        let open: Vec<usize> = (0..scripts.len())
+            .filter(|&i| !scripts[i].1.is_empty())
+            .collect();
+        if open.is_empty() {
+            break;
+        }
+        let i = open[world.rng.usize(..open.len())];
+        let request = scripts[i].1.remove(0);
+        let typist = scripts[i].0;
+        world.send(typist, &request);
+        for _ in 0..world.rng.usize(..6) {
+            world.step();
+        }
+    }
+    world.settle();
+}
+
+#[test]
+fn readers_never_see_half_of_an_mset() {
+    let group = ["a", "b", "c", "d", "e", "f"];
+    let mut seen = 0;
+    for seed in 0..40 {
+        let mut world = World::new(4, seed);
+        let mut scripts = Vec::new();
+        for writer in 0..4 {
+            let client = world.connect(writer);
+            let writes = (0..20).map(|n| {
+                let value = (writer * 1000 + n).to_string();
+                let mut words = vec!["MSET"];
+                group
+                    .iter()
+                    .for_each(|key| words.extend([*key, value.as_str()]));
+                encode(&words)
+            });
+            scripts.push((client, writes.collect()));
+        }
+        let readers: Vec<Typist> = (0..4).map(|core| world.connect(core)).collect();
+        let read = encode(&[&["MGET"], &group[..]].concat());
+        for &reader in &readers {
+            scripts.push((reader, vec![read.clone(); 25]));
+        }
+        interleave(&mut world, scripts);
+        world.assert_quiet();
+        for &reader in &readers {
+            let reply = String::from_utf8(world.received(reader)).unwrap();
+            for values in reply.split("*6\r\n").skip(1) {
+                let mut values: Vec<&str> = values
+                    .split("\r\n")
+                    .filter(|line| !line.starts_with('$'))
+                    .collect();
+                values.retain(|value| !value.is_empty());
+                assert!(
+                    values.is_empty() || values.len() == 6,
+                    "seed {seed}: {values:?}"
+                );
+                assert!(
+                    values.iter().all(|v| *v == values[0]),
+                    "seed {seed}: {values:?}"
+                );
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 3000, "{seen} reads");
+}
+
+#[test]
+fn a_renamed_key_is_always_at_exactly_one_name() {
+    for seed in 0..40 {
+        let mut world = World::new(3, seed);
+        let setter = world.connect(0);
+        world.ask(setter, &["SET", "n0", "v"]);
+        let names = ["n0", "n1", "n2", "n3", "n4"];
+        let mut scripts = Vec::new();
+        for core in 0..3 {
+            let client = world.connect(core);
+            let moves = (0..20).map(|_| {
+                let from = names[world.rng.usize(..names.len())];
+                let to = names[world.rng.usize(..names.len())];
+                encode(&["RENAME", from, to])
+            });
+            let moves: Vec<Vec<u8>> = moves.collect();
+            scripts.push((client, moves));
+        }
+        let reader = world.connect(1);
+        scripts.push((
+            reader,
+            vec![encode(&[&["EXISTS"], &names[..]].concat()); 30],
+        ));
+        interleave(&mut world, scripts);
+        world.assert_quiet();
+        let counts = integers(&world.received(reader));
+        assert_eq!(counts, vec![1; 30], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_pipeline_takes_effect_in_program_order_for_everybody() {
+    let mut informative = 0;
+    for seed in 0..60 {
+        let mut world = World::new(4, seed);
+        let (writer, reader) = (world.connect(0), world.connect(1));
+        let mut writes = Vec::new();
+        for n in 1..=30 {
+            writes.extend(encode(&["SET", "x", &n.to_string()]));
+            writes.extend(encode(&["SET", "y", &n.to_string()]));
+        }
+        // y is written after x, so whoever reads y first and then x sees x at least as new.
+        let read = [encode(&["GET", "y"]), encode(&["GET", "x"])].concat();
+        interleave(
+            &mut world,
+            vec![(writer, vec![writes]), (reader, vec![read; 30])],
+        );
+        let reply = String::from_utf8(world.received(reader)).unwrap();
+        let mut values = Vec::new();
+        let mut lines = reply.split("\r\n");
+        while let Some(header) = lines.next() {
+            match header {
+                "$-1" => values.push(0),
+                "" => {}
+                _ => values.push(lines.next().unwrap().parse::<i64>().unwrap()),
+            }
+        }
+        assert_eq!(values.len(), 60);
+        for pair in values.chunks(2) {
+            assert!(
+                pair[1] >= pair[0],
+                "seed {seed}: y was {} and then x {}",
+                pair[0],
+                pair[1]
+            );
+            informative += i64::from(pair[0] > 0 && pair[0] < 30);
+        }
+    }
+    assert!(
+        informative > 100,
+        "{informative} reads fell between the writes"
+    );
+}

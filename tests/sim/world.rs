@@ -1,0 +1,337 @@
+//! N cores, their mailboxes, and clients that type.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use pinion::command::{Client, Job, Table};
+use pinion::keyspace::{Keyspace, Record};
+use pinion::resp::{Args, CmdError, Output};
+use pinion::session::{Core, Host, Link, Peer, Performed};
+use pinion::shard::message::{Message, SessionKey};
+use pinion::shard::{Place, Shard};
+
+/// A host that performs no jobs: the simulation is about keys.
+struct NoHost;
+
+impl Host for NoHost {
+    fn perform(
+        &mut self,
+        _core: &mut Core,
+        _link: &mut dyn Link,
+        _session: SessionKey,
+        _job: Job,
+        _args: &Args,
+        _out: &mut Output,
+    ) -> Performed {
+        Performed::Failed(CmdError::Text("ERR no jobs in the simulation"))
+    }
+}
+
+/// What one core writes and sends.
+#[derive(Default)]
+struct SimLink {
+    outs: BTreeMap<SessionKey, Output>,
+    sent: Vec<(usize, Message)>,
+    now_us: i64,
+}
+
+impl Link for SimLink {
+    fn out(&mut self, session: SessionKey) -> &mut Output {
+        self.outs.entry(session).or_default()
+    }
+    fn pending_bytes(&self, session: SessionKey) -> usize {
+        self.outs.get(&session).map_or(0, Output::len)
+    }
+    fn notify_drained(&mut self, _session: SessionKey) {}
+    fn pause_recv(&mut self, _session: SessionKey) {}
+    fn resume_recv(&mut self, _session: SessionKey) {}
+    fn close(&mut self, _session: SessionKey) {}
+    fn close_after_flush(&mut self, _session: SessionKey) {}
+    fn post(&mut self, to: usize, message: Message) {
+        self.sent.push((to, message));
+    }
+    fn now_us(&self) -> i64 {
+        self.now_us
+    }
+}
+
+/// A client: the core that serves it and its session there.
+#[derive(Clone, Copy)]
+pub struct Typist {
+    core: usize,
+    key: SessionKey,
+}
+
+pub struct World {
+    cores: Vec<Core>,
+    links: Vec<SimLink>,
+    /// `mail[from][to]`
+    mail: Vec<Vec<VecDeque<Message>>>,
+    pub rng: fastrand::Rng,
+    pub delivered: u64,
+    next_client: u64,
+}
+
+pub const DATABASES: u32 = 4;
+
+impl World {
+    pub fn new(shards: usize, seed: u64) -> World {
+        let table = Arc::new(Table::new(&[]).unwrap());
+        let core = |shard| {
+            let mut keyspace = Keyspace::new(DATABASES, seed);
+            keyspace.effects.recording = true;
+            let commands = table.entries().len();
+            Core::new(
+                Shard::new(Place { shard, shards }, keyspace, commands, || 0),
+                table.clone(),
+            )
+        };
+        let link = || SimLink {
+            now_us: 1_700_000_000_000_000,
+            ..SimLink::default()
+        };
+        World {
+            cores: (0..shards).map(core).collect(),
+            links: (0..shards).map(|_| link()).collect(),
+            mail: (0..shards)
+                .map(|_| (0..shards).map(|_| VecDeque::new()).collect())
+                .collect(),
+            rng: fastrand::Rng::with_seed(seed),
+            delivered: 0,
+            next_client: 0,
+        }
+    }
+
+    /// A client connects to a core.
+    pub fn connect(&mut self, core: usize) -> Typist {
+        let key = self.next_client;
+        self.next_client += 1;
+        let client = Client {
+            id: key + 1,
+            databases: DATABASES,
+            authenticated: true,
+            ..Client::default()
+        };
+        let now_ms = self.links[core].now_ms();
+        self.cores[core].open(key, client, Peer::Unix("sim".into()), -1, now_ms);
+        Typist { core, key }
+    }
+
+    /// The client sends bytes; its core runs them at once as far as it can.
+    pub fn send(&mut self, typist: Typist, bytes: &[u8]) {
+        let Typist { core, key } = typist;
+        self.cores[core].receive(key, bytes, &mut self.links[core], &mut NoHost);
+        self.collect(core);
+    }
+
+    pub fn send_line(&mut self, typist: Typist, words: &[&str]) {
+        self.send(typist, &encode(words));
+    }
+
+    fn collect(&mut self, core: usize) {
+        for (to, message) in self.links[core].sent.drain(..) {
+            self.mail[core][to].push_back(message);
+        }
+    }
+
+    /// Delivers one message from a random non-empty mailbox. Returns whether there was one.
+    pub fn step(&mut self) -> bool {
+        let shards = self.cores.len();
+        let waiting: Vec<(usize, usize)> = (0..shards * shards)
+            .map(|n| (n / shards, n % shards))
+            .filter(|&(from, to)| !self.mail[from][to].is_empty())
+            .collect();
+        if waiting.is_empty() {
+            return false;
+        }
+        let (from, to) = waiting[self.rng.usize(..waiting.len())];
+        let message = self.mail[from][to].pop_front().unwrap();
+        self.delivered += 1;
+        self.cores[to].deliver(message, &mut self.links[to], &mut NoHost);
+        self.collect(to);
+        true
+    }
+
+    /// Delivers everything. Work that never ends is a bug, not a hang.
+    pub fn settle(&mut self) {
+        for _ in 0..1_000_000 {
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("messages go round in circles");
+    }
+
+    /// What the client has received since it was last asked.
+    pub fn received(&mut self, typist: Typist) -> Vec<u8> {
+        let out = self.links[typist.core].out(typist.key);
+        std::mem::take(out).to_vec()
+    }
+
+    /// Sends a request and waits for its reply.
+    pub fn ask(&mut self, typist: Typist, words: &[&str]) -> Vec<u8> {
+        self.send_line(typist, words);
+        self.settle();
+        self.received(typist)
+    }
+
+    pub fn advance_ms(&mut self, ms: i64) {
+        for core in 0..self.cores.len() {
+            self.links[core].now_us += ms * 1000;
+            let now_ms = self.links[core].now_ms();
+            while self.cores[core].shard.pulse(now_ms, 64) {}
+        }
+    }
+
+    /// Effects recorded since they were last taken, shard by shard.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        let effects = self
+            .cores
+            .iter_mut()
+            .map(|core| &mut core.shard.keyspace.effects);
+        effects
+            .flat_map(|effects| std::mem::take(&mut effects.records))
+            .collect()
+    }
+
+    /// Every key of every database with its value and its deadline, in order.
+    pub fn state(&mut self) -> Vec<(u32, Vec<u8>, Vec<u8>, Option<i64>)> {
+        let mut all = Vec::new();
+        for core in 0..self.cores.len() {
+            let now_ms = self.links[core].now_ms();
+            let keyspace = &mut self.cores[core].shard.keyspace;
+            for db in 0..DATABASES {
+                let mut tx = keyspace.tx(db, now_ms, false);
+                let mut keys = Vec::new();
+                tx.for_each_key(|key, _| keys.push(key.to_vec()));
+                for key in keys {
+                    let deadline = tx.expire_at(&key).flatten();
+                    let value = tx.peek_string(&key).unwrap().unwrap().to_bytes().to_vec();
+                    all.push((db, key, value, deadline));
+                }
+                tx.finish();
+            }
+        }
+        all.sort();
+        all
+    }
+
+    /// No hold and no work may be left once everything has been delivered.
+    pub fn assert_quiet(&self) {
+        for core in &self.cores {
+            assert!(core.shard.is_unheld(), "a hold was left behind");
+            assert_eq!(core.coordinator.pending(), 0, "work was left behind");
+        }
+    }
+}
+
+pub fn encode(words: &[&str]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+    }
+    bytes
+}
+
+/// A random request over a small set of keys: a generator for each command that writes, and the
+/// reads that show what was written.
+pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
+    let key = |rng: &mut fastrand::Rng| format!("k{}", rng.u8(..12));
+    let number = |rng: &mut fastrand::Rng| rng.i32(-20..1000).to_string();
+    let word = |rng: &mut fastrand::Rng| "ab".repeat(rng.usize(..40));
+    let templates: &[&str] = &[
+        "SET K V",
+        "SET K N",
+        "SET K V EX S",
+        "SET K N PX T",
+        "SET K V NX",
+        "SET K V XX GET",
+        "SET K N KEEPTTL",
+        "SET K V IFEQ V",
+        "SET K N IFNE V",
+        "SETNX K N",
+        "SETEX K S V",
+        "PSETEX K T N",
+        "GETSET K N",
+        "GETDEL K",
+        "GETEX K EX S",
+        "GETEX K PERSIST",
+        "APPEND K V",
+        "SETRANGE K O V",
+        "INCR K",
+        "DECR K",
+        "INCRBY K N",
+        "DECRBY K N",
+        "INCRBYFLOAT K 0.5",
+        "MSET K N K V K N",
+        "MSETNX K N K V",
+        "MSETEX 2 K N K V EX S",
+        "DELIFEQ K N",
+        "DEL K K K",
+        "UNLINK K K",
+        "EXPIRE K S",
+        "PEXPIRE K T NX",
+        "EXPIREAT K 1700000100",
+        "PEXPIREAT K 1",
+        "PERSIST K",
+        "RENAME K K",
+        "RENAMENX K K",
+        "COPY K K REPLACE",
+        "COPY K K DB 2",
+        "MOVE K 1",
+        "SETBIT K O 1",
+        "BITOP AND K K K",
+        "BITOP XOR K K K K",
+        "BITOP ONE K K K",
+        "BITFIELD K SET u8 O N INCRBY i5 O N",
+        "FLUSHDB",
+        "SWAPDB 0 1",
+        "FLUSHALL ASYNC",
+        "GET K",
+        "MGET K K K K",
+        "EXISTS K K K",
+        "TTL K",
+        "PTTL K",
+        "STRLEN K",
+        "TYPE K",
+        "DBSIZE",
+        "GETRANGE K 0 5",
+        "TOUCH K K",
+        "OBJECT ENCODING K",
+        "LCS K K",
+        "BITCOUNT K",
+        "EXPIRETIME K",
+        "SELECT 0",
+        "SELECT 1",
+        "SUBSTR K 0 3",
+        "GETBIT K O",
+        "BITPOS K 1",
+    ];
+    let mut template = templates[rng.usize(..templates.len())];
+    if template.starts_with("FLUSH") && rng.u8(..) > 40 {
+        template = "GET K";
+    }
+    template
+        .split(' ')
+        .map(|part| match part {
+            "K" => key(rng),
+            "V" => word(rng),
+            "N" => number(rng),
+            "S" => rng.u32(1..200).to_string(),
+            "T" => rng.u32(1..200_000).to_string(),
+            "O" => rng.u32(..60).to_string(),
+            literal => literal.to_owned(),
+        })
+        .collect()
+}
+
+/// Names of the commands that [`random_request`] generates.
+pub fn generated_names() -> Vec<String> {
+    let mut rng = fastrand::Rng::with_seed(0);
+    let mut names: Vec<String> = (0..50_000)
+        .map(|_| random_request(&mut rng)[0].to_ascii_lowercase())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
