@@ -22,7 +22,9 @@ fn run(shards: usize, seed: u64, requests: usize) {
         let cut = rng.usize(..=bytes.len());
         for piece in [&bytes[..cut], &bytes[cut..]] {
             many.send(a, piece);
-            (0..rng.usize(..4)).for_each(|_| drop(many.step()));
+            for _ in 0..rng.usize(..4) {
+                many.step();
+            }
         }
         many.settle();
         one.send(b, &bytes);
