@@ -1,5 +1,7 @@
 //! What transactions did: the one source of everything that follows from a change.
 
+use super::interest::Interest;
+
 /// A keyspace event: its name and its class bit of `notify-keyspace-events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -72,6 +74,8 @@ pub struct Effects {
     pub classes: u32,
     pub records: Vec<Record>,
     pub events: Vec<Occurrence>,
+    /// Keys that clients watch or wait for.
+    pub(super) interest: Interest,
 }
 
 impl Effects {
@@ -79,6 +83,20 @@ impl Effects {
     #[inline]
     pub fn wrote(&mut self, db: u32, key: &[u8], event: Event, record: impl FnOnce(&mut Recorder)) {
         self.dirty += 1;
+        self.changed(db, key, event, record);
+    }
+
+    /// Notes the deletion of a key by the server itself, which does not count as a change since the
+    /// last save. Redis: expire.c and evict.c leave server.dirty alone.
+    pub fn deleted(&mut self, db: u32, key: &[u8], event: Event) {
+        self.changed(db, key, event, |rec| rec.cmd(&[b"DEL", key]));
+    }
+
+    #[inline]
+    fn changed(&mut self, db: u32, key: &[u8], event: Event, record: impl FnOnce(&mut Recorder)) {
+        if !self.interest.is_empty() {
+            self.interest.changed(db, key);
+        }
         if self.recording {
             let mut recorder = Recorder {
                 records: &mut self.records,
@@ -98,6 +116,11 @@ impl Effects {
                 key: key.to_vec(),
             });
         }
+    }
+
+    /// Keys that clients wait for and that changed since the last call, as database and key.
+    pub fn take_ready(&mut self) -> Vec<(u32, Box<[u8]>)> {
+        self.interest.take_ready()
     }
 
     /// Records a change of no particular key.

@@ -11,7 +11,9 @@ mod arena;
 mod dict;
 pub mod effects;
 mod entry;
+mod evict;
 mod garbage;
+mod interest;
 mod slab;
 mod tx;
 mod wheel;
@@ -26,6 +28,7 @@ use wheel::{Step, Wheel};
 
 use crate::value::Value;
 pub use effects::{Effects, Event, Record, Recorder};
+pub use evict::Policy;
 pub use tx::{Encoded, NewStr, Stored, Str, Taken, Ttl, Tx, WrongType};
 
 /// What keys' behaviour depends on, taken from the configuration.
@@ -198,25 +201,45 @@ impl Keyspace {
         let Some(handle) = Handle::from_bits(popped & 0xff_ffff_ffff) else {
             return;
         };
-        let incarnation = (popped >> 40) as u32;
-        let found = self
-            .dbs
-            .iter()
-            .position(|db| db.incarnation & 0xff_ffff == incarnation);
+        let found = self.owner_of(popped);
         let slot = self.arena.get_mut(handle);
         let layout = entry::layout(slot);
         // The node is gone from the wheel: whoever frees the entry must not cancel it again.
         layout.set_expiry(slot, deadline_ms, wheel::NONE);
-        let Some(db) = found else { return };
+        let Some((db, _)) = found else { return };
         let key = self.key_of(handle).to_vec();
-        if is_held(db as u32, &key) {
+        if is_held(db, &key) {
             let node = self.wheel.insert(now_ms + 1, popped);
             layout.set_expiry(self.arena.get_mut(handle), deadline_ms, node);
             return;
         }
-        let mut tx = self.tx(db as u32, now_ms, false);
-        tx.expire(&key);
+        let mut tx = self.tx(db, now_ms, false);
+        tx.delete_as(&key, Event::EXPIRED);
         tx.finish();
+    }
+
+    /// Database and entry of a wheel node's owner; `None` if its database has been flushed.
+    fn owner_of(&self, owner: u64) -> Option<(u32, Handle)> {
+        let handle = Handle::from_bits(owner & 0xff_ffff_ffff)?;
+        let incarnation = (owner >> 40) as u32;
+        let is_its = |db: &Db| db.incarnation & 0xff_ffff == incarnation;
+        Some((self.dbs.iter().position(is_its)? as u32, handle))
+    }
+
+    fn contains(&self, db: u32, key: &[u8]) -> bool {
+        let is_key = |handle| self.key_of(handle) == key;
+        let dict = &self.dbs[db as usize].dict;
+        dict.find(self.hash(key), is_key).is_some()
+    }
+
+    /// Notes a change of every key of `changed` that somebody watches or waits for and that exists
+    /// in one of `present`.
+    fn changed_as_a_whole(&mut self, changed: u32, present: [u32; 2]) {
+        for key in self.effects.interest.keys(changed) {
+            if present.iter().any(|&db| self.contains(db, &key)) {
+                self.effects.interest.changed(changed, &key);
+            }
+        }
     }
 
     fn hash(&self, key: &[u8]) -> u64 {
@@ -241,6 +264,7 @@ impl Keyspace {
         const SLICES_AT_ONCE: usize = 16;
         let mut keys = 0;
         for at in dbs {
+            self.changed_as_a_whole(at as u32, [at as u32; 2]);
             let incarnation = self.new_incarnation();
             let fresh = Db {
                 incarnation,
@@ -271,6 +295,8 @@ impl Keyspace {
 
     /// Exchanges two databases.
     fn swap_dbs(&mut self, a: u32, b: u32) {
+        self.changed_as_a_whole(a, [a, b]);
+        self.changed_as_a_whole(b, [a, b]);
         self.dbs.swap(a as usize, b as usize);
     }
 

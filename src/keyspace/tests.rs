@@ -299,3 +299,46 @@ fn keys_of_any_length_gain_and_lose_an_expiry() {
     assert_eq!(ks.arena.used_bytes() + ks.wheel.memory_bytes(), 0);
     assert_eq!(ks.objects.used_bytes() + ks.object_bytes, 0);
 }
+
+#[test]
+fn watched_keys_change_by_writes_expiry_flushes_and_swaps() {
+    type Change = fn(&mut Keyspace);
+    let rows: [(&str, bool, Change); 9] = [
+        ("write", true, |ks| set(ks, b"k", b"w", Ttl::Clear)),
+        ("write another", false, |ks| set(ks, b"l", b"w", Ttl::Clear)),
+        ("pulse", true, |ks| {
+            ks.pulse(5000, 10, |_, _| false);
+        }),
+        ("due", true, |_| ()),
+        ("flush", true, |ks| {
+            ks.tx(0, 1000, false).flush_db(false);
+        }),
+        ("flush another", false, |ks| {
+            ks.tx(1, 1000, false).flush_db(true);
+        }),
+        ("flush all", true, |ks| {
+            ks.tx(0, 1000, false).flush_all(true)
+        }),
+        ("swap", true, |ks| ks.tx(0, 1000, false).swap_dbs(0, 1)),
+        ("swap others", false, |ks| {
+            ks.tx(0, 1000, false).swap_dbs(1, 2)
+        }),
+    ];
+    for (name, changes, change) in rows {
+        for exists in [true, false] {
+            let mut ks = Keyspace::new(3, 1);
+            if exists {
+                let ttl = Ttl::At(if name == "due" { 1500 } else { 5000 });
+                set(&mut ks, b"k", b"v", ttl);
+            }
+            let version = ks.tx(0, 1000, false).watch(b"k");
+            change(&mut ks);
+            let mut tx = ks.tx(0, 2000, false);
+            let expected = changes && (exists || name == "write");
+            assert_eq!(!tx.is_unchanged(b"k", version), expected, "{name} {exists}");
+            tx.unwatch(b"k");
+            tx.finish();
+            assert!(ks.effects.interest.is_empty());
+        }
+    }
+}

@@ -178,7 +178,7 @@ impl<'a> Tx<'a> {
         if found.layout.has_expiry {
             let (deadline_ms, _) = found.layout.expiry(self.ks.arena.get(found.handle));
             if deadline_ms <= self.now_ms {
-                self.expire(key);
+                self.delete_as(key, Event::EXPIRED);
                 return None;
             }
         }
@@ -220,6 +220,11 @@ impl<'a> Tx<'a> {
         (self.now_ms / 1000) as u32 & 0xff_ffff
     }
 
+    /// Seconds since the use that an access clock tells of.
+    pub(super) fn idle_of(&self, clock: u32) -> u32 {
+        self.lru_clock().wrapping_sub(clock) & 0xff_ffff
+    }
+
     fn lfu_minutes(&self) -> u32 {
         (self.now_ms / 60_000) as u32 & 0xffff
     }
@@ -234,7 +239,7 @@ impl<'a> Tx<'a> {
         }
     }
 
-    fn decayed_count(&self, clock: u32) -> u32 {
+    pub(super) fn decayed_count(&self, clock: u32) -> u32 {
         let elapsed = self.lfu_minutes().wrapping_sub(clock >> 8) & 0xffff;
         let periods = elapsed
             .checked_div(self.ks.settings.lfu_decay_time)
@@ -360,7 +365,7 @@ impl<'a> Tx<'a> {
     pub fn idle_s(&mut self, key: &[u8]) -> Option<i64> {
         let found = self.find(key)?;
         let clock = entry::clock(self.ks.arena.get(found.handle));
-        Some(i64::from(self.lru_clock().wrapping_sub(clock) & 0xff_ffff))
+        Some(i64::from(self.idle_of(clock)))
     }
 
     /// The logarithmic use counter of a key; without counting as a use.
@@ -649,17 +654,18 @@ impl<'a> Tx<'a> {
         db.expires -= usize::from(found.layout.has_expiry);
     }
 
-    /// Deletes a key whose time has come: the one way keys expire.
-    pub(super) fn expire(&mut self, key: &[u8]) {
+    /// Deletes a key because its time has come or memory is short: the one way keys expire.
+    pub(super) fn delete_as(&mut self, key: &[u8], event: Event) {
         let Some(found) = self.find_any(key) else {
             return;
         };
         self.unlink(&found);
         self.ks.drop_entry(found.handle);
-        self.ks.counters.expired += 1;
-        self.ks
-            .effects
-            .wrote(self.db, key, Event::EXPIRED, |rec| rec.cmd(&[b"DEL", key]));
+        match event {
+            Event::EVICTED => self.ks.counters.evicted += 1,
+            _ => self.ks.counters.expired += 1,
+        }
+        self.ks.effects.deleted(self.db, key, event);
     }
 
     /// Sets or removes a key's expiry (unix milliseconds). Returns whether the key exists.
@@ -770,6 +776,34 @@ impl<'a> Tx<'a> {
         if let Some(found) = self.find_any(key) {
             entry::set_clock(self.ks.arena.get_mut(found.handle), taken.clock);
         }
+    }
+
+    // ---- watching
+
+    /// Registers a watcher of a key; returns the version it sees. A key that is due is deleted
+    /// first: only what is there can change.
+    pub fn watch(&mut self, key: &[u8]) -> u64 {
+        self.find(key);
+        self.ks.effects.interest.watch(self.db, key)
+    }
+
+    /// Whether a watched key is as it was; that it is due by now is a change.
+    pub fn is_unchanged(&mut self, key: &[u8], version: u64) -> bool {
+        self.find(key);
+        self.ks.effects.interest.version(self.db, key) == Some(version)
+    }
+
+    pub fn unwatch(&mut self, key: &[u8]) {
+        self.ks.effects.interest.unwatch(self.db, key);
+    }
+
+    /// Registers a client that waits for a key to change: [`super::Effects::take_ready`] names it.
+    pub fn wait_for(&mut self, key: &[u8]) {
+        self.ks.effects.interest.wait(self.db, key);
+    }
+
+    pub fn stop_waiting(&mut self, key: &[u8]) {
+        self.ks.effects.interest.stop_waiting(self.db, key);
     }
 
     // ---- the whole database

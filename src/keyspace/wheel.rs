@@ -143,6 +143,20 @@ impl Wheel {
         self.nodes.get_mut(node).owner = owner;
     }
 
+    /// A random deadline and its owner; where few nodes are left of many, the next one.
+    pub fn random(&self, rng: &mut fastrand::Rng) -> Option<(i64, u64)> {
+        let next = || {
+            let behind = self.behind.first().map(|&(_, node)| node);
+            let node = behind.or_else(|| {
+                let (level, slot, _) = self.earliest()?;
+                Some(self.slots[level][slot].head)
+            })?;
+            Some(self.nodes.get(node))
+        };
+        let node = self.nodes.random(rng).or_else(next)?;
+        Some((node.deadline_ms, node.owner))
+    }
+
     /// Frees a segment of a wheel that nobody refers to any more. Returns whether there are more.
     pub fn dismantle(&mut self) -> bool {
         self.nodes.dismantle()
