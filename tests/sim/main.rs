@@ -5,6 +5,8 @@
 //! pipeline takes effect in program order; the recorded effects, replayed, give the same state.
 //! Faults in scope: any interleaving of messages. Not in scope yet: crashes, disks.
 
+#![allow(clippy::unwrap_used)] // A simulation that cannot go on has failed.
+
 mod differential;
 mod isolation;
 mod replay;

@@ -74,6 +74,9 @@ pub struct World {
 
 pub const DATABASES: u32 = 4;
 
+/// Database, key, value, deadline.
+pub type KeyState = (u32, Vec<u8>, Vec<u8>, Option<i64>);
+
 impl World {
     pub fn new(shards: usize, seed: u64) -> World {
         let table = Arc::new(Table::new(&[]).unwrap());
@@ -195,7 +198,7 @@ impl World {
     }
 
     /// Every key of every database with its value and its deadline, in order.
-    pub fn state(&mut self) -> Vec<(u32, Vec<u8>, Vec<u8>, Option<i64>)> {
+    pub fn state(&mut self) -> Vec<KeyState> {
         let mut all = Vec::new();
         for core in 0..self.cores.len() {
             let now_ms = self.links[core].now_ms();
