@@ -145,7 +145,10 @@ impl Source {
     /// A file that only exists under `cfg(test)`.
     fn is_test(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or("");
-        name == "tests.rs" || name.ends_with("_tests.rs") || self.path.contains("/tests/")
+        name == "tests.rs"
+            || name == "testing.rs"
+            || name.ends_with("_tests.rs")
+            || self.path.contains("/tests/")
     }
 
     fn line_of(&self, at: usize) -> usize {

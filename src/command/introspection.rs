@@ -109,7 +109,7 @@ fn describe(command: &Command, container: Option<&Command>, out: &mut Writer) ->
     out.int(step)?;
     let categories = names(flags::CATEGORY_NAMES, |bit| command.categories() & bit != 0);
     status_set(&categories, "@", out)?;
-    out.array(command.tips.len())?;
+    out.set(command.tips.len())?;
     command
         .tips
         .iter()

@@ -22,6 +22,8 @@ mod plan;
 pub mod server;
 pub mod string;
 mod table;
+#[cfg(test)]
+pub mod testing;
 
 use crate::keyspace::{Tx, WrongType};
 use crate::resp::{Args, CmdError, CmdResult, Writer};

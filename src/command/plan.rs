@@ -151,6 +151,9 @@ pub fn apply(tx: &mut Tx, args: &Args, change: Change) {
             tx.select(db);
             tx.set_string(key, NewStr::Shared(value), ttl);
             tx.wrote_state(key, event);
+            if let Ttl::At(_) = ttl {
+                tx.occurred(key, Event::EXPIRE);
+            }
         }
         Change::Put {
             db,

@@ -888,6 +888,11 @@ impl<'a> Tx<'a> {
         self.ks.effects.wrote(self.db, key, event, record);
     }
 
+    /// Nothing to account for: what [`Tx::string_mut`] handed out was left as it was.
+    pub fn unchanged(&mut self) {
+        self.unaccounted = false;
+    }
+
     /// An event that belongs to a change accounted for already.
     pub fn occurred(&mut self, key: &[u8], event: Event) {
         self.ks.effects.occurred(self.db, key, event);

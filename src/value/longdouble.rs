@@ -7,10 +7,12 @@
 use num_bigint::{BigInt, BigUint, Sign};
 use num_traits::Zero;
 
-/// Bits of a long double's mantissa, and the exponent range within which it is normal. Numbers
-/// below the range would be denormal; at 17 decimals they print as zero either way.
+/// Bits of a long double's mantissa, and the exponents of the smallest number above its range and
+/// of the smallest denormal. Denormals keep all their bits here, which shows in no sum: at 17
+/// decimals they print as zero.
 const MANTISSA_BITS: u64 = 64;
 const EXPONENT_MAX: i64 = 16384;
+const EXPONENT_MIN: i64 = -16445;
 /// Decimal digits and exponent beyond which a number is out of range anyway: bounds the work.
 const DECIMAL_EXPONENT_MAX: i64 = 5000;
 const TEXT_MAX_BYTES: usize = 5 * 1024;
@@ -29,10 +31,10 @@ impl LongDouble {
         exponent: 0,
     };
 
-    /// Parses a decimal number as `strtold` does, the whole text. `None` for anything else, and for
-    /// what is too large.
+    /// Parses a decimal or hexadecimal number as `strtold` does, the whole text. `None` for
+    /// anything else, and for what is too large or so small that it would become zero.
     pub fn parse(text: &[u8]) -> Option<LongDouble> {
-        if text.len() > TEXT_MAX_BYTES {
+        if text.len() >= TEXT_MAX_BYTES {
             return None;
         }
         let text = std::str::from_utf8(text).ok()?;
@@ -41,33 +43,19 @@ impl LongDouble {
             b'+' => (false, &text[1..]),
             _ => (false, text),
         };
-        let (digits, power) = match unsigned.find(['e', 'E']) {
-            Some(at) => (&unsigned[..at], unsigned[at + 1..].parse::<i64>().ok()?),
-            None => (unsigned, 0),
-        };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let all = [whole, fraction].concat();
-        if all.is_empty() || !all.bytes().all(|digit| digit.is_ascii_digit()) {
-            return None;
+        match unsigned.strip_prefix("0x").or(unsigned.strip_prefix("0X")) {
+            Some(hexadecimal) => parse_scaled(negative, hexadecimal, &HEXADECIMAL),
+            None => parse_scaled(negative, unsigned, &DECIMAL),
         }
-        let number: BigUint = all.parse().ok()?;
-        let power = power.checked_sub(fraction.len() as i64)?;
-        if number.is_zero() {
-            return Some(LongDouble::ZERO);
-        }
-        if power < -DECIMAL_EXPONENT_MAX - TEXT_MAX_BYTES as i64 {
-            return Some(LongDouble::ZERO);
-        }
-        if power > DECIMAL_EXPONENT_MAX {
-            return None;
-        }
-        let ten = BigUint::from(10u8).pow(power.unsigned_abs() as u32);
-        let (above, below) = if power >= 0 {
-            (number * ten, BigUint::from(1u8))
-        } else {
-            (number, ten)
-        };
-        round(negative, above, &below)
+    }
+
+    /// Whether the number is one that does not round to zero.
+    fn is_not_underflow(&self) -> bool {
+        // Half of the smallest denormal is rounded to even, which is zero.
+        let half = EXPONENT_MIN - 1;
+        let top = self.exponent + self.mantissa.bits() as i64 - 1;
+        let exactly_half = top == half && self.mantissa.magnitude().count_ones() == 1;
+        top >= half && !exactly_half
     }
 
     /// The sum; `None` if it is out of range.
@@ -117,6 +105,75 @@ impl LongDouble {
             _ => format!("{sign}{whole}.{fraction}"),
         }
     }
+}
+
+/// How a number is written: `digits[.digits][<mark>power]`.
+struct Notation {
+    radix: u32,
+    mark: char,
+    /// What the power is a power of.
+    base: u8,
+    /// How much one digit after the point takes from the power.
+    power_per_digit: i64,
+    /// Powers beyond which a number is out of range, however many digits it has.
+    power_max: i64,
+}
+
+const DECIMAL: Notation = Notation {
+    radix: 10,
+    mark: 'e',
+    base: 10,
+    power_per_digit: 1,
+    power_max: DECIMAL_EXPONENT_MAX + TEXT_MAX_BYTES as i64,
+};
+
+const HEXADECIMAL: Notation = Notation {
+    radix: 16,
+    mark: 'p',
+    base: 2,
+    power_per_digit: 4,
+    power_max: 4 * (DECIMAL_EXPONENT_MAX + TEXT_MAX_BYTES as i64),
+};
+
+fn parse_scaled(negative: bool, text: &str, notation: &Notation) -> Option<LongDouble> {
+    let (digits, power) = match text.find([notation.mark, notation.mark.to_ascii_uppercase()]) {
+        Some(at) => (&text[..at], parse_power(&text[at + 1..])?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all = [whole, fraction].concat();
+    if all.is_empty() || !all.chars().all(|digit| digit.is_digit(notation.radix)) {
+        return None;
+    }
+    let number = BigUint::parse_bytes(all.as_bytes(), notation.radix)?;
+    if number.is_zero() {
+        return Some(LongDouble::ZERO);
+    }
+    let power = power.saturating_sub(fraction.len() as i64 * notation.power_per_digit);
+    if !(-notation.power_max..=notation.power_max).contains(&power) {
+        return None;
+    }
+    let scale = BigUint::from(notation.base).pow(power.unsigned_abs() as u32);
+    let (above, below) = if power >= 0 {
+        (number * scale, BigUint::from(1u8))
+    } else {
+        (number, scale)
+    };
+    round(negative, above, &below).filter(LongDouble::is_not_underflow)
+}
+
+/// An exponent; one of too many digits stands for one that is out of range.
+fn parse_power(text: &str) -> Option<i64> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if unsigned.is_empty() || !unsigned.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let out_of_range = if text.starts_with('-') {
+        i64::MIN
+    } else {
+        i64::MAX
+    };
+    Some(text.parse().unwrap_or(out_of_range))
 }
 
 /// `above / below` rounded to 64 bits of mantissa.
@@ -174,6 +231,9 @@ mod tests {
             ("5.0e3", "2.0e2", "5200"),
             ("1", "-1.1", "-0.1"),
             ("0", "0", "0"),
+            ("0", "0x1p-3", "0.125"),
+            ("0x1F", "0X.8P1", "32"),
+            ("5005.5", "0x10", "5021.5"),
         ] {
             assert_eq!(sum(a, b), expected, "{a} + {b}");
         }
@@ -182,10 +242,28 @@ mod tests {
     #[test]
     fn what_is_no_number_does_not_parse() {
         for bad in [
-            "", "-", "abc", "1.2.3", " 1", "1 ", "1e", "1e99999", "nan", ".", "0x",
+            "",
+            "-",
+            "abc",
+            "1.2.3",
+            " 1",
+            "1 ",
+            "1e",
+            "1e99999",
+            "nan",
+            ".",
+            "0x",
+            "1e-5000",
+            "1e-99999",
+            "1e-99999999999999999999",
+            "0x1p",
+            "0x.p1",
+            "0xg",
+            "1e+-1",
         ] {
             assert_eq!(LongDouble::parse(bad.as_bytes()), None, "{bad:?}");
         }
-        assert!(LongDouble::parse(b"1e-99999").is_some());
+        assert!(LongDouble::parse(b"1e-4950").is_some(), "a denormal");
+        assert!(LongDouble::parse(b"0e99999999999999999999").is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! BITFIELD: integers of any width and position within a string.
 
 use super::{BAD_OFFSET, bits};
-use crate::keyspace::{Event, Tx};
+use crate::keyspace::{Event, Str, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer, number};
 
 /// What happens when a number does not fit its field.
@@ -63,10 +63,8 @@ fn parse_offset(tx: &Tx, text: &[u8], field: Type) -> Result<u64, CmdError> {
         .and_then(|n| u64::try_from(n).ok())
         .ok_or(BAD_OFFSET)?;
     let offset = n.checked_mul(unit).ok_or(BAD_OFFSET)?;
-    let end = offset
-        .checked_add(u64::from(field.width))
-        .ok_or(BAD_OFFSET)?;
-    if (end - 1) >> 3 >= tx.settings().string_max_bytes as u64 {
+    // Redis: only where a field begins is checked; its end may lie a few bytes beyond the limit.
+    if offset >> 3 >= tx.settings().string_max_bytes as u64 {
         return Err(BAD_OFFSET);
     }
     Ok(offset)
@@ -141,13 +139,21 @@ fn run(tx: &mut Tx, args: &Args, may_write: bool, out: &mut Writer) -> CmdResult
         out.array(operations.len())?;
         return operations.iter().try_for_each(|op| out.int(get(bytes, op)));
     };
+    let old_len = tx.peek_string(key)?.map(Str::len);
+    let mut changed = old_len.is_none_or(|len| len < reaches as usize);
     out.array(operations.len())?;
     let bytes = tx.string_mut(key, reaches as usize)?;
     for op in &operations {
+        let before = get(bytes, op);
         match apply(bytes, op) {
             Some(reply) => out.int(reply)?,
             None => out.null()?,
         }
+        changed |= get(bytes, op) != before;
+    }
+    if !changed {
+        tx.unchanged();
+        return Ok(());
     }
     tx.wrote(key, Event::SETBIT, |rec| {
         rec.cmd_of(args.len(), args.iter())
@@ -196,4 +202,68 @@ fn apply(bytes: &mut [u8], op: &Operation) -> Option<i64> {
     };
     bits::write(bytes, op.offset, op.field.width, new as u64);
     Some(if reply_new { new } else { old })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::testing::Bench;
+
+    #[test]
+    fn overflow_wraps_saturates_or_fails() {
+        Bench::new().replies(&[
+            ("BITFIELD k SET u8 0 255 GET u8 0", "*2|:0|:255|"),
+            ("BITFIELD k INCRBY u8 0 1", "*1|:0|"),
+            ("BITFIELD k OVERFLOW SAT INCRBY u8 0 300", "*1|:255|"),
+            (
+                "BITFIELD k OVERFLOW FAIL INCRBY u8 0 1 GET u8 0",
+                "*2|$-1|:255|",
+            ),
+            ("BITFIELD k SET i8 0 127 INCRBY i8 0 1", "*2|:-1|:-128|"),
+            ("BITFIELD k OVERFLOW SAT INCRBY i8 0 -1", "*1|:-128|"),
+            ("BITFIELD i SET i64 #1 -9223372036854775808", "*1|:0|"),
+            (
+                "BITFIELD i OVERFLOW SAT INCRBY i64 #1 -1",
+                "*1|:-9223372036854775808|",
+            ),
+            ("BITFIELD i INCRBY i64 #1 -1", "*1|:9223372036854775807|"),
+            (
+                "BITFIELD u SET u63 1 9223372036854775807 INCRBY u63 1 1",
+                "*2|:0|:0|",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn only_a_difference_is_a_change() {
+        let syntax = "-ERR syntax error|";
+        let read_only = "-ERR BITFIELD_RO only supports the GET subcommand|";
+        let bad_offset = "-ERR bit offset is not an integer or out of range|";
+        Bench::new().rows(&[
+            ("BITFIELD k GET u8 0", "*1|:0|", "", ""),
+            ("EXISTS k", ":0|", "", ""),
+            (
+                "BITFIELD k SET u8 0 1",
+                "*1|:0|",
+                "setbit k",
+                "BITFIELD k SET u8 0 1",
+            ),
+            ("BITFIELD k SET u8 0 1", "*1|:1|", "", ""),
+            (
+                "BITFIELD k OVERFLOW FAIL INCRBY u8 0 255",
+                "*1|$-1|",
+                "",
+                "",
+            ),
+            ("BITFIELD_RO k GET u8 0", "*1|:1|", "", ""),
+            ("BITFIELD_RO k SET u8 0 1", read_only, "", ""),
+            ("BITFIELD k GET u8 -1", bad_offset, "", ""),
+            ("BITFIELD k GET u8", syntax, "", ""),
+            (
+                "BITFIELD k OVERFLOW MAYBE",
+                "-ERR Invalid OVERFLOW type specified|",
+                "",
+                "",
+            ),
+        ]);
+    }
 }

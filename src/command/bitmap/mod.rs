@@ -7,7 +7,7 @@ mod op;
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
 use super::{Command, Group, Run};
-use crate::keyspace::{Event, Tx};
+use crate::keyspace::{Event, Str, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
 const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run) -> Command {
@@ -120,8 +120,14 @@ fn setbit(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         _ => return Err(CmdError::Text("ERR bit is not an integer or out of range")),
     };
     let (byte, shift) = ((offset >> 3) as usize, 7 - (offset & 7) as u32);
+    // Redis: only a longer string or another bit is a change that anybody hears of.
+    let grows = tx.peek_string(key)?.map_or(0, Str::len) <= byte;
     let bytes = tx.string_mut(key, byte + 1)?;
     let old = bytes[byte] >> shift & 1;
+    if old == bit && !grows {
+        tx.unchanged();
+        return out.int(i64::from(old));
+    }
     bytes[byte] = bytes[byte] & !(1 << shift) | bit << shift;
     tx.wrote(key, Event::SETBIT, |rec| {
         rec.cmd_of(args.len(), args.iter())
@@ -181,15 +187,16 @@ fn is_bit_unit(args: &Args, at: usize) -> Result<bool, CmdError> {
 
 // Differs: BITCOUNT checks its arguments even if the key does not exist, as Redis does since 7.2.
 fn bitcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    // Redis: the range is looked at only if there is a string.
+    let mut digits = itoa::Buffer::new();
+    let Some(value) = tx.string(args.get(1))? else {
+        return out.int(0);
+    };
     let range = match args.len() {
         2 => None,
         4 => Some((args.int(2)?, args.int(3)?, false)),
         5 => Some((args.int(2)?, args.int(3)?, is_bit_unit(args, 4)?)),
         _ => return Err(CmdError::Syntax),
-    };
-    let mut digits = itoa::Buffer::new();
-    let Some(value) = tx.string(args.get(1))? else {
-        return out.int(0);
     };
     let bytes = value.bytes(&mut digits);
     let (start, end, in_bits) = range.unwrap_or((0, -1, false));
@@ -204,6 +211,10 @@ fn bitpos(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         1 => true,
         _ => return Err(CmdError::Text("ERR The bit argument must be 1 or 0.")),
     };
+    let mut digits = itoa::Buffer::new();
+    let Some(value) = tx.string(args.get(1))? else {
+        return out.int(if wanted { -1 } else { 0 });
+    };
     if args.len() > 6 {
         return Err(CmdError::Syntax);
     }
@@ -211,10 +222,6 @@ fn bitpos(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let in_bits = args.len() > 5 && is_bit_unit(args, 5)?;
     let end_given = args.len() > 4;
     let end = if end_given { args.int(4)? } else { -1 };
-    let mut digits = itoa::Buffer::new();
-    let Some(value) = tx.string(args.get(1))? else {
-        return out.int(if wanted { -1 } else { 0 });
-    };
     let bytes = value.bytes(&mut digits);
     let Some((first, last)) = bit_range(start, end, bytes.len(), in_bits) else {
         return out.int(-1);
@@ -225,4 +232,45 @@ fn bitpos(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         None if !wanted && !end_given => bytes.len() as i64 * 8,
         None => -1,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::testing::Bench;
+
+    #[test]
+    fn only_a_difference_is_a_change() {
+        let bad_offset = "-ERR bit offset is not an integer or out of range|";
+        let bad_bit = "-ERR bit is not an integer or out of range|";
+        Bench::new().rows(&[
+            ("SETBIT k 7 1", ":0|", "setbit k", "SETBIT k 7 1"),
+            ("SETBIT k 7 1", ":1|", "", ""),
+            ("SETBIT k 3 0", ":0|", "", ""),
+            ("SETBIT k 15 0", ":0|", "setbit k", "SETBIT k 15 0"),
+            ("SETBIT new 0 0", ":0|", "setbit new", "SETBIT new 0 0"),
+            ("GETBIT k 7", ":1|", "", ""),
+            ("GETBIT k 999", ":0|", "", ""),
+            ("SETBIT k 4294967296 1", bad_offset, "", ""),
+            ("SETBIT k -1 2", bad_offset, "", ""),
+            ("SETBIT k 0 2", bad_bit, "", ""),
+        ]);
+    }
+
+    #[test]
+    fn ranges_are_in_bytes_or_bits() {
+        Bench::new().replies(&[
+            ("SET k foobar", "+OK|"),
+            ("BITCOUNT k", ":26|"),
+            ("BITCOUNT k 1 1", ":6|"),
+            ("BITCOUNT k 5 30 BIT", ":17|"),
+            ("BITCOUNT k 0", "-ERR syntax error|"),
+            ("BITCOUNT none 0", ":0|"),
+            ("BITPOS k 1", ":1|"),
+            ("BITPOS k 0 -1", ":40|"),
+            ("BITPOS k 1 17 -1 BIT", ":17|"),
+            ("BITPOS k 2", "-ERR The bit argument must be 1 or 0.|"),
+            ("BITPOS none 0 x", ":0|"),
+            ("BITPOS none 1", ":-1|"),
+        ]);
+    }
 }

@@ -154,6 +154,7 @@ fn zip(result: &mut [u8], source: &[u8], op: impl Fn(u8, u8) -> u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::testing::Bench;
 
     #[test]
     fn every_operation_pads_with_zeros() {
@@ -168,5 +169,25 @@ mod tests {
         assert_eq!(run(Op::One), [0b0111, 0xff]);
         assert_eq!(combine(Op::Not, &[&[0x0f]]), [0xf0]);
         assert_eq!(combine(Op::And, &[&[], &[]]), Vec::<u8>::new());
+    }
+
+    #[test]
+    fn results_replace_the_target() {
+        let wrong = "-ERR BITOP NOT must be called with a single source key.|";
+        Bench::new().rows(&[
+            (
+                "MSET a abc b AB",
+                "+OK|",
+                "set a, set b",
+                "SET a abc, SET b AB",
+            ),
+            ("BITOP AND d a b", ":3|", "set d", "SET d AB\0"),
+            ("BITOP ANDOR d a b", ":3|", "set d", "SET d AB\0"),
+            ("BITOP OR d b", ":2|", "set d", "SET d AB"),
+            ("BITOP AND d none", ":0|", "del d", "DEL d"),
+            ("BITOP AND d none", ":0|", "", ""),
+            ("BITOP NOT d a b", wrong, "", ""),
+            ("BITOP NEITHER d a b", "-ERR syntax error|", "", ""),
+        ]);
     }
 }

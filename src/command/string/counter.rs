@@ -45,11 +45,15 @@ pub(super) fn incrbyfloat(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
     let key = args.get(1);
     let mut digits = itoa::Buffer::new();
     let old = match tx.peek_string(key)? {
-        None => LongDouble::ZERO,
-        Some(text) => long_double(text.bytes(&mut digits))?,
+        None => Number::Finite(LongDouble::ZERO),
+        Some(text) => parse_number(text.bytes(&mut digits))?,
     };
-    let n = long_double(args.get(2))?;
-    let sum = old.add(&n).ok_or(CmdError::NanOrInfinity)?.to_fixed();
+    // Both numbers are read before their sum is judged: what is no number is told first.
+    let sum = match (old, parse_number(args.get(2))?) {
+        (Number::Finite(old), Number::Finite(n)) => old.add(&n),
+        _ => None,
+    };
+    let sum = sum.ok_or(CmdError::NanOrInfinity)?.to_fixed();
     tx.set_string(key, NewStr::Text(sum.as_bytes()), Ttl::Keep);
     // The sum, not the request: floating point must not be added again elsewhere.
     tx.wrote(key, Event::INCRBYFLOAT, |rec| {
@@ -58,15 +62,86 @@ pub(super) fn incrbyfloat(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
     out.bulk(sum.as_bytes())
 }
 
-/// A number to add. Infinity is one, but no sum with it is.
-// Differs: INCRBYFLOAT takes decimal numbers only, not the hexadecimal ones of C's strtold.
-fn long_double(text: &[u8]) -> Result<LongDouble, CmdError> {
-    LongDouble::parse(text).ok_or_else(|| {
-        let unsigned = text.strip_prefix(b"-").or(text.strip_prefix(b"+"));
-        let word = unsigned.unwrap_or(text);
-        if word.eq_ignore_ascii_case(b"inf") || word.eq_ignore_ascii_case(b"infinity") {
-            return CmdError::NanOrInfinity;
-        }
-        CmdError::NotFloat
-    })
+/// What INCRBYFLOAT takes for a number. Infinity is one, but no sum with it is.
+enum Number {
+    Finite(LongDouble),
+    Infinite,
+}
+
+fn parse_number(text: &[u8]) -> Result<Number, CmdError> {
+    if let Some(number) = LongDouble::parse(text) {
+        return Ok(Number::Finite(number));
+    }
+    let unsigned = text.strip_prefix(b"-").or(text.strip_prefix(b"+"));
+    let word = unsigned.unwrap_or(text);
+    if word.eq_ignore_ascii_case(b"inf") || word.eq_ignore_ascii_case(b"infinity") {
+        return Ok(Number::Infinite);
+    }
+    Err(CmdError::NotFloat)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::testing::Bench;
+
+    #[test]
+    fn integers_are_added_up_to_their_limits() {
+        let overflow = "-ERR increment or decrement would overflow|";
+        let no_integer = "-ERR value is not an integer or out of range|";
+        Bench::new().rows(&[
+            ("INCR n", ":1|", "incrby n", "INCRBY n 1"),
+            ("DECRBY n 3", ":-2|", "incrby n", "INCRBY n -3"),
+            ("DECR n", ":-3|", "incrby n", "INCRBY n -1"),
+            ("INCRBY n 1.5", no_integer, "", ""),
+            (
+                "DECRBY n -9223372036854775808",
+                "-ERR decrement would overflow|",
+                "",
+                "",
+            ),
+            ("INCRBY n -9223372036854775806", overflow, "", ""),
+            ("SET n 01", "+OK|", "set n", "SET n 01"),
+            ("INCR n", no_integer, "", ""),
+            (
+                "SET n 9 PX 5",
+                "+OK|",
+                "set n, expire n",
+                "SET n 9 PXAT 1000005",
+            ),
+            ("INCR n", ":10|", "incrby n", "INCRBY n 1"),
+            ("PTTL n", ":5|", "", ""),
+        ]);
+    }
+
+    #[test]
+    fn decimals_are_added_as_long_doubles() {
+        let no_float = "-ERR value is not a valid float|";
+        let infinite = "-ERR increment would produce NaN or Infinity|";
+        Bench::new().rows(&[
+            (
+                "INCRBYFLOAT f 5005.5",
+                "$6|5005.5|",
+                "incrbyfloat f",
+                "SET f 5005.5 KEEPTTL",
+            ),
+            (
+                "INCRBYFLOAT f 0x10",
+                "$6|5021.5|",
+                "incrbyfloat f",
+                "SET f 5021.5 KEEPTTL",
+            ),
+            (
+                "INCRBYFLOAT f -5021.5",
+                "$1|0|",
+                "incrbyfloat f",
+                "SET f 0 KEEPTTL",
+            ),
+            ("INCRBYFLOAT f x", no_float, "", ""),
+            ("INCRBYFLOAT f 1e-5000", no_float, "", ""),
+            ("INCRBYFLOAT f -inf", infinite, "", ""),
+            ("SET f inf", "+OK|", "set f", "SET f inf"),
+            ("INCRBYFLOAT f x", no_float, "", ""),
+            ("INCRBYFLOAT f 1", infinite, "", ""),
+        ]);
+    }
 }

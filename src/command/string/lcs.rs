@@ -153,6 +153,8 @@ fn lcs(a: &[u8], b: &[u8]) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::testing::Bench;
+    use crate::resp::Proto;
 
     #[test]
     fn runs_come_from_the_end() {
@@ -160,5 +162,27 @@ mod tests {
         assert_eq!(found.text, b"mytext");
         let runs: Vec<_> = found.matches.iter().map(|m| (m.a, m.b, m.len)).collect();
         assert_eq!(runs, [(4, 5, 4), (2, 0, 2)]);
+    }
+
+    #[test]
+    fn lcs_replies_in_three_forms() {
+        let mut bench = Bench::new();
+        bench.replies(&[
+            ("MSET a ohmytext b mynewtext", "+OK|"),
+            ("LCS a b", "$6|mytext|"),
+            ("LCS a b LEN", ":6|"),
+            ("LCS a none", "$0||"),
+            (
+                "LCS a b IDX MINMATCHLEN 4 WITHMATCHLEN",
+                "*4|$7|matches|*1|*3|*2|:4|:7|*2|:5|:8|:4|$3|len|:6|",
+            ),
+            ("LCS a b MINMATCHLEN", "-ERR syntax error|"),
+            (
+                "LCS a b LEN IDX",
+                "-ERR If you want both the length and indexes, please just use IDX.|",
+            ),
+        ]);
+        bench.proto = Proto::Resp3;
+        bench.replies(&[("LCS a none IDX", "%2|$7|matches|*0|$3|len|:0|")]);
     }
 }

@@ -1,6 +1,7 @@
 //! STRING: values that are bytes, numbers, counters.
 
 mod counter;
+mod digest;
 mod lcs;
 mod multi;
 mod range;
@@ -9,7 +10,7 @@ mod set;
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
 use super::{Command, Group, Run};
-use crate::keyspace::{Event, Tx};
+use crate::keyspace::{Event, Str, Tx};
 use crate::resp::{Args, CmdResult, Writer};
 
 const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run) -> Command {
@@ -27,6 +28,12 @@ const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run)
 
 const SET_KEYS: Keys = &[KeySpec::range(
     keys::RW | keys::ACCESS | keys::UPDATE | keys::VARIABLE_FLAGS,
+    1,
+    0,
+    1,
+)];
+const DELEX_KEY: Keys = &[KeySpec::range(
+    keys::RW | keys::DELETE | keys::VARIABLE_FLAGS,
     1,
     0,
     1,
@@ -69,6 +76,12 @@ pub const COMMANDS: &[Command] = &[
         )
     },
     Command {
+        since: "8.4.0",
+        summary: "Deletes a key, on a condition on its string.",
+        complexity: "O(1), or O(N) where N is the length of the string if digests are compared",
+        ..row("delex", -2, WRITE | FAST, DELEX_KEY, Run::Key(set::delex))
+    },
+    Command {
         since: "8.1.0",
         summary: "Deletes a key if its value is the one given.",
         ..row(
@@ -77,6 +90,18 @@ pub const COMMANDS: &[Command] = &[
             WRITE | FAST,
             keys::ONE_RW_DELETE,
             Run::Key(set::delifeq),
+        )
+    },
+    Command {
+        since: "8.4.0",
+        summary: "Replies with the XXH3 hash of the string at a key.",
+        complexity: "O(N) where N is the length of the string",
+        ..row(
+            "digest",
+            2,
+            READONLY | FAST,
+            keys::ONE_RO,
+            Run::Key(digest::digest),
         )
     },
     Command {
@@ -202,6 +227,7 @@ pub const COMMANDS: &[Command] = &[
         since: "1.0.1",
         summary: "Stores strings at several keys if none of them exists.",
         complexity: "O(N) where N is the number of keys",
+        tips: &["request_policy:multi_shard", "response_policy:agg_min"],
         ..row(
             "msetnx",
             -3,
@@ -283,8 +309,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// Writes a string, sharing it if it is large.
-pub(super) fn reply(value: Option<crate::keyspace::Str>, out: &mut Writer) -> CmdResult {
-    use crate::keyspace::Str;
+pub(super) fn reply(value: Option<Str>, out: &mut Writer) -> CmdResult {
     match value {
         None => out.null(),
         Some(Str::Int(n)) => out.bulk_int(n),

@@ -85,3 +85,64 @@ fn decide_pairs(ask: &Ask, store: bool, ttl: Ttl) -> Decision {
         changes: changes.collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::command::testing::Bench;
+
+    #[test]
+    fn several_keys_at_once() {
+        Bench::new().rows(&[
+            (
+                "MSET a 1 b 2 a 3",
+                "+OK|",
+                "set a, set b, set a",
+                "SET a 1, SET b 2, SET a 3",
+            ),
+            ("MGET a none b", "*3|$1|3|$-1|$1|2|", "", ""),
+            (
+                "MSET a 1 b",
+                "-ERR wrong number of arguments for 'mset' command|",
+                "",
+                "",
+            ),
+            ("MSETNX c 1 a 2", ":0|", "", ""),
+            ("MSETNX c 1 d 2", ":1|", "set c, set d", "SET c 1, SET d 2"),
+        ]);
+    }
+
+    #[test]
+    fn msetex_gives_all_keys_one_deadline() {
+        let both = "SET a 1 PXAT 1001000, SET b 2 PXAT 1001000";
+        Bench::new().rows(&[
+            ("MSETEX 2 a 1 b 2 XX", ":0|", "", ""),
+            (
+                "MSETEX 2 a 1 b 2 EX 1 NX",
+                ":1|",
+                "set a, expire a, set b, expire b",
+                both,
+            ),
+            (
+                "MSETEX 1 a 3 KEEPTTL",
+                ":1|",
+                "set a",
+                "SET a 3 PXAT 1001000",
+            ),
+            ("MSETEX 1 a 3 XX", ":1|", "set a", "SET a 3"),
+            ("MSETEX 1 a 3 NX XX", "-ERR syntax error|", "", ""),
+            ("MSETEX 0 a 3", "-ERR invalid numkeys value|", "", ""),
+            (
+                "MSETEX 2 a 3",
+                "-ERR wrong number of key-value pairs|",
+                "",
+                "",
+            ),
+            (
+                "MSETEX 1 a 3 EX 0",
+                "-ERR invalid expire time in 'msetex' command|",
+                "",
+                "",
+            ),
+        ]);
+    }
+}

@@ -78,3 +78,46 @@ fn range(start: i64, end: i64, len: usize) -> Option<std::ops::Range<usize>> {
     let (start, end) = (absolute(start), absolute(end).min(len - 1));
     (start <= end && len > 0).then(|| start as usize..end as usize + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::command::testing::Bench;
+
+    const TOO_LONG: &str = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)|";
+
+    #[test]
+    fn parts_are_written() {
+        Bench::new().rows(&[
+            ("APPEND k abc", ":3|", "append k", "APPEND k abc"),
+            ("APPEND k de", ":5|", "append k", "APPEND k de"),
+            ("SETRANGE k 6 x", ":7|", "setrange k", "SETRANGE k 6 x"),
+            ("GET k", "$7|abcde\0x|", "", ""),
+            ("SETRANGE none 6 \"\"", ":0|", "", ""),
+            ("EXISTS none", ":0|", "", ""),
+            ("SETRANGE k -1 x", "-ERR offset is out of range|", "", ""),
+            ("SETRANGE k 536870912 x", TOO_LONG, "", ""),
+            ("SETRANGE k 9223372036854775807 x", TOO_LONG, "", ""),
+            ("SET n 10", "+OK|", "set n", "SET n 10"),
+            ("SETRANGE n 1 x", ":2|", "setrange n", "SETRANGE n 1 x"),
+            ("GET n", "$2|1x|", "", ""),
+        ]);
+    }
+
+    #[test]
+    fn parts_are_read() {
+        Bench::new().replies(&[
+            ("SET k hello", "+OK|"),
+            ("GETRANGE k 0 -1", "$5|hello|"),
+            ("SUBSTR k 1 2", "$2|el|"),
+            ("GETRANGE k -3 100", "$3|llo|"),
+            ("GETRANGE k -1 -2", "$0||"),
+            ("GETRANGE k 5 9", "$0||"),
+            ("GETRANGE k -9223372036854775808 0", "$1|h|"),
+            ("GETRANGE none 0 -1", "$0||"),
+            ("SET n 123", "+OK|"),
+            ("GETRANGE n 1 1", "$1|2|"),
+            ("STRLEN n", ":3|"),
+            ("STRLEN none", ":0|"),
+        ]);
+    }
+}

@@ -1,8 +1,6 @@
 //! SET in all its forms, and the commands that read and replace at once.
 
-use bytes::Bytes;
-
-use super::{reply, wrote_as_asked};
+use super::{digest, reply, wrote_as_asked};
 use crate::command::expiry::{self, Unit};
 use crate::keyspace::{Event, NewStr, Ttl, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
@@ -16,6 +14,26 @@ enum Condition {
     /// The value equals, or does not equal, the argument at this index.
     Equals(usize),
     Differs(usize),
+    /// The same of the value's digest.
+    DigestEquals(usize),
+    DigestDiffers(usize),
+}
+
+impl Condition {
+    /// The condition on the value that argument `at` names, its operand following.
+    fn on_value(args: &Args, at: usize) -> Option<Condition> {
+        if args.is(at, "ifeq") {
+            Some(Condition::Equals(at + 1))
+        } else if args.is(at, "ifne") {
+            Some(Condition::Differs(at + 1))
+        } else if args.is(at, "ifdeq") {
+            Some(Condition::DigestEquals(at + 1))
+        } else if args.is(at, "ifdne") {
+            Some(Condition::DigestDiffers(at + 1))
+        } else {
+            None
+        }
+    }
 }
 
 struct Options {
@@ -41,7 +59,6 @@ pub(super) fn set(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     }
     let options = parse(args, tx.now_ms())?;
     let key = args.get(1);
-    let mark = out.output().mark();
     if options.get {
         reply(tx.string(key)?, out)?;
     }
@@ -49,11 +66,7 @@ pub(super) fn set(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         return if options.get { Ok(()) } else { out.null() };
     }
     store(tx, key, new_value(args, 2), options.ttl);
-    if options.get {
-        debug_assert!(out.output().mark() != mark);
-        return Ok(());
-    }
-    out.ok()
+    if options.get { Ok(()) } else { out.ok() }
 }
 
 fn holds(tx: &mut Tx, args: &Args, condition: Condition) -> Result<bool, CmdError> {
@@ -62,8 +75,10 @@ fn holds(tx: &mut Tx, args: &Args, condition: Condition) -> Result<bool, CmdErro
         Condition::Always => true,
         Condition::Missing => !tx.peek_exists(key),
         Condition::Exists => tx.peek_exists(key),
-        Condition::Equals(at) => equals(tx, key, args.get(at))?.unwrap_or(false),
-        Condition::Differs(at) => !equals(tx, key, args.get(at))?.unwrap_or(false),
+        Condition::Equals(at) => equals(tx, key, args.get(at))? == Some(true),
+        Condition::Differs(at) => equals(tx, key, args.get(at))? != Some(true),
+        Condition::DigestEquals(at) => digest::equals(tx, key, args.get(at))? == Some(true),
+        Condition::DigestDiffers(at) => digest::equals(tx, key, args.get(at))? != Some(true),
     })
 }
 
@@ -73,16 +88,14 @@ fn equals(tx: &mut Tx, key: &[u8], expected: &[u8]) -> Result<Option<bool>, CmdE
     Ok(value.map(|value| value.bytes(&mut itoa::Buffer::new()) == expected))
 }
 
-/// Stores a string with an expiry; one in the past deletes the key instead.
+// Redis: SET with a deadline in the past stores the key, which is gone at the next look; both
+// events are sent all the same.
 fn store(tx: &mut Tx, key: &[u8], value: NewStr, ttl: Ttl) {
-    let Ttl::At(at_ms) = ttl else {
-        tx.set_string(key, value, ttl);
-        return tx.wrote_state(key, Event::SET);
-    };
     tx.set_string(key, value, ttl);
     tx.wrote_state(key, Event::SET);
-    tx.occurred(key, Event::EXPIRE);
-    debug_assert!(at_ms > 0);
+    if let Ttl::At(_) = ttl {
+        tx.occurred(key, Event::EXPIRE);
+    }
 }
 
 fn parse(args: &Args, now_ms: i64) -> Result<Options, CmdError> {
@@ -100,12 +113,12 @@ fn parse(args: &Args, now_ms: i64) -> Result<Options, CmdError> {
             condition = Condition::Missing;
         } else if args.is(at, "xx") && (unconditional || condition == Condition::Exists) {
             condition = Condition::Exists;
-        } else if args.is(at, "ifeq") && unconditional && more {
+        } else if let Some(on_value) = Condition::on_value(args, at)
+            && unconditional
+            && more
+        {
             at += 1;
-            condition = Condition::Equals(at);
-        } else if args.is(at, "ifne") && unconditional && more {
-            at += 1;
-            condition = Condition::Differs(at);
+            condition = on_value;
         } else if args.is(at, "get") {
             get = true;
         } else if args.is(at, "keepttl") && deadline.is_none() {
@@ -170,8 +183,7 @@ pub(super) fn getdel(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         return out.null();
     };
     reply(Some(value), out)?;
-    tx.remove(key);
-    tx.wrote(key, Event::DEL, |rec| rec.cmd(&[b"DEL", key]));
+    delete(tx, key);
     Ok(())
 }
 
@@ -179,25 +191,22 @@ pub(super) fn getex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
     let now_ms = tx.now_ms();
     let change = parse_getex(args)?;
-    // The value is looked at before the expiry's number is: its type error comes first.
-    let Some(value) = tx.string(key)?.map(|value| value.to_bytes()) else {
-        if let Some(Some((unit, at))) = change {
-            expiry::deadline(args, at, unit, now_ms, "getex")?;
-        }
+    // Redis: only for a key that exists is the expiry's number looked at.
+    let Some(value) = tx.string(key)? else {
         return out.null();
     };
-    match change {
-        Some(None) if tx.expire_at(key).flatten().is_some() => {
-            tx.set_expiry(key, None);
-            tx.wrote(key, Event::PERSIST, |rec| rec.cmd(&[b"PERSIST", key]));
-        }
-        None | Some(None) => {}
-        Some(Some((unit, at))) => {
-            let at_ms = expiry::deadline(args, at, unit, now_ms, "getex")?;
-            expiry::set_or_delete(tx, key, at_ms);
-        }
+    let deadline = match change {
+        Some(Some((unit, at))) => Some(expiry::deadline(args, at, unit, now_ms, "getex")?),
+        Some(None) | None => None,
+    };
+    reply(Some(value), out)?;
+    if let Some(at_ms) = deadline {
+        expiry::set_or_delete(tx, key, at_ms);
+    } else if change.is_some() && tx.expire_at(key).flatten().is_some() {
+        tx.set_expiry(key, None);
+        tx.wrote(key, Event::PERSIST, |rec| rec.cmd(&[b"PERSIST", key]));
     }
-    reply_bytes(&value, out)
+    Ok(())
 }
 
 /// What GETEX changes: nothing, or the deadline, which may go or is at an argument.
@@ -223,16 +232,178 @@ fn parse_getex(args: &Args) -> Result<NewDeadline, CmdError> {
     Ok(change)
 }
 
-fn reply_bytes(value: &Bytes, out: &mut Writer) -> CmdResult {
-    out.bulk_bytes(value)
-}
-
 pub(super) fn delifeq(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let key = args.get(1);
-    if equals(tx, key, args.get(2))? != Some(true) {
+    if equals(tx, args.get(1), args.get(2))? != Some(true) {
         return out.int(0);
     }
+    delete(tx, args.get(1));
+    out.int(1)
+}
+
+/// `DELEX key [IFEQ value | IFNE value | IFDEQ digest | IFDNE digest]`
+// Redis: t_string.c delexCommand (8.4): the arity comes first, then the key, its type, the
+// condition's name and at last the form of its operand.
+pub(super) fn delex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let key = args.get(1);
+    if args.len() != 2 && args.len() != 4 {
+        return Err(CmdError::arity("delex"));
+    }
+    if !tx.peek_exists(key) {
+        return out.int(0);
+    }
+    if args.len() == 4 {
+        if tx.peek_string(key).is_err() {
+            return Err(CmdError::Text(
+                "ERR Key should be of string type if conditions are specified",
+            ));
+        }
+        let condition = Condition::on_value(args, 2).ok_or(CmdError::Text(
+            "ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE",
+        ))?;
+        if !holds(tx, args, condition)? {
+            return out.int(0);
+        }
+    }
+    delete(tx, key);
+    out.int(1)
+}
+
+fn delete(tx: &mut Tx, key: &[u8]) {
     tx.remove(key);
     tx.wrote(key, Event::DEL, |rec| rec.cmd(&[b"DEL", key]));
-    out.int(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::testing::Bench;
+
+    #[test]
+    fn set_stores_on_conditions() {
+        Bench::new().rows(&[
+            ("SET k v XX", "$-1|", "", ""),
+            ("SET k v NX", "+OK|", "set k", "SET k v"),
+            ("SET k w NX", "$-1|", "", ""),
+            ("SET k w NX GET", "$1|v|", "", ""),
+            ("SET k w XX GET", "$1|v|", "set k", "SET k w"),
+            ("SET k x IFEQ v", "$-1|", "", ""),
+            ("SET k x IFEQ w", "+OK|", "set k", "SET k x"),
+            ("SET k y IFNE x", "$-1|", "", ""),
+            ("SET none y IFEQ x", "$-1|", "", ""),
+            ("SET new y IFNE x GET", "$-1|", "set new", "SET new y"),
+            ("SET k v NX XX", "-ERR syntax error|", "", ""),
+            ("SET k v IFEQ x NX", "-ERR syntax error|", "", ""),
+            ("SET k v IFEQ", "-ERR syntax error|", "", ""),
+        ]);
+    }
+
+    #[test]
+    fn set_records_absolute_deadlines() {
+        let invalid = "-ERR invalid expire time in 'set' command|";
+        Bench::new().rows(&[
+            (
+                "SET k v EX 1",
+                "+OK|",
+                "set k, expire k",
+                "SET k v PXAT 1001000",
+            ),
+            ("SET k w KEEPTTL", "+OK|", "set k", "SET k w PXAT 1001000"),
+            (
+                "SET k v PX 7",
+                "+OK|",
+                "set k, expire k",
+                "SET k v PXAT 1000007",
+            ),
+            (
+                "SET k v EXAT 2000",
+                "+OK|",
+                "set k, expire k",
+                "SET k v PXAT 2000000",
+            ),
+            ("SET k v", "+OK|", "set k", "SET k v"),
+            ("SET k v EX 0", invalid, "", ""),
+            ("SET k v PX -1", invalid, "", ""),
+            ("SET k v EX 9223372036854775807", invalid, "", ""),
+            (
+                "SET k v EX x",
+                "-ERR value is not an integer or out of range|",
+                "",
+                "",
+            ),
+            ("SET k v EX 1 PX 1", "-ERR syntax error|", "", ""),
+            ("SET k v EX 1 KEEPTTL", "-ERR syntax error|", "", ""),
+            (
+                "SETEX k 1 v",
+                "+OK|",
+                "set k, expire k",
+                "SET k v PXAT 1001000",
+            ),
+            (
+                "PSETEX k 1 v",
+                "+OK|",
+                "set k, expire k",
+                "SET k v PXAT 1000001",
+            ),
+            (
+                "SETEX k 0 v",
+                "-ERR invalid expire time in 'setex' command|",
+                "",
+                "",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn reading_and_changing_at_once() {
+        Bench::new().rows(&[
+            ("SETNX k v", ":1|", "set k", "SET k v"),
+            ("SETNX k w", ":0|", "", ""),
+            ("GETSET k w", "$1|v|", "set k", "SET k w"),
+            ("GETEX k", "$1|w|", "", ""),
+            ("GETEX k PERSIST", "$1|w|", "", ""),
+            ("GETEX k EX 1", "$1|w|", "expire k", "PEXPIREAT k 1001000"),
+            ("GETEX k PERSIST", "$1|w|", "persist k", "PERSIST k"),
+            ("GETEX k EX 1 PERSIST", "-ERR syntax error|", "", ""),
+            (
+                "GETEX k EX 0",
+                "-ERR invalid expire time in 'getex' command|",
+                "",
+                "",
+            ),
+            ("GETEX none EX 0", "$-1|", "", ""),
+            ("GETEX k PXAT 5", "$1|w|", "del k", "DEL k"),
+            ("SETNX k v", ":1|", "set k", "SET k v"),
+            ("GETDEL k", "$1|v|", "del k", "DEL k"),
+            ("GETDEL k", "$-1|", "", ""),
+        ]);
+    }
+
+    #[test]
+    fn deletion_on_conditions() {
+        Bench::new().rows(&[
+            ("SET k v", "+OK|", "set k", "SET k v"),
+            ("DELIFEQ k w", ":0|", "", ""),
+            ("DELIFEQ none v", ":0|", "", ""),
+            ("DELIFEQ k v", ":1|", "del k", "DEL k"),
+            ("SET k v", "+OK|", "set k", "SET k v"),
+            ("DELEX k IFEQ w", ":0|", "", ""),
+            ("DELEX k IFNE v", ":0|", "", ""),
+            ("DELEX none IFNE v", ":0|", "", ""),
+            ("DELEX k IFNE w", ":1|", "del k", "DEL k"),
+            ("SET k v", "+OK|", "set k", "SET k v"),
+            ("DELEX k", ":1|", "del k", "DEL k"),
+            ("SET k v", "+OK|", "set k", "SET k v"),
+            (
+                "DELEX k IFEQ",
+                "-ERR wrong number of arguments for 'delex' command|",
+                "",
+                "",
+            ),
+            (
+                "DELEX k WHEN v",
+                "-ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE|",
+                "",
+                "",
+            ),
+        ]);
+    }
 }
