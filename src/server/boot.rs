@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::config::cli::{self, Invocation};
 use super::config::{self, Config};
-use super::host::{REDIS_VERSION, ServerHost};
+use super::host::ServerHost;
 use super::log::{self, Level};
-use super::monitor::quote;
 use super::node::Node;
 use super::settings;
 use crate::command::Table;
@@ -16,29 +16,24 @@ use crate::runtime::{self, Listening, Options, StartError, clock, cpus};
 use crate::session::Core;
 use crate::shard::{Place, Shard};
 
-/// What the command line asks for.
-enum Invocation {
-    Serve {
-        file: Option<String>,
-        options: String,
-    },
-    /// Print this and exit with success.
-    Print(String),
-    Refuse(String),
-}
-
 /// Runs the server until it is told to stop.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let (file, options) = match parse(&args) {
-        Invocation::Serve { file, options } => (file, options),
-        Invocation::Print(text) => {
+    let sources = match cli::parse(&args) {
+        Invocation::Serve(sources) => sources,
+        Invocation::Tell { text, code: 0 } => {
             log::raw(Level::Warning, &text);
             return ExitCode::SUCCESS;
         }
-        Invocation::Refuse(text) => return fail(&text),
+        Invocation::Tell { text, .. } => return fail(text.trim_end()),
+        Invocation::CheckSystem => {
+            return match runtime::preflight::check() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error.to_string()),
+            };
+        }
     };
-    match config::load(file.as_deref(), &options) {
+    match config::load(&sources) {
         Ok(config) => serve(config),
         Err(error) => fail(&error.to_string()),
     }
@@ -49,72 +44,6 @@ fn fail(text: &str) -> ExitCode {
     // If standard error is gone there is nobody left to tell.
     let _unwritten = writeln!(std::io::stderr(), "{text}");
     ExitCode::FAILURE
-}
-
-/// `[file|-] [--name value ...] ...`: options become lines of configuration.
-fn parse(args: &[String]) -> Invocation {
-    let mut file = None;
-    let mut options = String::new();
-    let mut i = 0;
-    while i < args.len() {
-        let arg = args[i].as_str();
-        match arg {
-            "-v" | "--version" => return Invocation::Print(version()),
-            "-h" | "--help" => return Invocation::Print(usage()),
-            "--sentinel" => {
-                return Invocation::Refuse("Pinion does not run as a Sentinel.".into());
-            }
-            _ if i == 0 && (arg == "-" || !arg.starts_with('-')) => file = Some(arg.to_owned()),
-            _ => match arg.strip_prefix("--") {
-                Some(name) => {
-                    let mut line = name.as_bytes().to_vec();
-                    let mut values = 0;
-                    while args
-                        .get(i + 1)
-                        .is_some_and(|value| !value.starts_with("--"))
-                    {
-                        i += 1;
-                        values += 1;
-                        line.push(b' ');
-                        // A single value may be several words, as in --save "900 1".
-                        let several = args[i].contains(' ') && !args[i].starts_with('"');
-                        match several {
-                            true => line.extend_from_slice(args[i].as_bytes()),
-                            false => quote(args[i].as_bytes(), &mut line),
-                        }
-                    }
-                    if values == 0 && name == "save" {
-                        line.extend_from_slice(b" \"\"");
-                    }
-                    line.push(b'\n');
-                    options.push_str(&String::from_utf8_lossy(&line));
-                }
-                None => {
-                    return Invocation::Refuse(format!("Unknown argument '{arg}'.\n{}", usage()));
-                }
-            },
-        }
-        i += 1;
-    }
-    Invocation::Serve { file, options }
-}
-
-fn version() -> String {
-    format!(
-        "Pinion server v={} redis={REDIS_VERSION} malloc=mimalloc bits={}\n",
-        env!("CARGO_PKG_VERSION"),
-        usize::BITS
-    )
-}
-
-fn usage() -> String {
-    "Usage: pinion [/path/to/redis.conf] [options] [-]\n       \
-     pinion - (read the configuration from standard input)\n       \
-     pinion -v | --version\n       pinion -h | --help\n\n\
-     Every parameter of redis.conf is an option: --port 7000 --save \"\" --maxclients 100\n  \
-     --shards N    number of shards (default: one for each CPU the process may use)\n  \
-     --cpus LIST   CPUs to run on, for example 0,2-3\n"
-        .to_owned()
 }
 
 fn options_of(config: &Config) -> Result<(Options, bool), StartError> {
@@ -229,35 +158,5 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
     match ran {
         Ok(code) => ExitCode::from(code as u8),
         Err(error) => fail(&error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(line: &[&str]) -> Option<(Option<String>, String)> {
-        let args: Vec<String> = line.iter().map(|&arg| arg.to_owned()).collect();
-        match parse(&args) {
-            Invocation::Serve { file, options } => Some((file, options)),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn options_become_lines_of_configuration() {
-        let (file, lines) = options(&[
-            "my.conf", "--port", "7000", "--save", "", "--bind", "::1", "1.2.3.4",
-        ])
-        .unwrap();
-        assert_eq!(file.as_deref(), Some("my.conf"));
-        assert_eq!(
-            lines,
-            "port \"7000\"\nsave \"\"\nbind \"::1\" \"1.2.3.4\"\n"
-        );
-        let (_, lines) = options(&["--save", "900 1"]).unwrap();
-        assert_eq!(lines, "save 900 1\n");
-        assert!(options(&["--version"]).is_none());
-        assert!(options(&["x.conf", "stray"]).is_none());
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::cli::Sources;
 use super::param::system_words;
 use super::{Config, Param};
 use crate::command::Table;
@@ -49,17 +50,21 @@ impl std::fmt::Display for ConfigError {
 /// Includes within includes; a file that includes itself ends here.
 const DEPTH_MAX: usize = 16;
 
-/// Reads a file (`-`: standard input) and then the options of the command line, which win.
-pub fn load(file: Option<&str>, options: &str) -> Result<Config, ConfigError> {
+/// Reads the file, standard input and the options of the command line as one text: what comes last
+/// wins, and line numbers run through. Blocks on them.
+pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     let mut config = Config::default();
-    if let Some(name) = file {
-        let text = read(name)?;
-        if name != "-" {
-            config.file = fs::canonicalize(name).ok();
-        }
-        apply(&mut config, &text, 0)?;
+    let mut text = String::new();
+    if let Some(name) = &sources.file {
+        text = read(name)?;
+        config.file = fs::canonicalize(name).ok();
     }
-    apply(&mut config, options, 0)?;
+    if sources.stdin {
+        text.push_str(&read("-")?);
+    }
+    text.push('\n');
+    text.push_str(&sources.options);
+    apply(&mut config, &text, 0)?;
     if config.text("dir") == Config::default().text("dir") {
         // Answered and rewritten as an absolute path. Where there is none, the process stays
         // where it is.
@@ -212,7 +217,12 @@ mod tests {
     use super::*;
 
     fn apply_text(text: &str) -> Result<Config, String> {
-        load(None, text).map_err(|error| error.to_string())
+        let options = text.to_owned();
+        let sources = Sources {
+            options,
+            ..Sources::default()
+        };
+        load(&sources).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -232,7 +242,7 @@ mod tests {
     fn errors_name_the_line() {
         let error = apply_text("port 1\nnope 3").unwrap_err();
         assert!(
-            error.ends_with("at line 2\n>>> 'nope 3'\nBad directive or wrong number of arguments")
+            error.ends_with("at line 3\n>>> 'nope 3'\nBad directive or wrong number of arguments")
         );
         let error = apply_text("port abc").unwrap_err();
         assert!(

@@ -4,6 +4,7 @@
 //! A [`Config`] is an immutable snapshot, shared between cores. Every parameter of Redis 7.0.15 is
 //! accepted; those that mean nothing here are kept and given back.
 
+pub mod cli;
 mod file;
 mod memory;
 mod param;

@@ -270,6 +270,16 @@ fn percent_or_memory(word: &str) -> Result<String, String> {
     parse_memory(word).map(|n| n.to_string()).ok_or_else(error)
 }
 
+/// `bytes` in the largest unit that divides it, as CONFIG REWRITE writes it.
+pub fn format_memory(bytes: i64) -> String {
+    for (unit, name) in [(1 << 30, "gb"), (1 << 20, "mb"), (1 << 10, "kb")] {
+        if bytes != 0 && bytes % unit == 0 {
+            return format!("{}{name}", bytes / unit);
+        }
+    }
+    bytes.to_string()
+}
+
 /// A number of bytes with an optional unit: k = 1000, kb = 1024, and so on up to g and gb.
 pub fn parse_memory(word: &str) -> Option<i64> {
     let digits = word

@@ -1,6 +1,7 @@
 //! What redis-server 7.0.15 said when it was given these lines and commands.
 
-use super::{Config, load};
+use super::cli::Sources;
+use super::{Config, ConfigError};
 
 /// Name, value, and why CONFIG SET refuses it.
 const REFUSED: &[(&str, &str, &str)] = &[
@@ -198,6 +199,15 @@ const FATAL: &[(&str, &str)] = &[
     ),
 ];
 
+/// Loads options, which stand below the first line that a file would be.
+fn load(options: &str) -> Result<Config, ConfigError> {
+    let options = options.to_owned();
+    super::load(&Sources {
+        options,
+        ..Sources::default()
+    })
+}
+
 fn set(config: &Config, name: &str, value: &str) -> Result<Config, String> {
     let pair = (name.to_owned(), value.to_owned());
     config.set(&[pair]).map_err(|error| error.to_string())
@@ -226,9 +236,9 @@ fn a_bad_line_stops_the_start_with_the_same_words() {
     for (line, reason) in FATAL {
         let expected = format!(
             "\n*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***\n\
-             Reading the configuration file, at line 2\n>>> '{line}'\n{reason}"
+             Reading the configuration file, at line 3\n>>> '{line}'\n{reason}"
         );
-        let told = load(None, &format!("# a comment\n {line} "));
+        let told = load(&format!("# a comment\n {line} "));
         let told = told.map(|_| "loaded").map_err(|error| error.to_string());
         assert_eq!(told, Err(expected), "{line}");
     }
@@ -242,22 +252,22 @@ fn directives_of_older_files_pass() {
         "save",
         "bind",
     ] {
-        assert!(load(None, line).is_ok(), "{line}");
+        assert!(load(line).is_ok(), "{line}");
     }
 }
 
 #[test]
 fn saves_add_up_also_after_the_defaults_were_written_out() {
-    let config = load(None, "save \"3600 1 300 100 60 10000\"\nsave 5 6").expect("valid");
+    let config = load("save \"3600 1 300 100 60 10000\"\nsave 5 6").expect("valid");
     assert_eq!(config.text("save"), "3600 1 300 100 60 10000 5 6");
-    let config = load(None, "save 1 2\nsave \"\"\nsave 3 4").expect("valid");
+    let config = load("save 1 2\nsave \"\"\nsave 3 4").expect("valid");
     assert_eq!(config.text("save"), "3 4");
 }
 
 #[test]
 fn protected_parameters_stay_closed_to_callers_of_unknown_address() {
     for (who, open) in [("no", false), ("local", false), ("yes", true)] {
-        let config = load(None, &format!("enable-protected-configs {who}")).expect("valid");
+        let config = load(&format!("enable-protected-configs {who}")).expect("valid");
         assert_eq!(set(&config, "dbfilename", "x.rdb").is_ok(), open, "{who}");
     }
 }

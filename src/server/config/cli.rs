@@ -1,0 +1,259 @@
+//! The command line: `pinion [redis.conf | -] [--option value ...]`.
+//!
+//! clap owns what is asked of the program instead of a server: help, version, self-tests. Everything
+//! else is redis.conf in another spelling (`--save 900 1` is the line `save 900 1`), and the table of
+//! parameters is its only grammar.
+
+use clap::{Arg, ArgAction, Command, value_parser};
+
+use crate::resp::split_quoted;
+use crate::server::monitor::quote;
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Invocation {
+    Serve(Sources),
+    /// Say something and leave.
+    Tell {
+        text: String,
+        code: u8,
+    },
+    /// Tell whether this machine can run the server, and leave.
+    CheckSystem,
+}
+
+/// Where the configuration comes from; what comes later wins.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    pub file: Option<String>,
+    pub stdin: bool,
+    /// The options as lines of a file.
+    pub options: String,
+}
+
+/// Reads the command line without the program's name.
+pub fn parse(args: &[String]) -> Invocation {
+    match args.first().map(String::as_str) {
+        Some("-v" | "--version" | "-h" | "--help" | "--test-memory" | "--check-system") => {
+            about(args)
+        }
+        Some("--sentinel") => Invocation::Tell {
+            text: "Sentinel mode is not supported: run redis-sentinel.\n".into(),
+            code: 1,
+        },
+        _ => Invocation::Serve(sources(args)),
+    }
+}
+
+/// Shaped like the line of redis-server, which scripts take apart. The bits are those of every machine
+/// that io_uring and this server run on.
+const VERSION: &str = concat!(
+    "v=",
+    env!("CARGO_PKG_VERSION"),
+    " sha=00000000:0 malloc=mimalloc bits=64"
+);
+
+/// Everything that clap knows.
+fn command() -> Command {
+    Command::new("Pinion server")
+        .bin_name("pinion")
+        .version(VERSION)
+        .disable_version_flag(true)
+        .override_usage(
+            "pinion [redis.conf | -] [--option value ...]\n       \
+             pinion [--help | --version | --check-system | --test-memory <megabytes>]",
+        )
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .long("version")
+                .action(ArgAction::Version)
+                .help("Print the version"),
+        )
+        .arg(
+            Arg::new("check-system")
+                .long("check-system")
+                .action(ArgAction::SetTrue)
+                .help("Tell whether this machine can run the server"),
+        )
+        .arg(
+            Arg::new("test-memory")
+                .long("test-memory")
+                .value_name("megabytes")
+                .value_parser(value_parser!(u64))
+                .help("Not supported: names a tool that tests memory"),
+        )
+        .after_help(
+            "Every line of redis.conf can be given as an option:\n  \
+             pinion                               (port 6379, one shard per CPU)\n  \
+             pinion --port 7000 --shards 2 --cpus 0-1\n  \
+             pinion /etc/redis.conf --save 900 1 --loglevel verbose\n  \
+             echo 'maxmemory 1gb' | pinion - --port 7000",
+        )
+}
+
+fn about(args: &[String]) -> Invocation {
+    let words = args.iter().map(String::as_str);
+    let matched = command().try_get_matches_from(std::iter::once("pinion").chain(words));
+    match matched {
+        // Help and version are errors to clap, with an exit code of 0.
+        Err(told) => Invocation::Tell {
+            text: told.to_string(),
+            code: told.exit_code() as u8,
+        },
+        Ok(matches) if matches.get_flag("check-system") => Invocation::CheckSystem,
+        Ok(_) => Invocation::Tell {
+            text: "Testing memory is not part of this program: use memtester or memtest86+.\n"
+                .into(),
+            code: 1,
+        },
+    }
+}
+
+/// Collects the options as Redis does. An option's first value may begin with dashes, a later one
+/// not: `--replica-announce-ip --x` sets, `--save 900 1 --port 7000` begins another option.
+fn sources(args: &[String]) -> Sources {
+    let mut sources = Sources::default();
+    let mut rest = args;
+    if let Some((first, tail)) = args.split_first()
+        && !first.starts_with('-')
+    {
+        sources.file = Some(first.clone());
+        rest = tail;
+    }
+    let last = rest.len().saturating_sub(1);
+    // Whether the option before has a value, so that dashes begin the next one.
+    let mut complete = true;
+    for (at, arg) in rest.iter().enumerate() {
+        let outermost = at == last || at == 0 && sources.file.is_none();
+        if arg == "-" && outermost {
+            sources.stdin = true;
+            continue;
+        }
+        let out = &mut sources.options;
+        let Some(option) = arg.strip_prefix("--").filter(|_| complete) else {
+            let mut quoted = Vec::new();
+            quote(arg.as_bytes(), &mut quoted);
+            out.push_str(&String::from_utf8_lossy(&quoted));
+            out.push(' ');
+            complete = true;
+            continue;
+        };
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(option);
+        out.push(' ');
+        // `--port 7000` in one argument brings its value along.
+        complete = split_quoted(arg.as_bytes()).is_none_or(|words| words.len() != 1);
+        let alone = rest.get(at + 1).is_none_or(|next| next.starts_with("--"));
+        if !complete && alone && option.eq_ignore_ascii_case("save") {
+            // An array of arguments whose save points are empty.
+            out.push_str("\"\"");
+            complete = true;
+        }
+    }
+    sources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Invocation {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        parse(&args)
+    }
+
+    fn served(args: &[&str]) -> (Option<String>, bool, String) {
+        match parsed(args) {
+            Invocation::Serve(sources) => (sources.file, sources.stdin, sources.options),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_are_lines_of_a_file() {
+        for (args, options) in [
+            (&[][..], ""),
+            (&["--port", "7000"], "port \"7000\" "),
+            (&["--port 7000", "--hz", "5"], "port 7000 \nhz \"5\" "),
+            (
+                &["--save", "900", "1", "--port", "1"],
+                "save \"900\" \"1\" \nport \"1\" ",
+            ),
+            (&["--bind", "::1", "1.2.3.4"], "bind \"::1\" \"1.2.3.4\" "),
+            (&["--save", ""], "save \"\" "),
+            (&["--save", "--port", "1"], "save \"\"\nport \"1\" "),
+            (&["--port", "1", "--save"], "port \"1\" \nsave \"\""),
+            (&["--requirepass", "--x"], "requirepass \"--x\" "),
+            (&["--requirepass", "a\"b"], "requirepass \"a\\\"b\" "),
+            (
+                &["--shards", "2", "--cpus", "0-1"],
+                "shards \"2\" \ncpus \"0-1\" ",
+            ),
+        ] {
+            assert_eq!(served(args), (None, false, options.into()), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_and_standard_input_come_first_or_last() {
+        assert_eq!(
+            served(&["a.conf"]),
+            (Some("a.conf".into()), false, "".into())
+        );
+        assert_eq!(
+            served(&["-", "--hz", "1"]),
+            (None, true, "hz \"1\" ".into())
+        );
+        assert_eq!(
+            served(&["a.conf", "-"]),
+            (Some("a.conf".into()), true, "".into())
+        );
+        assert_eq!(
+            served(&["--hz", "1", "-"]),
+            (None, true, "hz \"1\" ".into())
+        );
+        assert_eq!(
+            served(&["--hz", "-", "1"]),
+            (None, false, "hz \"-\" \"1\" ".into())
+        );
+    }
+
+    #[test]
+    fn a_line_that_the_options_spoil_is_told() {
+        let Invocation::Serve(sources) = parsed(&["--port", "29872", "-x"]) else {
+            panic!("options are served");
+        };
+        let error = super::super::load(&sources).expect_err("two values");
+        let told = "line 2\n>>> 'port \"29872\" \"-x\"'\nwrong number of arguments";
+        assert!(error.to_string().ends_with(told), "{error}");
+    }
+
+    #[test]
+    fn questions_about_the_program_are_answered() {
+        let Invocation::Tell { text, code } = parsed(&["--version"]) else {
+            panic!("the version is told");
+        };
+        assert!(text.starts_with("Pinion server v=0.1.0 "), "{text}");
+        assert!(text.contains("malloc=mimalloc bits=64"), "{text}");
+        assert_eq!(code, 0);
+        for args in [&["-h"][..], &["--help"]] {
+            assert!(matches!(parsed(args), Invocation::Tell { code: 0, .. }));
+        }
+        assert!(matches!(
+            parsed(&["--sentinel"]),
+            Invocation::Tell { code: 1, .. }
+        ));
+        assert!(matches!(
+            parsed(&["--test-memory", "1"]),
+            Invocation::Tell { code: 1, .. }
+        ));
+        assert!(matches!(
+            parsed(&["--test-memory"]),
+            Invocation::Tell { code: 2, .. }
+        ));
+        assert_eq!(parsed(&["--check-system"]), Invocation::CheckSystem);
+    }
+}
