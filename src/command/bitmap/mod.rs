@@ -185,7 +185,6 @@ fn is_bit_unit(args: &Args, at: usize) -> Result<bool, CmdError> {
     }
 }
 
-// Differs: BITCOUNT checks its arguments even if the key does not exist, as Redis does since 7.2.
 fn bitcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     // Redis: the range is looked at only if there is a string.
     let mut digits = itoa::Buffer::new();
