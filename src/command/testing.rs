@@ -33,6 +33,12 @@ pub struct Outcome {
     pub records: String,
 }
 
+impl Default for Bench {
+    fn default() -> Bench {
+        Bench::new()
+    }
+}
+
 impl Bench {
     pub fn new() -> Bench {
         let table = Table::new(&[]).expect("no command is renamed");
@@ -42,7 +48,7 @@ impl Bench {
         };
         let mut keyspace = Keyspace::new(16, 1);
         keyspace.effects.recording = true;
-        keyspace.effects.classes = u32::MAX & !silent_classes();
+        keyspace.effects.classes = !silent_classes();
         let shard = Shard::new(place, keyspace, table.entries().len(), || 0);
         Bench {
             table,
