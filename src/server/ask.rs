@@ -41,6 +41,13 @@ pub struct Question {
     pub extra: Option<Box<dyn Any + Send + Sync>>,
 }
 
+impl Question {
+    /// What the asking node prepared, if it is a `T`.
+    pub fn prepared<T: 'static>(&self) -> Option<&T> {
+        self.extra.as_ref()?.downcast_ref()
+    }
+}
+
 /// Everything nodes say to each other.
 pub enum NodeMessage {
     Core(Message),

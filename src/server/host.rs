@@ -179,71 +179,36 @@ impl ServerHost {
         let args = question.args.as_args();
         match question.job {
             Job::ClientList => {
-                let selection = question
-                    .extra
-                    .as_ref()
-                    .and_then(|e| e.downcast_ref::<Selection>());
                 let all = Selection::default();
-                Box::new(clients::list(
-                    core,
-                    link,
-                    selection.unwrap_or(&all),
-                    &self.monitors.here,
-                ))
+                let selection = question.prepared().unwrap_or(&all);
+                return Box::new(clients::list(core, link, selection, &self.monitors.here));
             }
             Job::ClientKill => {
-                let selection = question
-                    .extra
-                    .as_ref()
-                    .and_then(|e| e.downcast_ref::<Selection>());
-                let killed = selection.map_or(0, |selection| {
-                    clients::kill(core, link, selection, question.requester.client_id)
-                });
-                Box::new(killed)
+                let me = question.requester.client_id;
+                let killed = question
+                    .prepared::<Selection>()
+                    .map_or(0, |selection| clients::kill(core, link, selection, me));
+                return Box::new(killed);
             }
             Job::ClientPause => {
-                if let Some(pause) = question
-                    .extra
-                    .as_ref()
-                    .and_then(|e| e.downcast_ref::<Pause>())
-                {
+                if let Some(pause) = question.prepared::<Pause>() {
                     self.pause.merge(*pause, link.now_ms());
                 }
-                Box::new(())
             }
-            Job::ClientUnpause => {
-                self.pause = Pause::default();
-                Box::new(())
-            }
-            Job::Monitor => {
-                self.monitors.everywhere[origin] += 1;
-                Box::new(())
-            }
+            Job::ClientUnpause => self.pause = Pause::default(),
+            Job::Monitor => self.monitors.everywhere[origin] += 1,
             Job::ConfigSet => {
-                let config = question
-                    .extra
-                    .as_ref()
-                    .and_then(|e| e.downcast_ref::<Arc<Config>>());
-                if let Some(config) = config {
+                if let Some(config) = question.prepared::<Arc<Config>>() {
                     self.config = config.clone();
                     settings::install(config, core, self);
                 }
-                Box::new(())
             }
-            Job::ConfigResetStat => {
-                jobs::reset_stats(core);
-                Box::new(())
-            }
-            Job::Debug => {
-                jobs::set_active_expire(core, &args);
-                Box::new(())
-            }
-            Job::Latency if args.is(1, "reset") => {
-                core.shard.stats.reset_latency();
-                Box::new(())
-            }
-            _ => Box::new(NodeFigures::of(core)),
+            Job::ConfigResetStat => jobs::reset_stats(core),
+            Job::Debug => jobs::set_active_expire(core, &args),
+            Job::Latency if args.is(1, "reset") => core.shard.stats.reset_latency(),
+            _ => return Box::new(NodeFigures::of(core)),
         }
+        Box::new(())
     }
 
     /// All nodes have answered: the reply.

@@ -83,13 +83,32 @@ fn session_peer(peer: &runtime::Peer) -> Peer {
     }
 }
 
+/// What a stranger is told while no password is set. Redis: networking.c acceptCommonHandler.
+const PROTECTED: &[u8] = b"-DENIED Redis is running in protected mode because protected mode is \
+enabled and no password is set for the default user. In this mode connections are only accepted \
+from the loopback interface. If you want to connect from external computers to Redis you may adopt \
+one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG SET \
+protected-mode no' from the loopback interface by connecting to Redis from the same host the server \
+is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. Use \
+CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected \
+mode by editing the Redis configuration file, and setting the protected mode option to 'no', and \
+then restarting the server. 3) If you started the server manually just for testing, restart it with \
+the '--protected-mode no' option. 4) Setup a an authentication password for the default user. NOTE: \
+You only need to do one of the above things in order for the server to start accepting connections \
+from the outside.\r\n";
+
 /// Redis: networking.c acceptCommonHandler.
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
 impl App for Node {
     type Message = NodeMessage;
 
-    fn admit(&mut self, _info: &ConnInfo, connections: usize) -> Result<(), Vec<u8>> {
+    fn admit(&mut self, info: &ConnInfo, connections: usize) -> Result<(), Vec<u8>> {
+        let config = &self.host.config;
+        let guarded = config.flag("protected-mode") && !self.host.passwords.required();
+        if guarded && !session_peer(&info.peer).is_local() {
+            return Err(PROTECTED.to_vec());
+        }
         if connections as i64 >= self.host.config.int("maxclients") {
             return Err(TOO_MANY_CLIENTS.to_vec());
         }
