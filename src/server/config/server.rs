@@ -48,7 +48,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("pidfile", "", Kind::Text).immutable(),
     Param::new("port", "6379", Kind::Int { min: 0, max: 65535 }).effective(),
     Param::new("proc-title-template", "{title} {listen-addr} {server-mode}", Kind::Text).rule(rules::title_template),
-    Param::new("protected-mode", "yes", Kind::Bool),
+    Param::new("protected-mode", "yes", Kind::Bool).effective(),
     Param::new("proto-max-bulk-len", "536870912", Kind::Memory { min: 1048576, max: i64::MAX }).effective(),
     Param::new("requirepass", "", Kind::Text).effective(),
     Param::new("server_cpulist", "", Kind::Text).immutable(),
