@@ -140,9 +140,16 @@ pub struct Io<M> {
     pub(super) mail: Vec<Vec<M>>,
     pub(super) stop: Option<i32>,
     pub(super) connections: usize,
+    /// Empty reply buffers; a connection holds one only while it has something to send.
+    spare: Vec<Vec<u8>>,
     /// Where writes to connections that are gone end up.
     void: Output,
 }
+
+/// Reply buffers kept for the next turn: what a busy turn of some hundred connections needs.
+const SPARE_BUFFERS_MAX: usize = 256;
+/// A buffer that a burst made larger is given back to the allocator.
+const SPARE_BYTES_MAX: usize = 16 * 1024;
 
 impl<M> Io<M> {
     pub(super) fn new(shard: usize, shards: usize) -> Io<M> {
@@ -155,6 +162,7 @@ impl<M> Io<M> {
             mail: (0..shards).map(|_| Vec::new()).collect(),
             stop: None,
             connections: 0,
+            spare: Vec::new(),
             void: Output::default(),
         }
     }
@@ -190,12 +198,26 @@ impl<M> Io<M> {
                     outgoing.dirty = true;
                     self.dirty.push(conn.index);
                 }
+                if outgoing.output.bytes.capacity() == 0
+                    && let Some(buffer) = self.spare.pop()
+                {
+                    outgoing.output.bytes = buffer;
+                }
                 &mut outgoing.output
             }
             _ => {
                 self.void.clear();
                 &mut self.void
             }
+        }
+    }
+
+    /// Keeps a sent buffer for whoever writes next.
+    pub(super) fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
+        let fits = (1..=SPARE_BYTES_MAX).contains(&buffer.capacity());
+        if fits && self.spare.len() < SPARE_BUFFERS_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
         }
     }
 

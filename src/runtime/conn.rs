@@ -145,11 +145,13 @@ impl Conn {
         self.sending.clear();
         self.sent = 0;
         self.sending_len = 0;
-        // A burst's buffer is given back; a small one serves the next reply.
-        if self.sending.bytes.capacity() > KEPT_BYTES {
-            self.sending.bytes = Vec::new();
-        }
         true
+    }
+
+    /// The buffer that was sent, for another connection's replies: one that waits holds no memory.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        debug_assert!(!self.send_in_flight && self.sending_len == 0);
+        std::mem::take(&mut self.sending.bytes)
     }
 
     /// Wakes all operations on the socket; they complete with an error or the end of the stream.
@@ -165,9 +167,6 @@ impl Conn {
         !self.send_in_flight && !self.recv_armed
     }
 }
-
-/// Output buffer kept between replies.
-pub(super) const KEPT_BYTES: usize = 16 * 1024;
 
 /// Adds what of `bytes` is not skipped, as far as there is room.
 fn add_piece(bytes: &[u8], skip: &mut usize, room: &mut usize, pieces: &mut Vec<libc::iovec>) {

@@ -6,20 +6,24 @@
 //! While the app has nothing to do at once, the thread sleeps in the ring until a completion, a
 //! doorbell from another core, or the app's next deadline.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::app::{App, CloseReason, ConnId, ConnInfo, Io, NextTurn, Outgoing, Request, Signal};
 use super::clock;
-use super::conn::{Conn, KEPT_BYTES};
+use super::conn::Conn;
 use super::listen::{Listener, greet};
 use super::mailbox::{Mail, Mailboxes, Shared};
 use super::ring::{Completion, Op, Ring, Token};
 
 /// After an accept that failed for want of descriptors or memory, nanoseconds until the next try.
 const ACCEPT_BACKOFF_NS: u64 = 100_000_000;
+/// Batches that found their mailbox full, beyond which this core reads from no socket: what it
+/// reads makes more mail. With the receive buffers this bounds how far a core runs ahead.
+const UNSENT_MAIL_MAX: usize = 16;
 
 /// A connection's place; its generation tells later connections in the same place apart.
 struct Slot {
@@ -53,12 +57,14 @@ pub(super) struct Driver<A: App> {
     /// Connections whose peer sends no more and that may still get replies.
     half_closed: Vec<ConnId>,
     completions: Vec<Completion>,
+    /// Receives put off while mail is clogged, in order. Their buffers are not given back, so the
+    /// kernel soon runs out of them and the senders' windows close.
+    held_receives: VecDeque<Completion>,
     listeners: Vec<Listener>,
     keepalive_s: u64,
     accepts_again_ns: Option<u64>,
     next_client_id: u64,
-    /// The read end of the signal pipe, and the byte that is read from it.
-    signals: Option<(OwnedFd, Box<[u8; 1]>)>,
+    signals: Option<Signals>,
 }
 
 /// What shard 0 has beside the others.
@@ -66,7 +72,16 @@ pub(super) struct Driver<A: App> {
 pub(super) struct FrontDoor {
     pub listeners: Vec<Listener>,
     pub keepalive_s: u64,
-    pub signals: Option<OwnedFd>,
+    pub signals: Option<Signals>,
+}
+
+/// How signals reach shard 0: each puts a byte into a pipe.
+pub(super) struct Signals {
+    pub pipe: OwnedFd,
+    /// One of them was SIGINT.
+    pub interrupted: Arc<AtomicBool>,
+    /// What the ring reads from the pipe.
+    pub byte: Box<[u8; 1]>,
 }
 
 impl<A: App> Driver<A> {
@@ -93,11 +108,12 @@ impl<A: App> Driver<A> {
             free: Vec::new(),
             half_closed: Vec::new(),
             completions: Vec::with_capacity(1024),
+            held_receives: VecDeque::new(),
             listeners: front.listeners,
             keepalive_s: front.keepalive_s,
             accepts_again_ns: None,
             next_client_id: 0,
-            signals: front.signals.map(|fd| (fd, Box::new([0]))),
+            signals: front.signals,
         })
     }
 
@@ -135,7 +151,10 @@ impl<A: App> Driver<A> {
 
     /// How long to wait for completions; `None`: until one comes.
     fn sleep_for(&mut self, next: NextTurn) -> Option<Duration> {
-        let now_ns = self.io.now.mono_ns;
+        if !self.io.requests.is_empty() {
+            // Asked for while this turn's requests were carried out.
+            return Some(Duration::ZERO);
+        }
         let deadline = match next {
             NextTurn::Again => return Some(Duration::ZERO),
             NextTurn::Idle => self.accepts_again_ns,
@@ -151,7 +170,8 @@ impl<A: App> Driver<A> {
         if self.mailboxes.prepare_sleep() {
             return Some(Duration::ZERO);
         }
-        deadline.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(now_ns)))
+        // The turn may have been long: its own reading of the clock would make the deadline late.
+        deadline.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(clock::mono_ns())))
     }
 
     fn ring_everyone(&mut self) {
@@ -164,14 +184,21 @@ impl<A: App> Driver<A> {
     }
 
     fn take_completions(&mut self) {
+        let clogged = self.unsent_mail.len() > UNSENT_MAIL_MAX;
+        if !clogged {
+            for completion in std::mem::take(&mut self.held_receives) {
+                self.received(completion);
+            }
+        }
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.completions(&mut completions);
         for completion in completions.drain(..) {
             match completion.token.op {
+                Op::Recv if clogged => self.held_receives.push_back(completion),
                 Op::Recv => self.received(completion),
                 Op::Send => self.sent(completion),
                 Op::Accept => self.accepted(completion),
-                Op::Signal => self.signalled(),
+                Op::Signal => self.signalled(completion.result),
                 Op::Cancel | Op::Doorbell | Op::Ring => {}
             }
         }
@@ -195,16 +222,20 @@ impl<A: App> Driver<A> {
             buffer,
             more,
         } = completion;
+        let mut deaf = false;
         let id = match find(&mut self.slots, token) {
             None => None,
             Some((id, conn)) => {
                 conn.recv_armed &= more;
+                // What comes after the app's decision to close is read and forgotten.
+                deaf = conn.close_after_flush;
                 (!conn.closing).then_some(id)
             }
         };
         if let Some(buffer) = buffer {
             if let Some(id) = id
                 && result > 0
+                && !deaf
             {
                 let bytes = self.ring.buffers.filled(buffer, result as usize);
                 self.app.received(id, bytes, &mut self.io);
@@ -257,16 +288,33 @@ impl<A: App> Driver<A> {
             outgoing.dirty = true;
             self.io.dirty.push(id.index);
         }
-        let empty = outgoing.output.is_empty();
-        if conn.wants_drained && empty {
-            conn.wants_drained = false;
+        self.io.keep_buffer(conn.take_buffer());
+        self.after_flush(id);
+    }
+
+    /// If everything written is sent: tells the app, or closes, whichever was asked for.
+    fn after_flush(&mut self, id: ConnId) {
+        let Some(conn) = self.slots[id.index as usize].conn.as_deref_mut() else {
+            return;
+        };
+        if conn.closing || conn.send_in_flight || self.io.pending_bytes(id) > 0 {
+            return;
+        }
+        let closes = conn.close_after_flush;
+        if std::mem::take(&mut conn.wants_drained) {
             self.app.drained(id, &mut self.io);
-        } else if conn.close_after_flush && empty {
+        }
+        // Being told, the app may have written again.
+        if closes && self.io.pending_bytes(id) == 0 {
             self.close(id, CloseReason::App);
         }
     }
 
     fn arm_accept(&mut self, listener: usize) {
+        // At most one accept is under way for each listener.
+        if std::mem::replace(&mut self.listeners[listener].armed, true) {
+            return;
+        }
         let fd = self.listeners[listener].fd();
         self.ring
             .accept(fd, Token::new(Op::Accept, listener as u32, 0));
@@ -275,6 +323,7 @@ impl<A: App> Driver<A> {
     #[allow(unsafe_code)]
     fn accepted(&mut self, completion: Completion) {
         let listener = completion.token.index as usize;
+        self.listeners[listener].armed = false;
         match completion.result {
             fd if fd >= 0 => {
                 // SAFETY: the kernel just made this descriptor for us.
@@ -411,9 +460,6 @@ impl<A: App> Driver<A> {
         }
         conn.start_send(&mut outgoing.output, &mut self.ring);
         outgoing.in_flight_bytes = conn.unsent_bytes();
-        if outgoing.output.bytes.capacity() > KEPT_BYTES {
-            outgoing.output = Default::default();
-        }
     }
 
     fn carry_out_requests(&mut self) {
@@ -439,12 +485,13 @@ impl<A: App> Driver<A> {
                     conn.paused = false;
                     conn.arm_recv(&mut self.ring);
                 }
-                Request::NotifyDrained => conn.wants_drained = true,
+                Request::NotifyDrained => {
+                    conn.wants_drained = true;
+                    self.after_flush(id);
+                }
                 Request::CloseAfterFlush => {
                     conn.close_after_flush = true;
-                    if !conn.send_in_flight && self.io.pending_bytes(id) == 0 {
-                        self.close(id, CloseReason::App);
-                    }
+                    self.after_flush(id);
                 }
                 Request::Close => self.close(id, CloseReason::App),
             }
@@ -509,17 +556,21 @@ impl<A: App> Driver<A> {
     }
 
     fn arm_signals(&mut self) {
-        if let Some((fd, byte)) = &mut self.signals {
-            self.ring
-                .read(fd.as_raw_fd(), &mut byte[..], Token::new(Op::Signal, 0, 0));
+        if let Some(Signals { pipe, byte, .. }) = &mut self.signals {
+            let token = Token::new(Op::Signal, 0, 0);
+            self.ring.read(pipe.as_raw_fd(), &mut byte[..], token);
         }
     }
 
-    fn signalled(&mut self) {
-        let Some((_, byte)) = &self.signals else {
+    fn signalled(&mut self, result: i32) {
+        let Some(signals) = &self.signals else {
             return;
         };
-        let signal = if byte[0] == b'i' {
+        if result <= 0 {
+            // The pipe is broken; reading on would spin.
+            return;
+        }
+        let signal = if signals.interrupted.swap(false, Ordering::SeqCst) {
             Signal::Interrupt
         } else {
             Signal::Terminate

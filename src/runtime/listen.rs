@@ -37,6 +37,8 @@ pub struct ListenError {
 pub(super) struct Listener {
     socket: OwnedFd,
     pub unix: Option<PathBuf>,
+    /// An accept is under way.
+    pub armed: bool,
 }
 
 impl Listener {
@@ -58,6 +60,7 @@ pub(super) fn open(listening: &Listening) -> Result<Vec<Listener>, ListenError> 
                 Ok(socket) => listeners.push(Listener {
                     socket: socket.into(),
                     unix: None,
+                    armed: false,
                 }),
                 Err(error) if optional && is_unavailable(&error) => {}
                 Err(error) => {
@@ -77,6 +80,7 @@ pub(super) fn open(listening: &Listening) -> Result<Vec<Listener>, ListenError> 
         listeners.push(Listener {
             socket: socket.into(),
             unix: Some(path.clone()),
+            armed: false,
         });
     }
     Ok(listeners)

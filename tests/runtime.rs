@@ -1,0 +1,363 @@
+//! The runtime alone, under a small app and real sockets: what must hold whatever a server does
+//! with it. Sockets are unix sockets, whose small buffers make partial sends certain; one test
+//! takes TCP.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pinion::runtime::{
+    self, App, CloseReason, ConnId, ConnInfo, Io, Listening, NextTurn, Options, Signal, cpus,
+};
+
+/// One test at a time: they count the descriptors of this process.
+static SERIAL: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    SERIAL
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Bytes of the reply to `HUGE`, and of the pieces it is made of.
+const HUGE_BYTES: usize = 8 << 20;
+const PIECE_BYTES: usize = 40_000;
+/// How long `PAUSE` stops reading.
+const PAUSE_NS: u64 = 20_000_000;
+const EXIT_CODE: i32 = 7;
+
+/// Byte `at` of the huge reply.
+fn pattern(at: usize) -> u8 {
+    (at % 251) as u8
+}
+
+/// Echoes what it receives, over the next shard and back if there is one; a chunk that is one of a
+/// few words does what the word says.
+struct Echo {
+    paused: Vec<(u64, ConnId)>,
+}
+
+enum Parcel {
+    Out(ConnId, Vec<u8>),
+    Back(ConnId, Vec<u8>),
+}
+
+impl Echo {
+    fn huge(conn: ConnId, io: &mut Io<Parcel>) {
+        let out = io.out(conn);
+        static ALL: LazyLock<Vec<u8>> = LazyLock::new(|| (0..HUGE_BYTES).map(pattern).collect());
+        for (n, piece) in ALL.chunks(PIECE_BYTES).enumerate() {
+            if n % 2 == 0 {
+                let at = out.bytes.len();
+                out.shared.push((at, Bytes::copy_from_slice(piece)));
+            } else {
+                out.bytes.extend_from_slice(piece);
+            }
+        }
+    }
+}
+
+impl App for Echo {
+    type Message = Parcel;
+
+    fn admit(&mut self, _: &ConnInfo, connections: usize) -> Result<(), Vec<u8>> {
+        if connections < 1000 {
+            Ok(())
+        } else {
+            Err(b"full".to_vec())
+        }
+    }
+
+    fn opened(&mut self, _: ConnId, _: ConnInfo, _: &mut Io<Parcel>) {}
+
+    fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut Io<Parcel>) {
+        match bytes {
+            b"HUGE" => Echo::huge(conn, io),
+            b"BYE" => {
+                Echo::huge(conn, io);
+                io.close_after_flush(conn);
+            }
+            b"DRAIN" => io.notify_drained(conn),
+            b"COUNT" => {
+                let text = format!("{:4}", io.connections());
+                io.out(conn).bytes.extend_from_slice(text.as_bytes());
+            }
+            b"PAUSE" => {
+                io.out(conn).bytes.extend_from_slice(b"paused");
+                io.pause_recv(conn);
+                self.paused.push((io.now().mono_ns + PAUSE_NS, conn));
+            }
+            b"STOP" => io.stop(EXIT_CODE),
+            _ if io.shards() == 1 => io.out(conn).bytes.extend_from_slice(bytes),
+            _ => {
+                let next = (io.shard() + 1) % io.shards();
+                io.post(next, Parcel::Out(conn, bytes.to_vec()));
+            }
+        }
+    }
+
+    fn closed(&mut self, _: ConnId, _: CloseReason, _: &mut Io<Parcel>) {}
+
+    fn drained(&mut self, conn: ConnId, io: &mut Io<Parcel>) {
+        io.out(conn).bytes.extend_from_slice(b"drained");
+    }
+
+    fn is_idle(&self, _: ConnId) -> bool {
+        true
+    }
+
+    fn delivered(&mut self, from: usize, parcels: Vec<Parcel>, io: &mut Io<Parcel>) {
+        for parcel in parcels {
+            match parcel {
+                Parcel::Out(conn, bytes) => io.post(from, Parcel::Back(conn, bytes)),
+                Parcel::Back(conn, bytes) => io.out(conn).bytes.extend_from_slice(&bytes),
+            }
+        }
+    }
+
+    fn signalled(&mut self, _: Signal, _: &mut Io<Parcel>) {}
+
+    fn turn(&mut self, io: &mut Io<Parcel>) -> NextTurn {
+        let now_ns = io.now().mono_ns;
+        self.paused.retain(|&(until_ns, conn)| {
+            if until_ns <= now_ns {
+                io.resume_recv(conn);
+            }
+            until_ns > now_ns
+        });
+        let next = self.paused.iter().map(|(until_ns, _)| *until_ns).min();
+        next.map_or(NextTurn::Idle, NextTurn::At)
+    }
+}
+
+struct Server {
+    path: PathBuf,
+    thread: JoinHandle<i32>,
+}
+
+impl Server {
+    fn start(name: &str, shards: usize) -> Server {
+        Server::start_with(name, shards, 0)
+    }
+
+    fn start_with(name: &str, shards: usize, port: u16) -> Server {
+        let file = format!("pinion-runtime-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(file);
+        let allowed = cpus::allowed();
+        let placement = cpus::place(Some(shards), None, &allowed, None).expect("CPUs");
+        let options = Options {
+            cpus: placement.cpus,
+            listening: Listening {
+                bind: vec!["127.0.0.1".to_owned()],
+                port,
+                unix_socket: Some(path.clone()),
+                unix_mode: 0o600,
+                backlog: 511,
+                keepalive_s: 300,
+            },
+        };
+        let bound = runtime::bind(options).expect("io_uring and a socket");
+        let thread = thread::spawn(move || {
+            let make = |_| Echo { paused: Vec::new() };
+            bound.run(make).expect("a clean end")
+        });
+        Server { path, thread }
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.path).expect("connect");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("a timeout");
+        stream
+    }
+
+    fn stop(self) {
+        self.connect().write_all(b"STOP").expect("write");
+        assert_eq!(self.thread.join().expect("the server"), EXIT_CODE);
+        assert!(!self.path.exists(), "the socket file is removed");
+    }
+
+    /// Waits until `count` connections are open, the asking one among them.
+    fn await_connections(&self, count: usize) {
+        let mut stream = self.connect();
+        for _ in 0..2000 {
+            let text = ask(&mut stream, b"COUNT", 4);
+            if text.trim_ascii() == count.to_string().as_bytes() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("there are not {count} connections");
+    }
+}
+
+fn ask(stream: &mut (impl Read + Write), question: &[u8], len: usize) -> Vec<u8> {
+    stream.write_all(question).expect("write");
+    let mut answer = vec![0; len];
+    stream.read_exact(&mut answer).expect("an answer");
+    answer
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("/proc").count()
+}
+
+#[test]
+fn an_idle_connection_is_answered_and_a_stop_ends_all_shards() {
+    let _alone = alone();
+    for shards in [1, 2, 4] {
+        let server = Server::start("echo", shards);
+        let mut streams: Vec<_> = (0..8).map(|_| server.connect()).collect();
+        for round in 0..50 {
+            for (n, stream) in streams.iter_mut().enumerate() {
+                let text = format!("{round} from {n}");
+                assert_eq!(ask(stream, text.as_bytes(), text.len()), text.as_bytes());
+            }
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn tcp_connections_are_served() {
+    let _alone = alone();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("its number").port();
+    drop(free);
+    let server = Server::start_with("tcp", 2, port);
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+    assert_eq!(ask(&mut stream, b"hello", 5), b"hello");
+    server.stop();
+}
+
+#[test]
+fn a_slow_reader_gets_every_byte_of_a_huge_reply() {
+    let _alone = alone();
+    let server = Server::start("huge", 1);
+    for word in ["HUGE", "BYE"] {
+        let mut stream = server.connect();
+        stream.write_all(word.as_bytes()).expect("write");
+        let mut at = 0;
+        let mut chunk = [0; 8192];
+        const { assert!(HUGE_BYTES.is_multiple_of(8192)) };
+        while at < HUGE_BYTES {
+            stream.read_exact(&mut chunk).expect("the whole reply");
+            for byte in chunk {
+                assert_eq!(byte, pattern(at), "{word}: byte {at}");
+                at += 1;
+            }
+        }
+        if word == "BYE" {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).expect("the end");
+            assert_eq!(rest, b"");
+        }
+    }
+    server.stop();
+}
+
+#[test]
+fn more_bytes_than_receive_buffers_come_back_in_order() {
+    let _alone = alone();
+    for shards in [1, 3] {
+        let server = Server::start("flood", shards);
+        // 400 connections with 96 KiB each: nine times the provided buffers of a shard.
+        let mut streams: Vec<_> = (0..400).map(|_| server.connect()).collect();
+        let text: Vec<u8> = (0..96 << 10).map(pattern).collect();
+        for stream in &mut streams {
+            stream.write_all(&text).expect("write");
+        }
+        for stream in &mut streams {
+            let mut answer = vec![0; text.len()];
+            stream.read_exact(&mut answer).expect("an answer");
+            assert!(answer == text, "bytes are missing or out of order");
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn a_peer_that_shuts_down_its_side_gets_its_replies() {
+    let _alone = alone();
+    let server = Server::start("half", 1);
+    let mut stream = server.connect();
+    stream.write_all(b"last words").expect("write");
+    stream.shutdown(Shutdown::Write).expect("shutdown");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("the end");
+    assert_eq!(answer, b"last words");
+    server.stop();
+}
+
+#[test]
+fn drained_is_told_even_if_nothing_was_pending() {
+    let _alone = alone();
+    let server = Server::start("drained", 1);
+    assert_eq!(ask(&mut server.connect(), b"DRAIN", 7), b"drained");
+    server.stop();
+}
+
+#[test]
+fn a_paused_connection_is_read_again_after_its_deadline() {
+    let _alone = alone();
+    let server = Server::start("pause", 1);
+    let mut stream = server.connect();
+    for _ in 0..5 {
+        assert_eq!(ask(&mut stream, b"PAUSE", 6), b"paused");
+        assert_eq!(ask(&mut stream, b"later", 5), b"later");
+    }
+    server.stop();
+}
+
+#[test]
+fn connections_that_come_and_go_leave_nothing_behind() {
+    let _alone = alone();
+    let server = Server::start("leak", 2);
+    // The answer comes over the other shard, so both have opened what they need.
+    assert_eq!(ask(&mut server.connect(), b"hello", 5), b"hello");
+    server.await_connections(1);
+    let before = descriptors();
+    for round in 0..40 {
+        let mut streams: Vec<_> = (0..100).map(|_| server.connect()).collect();
+        for (n, stream) in streams.iter_mut().enumerate() {
+            match (n + round) % 4 {
+                0 => drop(ask(stream, b"hello", 5)),
+                1 => stream.write_all(b"HUGE").expect("write"),
+                2 => stream.write_all(b"hello").expect("write"),
+                _ => {}
+            }
+        }
+    }
+    server.await_connections(1);
+    let after = descriptors();
+    assert!(after <= before + 1, "{before} descriptors became {after}");
+    server.stop();
+}
+
+#[test]
+fn a_stop_ends_a_busy_server() {
+    let _alone = alone();
+    let server = Server::start("busy", 2);
+    let floods: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = server.connect();
+            thread::spawn(move || {
+                let mut answer = [0; 1000];
+                while stream.write_all(&[b'x'; 1000]).is_ok()
+                    && stream.read_exact(&mut answer).is_ok()
+                {}
+            })
+        })
+        .collect();
+    server.await_connections(5);
+    server.stop();
+    for flood in floods {
+        flood.join().expect("a flood");
+    }
+}
