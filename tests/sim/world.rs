@@ -270,6 +270,8 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         "MSETNX K N K V",
         "MSETEX 2 K N K V EX S",
         "DELIFEQ K N",
+        "DELEX K",
+        "DELEX K IFEQ N",
         "DEL K K K",
         "UNLINK K K",
         "EXPIRE K S",
