@@ -13,8 +13,12 @@ pub fn matches_nocase(pattern: &[u8], text: &[u8]) -> bool {
     run(pattern, text, true)
 }
 
+/// Stars in a row count once. Redis: util.c stringmatchlen_impl gives up at this depth.
+const STARS_MAX: usize = 1000;
+
 fn run(pattern: &[u8], text: &[u8], nocase: bool) -> bool {
     let (mut p, mut t) = (0, 0);
+    let mut stars = 0;
     // Where to go on after a mismatch: behind the last star, with one more byte given to it.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
@@ -24,6 +28,10 @@ fn run(pattern: &[u8], text: &[u8], nocase: bool) -> bool {
             }
             if p == pattern.len() {
                 return true;
+            }
+            stars += 1;
+            if stars > STARS_MAX {
+                return false;
             }
             star = Some((p, t));
             continue;

@@ -149,14 +149,14 @@ const COMMAND: &[Command] = &[
         summary: "Finds the keys of a request.",
         complexity: "O(N) where N is the number of arguments",
         acl: CONNECTION,
-        ..row("getkeys", -3, ANYWHERE, Job::Command)
+        ..row("getkeys", -4, ANYWHERE, Job::Command)
     },
     Command {
         since: "7.0.0",
         summary: "Finds the keys of a request and what is done to them.",
         complexity: "O(N) where N is the number of arguments",
         acl: CONNECTION,
-        ..row("getkeysandflags", -3, ANYWHERE, Job::Command)
+        ..row("getkeysandflags", -4, ANYWHERE, Job::Command)
     },
     Command {
         since: "5.0.0",

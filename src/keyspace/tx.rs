@@ -262,8 +262,18 @@ impl<'a> Tx<'a> {
 
     // ---- reading
 
-    pub fn exists(&mut self, key: &[u8]) -> bool {
+    /// Whether a key exists; it becomes younger.
+    pub fn touch_key(&mut self, key: &[u8]) -> bool {
         self.find_read(key).is_some()
+    }
+
+    /// Whether a key exists: counts as a lookup, but the key does not become younger.
+    pub fn exists(&mut self, key: &[u8]) -> bool {
+        // Redis: db.c existsCommand counts the lookup, but it is no use of the value.
+        let touch = std::mem::replace(&mut self.touch, false);
+        let found = self.find_read(key).is_some();
+        self.touch = touch;
+        found
     }
 
     /// Whether a key exists, without counting as a use.

@@ -181,7 +181,7 @@ impl Core {
         let shards = self.shard.place.shards;
         let home = match call.command.run {
             Run::Client(_) | Run::Job(_) if hopping => return Next::Again,
-            Run::Client(run) => return self.run_client(key, call, run, args, link),
+            Run::Client(run) => return self.run_client(key, call, run, args, link, host),
             Run::Job(job) => return self.run_job(key, call, job, args, link, host),
             _ if shards == 1 => Ok(Homes::One(here)),
             Run::Key(_) => Ok(Homes::One(keys::home(
@@ -300,7 +300,9 @@ impl Core {
         run: fn(&mut crate::command::Client, &Args, &mut Writer) -> resp::CmdResult,
         args: &Args,
         link: &mut dyn Link,
+        host: &mut dyn Host,
     ) -> Next {
+        let begun_ns = self.shard.now_ns();
         let Some(session) = self.session_mut(key) else {
             return Next::Wait;
         };
@@ -319,7 +321,11 @@ impl Core {
             self.note_errors(&reply);
         }
         self.counters.commands += 1;
-        self.shard.stats.ran(call.id, 0, failed);
+        let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
+        self.shard.stats.ran(call.id, spent_ns, failed);
+        if spent_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, args, spent_ns);
+        }
         self.apply_reply_mode(key, mark, link);
         if closing {
             self.finish_session(key, link);
@@ -343,10 +349,15 @@ impl Core {
         session.last_command = Some(call.id);
         self.counters.commands += 1;
         let mut out = Output::default();
+        let begun_ns = self.shard.now_ns();
         let performed = host.perform(self, link, key, job, args, &mut out);
-        self.shard
-            .stats
-            .ran(call.id, 0, matches!(performed, Performed::Failed(_)));
+        let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
+        let failed = matches!(performed, Performed::Failed(_));
+        self.shard.stats.ran(call.id, spent_ns, failed);
+        // Redis: SLOWLOG GET itself is logged like any other command.
+        if spent_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, args, spent_ns);
+        }
         match performed {
             Performed::Later => {
                 if let Some(session) = self.session_mut(key) {

@@ -63,6 +63,11 @@ impl Shard {
         self.holds.is_empty()
     }
 
+    /// The clock that durations are taken with, nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        (self.clock)()
+    }
+
     /// Runs a command and appends its reply; returns the nanoseconds it took.
     pub fn run(&mut self, call: &Call, now_ms: i64, out: &mut Output) -> u64 {
         let begun = (self.clock)();

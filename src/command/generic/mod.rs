@@ -249,7 +249,7 @@ pub const COMMANDS: &[Command] = &[
             -2,
             READONLY | FAST,
             keys::ALL_RO_META,
-            Run::Sum(exists),
+            Run::Sum(touch),
         )
     },
     Command {
@@ -345,6 +345,10 @@ fn delete(tx: &mut Tx, args: &Args) -> Result<i64, CmdError> {
         tx.wrote(key, Event::DEL, |rec| rec.cmd(&[b"DEL", key]));
     }
     Ok(i64::from(removed))
+}
+
+fn touch(tx: &mut Tx, args: &Args) -> Result<i64, CmdError> {
+    Ok(i64::from(tx.touch_key(args.get(1))))
 }
 
 fn exists(tx: &mut Tx, args: &Args) -> Result<i64, CmdError> {
