@@ -38,6 +38,7 @@ pub const COMMANDS: &[Command] = &[
         complexity: "O(N) where N is the number of commands",
         sub: COMMAND,
         acl: CONNECTION,
+        tips: &["nondeterministic_output_order"],
         ..row("command", -1, ANYWHERE, Job::Command)
     },
     Command {
@@ -254,7 +255,7 @@ const LATENCY: &[Command] = &[
     Command {
         since: "2.8.13",
         summary: "Forgets the latencies of commands.",
-        tips: &["request_policy:all_nodes", "response_policy:agg_sum"],
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
         ..row("reset", -2, ADMINISTER, Job::Latency)
     },
 ];
@@ -287,7 +288,7 @@ const SLOWLOG: &[Command] = &[
         summary: "Shows entries of the slow log.",
         complexity: "O(N) where N is the number of entries",
         tips: &["request_policy:all_nodes", "nondeterministic_output"],
-        ..row("get", -2, ADMINISTER, Job::Slowlog)
+        ..row("get", -2, ADMIN | ANYWHERE, Job::Slowlog)
     },
     Command {
         since: "6.2.0",
@@ -302,14 +303,14 @@ const SLOWLOG: &[Command] = &[
             "response_policy:agg_sum",
             "nondeterministic_output",
         ],
-        ..row("len", 2, ADMINISTER, Job::Slowlog)
+        ..row("len", 2, ADMIN | ANYWHERE, Job::Slowlog)
     },
     Command {
         since: "2.2.12",
         summary: "Removes all entries of the slow log.",
         complexity: "O(N) where N is the number of entries",
         tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-        ..row("reset", 2, ADMINISTER, Job::Slowlog)
+        ..row("reset", 2, ADMIN | ANYWHERE, Job::Slowlog)
     },
 ];
 

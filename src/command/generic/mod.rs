@@ -109,7 +109,7 @@ pub const COMMANDS: &[Command] = &[
             "expiretime",
             2,
             READONLY | FAST,
-            keys::ONE_RO_META,
+            keys::ONE_RO,
             Run::Key(expire::expiretime),
         )
     },
@@ -140,7 +140,7 @@ pub const COMMANDS: &[Command] = &[
             "move",
             3,
             WRITE | FAST,
-            keys::ONE_RW_ACCESS_DELETE,
+            keys::ONE_RW_ACCESS_UPDATE,
             Run::Key(moving::move_key),
         )
     },
@@ -191,7 +191,7 @@ pub const COMMANDS: &[Command] = &[
             "pexpiretime",
             2,
             READONLY | FAST,
-            keys::ONE_RO_META,
+            keys::ONE_RO,
             Run::Key(expire::pexpiretime),
         )
     },
@@ -203,7 +203,7 @@ pub const COMMANDS: &[Command] = &[
             "pttl",
             2,
             READONLY | FAST,
-            keys::ONE_RO_META,
+            keys::ONE_RO,
             Run::Key(expire::pttl),
         )
     },
@@ -259,7 +259,7 @@ pub const COMMANDS: &[Command] = &[
             "ttl",
             2,
             READONLY | FAST,
-            keys::ONE_RO_META,
+            keys::ONE_RO,
             Run::Key(expire::ttl),
         )
     },
