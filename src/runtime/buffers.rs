@@ -19,7 +19,7 @@ use io_uring::{IoUring, types::BufRingEntry};
 pub(super) const BUFFER_BYTES: usize = 16 * 1024;
 /// Enough for every connection of a busy turn; when they run out, receives end with ENOBUFS and are
 /// armed again.
-pub(super) const BUFFERS: u16 = 256;
+pub(super) const BUFFERS: u16 = 128;
 pub(super) const GROUP: u16 = 0;
 
 const PAGE_BYTES: usize = 4096;

@@ -71,6 +71,8 @@ impl Core {
                         break;
                     }
                 }
+                // Replies that are still under way come first: the error is met again after them.
+                Err(_) if self.is_hopping(key) => break,
                 Err(error) => {
                     self.protocol_error(key, error, link);
                     return;
@@ -95,6 +97,12 @@ impl Core {
                 session.input = input[at..end].to_vec();
             }
         }
+    }
+
+    /// Whether the session's next hop has commands in it.
+    fn is_hopping(&self, key: SessionKey) -> bool {
+        let hop = self.session(key).and_then(|session| session.hop.as_ref());
+        hop.is_some_and(|hop| !hop.calls.is_empty())
     }
 
     fn protocol_error(&mut self, key: SessionKey, error: ProtocolError, link: &mut dyn Link) {
