@@ -47,6 +47,7 @@ impl Core {
             bulk_max_bytes: self.limits.bulk_max_bytes,
         };
         let (mut at, mut end) = (0, input.len());
+        self.shard.start_clock();
         loop {
             match parser.parse(&input[at..end], &limits) {
                 Ok(Parsed::Incomplete) => break,
@@ -359,6 +360,8 @@ impl Core {
         let mut out = Output::default();
         let begun_ns = self.shard.now_ns();
         let performed = host.perform(self, link, key, job, args, &mut out);
+        // A slow job is not the next command's fault.
+        self.shard.start_clock();
         let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
         let failed = matches!(performed, Performed::Failed(_));
         self.shard.stats.ran(call.id, spent_ns, failed);

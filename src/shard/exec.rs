@@ -19,6 +19,8 @@ pub struct Shard {
     holds: Holds<Parked>,
     /// Monotonic nanoseconds, for the durations in statistics alone.
     clock: fn() -> u64,
+    /// When the command that runs next is taken to begin: the end of the one before it.
+    begun_ns: u64,
 }
 
 /// Work that waits for a hold.
@@ -50,6 +52,7 @@ impl Shard {
             stats: Stats::new(commands),
             holds: Holds::default(),
             clock,
+            begun_ns: 0,
         }
     }
 
@@ -68,9 +71,15 @@ impl Shard {
         (self.clock)()
     }
 
+    /// Starts the clock of the next command. Called once before a run of commands: reading the clock
+    /// twice for each took a tenth of the time of a pipeline of GETs, so each reading ends one
+    /// command and begins the next, whose duration includes its parsing.
+    pub fn start_clock(&mut self) {
+        self.begun_ns = (self.clock)();
+    }
+
     /// Runs a command and appends its reply; returns the nanoseconds it took.
     pub fn run(&mut self, call: &Call, now_ms: i64, out: &mut Output) -> u64 {
-        let begun = (self.clock)();
         let mark = out.mark();
         let mut writer = Writer::new(out, call.proto);
         let mut tx = self.keyspace.tx(call.db, now_ms, !call.no_touch);
@@ -82,7 +91,9 @@ impl Shard {
             // Writing into a growing buffer cannot fail.
             let _ok = Writer::new(out, call.proto).error(&error);
         }
-        let spent_ns = (self.clock)().saturating_sub(begun);
+        let ended_ns = (self.clock)();
+        let spent_ns = ended_ns.saturating_sub(self.begun_ns);
+        self.begun_ns = ended_ns;
         self.stats.ran(call.id, spent_ns, failed);
         spent_ns
     }
@@ -109,6 +120,7 @@ impl Shard {
     /// Runs a hop's calls. `cleared`: the first of them has waited its turn, and younger work that
     /// waits for the same keys must not send it back.
     fn run_hop(&mut self, mut hop: Box<Hop>, mut cleared: bool, now_ms: i64, post: Post) {
+        self.start_clock();
         while let Some(&HopCall {
             command,
             id,
