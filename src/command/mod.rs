@@ -100,7 +100,7 @@ impl Command {
     }
 }
 
-/// Documentation group, as COMMAND DOCS and LOLWUT-free manuals name them.
+/// Documentation group, as COMMAND DOCS names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     Bitmap,

@@ -104,7 +104,6 @@ pub fn render(args: &Args, nodes: &[NodeFigures], context: &Context) -> String {
     }
     let sections: Vec<String> = ALL
         .iter()
-        .chain(&["cluster"])
         .filter(|name| wanted.contains(name))
         .map(|name| section(name, nodes, context))
         .collect();

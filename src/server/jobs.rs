@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ask::Requester;
-use super::config::{self, SetError};
+use super::config;
 use super::host::ServerHost;
 use super::{info, log};
 use crate::command::connection::help;
@@ -37,9 +37,7 @@ impl ServerHost {
             .map(|i| (word(i), word(i + 1)))
             .collect();
         match self.config.set(&pairs) {
-            Err(
-                error @ (SetError::Unknown(_) | SetError::Duplicate(_) | SetError::Refused { .. }),
-            ) => Performed::Failed(CmdError::owned(error.to_string())),
+            Err(error) => Performed::Failed(CmdError::owned(error.to_string())),
             Ok(new) => {
                 // Known here at once: a later SET builds upon it even before all have answered.
                 self.config = Arc::new(new);

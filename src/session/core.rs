@@ -154,27 +154,37 @@ impl Core {
             return;
         }
         if session.input.is_empty() {
-            self.run_requests(key, bytes, link, host);
+            let rest = self.run_requests(key, bytes, link, host);
+            if let Some(session) = self.session_mut(key)
+                && !rest.is_empty()
+            {
+                session.input = bytes[rest].to_vec();
+            }
         } else {
             let mut input = std::mem::take(&mut session.input);
             input.extend_from_slice(bytes);
-            self.run_requests(key, &input, link, host);
-            self.reuse(key, input);
+            self.run_buffered(key, input, link, host);
         }
         self.check_query_limit(key, link);
     }
 
-    /// Gives a session its emptied input buffer back if what is left fits in it better.
-    fn reuse(&mut self, key: SessionKey, mut input: Vec<u8>) {
-        // Larger buffers are freed: an idle client must not keep what a burst once needed.
+    /// Runs the requests of an owned buffer and keeps the rest in that same buffer: a client that is
+    /// far ahead of its replies must not have its input copied at every step.
+    fn run_buffered(
+        &mut self,
+        key: SessionKey,
+        mut input: Vec<u8>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        // Larger empty buffers are freed: an idle client must not keep what a burst once needed.
         const KEPT_BYTES: usize = 4096;
+        let rest = self.run_requests(key, &input, link, host);
+        input.truncate(rest.end);
+        input.drain(..rest.start);
         if let Some(session) = self.session_mut(key)
-            && !session.input.is_empty()
-            && input.capacity() <= KEPT_BYTES
-            && session.input.len() <= input.capacity()
+            && (!input.is_empty() || input.capacity() <= KEPT_BYTES)
         {
-            input.clear();
-            input.extend_from_slice(&session.input);
             session.input = input;
         }
     }
@@ -196,8 +206,7 @@ impl Core {
             return;
         }
         let input = std::mem::take(&mut session.input);
-        self.run_requests(key, &input, link, host);
-        self.reuse(key, input);
+        self.run_buffered(key, input, link, host);
     }
 
     /// All output of a session has been sent.

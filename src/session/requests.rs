@@ -17,6 +17,10 @@ const HOP_CALLS_MAX: usize = 128;
 /// Arguments of one hop, beyond which it leaves: bounds what waits in mailboxes.
 const HOP_BYTES_MAX: usize = 256 * 1024;
 
+/// Replies that a client which has not authenticated may have waiting before it is cut off: Redis'
+/// 16 KiB buffer and the 1,024 bytes beyond it (CVE-2025-21605).
+const STRANGER_DRAIN_BYTES: usize = 17 * 1024;
+
 /// What to do after a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
@@ -29,16 +33,16 @@ enum Next {
 }
 
 impl Core {
-    /// Runs the requests in `input` as far as possible and keeps the rest in the session.
+    /// Runs the requests in `input` as far as possible; returns which part of it the session must keep.
     pub(super) fn run_requests(
         &mut self,
         key: SessionKey,
         input: &[u8],
         link: &mut dyn Link,
         host: &mut dyn Host,
-    ) {
+    ) -> std::ops::Range<usize> {
         let Some(session) = self.session_mut(key) else {
-            return;
+            return 0..0;
         };
         // Out of the session while it runs, so that arguments do not borrow the whole core.
         let mut parser = std::mem::take(&mut session.parser);
@@ -76,7 +80,7 @@ impl Core {
                 Err(_) if self.is_hopping(key) => break,
                 Err(error) => {
                     self.protocol_error(key, error, link);
-                    return;
+                    return 0..0;
                 }
             }
             if at == end {
@@ -94,10 +98,9 @@ impl Core {
         {
             session.parser = parser;
             session.current_bytes = 0;
-            if at < end {
-                session.input = input[at..end].to_vec();
-            }
+            return at..end;
         }
+        0..0
     }
 
     /// Whether the session's next hop has commands in it.
@@ -279,10 +282,24 @@ impl Core {
     /// Makes a session wait whose output outgrew what its socket takes.
     fn check_drain(&mut self, key: SessionKey, link: &mut dyn Link) -> Next {
         let out = link.out(key);
-        if out.bytes.len() < self.limits.drain_bytes && out.shared.is_empty()
-            || out.len() < self.limits.drain_bytes
-        {
+        if out.bytes.len() < STRANGER_DRAIN_BYTES && out.shared.is_empty() {
             return Next::Continue;
+        }
+        let known = self
+            .session(key)
+            .is_some_and(|session| session.client.authenticated);
+        let max = if known {
+            self.limits.drain_bytes
+        } else {
+            STRANGER_DRAIN_BYTES
+        };
+        if out.len() < max {
+            return Next::Continue;
+        }
+        if !known {
+            self.counters.output_limit_closed += 1;
+            self.abandon(key, link);
+            return Next::Wait;
         }
         if let Some(session) = self.session_mut(key) {
             session.state = State::Draining;
