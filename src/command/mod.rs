@@ -15,11 +15,14 @@ pub mod expiry;
 pub mod flags;
 pub mod generic;
 pub mod glob;
+pub mod hash;
 pub mod introspection;
 pub mod keys;
+pub mod list;
 mod peeks;
 mod plan;
 pub mod server;
+pub mod set;
 pub mod string;
 mod table;
 #[cfg(test)]
@@ -31,7 +34,7 @@ use crate::resp::{Args, CmdError, CmdResult, Writer};
 pub use client::Client;
 pub use flags::{Categories, Flags};
 pub use keys::Keys;
-pub use plan::{Ask, Change, Decision, Gather, Part, Peek, Place, apply, arrive, take};
+pub use plan::{Ask, Change, Decision, First, Gather, Part, Peek, Place, apply, arrive, take};
 pub use table::{CommandId, Entry, Lookup, Table};
 
 impl From<WrongType> for CmdError {
@@ -159,6 +162,8 @@ pub enum Run {
     Every(fn(&mut Tx, &Args)),
     /// Reads on the homes, decides, changes the homes.
     Gather(&'static Gather),
+    /// The first of its keys that holds something serves it; null if there is none.
+    First(&'static First),
     /// Once per shard, merged. Runs under a hold on everything.
     Shards {
         part: fn(&mut Tx, &Args, Place) -> Result<Part, CmdError>,

@@ -7,7 +7,8 @@
 use bytes::Bytes;
 
 use crate::keyspace::{Event, NewStr, Taken, Ttl, Tx};
-use crate::resp::{Args, CmdError, Output, Proto};
+use crate::resp::{Args, CmdError, CmdResult, Output, Proto, Writer};
+use crate::value::{Kind, Value};
 
 /// Which of how many shards a part runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,38 @@ pub struct Gather {
     pub peek: fn(tx: &mut Tx, args: &Args, at: usize) -> Peek,
     /// `keys` are the argument indices of the keys, parallel to `peeks`.
     pub decide: fn(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError>,
+}
+
+/// A command that the first of its keys which holds something serves: LMPOP, BLPOP, BZPOPMIN.
+pub struct First {
+    /// The type that serves; a key of another type that comes first is an error.
+    pub kind: Kind,
+    /// Serves the command from the key at argument `at`, which exists and has the right type.
+    pub serve: fn(tx: &mut Tx, args: &Args, at: usize, out: &mut Writer) -> CmdResult,
+    /// Checks the arguments beyond the keys.
+    pub check: fn(args: &Args) -> CmdResult,
+}
+
+impl First {
+    /// What decides at one key.
+    pub fn peek(&self, tx: &mut Tx, key: &[u8]) -> Peek {
+        match tx.kind(key) {
+            None => Peek::Missing,
+            Some(kind) if kind == self.kind => Peek::Exists { expire_at: None },
+            Some(_) => Peek::Failed(CmdError::WrongType),
+        }
+    }
+
+    /// The index (into the peeks) of the key that serves.
+    pub fn choose(peeks: &[Peek]) -> Result<Option<usize>, CmdError> {
+        match peeks.iter().position(Peek::exists) {
+            None => Ok(None),
+            Some(at) => match &peeks[at] {
+                Peek::Failed(error) => Err(error.clone()),
+                _ => Ok(Some(at)),
+            },
+        }
+    }
 }
 
 /// What a decision may depend on beside the peeks.
@@ -48,6 +81,13 @@ pub enum Peek {
     String(Bytes),
     /// An owned copy of the value.
     Value(Taken),
+    /// A collection, shared with the keyspace it is in.
+    Collection(Value),
+    /// A reply to be part of the command's, and how many elements it has.
+    Reply {
+        out: Output,
+        count: usize,
+    },
     /// Reading failed, usually with WRONGTYPE; the decision says whose error comes first.
     Failed(CmdError),
 }
@@ -59,7 +99,7 @@ impl Peek {
             Peek::Missing => Ok(None),
             Peek::String(bytes) => Ok(Some(bytes)),
             Peek::Failed(error) => Err(error.clone()),
-            Peek::Exists { .. } | Peek::Value(_) => Err(CmdError::WrongType),
+            _ => Err(CmdError::WrongType),
         }
     }
 
@@ -71,12 +111,16 @@ impl Peek {
 /// What a [`Gather`] decided: the reply, and the changes in the order they take effect.
 #[derive(Debug, Default)]
 pub struct Decision {
+    /// Nothing could be served: a client that may wait does so instead of getting the reply.
+    pub waits: bool,
     pub reply: Output,
     pub changes: Vec<Change>,
 }
 
+/// What [`Change::Call`] runs: transaction, arguments, the key's index, bytes from the decision.
+pub type Apply = fn(&mut Tx, &Args, usize, &Bytes, &mut Writer) -> CmdResult;
+
 /// One infallible change. `key` is an argument index; its home applies it.
-#[derive(Debug)]
 pub enum Change {
     /// Deletes the key.
     Remove { db: u32, key: usize, event: Event },
@@ -95,6 +139,20 @@ pub enum Change {
         value: Box<Taken>,
         event: Event,
     },
+    /// Runs a function that cannot fail on the key's home; what it writes joins the reply.
+    Call {
+        db: u32,
+        key: usize,
+        /// Bytes from the decision, such as an element that moves.
+        value: Bytes,
+        run: Apply,
+    },
+    /// Serves a command from the key that was found to hold something.
+    Serve {
+        db: u32,
+        key: usize,
+        first: &'static First,
+    },
     /// Moves value and expiry from one key to another, possibly on another home, without a copy.
     Move {
         from: (u32, usize),
@@ -102,6 +160,40 @@ pub enum Change {
         left: Event,
         arrived: Event,
     },
+}
+
+impl Decision {
+    /// Only a reply, which `write` writes.
+    pub fn reply(
+        ask: &Ask,
+        write: impl FnOnce(&mut Writer) -> CmdResult,
+    ) -> Result<Decision, CmdError> {
+        let mut reply = Output::default();
+        write(&mut Writer::new(&mut reply, ask.proto))?;
+        Ok(Decision {
+            reply,
+            ..Decision::default()
+        })
+    }
+
+    pub fn with(mut self, changes: Vec<Change>) -> Decision {
+        self.changes = changes;
+        self
+    }
+}
+
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (name, key) = match self {
+            Change::Remove { key, .. } => ("remove", key),
+            Change::SetString { key, .. } => ("set", key),
+            Change::Put { key, .. } => ("put", key),
+            Change::Call { key, .. } => ("call", key),
+            Change::Serve { key, .. } => ("serve", key),
+            Change::Move { from, .. } => ("move", &from.1),
+        };
+        write!(f, "{name} {key}")
+    }
 }
 
 /// What one shard contributes to a command that runs on several.
@@ -131,8 +223,23 @@ pub enum Part {
 
 /// Applies a change that concerns only this home; `Change::Move` is two of them and is carried out
 /// by the planner through [`take`] and [`arrive`].
-pub fn apply(tx: &mut Tx, args: &Args, change: Change) {
+pub fn apply(tx: &mut Tx, args: &Args, change: Change, out: &mut Writer) {
     match change {
+        Change::Call {
+            db,
+            key,
+            value,
+            run,
+        } => {
+            tx.select(db);
+            let applied = run(tx, args, key, &value, out);
+            debug_assert!(applied.is_ok(), "a decided change does not fail");
+        }
+        Change::Serve { db, key, first } => {
+            tx.select(db);
+            let applied = (first.serve)(tx, args, key, out);
+            debug_assert!(applied.is_ok(), "what was found can be served");
+        }
         Change::Remove { db, key, event } => {
             let key = args.get(key);
             tx.select(db);

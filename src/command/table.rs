@@ -2,7 +2,7 @@
 
 use ahash::AHashMap;
 
-use super::{Command, Run, bitmap, connection, generic, server, string};
+use super::{Command, Run, bitmap, connection, generic, hash, list, server, set, string};
 use crate::resp::{Args, CmdError};
 
 /// The families, each with its rows next to its functions.
@@ -10,7 +10,10 @@ const FAMILIES: &[&[Command]] = &[
     bitmap::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
+    hash::COMMANDS,
+    list::COMMANDS,
     server::COMMANDS,
+    set::COMMANDS,
     string::COMMANDS,
 ];
 

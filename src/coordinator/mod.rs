@@ -261,8 +261,8 @@ impl Coordinator {
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
         let command = work.request.call.command;
-        if let Run::Gather(gather) = command.run {
-            return match work.decide(gather) {
+        if let Run::Gather(_) | Run::First(_) = command.run {
+            return match work.decide() {
                 Err(error) => {
                     self.release_all(tx, work, post);
                     Outcome::Reply(Err(error))

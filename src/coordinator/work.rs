@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::command::{Ask, Change, Decision, Gather, Part, Peek, Run, keys};
+use crate::command::{Ask, Change, Decision, First, Part, Peek, Run, keys};
 use crate::keyspace::Event;
 use crate::resp::{CmdError, Output, Writer};
 use crate::shard::message::{HoldOn, KeyIndices, Request, SessionKey};
@@ -119,10 +119,17 @@ impl Work {
         if self.awaited > 0 {
             return Outcome::Pending;
         }
-        Outcome::Reply(Ok(self.reply.take().unwrap_or_default()))
+        let mut reply = self.reply.take().unwrap_or_default();
+        for participant in &mut self.participants {
+            if let Some(Part::Elements { out, .. }) = participant.part.take() {
+                reply.append(&out);
+            }
+        }
+        Outcome::Reply(Ok(reply))
     }
 
-    pub fn decide(&mut self, gather: &Gather) -> Result<Plan, CmdError> {
+    /// Decides a gather, or which key serves.
+    pub fn decide(&mut self) -> Result<Plan, CmdError> {
         let request = self.request.clone();
         let args = request.args.as_args();
         let positions =
@@ -136,7 +143,11 @@ impl Work {
             now_ms: request.now_ms,
             proto: request.proto,
         };
-        let Decision { reply, changes } = (gather.decide)(&ask, &peeks)?;
+        let Decision { reply, changes, .. } = match request.call.command.run {
+            Run::Gather(gather) => (gather.decide)(&ask, &peeks)?,
+            Run::First(first) => decide_first(first, &ask, &peeks)?,
+            _ => unreachable!("only these decide"),
+        };
         Ok(self.sort_changes(reply, changes))
     }
 
@@ -167,6 +178,8 @@ impl Work {
             let home = match &change {
                 Change::Remove { key, .. }
                 | Change::SetString { key, .. }
+                | Change::Call { key, .. }
+                | Change::Serve { key, .. }
                 | Change::Put { key, .. } => self.index_of_key(*key),
                 Change::Move {
                     from,
@@ -256,4 +269,22 @@ impl Work {
         }
         out
     }
+}
+
+/// The key that serves, and a null reply if there is none.
+fn decide_first(first: &'static First, ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
+    (first.check)(ask.args)?;
+    let Some(found) = First::choose(peeks)? else {
+        let decision = Decision::reply(ask, |out| out.null_array())?;
+        return Ok(Decision {
+            waits: true,
+            ..decision
+        });
+    };
+    let serve = Change::Serve {
+        db: ask.db,
+        key: ask.keys[found],
+        first,
+    };
+    Ok(Decision::default().with(vec![serve]))
 }

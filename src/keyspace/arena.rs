@@ -10,6 +10,8 @@
 //!
 //! Safe Rust throughout: a slot is a range of its page's bytes.
 
+use crate::value::dict::Handle;
+
 /// Bytes per page.
 const PAGE_BYTES: usize = 64 * 1024;
 /// Up to here classes are 8 bytes apart, beyond an eighth of their size.
@@ -20,31 +22,18 @@ const UNIT_BYTES: usize = 8;
 /// End of a free list.
 const NONE: u16 = u16::MAX;
 
-/// Names a slot; never 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Handle(u64);
+/// The handle of a slot. Page numbers start at 1, so no handle is 0.
+fn handle_of(page: usize, offset: usize) -> Handle {
+    let bits = (page as u64) << 13 | (offset / UNIT_BYTES) as u64;
+    Handle::from_bits(bits).expect("page numbers start at 1")
+}
 
-impl Handle {
-    fn new(page: usize, offset: usize) -> Handle {
-        Handle((page as u64) << 13 | (offset / UNIT_BYTES) as u64)
-    }
+fn page_of(handle: Handle) -> usize {
+    (handle.to_bits() >> 13) as usize
+}
 
-    fn page(self) -> usize {
-        (self.0 >> 13) as usize
-    }
-
-    fn offset(self) -> usize {
-        (self.0 & 0x1fff) as usize * UNIT_BYTES
-    }
-
-    /// The handle in the low 40 bits.
-    pub fn to_bits(self) -> u64 {
-        self.0
-    }
-
-    pub fn from_bits(bits: u64) -> Option<Handle> {
-        (bits != 0).then_some(Handle(bits))
-    }
+fn offset_of(handle: Handle) -> usize {
+    (handle.to_bits() & 0x1fff) as usize * UNIT_BYTES
 }
 
 #[derive(Debug)]
@@ -146,7 +135,7 @@ impl Arena {
             self.unlist(number);
         }
         self.used_bytes += slot_bytes;
-        Handle::new(number, offset)
+        handle_of(number, offset)
     }
 
     fn add_page(&mut self, class: usize) -> usize {
@@ -192,9 +181,9 @@ impl Arena {
 
     /// Frees a slot.
     pub fn free(&mut self, handle: Handle) {
-        let number = handle.page();
+        let number = page_of(handle);
         let page = &mut self.pages[number];
-        let offset = handle.offset();
+        let offset = offset_of(handle);
         self.used_bytes -= usize::from(page.slot_bytes);
         page.bytes[offset..offset + 2].copy_from_slice(&page.free.to_le_bytes());
         page.free = (offset / UNIT_BYTES) as u16;
@@ -216,20 +205,20 @@ impl Arena {
 
     /// A slot's bytes, all of its class's size.
     pub fn get(&self, handle: Handle) -> &[u8] {
-        let page = &self.pages[handle.page()];
-        let offset = handle.offset();
+        let page = &self.pages[page_of(handle)];
+        let offset = offset_of(handle);
         &page.bytes[offset..offset + usize::from(page.slot_bytes)]
     }
 
     pub fn get_mut(&mut self, handle: Handle) -> &mut [u8] {
-        let page = &mut self.pages[handle.page()];
-        let offset = handle.offset();
+        let page = &mut self.pages[page_of(handle)];
+        let offset = offset_of(handle);
         &mut page.bytes[offset..offset + usize::from(page.slot_bytes)]
     }
 
     /// Whether an entry of `bytes` belongs in the same kind of slot.
     pub fn fits(&self, handle: Handle, bytes: usize) -> bool {
-        usize::from(self.pages[handle.page()].slot_bytes) == class_bytes(class_of(bytes))
+        usize::from(self.pages[page_of(handle)].slot_bytes) == class_bytes(class_of(bytes))
     }
 
     /// Bytes of all slots in use.

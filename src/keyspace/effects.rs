@@ -13,8 +13,13 @@ pub struct Event {
 pub mod class {
     pub const GENERIC: u32 = 1 << 2;
     pub const STRING: u32 = 1 << 3;
+    pub const LIST: u32 = 1 << 4;
+    pub const SET: u32 = 1 << 5;
+    pub const HASH: u32 = 1 << 6;
+    pub const ZSET: u32 = 1 << 7;
     pub const EXPIRED: u32 = 1 << 8;
     pub const EVICTED: u32 = 1 << 9;
+    pub const STREAM: u32 = 1 << 10;
     pub const KEY_MISS: u32 = 1 << 11;
     pub const NEW: u32 = 1 << 14;
 }
@@ -42,6 +47,43 @@ events! {
     INCRBY = "incrby", STRING;
     INCRBYFLOAT = "incrbyfloat", STRING;
     SETBIT = "setbit", STRING;
+    LPUSH = "lpush", LIST;
+    RPUSH = "rpush", LIST;
+    LPOP = "lpop", LIST;
+    RPOP = "rpop", LIST;
+    LSET = "lset", LIST;
+    LREM = "lrem", LIST;
+    LTRIM = "ltrim", LIST;
+    LINSERT = "linsert", LIST;
+    SADD = "sadd", SET;
+    SREM = "srem", SET;
+    SPOP = "spop", SET;
+    SINTERSTORE = "sinterstore", SET;
+    SUNIONSTORE = "sunionstore", SET;
+    SDIFFSTORE = "sdiffstore", SET;
+    HSET = "hset", HASH;
+    HDEL = "hdel", HASH;
+    HINCRBY = "hincrby", HASH;
+    HINCRBYFLOAT = "hincrbyfloat", HASH;
+    HEXPIRE = "hexpire", HASH;
+    HPERSIST = "hpersist", HASH;
+    HEXPIRED = "hexpired", HASH;
+    ZADD = "zadd", ZSET;
+    ZINCR = "zincr", ZSET;
+    ZREM = "zrem", ZSET;
+    ZREMRANGEBYSCORE = "zremrangebyscore", ZSET;
+    ZREMRANGEBYRANK = "zremrangebyrank", ZSET;
+    ZREMRANGEBYLEX = "zremrangebylex", ZSET;
+    ZPOPMIN = "zpopmin", ZSET;
+    ZPOPMAX = "zpopmax", ZSET;
+    ZRANGESTORE = "zrangestore", ZSET;
+    ZUNIONSTORE = "zunionstore", ZSET;
+    ZINTERSTORE = "zinterstore", ZSET;
+    ZDIFFSTORE = "zdiffstore", ZSET;
+    GEOSEARCHSTORE = "geosearchstore", ZSET;
+    GEORADIUSSTORE = "georadiusstore", ZSET;
+    SORTSTORE = "sortstore", LIST;
+    RESTORE = "restore", GENERIC;
     EXPIRED = "expired", EXPIRED;
     EVICTED = "evicted", EVICTED;
     KEYMISS = "keymiss", KEY_MISS;
@@ -82,7 +124,20 @@ impl Effects {
     /// Notes one change. `record` runs only if changes are recorded.
     #[inline]
     pub fn wrote(&mut self, db: u32, key: &[u8], event: Event, record: impl FnOnce(&mut Recorder)) {
-        self.dirty += 1;
+        self.wrote_many(1, db, key, event, record);
+    }
+
+    /// Notes what counts as `changes` changes since the last save.
+    #[inline]
+    pub fn wrote_many(
+        &mut self,
+        changes: u64,
+        db: u32,
+        key: &[u8],
+        event: Event,
+        record: impl FnOnce(&mut Recorder),
+    ) {
+        self.dirty += changes;
         self.changed(db, key, event, record);
     }
 

@@ -4,9 +4,9 @@
 //! comes close to the exact order at no cost to anybody's reads. Keys with an expiry are drawn from
 //! the wheel's nodes, so that a single one among millions of others is found.
 
-use super::arena::Handle;
 use super::effects::Event;
 use super::{Keyspace, entry};
+use crate::value::dict::Handle;
 
 /// `maxmemory-policy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,14 +6,20 @@
 
 use super::Object;
 use super::arena::Arena;
-use super::dict::Dict;
-use super::slab::Slab;
 use super::wheel::Wheel;
+use crate::value::Value;
+use crate::value::dict::Dict;
+use crate::value::slab::Slab;
 
 /// Entries of these buckets are freed one by one: some tens of microseconds.
 pub const BUCKETS_PER_SLICE: usize = 64;
 /// Whole pages: an munmap each at worst.
 const PAGES_PER_SLICE: usize = 16;
+
+/// Values up to this size are freed where they are deleted.
+pub const AT_ONCE_BYTES: usize = 64 * 1024;
+/// Elements (or nodes) of a large value that one slice frees.
+const PARTS_PER_SLICE: usize = 1024;
 
 /// The dictionary of a flushed database.
 #[derive(Debug)]
@@ -37,11 +43,13 @@ pub struct Garbage {
     /// Databases whose entries stand in the arena in use.
     pub entries: Vec<Flushed>,
     pub wholes: Vec<Whole>,
+    /// Large values of keys that were deleted.
+    pub values: Vec<Value>,
 }
 
 impl Garbage {
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.wholes.is_empty()
+        self.entries.is_empty() && self.wholes.is_empty() && self.values.is_empty()
     }
 
     /// Keys that have not been freed yet.
@@ -49,6 +57,15 @@ impl Garbage {
         let whole = self.wholes.iter().flat_map(|whole| &whole.dicts);
         let flushed = self.entries.iter().chain(whole);
         flushed.map(|flushed| flushed.dict.len()).sum()
+    }
+
+    /// Frees a slice of a large value.
+    pub fn free_value(&mut self) {
+        if let Some(mut value) = self.values.pop()
+            && value.free_slice(PARTS_PER_SLICE)
+        {
+            self.values.push(value);
+        }
     }
 
     /// Frees a slice of a whole. Returns how many keys of lazy flushes it was the end of; `None`

@@ -8,28 +8,28 @@
 //! there are other shards.
 
 mod arena;
-mod dict;
 pub mod effects;
 mod entry;
 mod evict;
 mod garbage;
 mod interest;
-mod slab;
+mod rewrite;
 mod tx;
 mod wheel;
 
 use ahash::RandomState;
 
-use arena::{Arena, Handle};
-use dict::Dict;
+use arena::Arena;
 use garbage::{Flushed, Garbage, Whole};
-use slab::Slab;
 use wheel::{Step, Wheel};
 
 use crate::value::Value;
+use crate::value::dict::{Dict, Handle};
+use crate::value::limits::Limits;
+use crate::value::slab::Slab;
 pub use effects::{Effects, Event, Record, Recorder};
 pub use evict::Policy;
-pub use tx::{Encoded, NewStr, Stored, Str, Taken, Ttl, Tx, WrongType};
+pub use tx::{Context, Encoded, NewStr, Stored, Str, Taken, Ttl, Tx, WrongType};
 
 /// What keys' behaviour depends on, taken from the configuration.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub struct Settings {
     pub lfu_log_factor: u32,
     /// Minutes after which a counter loses one.
     pub lfu_decay_time: u32,
+    /// Where compact encodings end.
+    pub limits: Limits,
 }
 
 impl Default for Settings {
@@ -51,6 +53,7 @@ impl Default for Settings {
             lfu: false,
             lfu_log_factor: 10,
             lfu_decay_time: 1,
+            limits: Limits::default(),
         }
     }
 }
@@ -309,6 +312,8 @@ impl Keyspace {
             }
         } else if let Some(keys) = self.garbage.free_whole() {
             self.counters.lazyfreed += keys;
+        } else {
+            self.garbage.free_value();
         }
         !self.garbage.is_empty()
     }
@@ -341,12 +346,20 @@ impl Keyspace {
             }
         }
         if layout.encoding == entry::Encoding::Object {
-            let object = self.objects.remove(layout.object(slot));
-            self.object_bytes = self
-                .object_bytes
-                .saturating_sub(object.value.memory_bytes());
+            let at = layout.object(slot);
+            self.discard_object(at);
         }
         self.arena.free(handle);
+    }
+
+    /// Frees an object; a large collection later, in slices.
+    fn discard_object(&mut self, at: u32) {
+        let Object { value, .. } = self.objects.remove(at);
+        let bytes = value.memory_bytes();
+        self.object_bytes = self.object_bytes.saturating_sub(bytes);
+        if bytes > garbage::AT_ONCE_BYTES {
+            self.garbage.values.push(value);
+        }
     }
 
     /// Keys that were flushed and are not freed yet.

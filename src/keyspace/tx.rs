@@ -3,13 +3,18 @@
 //! Every change is followed by [`Tx::wrote`] (or one of its forms), the last thing a command does
 //! before its reply: events and records describe a finished change. A debug build asserts it.
 
+mod collections;
+mod whole;
+
+pub use collections::Context;
+
 use bytes::{Bytes, BytesMut};
 
-use super::arena::{Handle, SLOT_MAX_BYTES};
-use super::dict::Position;
-use super::effects::{Event, Recorder};
+use super::arena::SLOT_MAX_BYTES;
+use super::effects::Event;
 use super::entry::{self, Encoding, Layout, Payload, Shape};
 use super::{Keyspace, Object, Settings, key_of, owner};
+use crate::value::dict::{Handle, Position};
 use crate::value::{Kind, Value};
 
 /// The key holds another type than the command works on.
@@ -78,6 +83,8 @@ pub enum Encoded {
     Int(i64),
     Embstr,
     Raw,
+    /// A collection's encoding.
+    Named(&'static str),
 }
 
 /// A value outside a keyspace: on its way to another key, database or shard.
@@ -114,6 +121,8 @@ pub struct Tx<'a> {
     touch: bool,
     /// A change was made and `wrote` has not been called since.
     unaccounted: bool,
+    /// The last change emptied a collection, whose key went with it.
+    emptied: bool,
 }
 
 impl<'a> Tx<'a> {
@@ -124,6 +133,7 @@ impl<'a> Tx<'a> {
             now_ms,
             touch,
             unaccounted: false,
+            emptied: false,
         }
     }
 
@@ -315,7 +325,7 @@ impl<'a> Tx<'a> {
     pub fn string(&mut self, key: &[u8]) -> Result<Option<Str<'_>>, WrongType> {
         match self.find_read(key) {
             None => Ok(None),
-            Some(found) => self.read(found).map(Some),
+            Some(found) => self.read_string(found).map(Some),
         }
     }
 
@@ -323,11 +333,11 @@ impl<'a> Tx<'a> {
     pub fn peek_string(&mut self, key: &[u8]) -> Result<Option<Str<'_>>, WrongType> {
         match self.find(key) {
             None => Ok(None),
-            Some(found) => self.read(found).map(Some),
+            Some(found) => self.read_string(found).map(Some),
         }
     }
 
-    fn read(&mut self, found: Found) -> Result<Str<'_>, WrongType> {
+    fn read_string(&mut self, found: Found) -> Result<Str<'_>, WrongType> {
         let slot = self.ks.arena.get(found.handle);
         match found.layout.encoding {
             Encoding::Int => Ok(Str::Int(found.layout.int(slot))),
@@ -367,7 +377,8 @@ impl<'a> Tx<'a> {
                 None if bytes.len() <= EMBSTR_MAX_BYTES => Encoded::Embstr,
                 None => Encoded::Raw,
             },
-            _ => Encoded::Raw,
+            Value::Shared(_) | Value::Edited(_) => Encoded::Raw,
+            collection => Encoded::Named(collection.encoding()),
         }
     }
 
@@ -523,12 +534,9 @@ impl<'a> Tx<'a> {
     fn overwrite(&mut self, found: Found, shape: &Shape, clock: u32, deadline: Option<i64>) {
         let old = self.ks.arena.get(found.handle);
         if found.layout.encoding == Encoding::Object {
-            let object = self.ks.objects.remove(found.layout.object(old));
-            self.ks.object_bytes = self
-                .ks
-                .object_bytes
-                .saturating_sub(object.value.memory_bytes());
+            self.ks.discard_object(found.layout.object(old));
         }
+        let old = self.ks.arena.get(found.handle);
         let old_node = found.layout.has_expiry.then(|| found.layout.expiry(old).1);
         let handle = if self.ks.arena.fits(found.handle, shape.bytes()) {
             found.handle
@@ -786,147 +794,6 @@ impl<'a> Tx<'a> {
         if let Some(found) = self.find_any(key) {
             entry::set_clock(self.ks.arena.get_mut(found.handle), taken.clock);
         }
-    }
-
-    // ---- watching
-
-    /// Registers a watcher of a key; returns the version it sees. A key that is due is deleted
-    /// first: only what is there can change.
-    pub fn watch(&mut self, key: &[u8]) -> u64 {
-        self.find(key);
-        self.ks.effects.interest.watch(self.db, key)
-    }
-
-    /// Whether a watched key is as it was; that it is due by now is a change.
-    pub fn is_unchanged(&mut self, key: &[u8], version: u64) -> bool {
-        self.find(key);
-        self.ks.effects.interest.version(self.db, key) == Some(version)
-    }
-
-    pub fn unwatch(&mut self, key: &[u8]) {
-        self.ks.effects.interest.unwatch(self.db, key);
-    }
-
-    /// Registers a client that waits for a key to change: [`super::Effects::take_ready`] names it.
-    pub fn wait_for(&mut self, key: &[u8]) {
-        self.ks.effects.interest.wait(self.db, key);
-    }
-
-    pub fn stop_waiting(&mut self, key: &[u8]) {
-        self.ks.effects.interest.stop_waiting(self.db, key);
-    }
-
-    // ---- the whole database
-
-    /// Keys of the selected database, those due included.
-    pub fn key_count(&self) -> usize {
-        self.ks.dbs[self.db as usize].dict.len()
-    }
-
-    fn is_due(&self, handle: Handle) -> bool {
-        let slot = self.ks.arena.get(handle);
-        let layout = entry::layout(slot);
-        layout.has_expiry && layout.expiry(slot).0 <= self.now_ms
-    }
-
-    /// Visits the keys at `cursor` and returns the next cursor; 0 begins and ends. Keys that are
-    /// due are not shown.
-    pub fn scan(&mut self, cursor: u64, mut visit: impl FnMut(&[u8], Kind)) -> u64 {
-        let this = &*self;
-        this.ks.dbs[this.db as usize].dict.scan(cursor, |handle| {
-            if !this.is_due(handle) {
-                let layout = entry::layout(this.ks.arena.get(handle));
-                visit(this.ks.key_of(handle), this.kind_of(handle, &layout));
-            }
-        })
-    }
-
-    /// Visits all keys that are not due.
-    pub fn for_each_key(&self, mut visit: impl FnMut(&[u8], Kind)) {
-        self.ks.dbs[self.db as usize].dict.for_each(|handle| {
-            if !self.is_due(handle) {
-                let layout = entry::layout(self.ks.arena.get(handle));
-                visit(self.ks.key_of(handle), self.kind_of(handle, &layout));
-            }
-        });
-    }
-
-    /// A random key; those that are due are deleted on the way.
-    pub fn random_key(&mut self) -> Option<Bytes> {
-        loop {
-            let ks = &mut *self.ks;
-            let handle = ks.dbs[self.db as usize].dict.random(&mut ks.rng)?;
-            let key = Bytes::copy_from_slice(self.ks.key_of(handle));
-            if self.find(&key).is_some() {
-                return Some(key);
-            }
-        }
-    }
-
-    /// Empties the selected database. Returns how many keys it had.
-    pub fn flush_db(&mut self, lazy: bool) -> usize {
-        let db = self.db as usize;
-        let keys = self.ks.flush(db..db + 1, lazy);
-        self.ks.effects.dirty += keys as u64;
-        self.ks.effects.record(self.db, &[b"FLUSHDB"]);
-        keys
-    }
-
-    /// Empties all databases.
-    pub fn flush_all(&mut self, lazy: bool) {
-        let keys = self.ks.flush(0..self.databases() as usize, lazy);
-        self.ks.effects.dirty += keys as u64 + 1;
-        self.ks.effects.record(self.db, &[b"FLUSHALL"]);
-    }
-
-    /// Exchanges the contents of two databases.
-    pub fn swap_dbs(&mut self, a: u32, b: u32) {
-        self.ks.swap_dbs(a, b);
-        self.ks.effects.dirty += 1;
-        let (a, b) = (a.to_string(), b.to_string());
-        self.ks
-            .effects
-            .record(self.db, &[b"SWAPDB", a.as_bytes(), b.as_bytes()]);
-    }
-
-    // ---- accounting
-
-    /// Accounts for the change just made. `record` runs only if somebody records.
-    #[inline]
-    pub fn wrote(&mut self, key: &[u8], event: Event, record: impl FnOnce(&mut Recorder)) {
-        self.unaccounted = false;
-        self.ks.effects.wrote(self.db, key, event, record);
-    }
-
-    /// Nothing to account for: what [`Tx::string_mut`] handed out was left as it was.
-    pub fn unchanged(&mut self) {
-        self.unaccounted = false;
-    }
-
-    /// An event that belongs to a change accounted for already.
-    pub fn occurred(&mut self, key: &[u8], event: Event) {
-        self.ks.effects.occurred(self.db, key, event);
-    }
-
-    /// Accounts for a change by recording the key's present state.
-    pub fn wrote_state(&mut self, key: &[u8], event: Event) {
-        self.unaccounted = false;
-        if !self.ks.effects.recording {
-            return self.ks.effects.wrote(self.db, key, event, |_| {});
-        }
-        let deadline = self.expire_at(key).flatten();
-        let value = match self.peek_string(key) {
-            Ok(Some(value)) => value.to_bytes(),
-            Ok(None) | Err(WrongType) => return,
-        };
-        self.ks
-            .effects
-            .wrote(self.db, key, event, |rec| match deadline {
-                None => rec.cmd(&[b"SET", key, &value]),
-                Some(at_ms) => {
-                    rec.cmd(&[b"SET", key, &value, b"PXAT", at_ms.to_string().as_bytes()]);
-                }
-            });
     }
 }
 

@@ -20,7 +20,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 
-use super::slab::Slab;
+use crate::value::slab::Slab;
 
 /// No node.
 pub const NONE: u32 = u32::MAX;

@@ -6,7 +6,7 @@ use super::holds::{Holds, Scope, TxId};
 use super::message::{Apply, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Request};
 use super::stats::Stats;
 use crate::command::{
-    self, Ask, Command, CommandId, Decision, Gather, Part, Peek, Place, Run, keys,
+    self, Ask, Command, CommandId, Decision, First, Gather, Part, Peek, Place, Run, keys,
 };
 use crate::keyspace::{Keyspace, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Pick, Proto, Writer};
@@ -244,13 +244,15 @@ impl Shard {
             HoldOn::Keys(keys) => keys,
             HoldOn::Everything => &no_keys,
         };
-        if let Run::Gather(Gather { peek, .. }) = command.run {
+        if let Run::Gather(_) | Run::First(_) = command.run {
             let args = request.args.as_args();
             let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
-            let peeks = keys
-                .iter()
-                .map(|&at| peek(&mut tx, &args, at as usize))
-                .collect();
+            let peek = |&at: &u32| match command.run {
+                Run::Gather(gather) => (gather.peek)(&mut tx, &args, at as usize),
+                Run::First(first) => first.peek(&mut tx, args.get(at as usize)),
+                _ => Peek::Missing,
+            };
+            let peeks = keys.iter().map(peek).collect();
             tx.finish();
             return Part::Peeks(peeks);
         }
@@ -271,10 +273,12 @@ impl Shard {
             Apply::Nothing => Part::Nothing,
             Apply::Run => run_part(&mut tx, request, keys, place),
             Apply::Changes(changes) => {
+                let mut out = Output::default();
+                let mut writer = Writer::new(&mut out, request.proto);
                 changes
                     .into_iter()
-                    .for_each(|change| command::apply(&mut tx, &args, change));
-                Part::Nothing
+                    .for_each(|change| command::apply(&mut tx, &args, change, &mut writer));
+                Part::Elements { out, count: 0 }
             }
             Apply::Take { db, key, event } => {
                 tx.select(db);
@@ -391,6 +395,7 @@ fn run_local(tx: &mut Tx, call: &Call, place: Place, out: &mut Writer) -> CmdRes
             out.ok()
         }
         Run::Gather(gather) => run_gather(tx, gather, call, out),
+        Run::First(first) => run_first(tx, first, call, out),
         Run::Shards { part, merge } => {
             let part = part(tx, args, place)?;
             merge(args, vec![part], out)
@@ -414,12 +419,28 @@ fn run_gather(tx: &mut Tx, gather: &Gather, call: &Call, out: &mut Writer) -> Cm
         now_ms: tx.now_ms(),
         proto: call.proto,
     };
-    let Decision { reply, changes } = (gather.decide)(&ask, &peeks)?;
+    let Decision { reply, changes, .. } = (gather.decide)(&ask, &peeks)?;
+    // Values that the peeks share would be copied by the changes.
+    drop(peeks);
+    out.output().append(&reply);
     changes
         .into_iter()
-        .for_each(|change| command::apply(tx, args, change));
-    out.output().append(&reply);
+        .for_each(|change| command::apply(tx, args, change, out));
     Ok(())
+}
+
+/// Serves a command from the first of its keys that holds something.
+fn run_first(tx: &mut Tx, first: &First, call: &Call, out: &mut Writer) -> CmdResult {
+    let args = &call.args;
+    (first.check)(args)?;
+    for at in key_positions(call.command, args)? {
+        match first.peek(tx, args.get(at)) {
+            Peek::Missing => {}
+            Peek::Failed(error) => return Err(error),
+            _ => return (first.serve)(tx, args, at, out),
+        }
+    }
+    out.null_array()
 }
 
 /// The key positions of a request that must have some, its arguments in whole steps.

@@ -9,6 +9,8 @@ use pinion::resp::{Args, CmdError, Output};
 use pinion::session::{Core, Host, Link, Peer, Performed};
 use pinion::shard::message::{Message, SessionKey};
 use pinion::shard::{Place, Shard};
+use pinion::value::listpack::Item;
+use pinion::value::{Kind, Value};
 
 /// A host that performs no jobs: the simulation is about keys.
 struct NoHost;
@@ -209,7 +211,10 @@ impl World {
                 tx.for_each_key(|key, _| keys.push(key.to_vec()));
                 for key in keys {
                     let deadline = tx.expire_at(&key).flatten();
-                    let value = tx.peek_string(&key).unwrap().unwrap().to_bytes().to_vec();
+                    let value = match tx.peek_value(&key) {
+                        Some(value) => canonical(&value),
+                        None => tx.peek_string(&key).unwrap().unwrap().to_bytes().to_vec(),
+                    };
                     all.push((db, key, value, deadline));
                 }
                 tx.finish();
@@ -226,6 +231,28 @@ impl World {
             assert_eq!(core.coordinator.pending(), 0, "work was left behind");
         }
     }
+}
+
+/// A value's elements, in an order that does not depend on its encoding.
+fn canonical(value: &Value) -> Vec<u8> {
+    let mut elements: Vec<Vec<u8>> = match value {
+        Value::Shared(bytes) => return bytes.to_vec(),
+        Value::Edited(bytes) => return bytes.to_vec(),
+        Value::List(list) => list.iter().map(Item::to_vec).collect(),
+        Value::Set(set) => set.iter().map(Item::to_vec).collect(),
+        Value::Hash(hash) => hash
+            .iter()
+            .map(|(field, value)| {
+                let field = field.to_vec();
+                let deadline = hash.deadline(&field);
+                format!("{field:?}={:?} until {deadline:?}", value.to_vec()).into_bytes()
+            })
+            .collect(),
+    };
+    if value.kind() != Kind::List {
+        elements.sort();
+    }
+    format!("{:?} {elements:?}", value.kind()).into_bytes()
 }
 
 pub fn encode(words: &[&str]) -> Vec<u8> {
@@ -289,6 +316,24 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         "BITOP XOR K K K K",
         "BITOP ONE K K K",
         "BITFIELD K SET u8 O N INCRBY i5 O N",
+        "LPUSH L N V",
+        "RPUSH L N N V",
+        "LPUSHX L N",
+        "RPUSHX L V",
+        "LPOP L",
+        "RPOP L 2",
+        "LSET L 1 N",
+        "LREM L -1 N",
+        "LTRIM L 1 -2",
+        "LINSERT L BEFORE N V",
+        "LMOVE L L LEFT RIGHT",
+        "LMOVE L K RIGHT RIGHT",
+        "RPOPLPUSH L L",
+        "LMPOP 3 L L L LEFT COUNT 2",
+        "LMPOP 2 K L RIGHT",
+        "LRANGE L 0 -1",
+        "LLEN L",
+        "LPOS L N COUNT 0",
         "FLUSHDB",
         "SWAPDB 0 1",
         "FLUSHALL ASYNC",
@@ -320,6 +365,8 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         .split(' ')
         .map(|part| match part {
             "K" => key(rng),
+            // Keys that mostly hold the type in question.
+            "L" => format!("list{}", rng.u8(..6)),
             "V" => word(rng),
             "N" => number(rng),
             "S" => rng.u32(1..200).to_string(),

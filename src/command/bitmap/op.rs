@@ -91,6 +91,7 @@ fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
     Ok(Decision {
         reply,
         changes: change.into_iter().collect(),
+        ..Decision::default()
     })
 }
 

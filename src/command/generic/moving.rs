@@ -46,6 +46,7 @@ fn rename(ask: &Ask, peeks: &[Peek], replace: bool) -> Result<Decision, CmdError
     Ok(Decision {
         reply,
         changes: moves.then_some(change).into_iter().collect(),
+        ..Decision::default()
     })
 }
 
@@ -116,7 +117,7 @@ fn decide_copy(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
         _ => {
             return Ok(Decision {
                 reply: encoded(|out| out.int(0))?,
-                changes: Vec::new(),
+                ..Decision::default()
             });
         }
     };
@@ -130,6 +131,7 @@ fn decide_copy(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
     Ok(Decision {
         reply: encoded(|out| out.int(1))?,
         changes: vec![change],
+        ..Decision::default()
     })
 }
 

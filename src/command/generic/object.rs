@@ -15,6 +15,7 @@ pub(super) fn encoding(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult 
         Some(Encoded::Int(_)) => out.bulk(b"int"),
         Some(Encoded::Embstr) => out.bulk(b"embstr"),
         Some(Encoded::Raw) => out.bulk(b"raw"),
+        Some(Encoded::Named(name)) => out.bulk(name.as_bytes()),
     }
 }
 

@@ -66,6 +66,7 @@ fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
     Ok(Decision {
         reply,
         changes: Vec::new(),
+        ..Decision::default()
     })
 }
 

@@ -83,6 +83,7 @@ fn decide_pairs(ask: &Ask, store: bool, ttl: Ttl) -> Decision {
     Decision {
         reply,
         changes: changes.collect(),
+        ..Decision::default()
     }
 }
 

@@ -14,7 +14,20 @@
 //! intervals, and a SCAN cursor is a position between two of them: splitting or merging buckets
 //! never moves an entry across it.
 
-use super::arena::Handle;
+/// What a dictionary refers to: 40 bits, never 0, whose meaning is its owner's affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle(u64);
+
+impl Handle {
+    /// The handle in the low 40 bits.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub fn from_bits(bits: u64) -> Option<Handle> {
+        (bits != 0).then_some(Handle(bits))
+    }
+}
 
 const SLOTS: usize = 10;
 const HANDLE_BYTES: usize = 5;
@@ -90,7 +103,7 @@ impl Bucket {
 }
 
 /// Buckets in segments of a fixed size, so that growing never moves what is there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Buckets {
     segments: Vec<Vec<Bucket>>,
     len: usize,
@@ -150,7 +163,7 @@ impl Buckets {
 }
 
 /// One database's index from hashes to entries.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dict {
     buckets: Buckets,
     overflow: Buckets,

@@ -1,0 +1,101 @@
+//! Moving an element from one list to another, on whatever shards they are.
+
+use bytes::Bytes;
+
+use super::end_of;
+use super::pop::popped;
+use super::push::pushed;
+use crate::command::{Ask, Change, Decision, Gather, Peek};
+use crate::keyspace::Tx;
+use crate::resp::{Args, CmdError, CmdResult, Writer};
+use crate::value::Kind;
+use crate::value::list::{End, List};
+
+pub(super) static LMOVE: Gather = Gather {
+    peek,
+    decide: decide_move,
+};
+pub(super) static RPOPLPUSH: Gather = Gather {
+    peek,
+    decide: decide_move,
+};
+
+/// From which end to which; RPOPLPUSH and BRPOPLPUSH do not say.
+pub(super) fn ends(args: &Args) -> Result<(End, End), CmdError> {
+    let has_ends =
+        args.name().eq_ignore_ascii_case(b"lmove") || args.name().eq_ignore_ascii_case(b"blmove");
+    if !has_ends {
+        return Ok((End::Tail, End::Head));
+    }
+    let from = end_of(args, 3).ok_or(CmdError::Syntax)?;
+    let to = end_of(args, 4).ok_or(CmdError::Syntax)?;
+    Ok((from, to))
+}
+
+/// The element that would move; of the target only whether it is a list.
+fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+    let key = args.get(at);
+    if at == 2 {
+        return match tx.kind(key) {
+            None => Peek::Missing,
+            Some(Kind::List) => Peek::Exists { expire_at: None },
+            Some(_) => Peek::Failed(CmdError::WrongType),
+        };
+    }
+    let Ok((from, _)) = ends(args) else {
+        return Peek::Missing;
+    };
+    match tx.peek::<List>(key) {
+        Err(error) => Peek::Failed(error.into()),
+        Ok(list) => match list.and_then(|list| list.end(from)) {
+            None => Peek::Missing,
+            Some(item) => Peek::String(Bytes::from(item.to_vec())),
+        },
+    }
+}
+
+fn decide_move(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
+    ends(ask.args)?;
+    let Some(value) = peeks[0].string()? else {
+        let decision = Decision::reply(ask, |out| out.null())?;
+        return Ok(Decision {
+            waits: true,
+            ..decision
+        });
+    };
+    if let Peek::Failed(error) = &peeks[1] {
+        return Err(error.clone());
+    }
+    let call = |key, run| Change::Call {
+        db: ask.db,
+        key,
+        value: value.clone(),
+        run,
+    };
+    // Redis: lmoveGenericCommand announces the push before the pop.
+    let changes = vec![call(2, arrive), call(1, leave)];
+    Ok(Decision::reply(ask, |out| out.bulk_bytes(value))?.with(changes))
+}
+
+fn arrive(tx: &mut Tx, args: &Args, at: usize, value: &Bytes, _out: &mut Writer) -> CmdResult {
+    let (key, (_, end)) = (args.get(at), ends(args)?);
+    tx.change_or_create(
+        key,
+        |_| List::default(),
+        |list, context| {
+            list.push(end, value, Some(value), context.limits);
+        },
+    )?;
+    let (event, name) = pushed(end);
+    tx.wrote(key, event, |rec| rec.cmd(&[name, key, value]));
+    Ok(())
+}
+
+fn leave(tx: &mut Tx, args: &Args, at: usize, _value: &Bytes, _out: &mut Writer) -> CmdResult {
+    let (key, (end, _)) = (args.get(at), ends(args)?);
+    tx.change(key, |list: &mut List, _| list.drop_end(end))?;
+    let (event, name) = popped(end);
+    // The move is one change. Redis: server.dirty++ once.
+    tx.wrote_many(0, key, event, |rec| rec.cmd(&[name, key]));
+    Ok(())
+}

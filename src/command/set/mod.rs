@@ -1,0 +1,2 @@
+use super::Command;
+pub const COMMANDS: &[Command] = &[];

@@ -1,0 +1,184 @@
+//! What a transaction does with whole databases, with watchers, and its accounts.
+
+use bytes::Bytes;
+
+use super::{Tx, WrongType};
+use crate::keyspace::effects::{Event, Recorder};
+use crate::keyspace::entry;
+use crate::keyspace::rewrite;
+use crate::value::Kind;
+use crate::value::dict::Handle;
+
+impl Tx<'_> {
+    // ---- watching
+
+    /// Registers a watcher of a key; returns the version it sees. A key that is due is deleted
+    /// first: only what is there can change.
+    pub fn watch(&mut self, key: &[u8]) -> u64 {
+        self.find(key);
+        self.ks.effects.interest.watch(self.db, key)
+    }
+
+    /// Whether a watched key is as it was; that it is due by now is a change.
+    pub fn is_unchanged(&mut self, key: &[u8], version: u64) -> bool {
+        self.find(key);
+        self.ks.effects.interest.version(self.db, key) == Some(version)
+    }
+
+    pub fn unwatch(&mut self, key: &[u8]) {
+        self.ks.effects.interest.unwatch(self.db, key);
+    }
+
+    /// Registers a client that waits for a key to change: [`super::Effects::take_ready`] names it.
+    pub fn wait_for(&mut self, key: &[u8]) {
+        self.ks.effects.interest.wait(self.db, key);
+    }
+
+    pub fn stop_waiting(&mut self, key: &[u8]) {
+        self.ks.effects.interest.stop_waiting(self.db, key);
+    }
+
+    // ---- the whole database
+
+    /// Keys of the selected database, those due included.
+    pub fn key_count(&self) -> usize {
+        self.ks.dbs[self.db as usize].dict.len()
+    }
+
+    fn is_due(&self, handle: Handle) -> bool {
+        let slot = self.ks.arena.get(handle);
+        let layout = entry::layout(slot);
+        layout.has_expiry && layout.expiry(slot).0 <= self.now_ms
+    }
+
+    /// Visits the keys at `cursor` and returns the next cursor; 0 begins and ends. Keys that are
+    /// due are not shown.
+    pub fn scan(&mut self, cursor: u64, mut visit: impl FnMut(&[u8], Kind)) -> u64 {
+        let this = &*self;
+        this.ks.dbs[this.db as usize].dict.scan(cursor, |handle| {
+            if !this.is_due(handle) {
+                let layout = entry::layout(this.ks.arena.get(handle));
+                visit(this.ks.key_of(handle), this.kind_of(handle, &layout));
+            }
+        })
+    }
+
+    /// Visits all keys that are not due.
+    pub fn for_each_key(&self, mut visit: impl FnMut(&[u8], Kind)) {
+        self.ks.dbs[self.db as usize].dict.for_each(|handle| {
+            if !self.is_due(handle) {
+                let layout = entry::layout(self.ks.arena.get(handle));
+                visit(self.ks.key_of(handle), self.kind_of(handle, &layout));
+            }
+        });
+    }
+
+    /// A random key; those that are due are deleted on the way.
+    pub fn random_key(&mut self) -> Option<Bytes> {
+        loop {
+            let ks = &mut *self.ks;
+            let handle = ks.dbs[self.db as usize].dict.random(&mut ks.rng)?;
+            let key = Bytes::copy_from_slice(self.ks.key_of(handle));
+            if self.find(&key).is_some() {
+                return Some(key);
+            }
+        }
+    }
+
+    /// Empties the selected database. Returns how many keys it had.
+    pub fn flush_db(&mut self, lazy: bool) -> usize {
+        let db = self.db as usize;
+        let keys = self.ks.flush(db..db + 1, lazy);
+        self.ks.effects.dirty += keys as u64;
+        self.ks.effects.record(self.db, &[b"FLUSHDB"]);
+        keys
+    }
+
+    /// Empties all databases.
+    pub fn flush_all(&mut self, lazy: bool) {
+        let keys = self.ks.flush(0..self.databases() as usize, lazy);
+        self.ks.effects.dirty += keys as u64 + 1;
+        self.ks.effects.record(self.db, &[b"FLUSHALL"]);
+    }
+
+    /// Exchanges the contents of two databases.
+    pub fn swap_dbs(&mut self, a: u32, b: u32) {
+        self.ks.swap_dbs(a, b);
+        self.ks.effects.dirty += 1;
+        let (a, b) = (a.to_string(), b.to_string());
+        self.ks
+            .effects
+            .record(self.db, &[b"SWAPDB", a.as_bytes(), b.as_bytes()]);
+    }
+
+    // ---- accounting
+
+    /// Accounts for the change just made. `record` runs only if somebody records.
+    #[inline]
+    pub fn wrote(&mut self, key: &[u8], event: Event, record: impl FnOnce(&mut Recorder)) {
+        self.unaccounted = false;
+        self.ks.effects.wrote(self.db, key, event, record);
+        self.announce_emptied(key);
+    }
+
+    /// The same for what counts as `changes` changes since the last save.
+    pub fn wrote_many(
+        &mut self,
+        changes: u64,
+        key: &[u8],
+        event: Event,
+        record: impl FnOnce(&mut Recorder),
+    ) {
+        self.unaccounted = false;
+        let effects = &mut self.ks.effects;
+        effects.wrote_many(changes, self.db, key, event, record);
+        self.announce_emptied(key);
+    }
+
+    /// Nothing to account for: what [`Tx::string_mut`] handed out was left as it was.
+    pub fn unchanged(&mut self) {
+        self.unaccounted = false;
+    }
+
+    /// An event that belongs to a change accounted for already.
+    pub fn occurred(&mut self, key: &[u8], event: Event) {
+        self.ks.effects.occurred(self.db, key, event);
+    }
+
+    /// Accounts for a change by recording the key's present state.
+    pub fn wrote_state(&mut self, key: &[u8], event: Event) {
+        self.unaccounted = false;
+        if !self.ks.effects.recording {
+            return self.ks.effects.wrote(self.db, key, event, |_| {});
+        }
+        let deadline = self.expire_at(key).flatten();
+        if self.kind(key).is_some_and(|kind| kind != Kind::String) {
+            return self.wrote_collection(key, event, deadline);
+        }
+        let value = match self.peek_string(key) {
+            Ok(Some(value)) => value.to_bytes(),
+            Ok(None) | Err(WrongType) => return,
+        };
+        self.ks
+            .effects
+            .wrote(self.db, key, event, |rec| match deadline {
+                None => rec.cmd(&[b"SET", key, &value]),
+                Some(at_ms) => {
+                    rec.cmd(&[b"SET", key, &value, b"PXAT", at_ms.to_string().as_bytes()]);
+                }
+            });
+    }
+
+    fn wrote_collection(&mut self, key: &[u8], event: Event, deadline: Option<i64>) {
+        let Some(value) = self.peek_value(key) else {
+            return;
+        };
+        self.ks.effects.wrote(self.db, key, event, |rec| {
+            rec.cmd(&[b"DEL", key]);
+            rewrite::record(&value, key, rec);
+            if let Some(at_ms) = deadline {
+                rec.cmd(&[b"PEXPIREAT", key, at_ms.to_string().as_bytes()]);
+            }
+        });
+    }
+}

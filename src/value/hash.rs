@@ -1,0 +1,365 @@
+//! Hashes: a listpack of fields and values while small, a table beyond; deadlines of fields beside.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::limits::Limits;
+use super::listpack::{Item, Listpack};
+use super::table::{Member, Table};
+
+/// A field and its value in one allocation.
+///
+/// ```text
+/// field length u32 | field | value
+/// ```
+#[derive(Clone, Debug)]
+pub struct Pair(Box<[u8]>);
+
+const FIELD_AT: usize = 4;
+
+impl Pair {
+    fn new(field: &[u8], value: &[u8]) -> Pair {
+        let mut bytes = Vec::with_capacity(FIELD_AT + field.len() + value.len());
+        bytes.extend_from_slice(&(field.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(field);
+        bytes.extend_from_slice(value);
+        Pair(bytes.into())
+    }
+
+    fn value_at(&self) -> usize {
+        FIELD_AT + u32::from_le_bytes([self.0[0], self.0[1], self.0[2], self.0[3]]) as usize
+    }
+
+    pub fn value(&self) -> &[u8] {
+        &self.0[self.value_at()..]
+    }
+}
+
+impl Member for Pair {
+    fn name(&self) -> &[u8] {
+        &self.0[FIELD_AT..self.value_at()]
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.0.len().next_multiple_of(8)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Fields {
+    Listpack(Listpack),
+    Table(Table<Pair>),
+}
+
+/// When fields expire.
+#[derive(Clone, Debug, Default)]
+struct Deadlines {
+    by_field: BTreeMap<Box<[u8]>, i64>,
+    by_time: BTreeSet<(i64, Box<[u8]>)>,
+}
+
+/// A hash.
+#[derive(Clone, Debug)]
+pub struct Hash {
+    fields: Fields,
+    /// `None` while no field has a deadline: the common case costs a word.
+    deadlines: Option<Box<Deadlines>>,
+}
+
+impl Default for Hash {
+    fn default() -> Hash {
+        Hash {
+            fields: Fields::Listpack(Listpack::new()),
+            deadlines: None,
+        }
+    }
+}
+
+impl Hash {
+    /// In the words of OBJECT ENCODING.
+    pub fn encoding(&self) -> &'static str {
+        match (&self.fields, &self.deadlines) {
+            (Fields::Listpack(_), None) => "listpack",
+            (Fields::Listpack(_), Some(_)) => "listpackex",
+            (Fields::Table(_), _) => "hashtable",
+        }
+    }
+
+    /// The listpack of a small hash, fields and values in turn.
+    pub fn listpack(&self) -> Option<&Listpack> {
+        match &self.fields {
+            Fields::Listpack(pack) => Some(pack),
+            Fields::Table(_) => None,
+        }
+    }
+
+    /// A hash over a listpack that was saved; its fields must be unique.
+    pub fn from_listpack(pack: Listpack) -> Hash {
+        Hash {
+            fields: Fields::Listpack(pack),
+            deadlines: None,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match &self.fields {
+            Fields::Listpack(pack) => pack.len() / 2,
+            Fields::Table(table) => table.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        let deadlines = self.deadlines.as_ref().map_or(0, |deadlines| {
+            const NODE_BYTES: usize = 96;
+            deadlines.by_field.len() * NODE_BYTES
+        });
+        deadlines
+            + match &self.fields {
+                Fields::Listpack(pack) => pack.memory_bytes(),
+                Fields::Table(table) => table.memory_bytes(),
+            }
+    }
+
+    pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
+        match &self.fields {
+            Fields::Listpack(pack) => {
+                let pos = pack.find(pack.first(), field, 2)?;
+                Some(pack.get(pack.next(pos)?))
+            }
+            Fields::Table(table) => Some(Item::Str(table.get_named(field)?.value())),
+        }
+    }
+
+    pub fn contains(&self, field: &[u8]) -> bool {
+        self.get(field).is_some()
+    }
+
+    /// Sets a field; returns whether it is new. Its deadline stays: see [`Hash::set_deadline`].
+    pub fn set(&mut self, field: &[u8], value: &[u8], limits: &Limits) -> bool {
+        let is_long = field.len().max(value.len()) > limits.hash_max_listpack_value;
+        if is_long {
+            self.to_table(limits);
+        }
+        match &mut self.fields {
+            Fields::Listpack(pack) => {
+                let found = pack.find(pack.first(), field, 2);
+                if let Some(at) = found.and_then(|pos| pack.next(pos)) {
+                    pack.replace(at, value);
+                    return false;
+                }
+                pack.push(field);
+                pack.push(value);
+                if pack.len() / 2 > limits.hash_max_listpack_entries {
+                    self.to_table(limits);
+                }
+                true
+            }
+            Fields::Table(table) => match table.find(field) {
+                Some(at) => {
+                    table.replace(at, Pair::new(field, value));
+                    false
+                }
+                None => {
+                    table.push(Pair::new(field, value));
+                    true
+                }
+            },
+        }
+    }
+
+    fn to_table(&mut self, limits: &Limits) {
+        let Fields::Listpack(pack) = &self.fields else {
+            return;
+        };
+        let mut table = Table::new(limits.seed);
+        let mut items = pack.iter();
+        while let (Some(field), Some(value)) = (items.next(), items.next()) {
+            let (mut a, mut b) = (itoa::Buffer::new(), itoa::Buffer::new());
+            table.push(Pair::new(field.bytes(&mut a), value.bytes(&mut b)));
+        }
+        self.fields = Fields::Table(table);
+    }
+
+    /// Removes a field; returns whether it was there.
+    pub fn remove(&mut self, field: &[u8]) -> bool {
+        self.set_deadline(field, None);
+        match &mut self.fields {
+            Fields::Listpack(pack) => {
+                let found = pack.find(pack.first(), field, 2);
+                found.map(|pos| pack.remove_range(pos, 2)).is_some()
+            }
+            Fields::Table(table) => table.remove(field).is_some(),
+        }
+    }
+
+    /// All fields with their values.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = (Item<'_>, Item<'_>)> + '_> {
+        match &self.fields {
+            Fields::Listpack(pack) => {
+                let mut items = pack.iter();
+                Box::new(std::iter::from_fn(move || {
+                    Some((items.next()?, items.next()?))
+                }))
+            }
+            Fields::Table(table) => Box::new(
+                table
+                    .iter()
+                    .map(|pair| (Item::Str(pair.name()), Item::Str(pair.value()))),
+            ),
+        }
+    }
+
+    /// The field at an index below [`Hash::len`], in no particular order.
+    pub fn at(&self, index: usize) -> (Item<'_>, Item<'_>) {
+        match &self.fields {
+            Fields::Listpack(pack) => {
+                let field = pack
+                    .seek(2 * index as isize)
+                    .expect("the index is below len");
+                let value = pack.next(field).expect("every field has a value");
+                (pack.get(field), pack.get(value))
+            }
+            Fields::Table(table) => {
+                let pair = table.get(index);
+                (Item::Str(pair.name()), Item::Str(pair.value()))
+            }
+        }
+    }
+
+    /// A random field, each equally likely. The hash must not be empty.
+    pub fn random(&self, rng: &mut fastrand::Rng) -> (Item<'_>, Item<'_>) {
+        self.at(rng.usize(..self.len()))
+    }
+
+    /// Visits fields from a cursor on; compact hashes all at once, as Redis does.
+    pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Item, Item)) -> u64 {
+        match &self.fields {
+            Fields::Table(table) => table.scan(cursor, |pair| {
+                visit(Item::Str(pair.name()), Item::Str(pair.value()));
+            }),
+            Fields::Listpack(_) => {
+                self.iter().for_each(|(field, value)| visit(field, value));
+                0
+            }
+        }
+    }
+
+    // ---- deadlines
+
+    /// When a field expires, unix milliseconds.
+    pub fn deadline(&self, field: &[u8]) -> Option<i64> {
+        self.deadlines.as_ref()?.by_field.get(field).copied()
+    }
+
+    /// Sets or removes the deadline of a field that exists.
+    pub fn set_deadline(&mut self, field: &[u8], at_ms: Option<i64>) {
+        if self.deadlines.is_none() && at_ms.is_none() {
+            return;
+        }
+        let deadlines = self.deadlines.get_or_insert_default();
+        if let Some((field, old)) = deadlines.by_field.remove_entry(field) {
+            deadlines.by_time.remove(&(old, field));
+        }
+        if let Some(at_ms) = at_ms {
+            deadlines.by_field.insert(field.into(), at_ms);
+            deadlines.by_time.insert((at_ms, field.into()));
+        }
+        if deadlines.by_field.is_empty() {
+            self.deadlines = None;
+        }
+    }
+
+    /// The earliest deadline of all fields.
+    pub fn next_deadline(&self) -> Option<i64> {
+        let first = self.deadlines.as_ref()?.by_time.first()?;
+        Some(first.0)
+    }
+
+    /// A field that is due, earliest first.
+    pub fn due(&self, now_ms: i64) -> Option<&[u8]> {
+        let (at_ms, field) = self.deadlines.as_ref()?.by_time.first()?;
+        (*at_ms <= now_ms).then_some(field)
+    }
+
+    /// Fields with a deadline, earliest first.
+    pub fn deadlines(&self) -> impl Iterator<Item = (&[u8], i64)> {
+        let all = self.deadlines.iter().flat_map(|all| &all.by_time);
+        all.map(|(at_ms, field)| (&field[..], *at_ms))
+    }
+
+    /// Frees some fields of a hash that is thrown away; true while more are left.
+    pub fn free_slice(&mut self, fields: usize) -> bool {
+        match &mut self.fields {
+            Fields::Table(table) => table.free_slice(fields),
+            Fields::Listpack(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_hash_is_a_map_in_every_encoding() {
+        for (seed, entries) in [0, 8, 1 << 20].into_iter().enumerate() {
+            let limits = Limits {
+                hash_max_listpack_entries: entries,
+                ..Limits::default()
+            };
+            let mut rng = fastrand::Rng::with_seed(seed as u64);
+            let mut hash = Hash::default();
+            let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+            for _ in 0..3000 {
+                let field = rng.u8(..60).to_string().into_bytes();
+                let value = vec![b'v'; rng.usize(..60)];
+                if rng.u8(..3) == 0 {
+                    assert_eq!(hash.remove(&field), model.remove(&field).is_some());
+                } else {
+                    let is_new = hash.set(&field, &value, &limits);
+                    assert_eq!(is_new, model.insert(field.clone(), value).is_none());
+                }
+                let got = hash.get(&field).map(Item::to_vec);
+                assert_eq!(got.as_ref(), model.get(&field), "seed {seed}");
+                assert_eq!(hash.len(), model.len());
+            }
+            let all: BTreeMap<_, _> = hash.iter().map(|(f, v)| (f.to_vec(), v.to_vec())).collect();
+            assert_eq!(all, model, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn long_values_leave_the_listpack() {
+        let limits = Limits::default();
+        let mut hash = Hash::default();
+        hash.set(b"f", &[b'v'; 64], &limits);
+        assert_eq!(hash.encoding(), "listpack");
+        hash.set(b"f", &[b'v'; 65], &limits);
+        assert_eq!(hash.encoding(), "hashtable");
+    }
+
+    #[test]
+    fn deadlines_come_in_order_and_go_with_their_field() {
+        let limits = Limits::default();
+        let mut hash = Hash::default();
+        for (field, at_ms) in [(b"a", 30), (b"b", 10), (b"c", 20)] {
+            hash.set(field, b"v", &limits);
+            hash.set_deadline(field, Some(at_ms));
+        }
+        assert_eq!(hash.encoding(), "listpackex");
+        assert_eq!(hash.next_deadline(), Some(10));
+        hash.set_deadline(b"b", Some(40));
+        assert_eq!(hash.due(19), None);
+        assert_eq!(hash.due(20), Some(&b"c"[..]));
+        hash.remove(b"c");
+        assert_eq!(hash.next_deadline(), Some(30));
+        hash.set_deadline(b"a", None);
+        hash.remove(b"b");
+        assert_eq!((hash.next_deadline(), hash.encoding()), (None, "listpack"));
+    }
+}
