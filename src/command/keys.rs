@@ -93,12 +93,28 @@ pub fn why_none(keys: Keys, args: &Args) -> CmdError {
         _ => None,
     });
     match counted {
+        _ if !args.name().eq_ignore_ascii_case(b"msetex") => counted_error(args, counted),
         Some((at, _)) if at >= args.len() => CmdError::Syntax,
         Some((at, _)) if !matches!(args.int(at), Ok(1..=0x7fff_ffff)) => {
             CmdError::Text("ERR invalid numkeys value")
         }
         Some((_, 2)) => CmdError::Text("ERR wrong number of key-value pairs"),
         _ => CmdError::Syntax,
+    }
+}
+
+/// The errors of commands that count their keys. Redis: t_list.c, t_set.c, t_zset.c.
+fn counted_error(args: &Args, counted: Option<(usize, usize)>) -> CmdError {
+    let Some((at, _)) = counted else {
+        return CmdError::Syntax;
+    };
+    let sets = args.name().eq_ignore_ascii_case(b"sintercard");
+    match args.int(at) {
+        Ok(1..) if sets => {
+            CmdError::Text("ERR Number of keys can't be greater than number of args")
+        }
+        Ok(1..) => CmdError::Syntax,
+        _ => CmdError::Text("ERR numkeys should be greater than 0"),
     }
 }
 

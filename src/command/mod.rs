@@ -11,6 +11,8 @@
 pub mod bitmap;
 pub mod client;
 pub mod connection;
+pub mod cursor;
+mod decimal;
 pub mod expiry;
 pub mod flags;
 pub mod generic;
@@ -21,6 +23,7 @@ pub mod keys;
 pub mod list;
 mod peeks;
 mod plan;
+mod sample;
 pub mod server;
 pub mod set;
 pub mod string;

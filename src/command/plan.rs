@@ -139,6 +139,13 @@ pub enum Change {
         value: Box<Taken>,
         event: Event,
     },
+    /// Stores a value made by the decision, encoded as the key's home is configured.
+    Store {
+        db: u32,
+        key: usize,
+        value: Value,
+        event: Event,
+    },
     /// Runs a function that cannot fail on the key's home; what it writes joins the reply.
     Call {
         db: u32,
@@ -188,6 +195,7 @@ impl std::fmt::Debug for Change {
             Change::Remove { key, .. } => ("remove", key),
             Change::SetString { key, .. } => ("set", key),
             Change::Put { key, .. } => ("put", key),
+            Change::Store { key, .. } => ("store", key),
             Change::Call { key, .. } => ("call", key),
             Change::Serve { key, .. } => ("serve", key),
             Change::Move { from, .. } => ("move", &from.1),
@@ -235,6 +243,17 @@ pub fn apply(tx: &mut Tx, args: &Args, change: Change, out: &mut Writer) {
             let applied = run(tx, args, key, &value, out);
             debug_assert!(applied.is_ok(), "a decided change does not fail");
         }
+        Change::Store {
+            db,
+            key,
+            value,
+            event,
+        } => {
+            let key = args.get(key);
+            tx.select(db);
+            tx.set_encoded_value(key, value, Ttl::Clear);
+            tx.wrote_state(key, event);
+        }
         Change::Serve { db, key, first } => {
             tx.select(db);
             let applied = (first.serve)(tx, args, key, out);
@@ -254,13 +273,8 @@ pub fn apply(tx: &mut Tx, args: &Args, change: Change, out: &mut Writer) {
             ttl,
             event,
         } => {
-            let key = args.get(key);
             tx.select(db);
-            tx.set_string(key, NewStr::Shared(value), ttl);
-            tx.wrote_state(key, event);
-            if let Ttl::At(_) = ttl {
-                tx.occurred(key, Event::EXPIRE);
-            }
+            set_string(tx, args.get(key), value, ttl, event);
         }
         Change::Put {
             db,
@@ -283,6 +297,14 @@ pub fn apply(tx: &mut Tx, args: &Args, change: Change, out: &mut Writer) {
                 arrive(tx, args.get(to.1), value, arrived);
             }
         }
+    }
+}
+
+fn set_string(tx: &mut Tx, key: &[u8], value: Bytes, ttl: Ttl, event: Event) {
+    tx.set_string(key, NewStr::Shared(value), ttl);
+    tx.wrote_state(key, event);
+    if let Ttl::At(_) = ttl {
+        tx.occurred(key, Event::EXPIRE);
     }
 }
 

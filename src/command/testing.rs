@@ -101,7 +101,8 @@ impl Bench {
             .drain(..)
             .map(|record| words(&record.command))
             .collect();
-        if entry.command.flags & flags::WRITE == 0 {
+        let expired = events.iter().any(|event| event.contains("expired"));
+        if entry.command.flags & flags::WRITE == 0 && !expired {
             assert_eq!(records, [""; 0], "a reading command recorded something");
         }
         Outcome {

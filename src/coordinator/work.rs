@@ -180,6 +180,7 @@ impl Work {
                 | Change::SetString { key, .. }
                 | Change::Call { key, .. }
                 | Change::Serve { key, .. }
+                | Change::Store { key, .. }
                 | Change::Put { key, .. } => self.index_of_key(*key),
                 Change::Move {
                     from,

@@ -64,6 +64,8 @@ pub struct Counters {
     pub hits: u64,
     pub misses: u64,
     pub expired: u64,
+    /// Fields of hashes.
+    pub expired_fields: u64,
     pub evicted: u64,
     pub lazyfreed: u64,
 }
@@ -73,6 +75,8 @@ pub struct Counters {
 struct Object {
     key: Option<Box<[u8]>>,
     value: Value,
+    /// Wheel node of the earliest deadline of a hash's fields.
+    fields_node: u32,
 }
 
 #[derive(Debug, Default)]
@@ -109,9 +113,13 @@ pub struct DbStats {
     pub expires: usize,
 }
 
+/// In a wheel node's owner: the deadline is that of a hash's field, not of the key.
+const OF_FIELDS: u64 = 1 << 63;
+const INCARNATION_MASK: u32 = 0x7f_ffff;
+
 /// A handle and its database's incarnation, as wheel nodes carry them.
 fn owner(handle: Handle, incarnation: u32) -> u64 {
-    handle.to_bits() | u64::from(incarnation & 0xff_ffff) << 40
+    handle.to_bits() | u64::from(incarnation & INCARNATION_MASK) << 40
 }
 
 impl Keyspace {
@@ -126,6 +134,8 @@ impl Keyspace {
                 ..Db::default()
             })
             .collect();
+        let mut settings = Settings::default();
+        settings.limits.seed = rng.u64(..);
         Keyspace {
             arena: Arena::default(),
             objects: Slab::default(),
@@ -135,7 +145,7 @@ impl Keyspace {
             hasher,
             rng,
             next_incarnation: databases,
-            settings: Settings::default(),
+            settings,
             counters: Counters::default(),
             effects: Effects::default(),
             active_expire: true,
@@ -207,6 +217,9 @@ impl Keyspace {
         let found = self.owner_of(popped);
         let slot = self.arena.get_mut(handle);
         let layout = entry::layout(slot);
+        if popped & OF_FIELDS != 0 {
+            return self.fields_popped(popped, handle, now_ms, is_held);
+        }
         // The node is gone from the wheel: whoever frees the entry must not cancel it again.
         layout.set_expiry(slot, deadline_ms, wheel::NONE);
         let Some((db, _)) = found else { return };
@@ -221,11 +234,37 @@ impl Keyspace {
         tx.finish();
     }
 
+    /// The earliest deadline of a hash's fields has come.
+    fn fields_popped(
+        &mut self,
+        popped: u64,
+        handle: Handle,
+        now_ms: i64,
+        is_held: &impl Fn(u32, &[u8]) -> bool,
+    ) {
+        let layout = entry::layout(self.arena.get(handle));
+        let at = layout.object(self.arena.get(handle));
+        self.objects.get_mut(at).fields_node = wheel::NONE;
+        let Some((db, _)) = self.owner_of(popped) else {
+            return;
+        };
+        let key = self.key_of(handle).to_vec();
+        if is_held(db, &key) {
+            let node = self.wheel.insert(now_ms + 1, popped);
+            self.objects.get_mut(at).fields_node = node;
+            return;
+        }
+        let mut tx = self.tx(db, now_ms, false);
+        // Finding the key is what deletes its fields that are due.
+        tx.peek_exists(&key);
+        tx.finish();
+    }
+
     /// Database and entry of a wheel node's owner; `None` if its database has been flushed.
     fn owner_of(&self, owner: u64) -> Option<(u32, Handle)> {
         let handle = Handle::from_bits(owner & 0xff_ffff_ffff)?;
-        let incarnation = (owner >> 40) as u32;
-        let is_its = |db: &Db| db.incarnation & 0xff_ffff == incarnation;
+        let incarnation = (owner >> 40) as u32 & INCARNATION_MASK;
+        let is_its = |db: &Db| db.incarnation & INCARNATION_MASK == incarnation;
         Some((self.dbs.iter().position(is_its)? as u32, handle))
     }
 
@@ -354,7 +393,12 @@ impl Keyspace {
 
     /// Frees an object; a large collection later, in slices.
     fn discard_object(&mut self, at: u32) {
-        let Object { value, .. } = self.objects.remove(at);
+        let Object {
+            value, fields_node, ..
+        } = self.objects.remove(at);
+        if fields_node != wheel::NONE {
+            self.wheel.cancel(fields_node);
+        }
         let bytes = value.memory_bytes();
         self.object_bytes = self.object_bytes.saturating_sub(bytes);
         if bytes > garbage::AT_ONCE_BYTES {

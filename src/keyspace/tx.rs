@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use super::arena::SLOT_MAX_BYTES;
 use super::effects::Event;
 use super::entry::{self, Encoding, Layout, Payload, Shape};
-use super::{Keyspace, Object, Settings, key_of, owner};
+use super::{Keyspace, Object, Settings, key_of, owner, wheel};
 use crate::value::dict::{Handle, Position};
 use crate::value::{Kind, Value};
 
@@ -191,6 +191,9 @@ impl<'a> Tx<'a> {
                 self.delete_as(key, Event::EXPIRED);
                 return None;
             }
+        }
+        if found.layout.encoding == Encoding::Object && self.has_due_fields(&found) {
+            return self.expire_fields(key, found);
         }
         Some(found)
     }
@@ -484,6 +487,9 @@ impl<'a> Tx<'a> {
             None => self.insert(key, &shape, clock, deadline),
         }
         debug_assert!(object.is_none() || matches!(shape.payload, Payload::Object(_)));
+        if object.is_some() {
+            self.link_fields(key);
+        }
         if is_new {
             self.ks.effects.occurred(self.db, key, Event::NEW);
         }
@@ -509,7 +515,12 @@ impl<'a> Tx<'a> {
         } else {
             None
         };
-        let index = self.ks.objects.insert(Object { key, value });
+        let fields_node = wheel::NONE;
+        let index = self.ks.objects.insert(Object {
+            key,
+            value,
+            fields_node,
+        });
         shape.payload = Payload::Object(index);
         Some(index)
     }
@@ -733,6 +744,9 @@ impl<'a> Tx<'a> {
             .replace(found.position, handle);
         shape.write(self.ks.arena.get_mut(handle), clock);
         self.link_expiry(handle, old_node, deadline);
+        if found.layout.encoding == Encoding::Object {
+            self.link_fields(key);
+        }
     }
 
     /// Takes a value out of the keyspace, with its expiry.

@@ -5,6 +5,7 @@ use super::host::ServerHost;
 use super::log;
 use super::patrol::Patrol;
 use crate::session::Core;
+use crate::value::limits::Limits;
 
 /// Puts a configuration into effect on one node.
 pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
@@ -22,6 +23,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     keys.lfu = config.text("maxmemory-policy").contains("lfu");
     keys.lfu_log_factor = config.int("lfu-log-factor").clamp(0, i64::from(u32::MAX)) as u32;
     keys.lfu_decay_time = config.int("lfu-decay-time").clamp(0, i64::from(u32::MAX)) as u32;
+    keys.limits = limits(config, keys.limits.seed);
     let track = config.flag("latency-tracking");
     if core.shard.stats.track_latency && !track {
         core.shard.stats.reset_latency();
@@ -37,5 +39,24 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
         if log::configure(config.text("logfile"), level).is_err() {
             log::warning("The log file cannot be opened; the old one stays in use");
         }
+    }
+}
+
+/// Where compact encodings end.
+fn limits(config: &Config, seed: u64) -> Limits {
+    let size = |name: &str| usize::try_from(config.int(name)).unwrap_or(usize::MAX);
+    Limits {
+        hash_max_listpack_entries: size("hash-max-listpack-entries"),
+        hash_max_listpack_value: size("hash-max-listpack-value"),
+        list_max_listpack_size: config.int("list-max-listpack-size"),
+        list_compress_depth: size("list-compress-depth"),
+        set_max_intset_entries: size("set-max-intset-entries"),
+        set_max_listpack_entries: size("set-max-listpack-entries"),
+        set_max_listpack_value: size("set-max-listpack-value"),
+        zset_max_listpack_entries: size("zset-max-listpack-entries"),
+        zset_max_listpack_value: size("zset-max-listpack-value"),
+        stream_node_max_bytes: size("stream-node-max-bytes"),
+        stream_node_max_entries: size("stream-node-max-entries"),
+        seed,
     }
 }

@@ -141,7 +141,7 @@ impl Hash {
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &Limits) -> bool {
         let is_long = field.len().max(value.len()) > limits.hash_max_listpack_value;
         if is_long {
-            self.to_table(limits);
+            self.become_table(limits);
         }
         match &mut self.fields {
             Fields::Listpack(pack) => {
@@ -153,7 +153,7 @@ impl Hash {
                 pack.push(field);
                 pack.push(value);
                 if pack.len() / 2 > limits.hash_max_listpack_entries {
-                    self.to_table(limits);
+                    self.become_table(limits);
                 }
                 true
             }
@@ -170,7 +170,7 @@ impl Hash {
         }
     }
 
-    fn to_table(&mut self, limits: &Limits) {
+    fn become_table(&mut self, limits: &Limits) {
         let Fields::Listpack(pack) = &self.fields else {
             return;
         };

@@ -190,9 +190,9 @@ fn back_len(len: usize) -> usize {
 
 fn write_back_len(len: usize, out: &mut [u8]) {
     let groups = back_len(len);
-    for i in 0..groups {
+    for (i, byte) in out[..groups].iter_mut().enumerate() {
         let group = (len >> (7 * (groups - 1 - i))) as u8 & 0x7f;
-        out[i] = if i == 0 { group } else { group | 0x80 };
+        *byte = if i == 0 { group } else { group | 0x80 };
     }
 }
 

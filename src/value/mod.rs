@@ -19,6 +19,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use hash::Hash;
+use limits::Limits;
 use list::List;
 use set::Set;
 
@@ -91,6 +92,14 @@ impl Value {
         }
     }
 
+    /// The earliest deadline of an element, unix milliseconds.
+    pub fn next_deadline(&self) -> Option<i64> {
+        match self {
+            Value::Hash(hash) => hash.next_deadline(),
+            _ => None,
+        }
+    }
+
     /// The string's bytes, made shareable. Only for strings.
     pub fn share(&mut self) -> &Bytes {
         if let Value::Edited(bytes) = self {
@@ -114,6 +123,17 @@ impl Value {
         match self {
             Value::Edited(bytes) => bytes,
             _ => unreachable!("strings became edited above"),
+        }
+    }
+
+    /// Builds a collection that was made elsewhere again under these limits.
+    pub fn reencode(&mut self, limits: &Limits) {
+        if let Value::Set(set) = self {
+            let mut built = Set::new(b"0", limits);
+            set.for_each(|member| {
+                built.add_item(member, limits);
+            });
+            *self = Value::Set(Arc::new(built));
         }
     }
 
@@ -152,10 +172,12 @@ pub trait Collection: Clone + Sized {
     fn is_gone(&self) -> bool;
     /// Bytes as [`Value::memory_bytes`] counts them.
     fn memory_bytes(&self) -> usize;
+    /// The earliest deadline of its elements, unix milliseconds.
+    fn next_deadline(&self) -> Option<i64>;
 }
 
 macro_rules! collections {
-    ($($kind:ident),*) => {
+    ($($kind:ident: $deadline:expr),*) => {
         $(impl Collection for $kind {
             const KIND: Kind = Kind::$kind;
 
@@ -184,8 +206,12 @@ macro_rules! collections {
             fn memory_bytes(&self) -> usize {
                 size_of::<$kind>() + $kind::memory_bytes(self)
             }
+
+            fn next_deadline(&self) -> Option<i64> {
+                $deadline(self)
+            }
         })*
     };
 }
 
-collections!(List, Set, Hash);
+collections!(List: |_| None, Set: |_| None, Hash: Hash::next_deadline);

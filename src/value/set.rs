@@ -82,7 +82,7 @@ impl Set {
                     let added = ints.insert(n);
                     // Redis: setTypeAdd keeps the offset of an intset's entries within bounds.
                     if ints.len() > limits.set_max_intset_entries.min(1 << 30) {
-                        self.to_table(limits);
+                        self.become_table(limits);
                     }
                     return added;
                 }
@@ -97,7 +97,7 @@ impl Set {
                     pack.push(member);
                     return true;
                 }
-                self.to_table(limits);
+                self.become_table(limits);
                 self.add(member, limits)
             }
             Set::Table(table) => {
@@ -126,14 +126,14 @@ impl Set {
         let fits = Self::fits_listpack(ints.len() + 1, member, limits)
             && longest.unwrap_or(0) <= limits.set_max_listpack_value;
         if !fits {
-            return self.to_table(limits);
+            return self.become_table(limits);
         }
         let mut pack = Listpack::new();
         ints.iter().for_each(|n| pack.push_int(n));
         *self = Set::Listpack(pack);
     }
 
-    fn to_table(&mut self, limits: &Limits) {
+    fn become_table(&mut self, limits: &Limits) {
         let mut table = Table::new(limits.seed);
         self.for_each(|item| table.push(item.to_vec().into()));
         *self = Set::Table(table);

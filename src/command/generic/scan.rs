@@ -1,5 +1,6 @@
 //! Finding keys: KEYS, SCAN, RANDOMKEY.
 
+use crate::command::cursor::{cursor, options};
 use crate::command::{Part, Place, Run, glob};
 use crate::keyspace::Tx;
 use crate::resp::{Args, CmdError, CmdResult, Output, Proto, Writer};
@@ -74,60 +75,18 @@ fn choose(_args: &Args, parts: Vec<Part>, out: &mut Writer) -> CmdResult {
     }
 }
 
-// Redis: db.c parseScanCursorOrReply reads it with strtoul, which negates what has a minus.
-fn cursor(args: &Args) -> Result<u64, CmdError> {
-    let text = std::str::from_utf8(args.get(1)).ok();
-    let cursor = text.and_then(|text| match text.strip_prefix('-') {
-        Some(digits) => digits.parse::<u64>().ok().map(u64::wrapping_neg),
-        None => text.parse().ok(),
-    });
-    cursor.ok_or(CmdError::Text("ERR invalid cursor"))
-}
-
 /// A cursor is `position * shards + shard`: one shard after the other is gone through.
 fn shard_of_cursor(args: &Args, shards: usize) -> Result<usize, CmdError> {
-    Ok((cursor(args)? % shards as u64) as usize)
-}
-
-#[derive(Default)]
-struct Options<'a> {
-    pattern: Option<&'a [u8]>,
-    kind: Option<&'a [u8]>,
-    count: u64,
-}
-
-fn options<'a>(args: &Args<'a>) -> Result<Options<'a>, CmdError> {
-    let mut options = Options {
-        count: 10,
-        ..Options::default()
-    };
-    let mut at = 2;
-    while at < args.len() {
-        if at + 1 == args.len() {
-            return Err(CmdError::Syntax);
-        }
-        if args.is(at, "count") {
-            let count = args.int(at + 1)?;
-            if count < 1 {
-                return Err(CmdError::Syntax);
-            }
-            options.count = count as u64;
-        } else if args.is(at, "match") {
-            options.pattern = Some(args.get(at + 1)).filter(|&pattern| pattern != b"*");
-        } else if args.is(at, "type") {
-            options.kind = Some(args.get(at + 1));
-        } else {
-            return Err(CmdError::Syntax);
-        }
-        at += 2;
-    }
-    Ok(options)
+    Ok((cursor(args, 1)? % shards as u64) as usize)
 }
 
 fn scan(tx: &mut Tx, args: &Args, place: Place, out: &mut Writer) -> CmdResult {
     let shards = place.shards as u64;
-    let mut position = cursor(args)? / shards;
-    let options = options(args)?;
+    let mut position = cursor(args, 1)? / shards;
+    let options = options(args, 2)?;
+    if options.no_values {
+        return Err(CmdError::Syntax);
+    }
     let mut found: Vec<Vec<u8>> = Vec::new();
     let mut visited = 0;
     // An almost empty table is not gone through at once. Redis: db.c scanGenericCommand.

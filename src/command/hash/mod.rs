@@ -1,2 +1,400 @@
-use super::Command;
-pub const COMMANDS: &[Command] = &[];
+//! HASH: fields with values, and deadlines of their own.
+
+mod counter;
+mod expire;
+mod field;
+mod random;
+
+use super::cursor::{self, element};
+use super::flags::*;
+use super::keys::{self, Keys};
+use super::{Command, Group, Run};
+use crate::keyspace::Tx;
+use crate::resp::{Args, CmdResult, Writer};
+use crate::value::hash::Hash;
+use crate::value::listpack::Item;
+
+const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run) -> Command {
+    Command {
+        name,
+        arity,
+        flags,
+        acl: HASH,
+        keys,
+        run,
+        group: Group::Hash,
+        ..Command::DEFAULT
+    }
+}
+
+/// A command on deadlines of fields: Redis 7.4 and later.
+const fn deadline_row(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    keys: Keys,
+    run: Run,
+) -> Command {
+    Command {
+        since: "7.4.0",
+        complexity: PER_FIELD,
+        ..row(name, arity, flags, keys, run)
+    }
+}
+
+const PER_FIELD: &str = "O(N) where N is the number of fields given";
+const ALL: &str = "O(N) where N is the number of fields";
+const UNORDERED: &[&str] = &["nondeterministic_output_order"];
+const RANDOM: &[&str] = &["nondeterministic_output"];
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        since: "2.0.0",
+        summary: "Removes fields.",
+        complexity: PER_FIELD,
+        ..row(
+            "hdel",
+            -3,
+            WRITE | FAST,
+            keys::ONE_RW_DELETE,
+            Run::Key(field::hdel),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Replies whether a field exists.",
+        ..row(
+            "hexists",
+            3,
+            READONLY | FAST,
+            keys::ONE_RO_META,
+            Run::Key(field::hexists),
+        )
+    },
+    Command {
+        summary: "Lets fields expire after some seconds.",
+        ..deadline_row(
+            "hexpire",
+            -6,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire::hexpire),
+        )
+    },
+    Command {
+        summary: "Lets fields expire at a unix time in seconds.",
+        ..deadline_row(
+            "hexpireat",
+            -6,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire::hexpireat),
+        )
+    },
+    Command {
+        summary: "Replies with the unix times in seconds at which fields expire.",
+        ..deadline_row(
+            "hexpiretime",
+            -5,
+            READONLY | FAST,
+            keys::ONE_RO,
+            Run::Key(expire::hexpiretime),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Replies with the value of a field.",
+        ..row(
+            "hget",
+            3,
+            READONLY | FAST,
+            keys::ONE_RO,
+            Run::Key(field::hget),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Replies with all fields and values.",
+        complexity: ALL,
+        tips: UNORDERED,
+        ..row("hgetall", 2, READONLY, keys::ONE_RO, Run::Key(hgetall))
+    },
+    Command {
+        since: "8.0.0",
+        summary: "Replies with the values of fields and removes them.",
+        complexity: PER_FIELD,
+        ..row(
+            "hgetdel",
+            -5,
+            WRITE | FAST,
+            keys::ONE_RW_ACCESS_DELETE,
+            Run::Key(expire::hgetdel),
+        )
+    },
+    Command {
+        since: "8.0.0",
+        summary: "Replies with the values of fields and sets or removes their deadlines.",
+        complexity: PER_FIELD,
+        ..row(
+            "hgetex",
+            -5,
+            WRITE | FAST,
+            keys::ONE_RW_ACCESS_UPDATE,
+            Run::Key(expire::hgetex),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Adds to the integer in a field.",
+        ..row(
+            "hincrby",
+            4,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_ACCESS_UPDATE,
+            Run::Key(counter::hincrby),
+        )
+    },
+    Command {
+        since: "2.6.0",
+        summary: "Adds to the number in a field.",
+        ..row(
+            "hincrbyfloat",
+            4,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_ACCESS_UPDATE,
+            Run::Key(counter::hincrbyfloat),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Replies with all fields.",
+        complexity: ALL,
+        tips: UNORDERED,
+        ..row("hkeys", 2, READONLY, keys::ONE_RO, Run::Key(hkeys))
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Replies with the number of fields.",
+        ..row(
+            "hlen",
+            2,
+            READONLY | FAST,
+            keys::ONE_RO_META,
+            Run::Key(hlen),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Replies with the values of fields.",
+        complexity: PER_FIELD,
+        ..row(
+            "hmget",
+            -3,
+            READONLY | FAST,
+            keys::ONE_RO,
+            Run::Key(field::hmget),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Sets fields.",
+        complexity: PER_FIELD,
+        ..row(
+            "hmset",
+            -4,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(field::hmset),
+        )
+    },
+    Command {
+        summary: "Lets fields live for ever.",
+        ..deadline_row(
+            "hpersist",
+            -5,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire::hpersist),
+        )
+    },
+    Command {
+        summary: "Lets fields expire after some milliseconds.",
+        ..deadline_row(
+            "hpexpire",
+            -6,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire::hpexpire),
+        )
+    },
+    Command {
+        summary: "Lets fields expire at a unix time in milliseconds.",
+        ..deadline_row(
+            "hpexpireat",
+            -6,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire::hpexpireat),
+        )
+    },
+    Command {
+        summary: "Replies with the unix times in milliseconds at which fields expire.",
+        ..deadline_row(
+            "hpexpiretime",
+            -5,
+            READONLY | FAST,
+            keys::ONE_RO,
+            Run::Key(expire::hpexpiretime),
+        )
+    },
+    Command {
+        summary: "Replies with the milliseconds fields have left.",
+        tips: RANDOM,
+        ..deadline_row(
+            "hpttl",
+            -5,
+            READONLY | FAST,
+            keys::ONE_RO,
+            Run::Key(expire::hpttl),
+        )
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Replies with random fields.",
+        complexity: "O(N) where N is the number of fields asked for",
+        tips: RANDOM,
+        ..row(
+            "hrandfield",
+            -2,
+            READONLY,
+            keys::ONE_RO,
+            Run::Key(random::hrandfield),
+        )
+    },
+    Command {
+        since: "2.8.0",
+        summary: "Goes through the fields of a hash in steps.",
+        complexity: "O(1) for each call, O(N) for all fields",
+        tips: RANDOM,
+        ..row("hscan", -3, READONLY, keys::ONE_RO, Run::Key(hscan))
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Sets fields.",
+        complexity: PER_FIELD,
+        ..row(
+            "hset",
+            -4,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(field::hset),
+        )
+    },
+    Command {
+        since: "8.0.0",
+        summary: "Sets fields with a deadline, on a condition.",
+        complexity: PER_FIELD,
+        ..row(
+            "hsetex",
+            -6,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire::hsetex),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Sets a field that does not exist.",
+        ..row(
+            "hsetnx",
+            4,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_INSERT,
+            Run::Key(field::hsetnx),
+        )
+    },
+    Command {
+        since: "3.2.0",
+        summary: "Replies with the length of a field's value.",
+        ..row(
+            "hstrlen",
+            3,
+            READONLY | FAST,
+            keys::ONE_RO,
+            Run::Key(field::hstrlen),
+        )
+    },
+    Command {
+        summary: "Replies with the seconds fields have left.",
+        tips: RANDOM,
+        ..deadline_row(
+            "httl",
+            -5,
+            READONLY | FAST,
+            keys::ONE_RO,
+            Run::Key(expire::httl),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Replies with all values.",
+        complexity: ALL,
+        tips: UNORDERED,
+        ..row("hvals", 2, READONLY, keys::ONE_RO, Run::Key(hvals))
+    },
+];
+
+fn hlen(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let len = tx.read::<Hash>(args.get(1))?.map_or(0, Hash::len);
+    out.int(len as i64)
+}
+
+fn hgetall(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let Some(hash) = tx.read::<Hash>(args.get(1))? else {
+        return out.map(0);
+    };
+    out.map(hash.len())?;
+    hash.iter().try_for_each(|(field, value)| {
+        element(field, out)?;
+        element(value, out)
+    })
+}
+
+fn hkeys(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let Some(hash) = tx.read::<Hash>(args.get(1))? else {
+        return out.array(0);
+    };
+    out.array(hash.len())?;
+    hash.iter().try_for_each(|(field, _)| element(field, out))
+}
+
+fn hvals(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let Some(hash) = tx.read::<Hash>(args.get(1))? else {
+        return out.array(0);
+    };
+    out.array(hash.len())?;
+    hash.iter().try_for_each(|(_, value)| element(value, out))
+}
+
+fn hscan(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let from = cursor::cursor(args, 2)?;
+    let options = cursor::element_options(args)?;
+    let mut found = Vec::new();
+    let next = match tx.read::<Hash>(args.get(1))? {
+        None => 0,
+        Some(hash) => cursor::walk(from, options.count, |cursor, visited| {
+            hash.scan(cursor, |field: Item, value: Item| {
+                *visited += 1;
+                let field = field.to_vec();
+                if options.matches(&field) {
+                    found.push(field);
+                    found.extend((!options.no_values).then(|| value.to_vec()));
+                }
+            })
+        }),
+    };
+    cursor::reply(next, &found, out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,9 +9,8 @@ mod read;
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
 use super::{Command, Group, Run};
-use crate::resp::{Args, Writer};
+use crate::resp::Args;
 use crate::value::list::End;
-use crate::value::listpack::Item;
 
 const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run) -> Command {
     Command {
@@ -210,13 +209,7 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-/// Writes an element.
-pub(super) fn element(item: Item, out: &mut Writer) -> crate::resp::CmdResult {
-    match item {
-        Item::Int(n) => out.bulk_int(n),
-        Item::Str(bytes) => out.bulk(bytes),
-    }
-}
+pub(super) use super::cursor::element;
 
 /// `LEFT` or `RIGHT`.
 fn end_of(args: &Args, at: usize) -> Option<End> {

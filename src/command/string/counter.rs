@@ -1,5 +1,6 @@
 //! Counters: integers and decimals that are added to.
 
+use crate::command::decimal::{self, Number};
 use crate::keyspace::{Event, NewStr, Str, Ttl, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer, number};
 use crate::value::longdouble::LongDouble;
@@ -46,10 +47,10 @@ pub(super) fn incrbyfloat(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
     let mut digits = itoa::Buffer::new();
     let old = match tx.peek_string(key)? {
         None => Number::Finite(LongDouble::ZERO),
-        Some(text) => parse_number(text.bytes(&mut digits))?,
+        Some(text) => decimal::parse(text.bytes(&mut digits))?,
     };
     // Both numbers are read before their sum is judged: what is no number is told first.
-    let sum = match (old, parse_number(args.get(2))?) {
+    let sum = match (old, decimal::parse(args.get(2))?) {
         (Number::Finite(old), Number::Finite(n)) => old.add(&n),
         _ => None,
     };
@@ -60,24 +61,6 @@ pub(super) fn incrbyfloat(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
         rec.cmd(&[b"SET", key, sum.as_bytes(), b"KEEPTTL"]);
     });
     out.bulk(sum.as_bytes())
-}
-
-/// What INCRBYFLOAT takes for a number. Infinity is one, but no sum with it is.
-enum Number {
-    Finite(LongDouble),
-    Infinite,
-}
-
-fn parse_number(text: &[u8]) -> Result<Number, CmdError> {
-    if let Some(number) = LongDouble::parse(text) {
-        return Ok(Number::Finite(number));
-    }
-    let unsigned = text.strip_prefix(b"-").or(text.strip_prefix(b"+"));
-    let word = unsigned.unwrap_or(text);
-    if word.eq_ignore_ascii_case(b"inf") || word.eq_ignore_ascii_case(b"infinity") {
-        return Ok(Number::Infinite);
-    }
-    Err(CmdError::NotFloat)
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 //! after the command's own event.
 
 use super::{Found, Ttl, Tx, WrongType};
-use crate::keyspace::Event;
-use crate::keyspace::entry::{Encoding, Payload};
+use crate::keyspace::entry::{self, Encoding, Payload};
+use crate::keyspace::{Event, OF_FIELDS, owner, wheel};
+use crate::value::dict::Handle;
+use crate::value::hash::Hash;
 use crate::value::limits::Limits;
 use crate::value::{Collection, Value};
 
@@ -125,6 +127,7 @@ impl Tx<'_> {
         let result = change(collection, context);
         let after = collection.memory_bytes();
         let is_gone = collection.is_gone();
+        let deadline = collection.next_deadline();
         ks.object_bytes = (ks.object_bytes + after).saturating_sub(before);
         self.unaccounted = true;
         if is_gone {
@@ -133,8 +136,77 @@ impl Tx<'_> {
             self.emptied = true;
         } else {
             self.touch(found.handle);
+            self.link_fields_of(found.handle, deadline);
         }
         Ok(result)
+    }
+
+    // ---- deadlines of fields
+
+    pub(super) fn has_due_fields(&self, found: &Found) -> bool {
+        let deadline = self.value_of(found).and_then(Value::next_deadline);
+        deadline.is_some_and(|at_ms| at_ms <= self.now_ms)
+    }
+
+    /// Deletes the fields of a hash that are due; `None` if none is left.
+    pub(super) fn expire_fields(&mut self, key: &[u8], found: Found) -> Option<Found> {
+        let accounted = self.unaccounted;
+        let expired = self.change_found(&found, |hash: &mut Hash, context| {
+            let mut expired: Vec<Vec<u8>> = Vec::new();
+            while let Some(field) = hash.due(context.now_ms).map(<[u8]>::to_vec) {
+                hash.remove(&field);
+                expired.push(field);
+            }
+            expired
+        });
+        self.unaccounted = accounted;
+        let (expired, is_gone) = (
+            expired.unwrap_or_default(),
+            std::mem::take(&mut self.emptied),
+        );
+        self.ks.counters.expired_fields += expired.len() as u64;
+        let effects = &mut self.ks.effects;
+        effects.wrote_many(0, self.db, key, Event::HEXPIRED, |rec| {
+            let fields = expired.iter().map(Vec::as_slice);
+            rec.cmd_of(expired.len() + 2, [b"HDEL", key].into_iter().chain(fields));
+        });
+        if is_gone {
+            effects.occurred(self.db, key, Event::DEL);
+            return None;
+        }
+        Some(found)
+    }
+
+    /// Connects the earliest deadline of a hash's fields with the wheel, after the entry moved or
+    /// its value was replaced.
+    pub(super) fn link_fields(&mut self, key: &[u8]) {
+        if let Some(found) = self.find_any(key) {
+            let deadline = self.value_of(&found).and_then(Value::next_deadline);
+            self.link_fields_of(found.handle, deadline);
+        }
+    }
+
+    fn link_fields_of(&mut self, handle: Handle, deadline: Option<i64>) {
+        let ks = &mut *self.ks;
+        let slot = ks.arena.get(handle);
+        let object = ks.objects.get_mut(entry::layout(slot).object(slot));
+        if deadline.is_none() && object.fields_node == wheel::NONE {
+            return;
+        }
+        let owner = owner(handle, ks.dbs[self.db as usize].incarnation) | OF_FIELDS;
+        match (object.fields_node, deadline) {
+            (wheel::NONE, Some(at_ms)) => object.fields_node = ks.wheel.insert(at_ms, owner),
+            (node, Some(at_ms)) => {
+                ks.wheel.set_owner(node, owner);
+                if ks.wheel.deadline(node) != at_ms {
+                    ks.wheel.reschedule(node, at_ms);
+                }
+            }
+            (node, None) => {
+                ks.wheel.cancel(node);
+                object.fields_node = wheel::NONE;
+            }
+        }
     }
 
     /// Stores a value, whatever the key held. Returns whether the key is new.
@@ -142,11 +214,19 @@ impl Tx<'_> {
         self.store(key, Payload::Object(0), Some(value), false, ttl)
     }
 
-    /// An owned copy of a key's value, if it has one with an allocation of its own: free of cost for
-    /// collections. Counts as a use.
-    pub fn shared_value(&mut self, key: &[u8]) -> Option<Value> {
-        let found = self.find_read(key)?;
-        self.value_of(&found).cloned()
+    /// The same, with a collection brought into the encoding that the limits ask for.
+    pub fn set_encoded_value(&mut self, key: &[u8], mut value: Value, ttl: Ttl) -> bool {
+        value.reencode(&self.ks.settings.limits);
+        self.set_value(key, value, ttl)
+    }
+
+    /// The collection at a key, shared with it and so free of cost; a short string is no collection.
+    /// Counts as a use.
+    pub fn shared_value(&mut self, key: &[u8]) -> Result<Option<Value>, WrongType> {
+        let Some(found) = self.find_read(key) else {
+            return Ok(None);
+        };
+        self.value_of(&found).cloned().map(Some).ok_or(WrongType)
     }
 
     /// The same without counting as a use.

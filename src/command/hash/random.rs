@@ -1,0 +1,58 @@
+//! Random fields.
+
+use super::element;
+use crate::command::sample::distinct;
+use crate::keyspace::Tx;
+use crate::resp::{Args, CmdError, CmdResult, Writer};
+use crate::value::hash::Hash;
+use crate::value::listpack::Item;
+
+/// `HRANDFIELD key [count [WITHVALUES]]`
+pub(super) fn hrandfield(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let key = args.get(1);
+    if args.len() == 2 {
+        return match tx.read_random::<Hash>(key)? {
+            None => out.null(),
+            Some((hash, rng)) => element(hash.random(rng).0, out),
+        };
+    }
+    let count = args.int(2)?;
+    let with_values = match args.len() {
+        3 => false,
+        4 if args.is(3, "withvalues") => true,
+        _ => return Err(CmdError::Syntax),
+    };
+    // Redis: hrandfieldWithCountCommand bounds what a client may ask for.
+    if !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
+        return Err(CmdError::OutOfRange);
+    }
+    let Some((hash, rng)) = tx.read_random::<Hash>(key)? else {
+        return out.array(0);
+    };
+    let chosen = if count < 0 {
+        None
+    } else {
+        Some(distinct(hash.len(), count as usize, rng))
+    };
+    let len = chosen
+        .as_ref()
+        .map_or(count.unsigned_abs() as usize, Vec::len);
+    // RESP3 nests pairs. Redis: hrandfieldReplyWithListpack.
+    let nested = with_values && out.resp3();
+    out.array(if with_values && !nested { 2 * len } else { len })?;
+    let pair = |(field, value): (Item, Item), out: &mut Writer| {
+        if nested {
+            out.array(2)?;
+        }
+        element(field, out)?;
+        if with_values {
+            element(value, out)
+        } else {
+            Ok(())
+        }
+    };
+    match chosen {
+        Some(chosen) => chosen.into_iter().try_for_each(|at| pair(hash.at(at), out)),
+        None => (0..len).try_for_each(|_| pair(hash.random(rng), out)),
+    }
+}

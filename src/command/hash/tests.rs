@@ -1,0 +1,177 @@
+use crate::command::testing::{Bench, NOW_MS};
+
+const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value|";
+
+#[test]
+fn fields_come_and_go() {
+    Bench::new().rows(&[
+        ("HSET h a 1 b 2", ":2|", "hset h", "HSET h a 1 b 2"),
+        ("HSET h a 3 c 4", ":1|", "hset h", "HSET h a 3 c 4"),
+        (
+            "HSET h a",
+            "-ERR wrong number of arguments for 'hset' command|",
+            "",
+            "",
+        ),
+        ("HMSET h d 5", "+OK|", "hset h", "HSET h d 5"),
+        (
+            "HGETALL h",
+            "*8|$1|a|$1|3|$1|b|$1|2|$1|c|$1|4|$1|d|$1|5|",
+            "",
+            "",
+        ),
+        ("HMGET h a x d", "*3|$1|3|$-1|$1|5|", "", ""),
+        ("HKEYS h", "*4|$1|a|$1|b|$1|c|$1|d|", "", ""),
+        ("HVALS h", "*4|$1|3|$1|2|$1|4|$1|5|", "", ""),
+        ("HSETNX h a 9", ":0|", "", ""),
+        ("HSETNX h e 9", ":1|", "hset h", "HSET h e 9"),
+        ("HLEN h", ":5|", "", ""),
+        ("HSTRLEN h e", ":1|", "", ""),
+        ("HDEL h a b x", ":2|", "hdel h", "HDEL h a b x"),
+        ("HEXISTS h a", ":0|", "", ""),
+        ("HDEL h c d e", ":3|", "hdel h, del h", "HDEL h c d e"),
+        ("HDEL h c", ":0|", "", ""),
+        ("SET s 1", "+OK|", "set s", "SET s 1"),
+        ("HGET s a", WRONG_TYPE, "", ""),
+        ("HSET s a 1", WRONG_TYPE, "", ""),
+    ]);
+}
+
+#[test]
+fn numbers_in_fields_are_added_to() {
+    Bench::new().rows(&[
+        ("HINCRBY h n 5", ":5|", "hincrby h", "HINCRBY h n 5"),
+        ("HINCRBY h n -7", ":-2|", "hincrby h", "HINCRBY h n -7"),
+        ("HSET h t x", ":1|", "hset h", "HSET h t x"),
+        (
+            "HINCRBY h t 1",
+            "-ERR hash value is not an integer|",
+            "",
+            "",
+        ),
+        (
+            "HINCRBYFLOAT h n 0.5",
+            "$4|-1.5|",
+            "hincrbyfloat h",
+            "HSET h n -1.5",
+        ),
+        (
+            "HINCRBYFLOAT h t 1",
+            "-ERR hash value is not a float|",
+            "",
+            "",
+        ),
+        (
+            "HINCRBYFLOAT h n inf",
+            "-ERR value is NaN or Infinity|",
+            "",
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn fields_expire() {
+    let mut bench = Bench::new();
+    bench.rows(&[
+        ("HSET h a 1 b 2 c 3", ":3|", "hset h", "HSET h a 1 b 2 c 3"),
+        (
+            "HPEXPIRE h 50 FIELDS 3 a b x",
+            "*3|:1|:1|:-2|",
+            "hexpire h",
+            "HPEXPIREAT h 1000050 FIELDS 2 a b",
+        ),
+        ("HPTTL h FIELDS 3 a c x", "*3|:50|:-1|:-2|", "", ""),
+        (
+            "HPEXPIRE h 60 NX FIELDS 2 a c",
+            "*2|:0|:1|",
+            "hexpire h",
+            "HPEXPIREAT h 1000060 FIELDS 1 c",
+        ),
+        ("HPEXPIRE h 40 GT FIELDS 1 a", "*1|:0|", "", ""),
+        (
+            "HPERSIST h FIELDS 2 b x",
+            "*2|:1|:-2|",
+            "hpersist h",
+            "HPERSIST h FIELDS 2 b x",
+        ),
+        (
+            "HGETEX h PX 90 FIELDS 1 c",
+            "*1|$1|3|",
+            "hexpire h",
+            "HPEXPIREAT h 1000090 FIELDS 1 c",
+        ),
+        ("OBJECT ENCODING h", "$10|listpackex|", "", ""),
+    ]);
+    bench.now_ms = NOW_MS + 50;
+    bench.rows(&[
+        ("HGET h a", "$-1|", "hexpired h", "HDEL h a"),
+        ("HLEN h", ":2|", "", ""),
+        ("HGETDEL h FIELDS 1 b", "*1|$1|2|", "hdel h", "HDEL h b"),
+    ]);
+    bench.now_ms = NOW_MS + 90;
+    bench.rows(&[("EXISTS h", ":0|", "hexpired h, del h", "HDEL h c")]);
+}
+
+#[test]
+fn fields_are_set_with_a_deadline() {
+    Bench::new().rows(&[
+        (
+            "HSETEX h PX 9 FIELDS 2 a 1 b 2",
+            ":1|",
+            "hset h, hexpire h",
+            "HSETEX h PXAT 1000009 FIELDS 2 a 1 b 2",
+        ),
+        ("HSETEX h FNX FIELDS 1 a 2", ":0|", "", ""),
+        (
+            "HSETEX h FXX KEEPTTL FIELDS 1 a 2",
+            ":1|",
+            "hset h",
+            "HSETEX h KEEPTTL FIELDS 1 a 2",
+        ),
+        ("HPTTL h FIELDS 1 a", "*1|:9|", "", ""),
+        ("HSET h a 3", ":0|", "hset h", "HSET h a 3"),
+        ("HPTTL h FIELDS 1 a", "*1|:-1|", "", ""),
+        ("HPEXPIREAT h 5 FIELDS 1 a", "*1|:2|", "hdel h", "HDEL h a"),
+        (
+            "HEXPIRE h 5 FIELDS 0",
+            "-ERR wrong number of arguments for 'hexpire' command|",
+            "",
+            "",
+        ),
+        (
+            "HEXPIRE h 5 FIELDS 2 a",
+            "-ERR The `numfields` parameter must match the number of arguments|",
+            "",
+            "",
+        ),
+        (
+            "HEXPIRE h 5 ELDERS 1 a",
+            "-ERR Mandatory argument FIELDS is missing or not at the right position|",
+            "",
+            "",
+        ),
+        (
+            "HEXPIRE h -1 FIELDS 1 a",
+            "-ERR invalid expire time, must be >= 0|",
+            "",
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn samples_have_the_size_asked_for() {
+    let mut bench = Bench::new();
+    bench.replies(&[("HSET h a 1 b 2", ":2|"), ("HRANDFIELD none", "$-1|")]);
+    for (request, len) in [
+        ("1", 1),
+        ("5", 2),
+        ("-5", 5),
+        ("5 WITHVALUES", 4),
+        ("-3 WITHVALUES", 6),
+    ] {
+        let reply = bench.line(&format!("HRANDFIELD h {request}")).reply;
+        assert!(reply.starts_with(&format!("*{len}|")), "{request}: {reply}");
+    }
+}

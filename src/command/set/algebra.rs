@@ -1,0 +1,176 @@
+//! Intersections, unions and differences of sets on whatever shards they are.
+
+use std::sync::Arc;
+
+use super::element;
+use crate::command::peeks;
+use crate::command::{Ask, Change, Decision, Gather, Peek};
+use crate::keyspace::{Event, Tx};
+use crate::resp::{Args, CmdError};
+use crate::value::set::Set;
+use crate::value::{Collection, Value};
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Inter,
+    Union,
+    Diff,
+}
+
+pub(super) static SINTER: Gather = read(|ask, peeks| reply(ask, peeks, Operation::Inter));
+pub(super) static SUNION: Gather = read(|ask, peeks| reply(ask, peeks, Operation::Union));
+pub(super) static SDIFF: Gather = read(|ask, peeks| reply(ask, peeks, Operation::Diff));
+pub(super) static SINTERSTORE: Gather =
+    write(|ask, peeks| store(ask, peeks, Operation::Inter, Event::SINTERSTORE));
+pub(super) static SUNIONSTORE: Gather =
+    write(|ask, peeks| store(ask, peeks, Operation::Union, Event::SUNIONSTORE));
+pub(super) static SDIFFSTORE: Gather =
+    write(|ask, peeks| store(ask, peeks, Operation::Diff, Event::SDIFFSTORE));
+pub(super) static SINTERCARD: Gather = read(card);
+
+type Decide = fn(&Ask, &[Peek]) -> Result<Decision, CmdError>;
+
+const fn read(decide: Decide) -> Gather {
+    Gather {
+        peek: peeks::collection::<Set>,
+        decide,
+    }
+}
+
+const fn write(decide: Decide) -> Gather {
+    Gather {
+        peek: peek_sources,
+        decide,
+    }
+}
+
+/// Of the destination only whether it exists.
+fn peek_sources(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+    if at == 1 {
+        peeks::exists(tx, args, at)
+    } else {
+        peeks::collection::<Set>(tx, args, at)
+    }
+}
+
+/// The sets that were peeked; `None` for those that do not exist.
+fn sets(peeks: &[Peek]) -> Result<Vec<Option<&Set>>, CmdError> {
+    let mut sets = Vec::with_capacity(peeks.len());
+    for peek in peeks {
+        sets.push(match peek {
+            Peek::Failed(error) => return Err(error.clone()),
+            Peek::Collection(value) => Set::of(value),
+            _ => None,
+        });
+    }
+    Ok(sets)
+}
+
+fn compute(peeks: &[Peek], operation: Operation) -> Result<Set, CmdError> {
+    let sets = sets(peeks)?;
+    // Redis: results begin as an intset. Where their encoding matters, at the key they are stored
+    // under, they are built again.
+    let limits = &Default::default();
+    let mut result = Set::new(b"0", limits);
+    match operation {
+        Operation::Inter => intersect(&sets, |member| {
+            result.add_item(member, limits);
+            true
+        }),
+        Operation::Union => sets.iter().flatten().for_each(|set| {
+            set.for_each(|member| {
+                result.add_item(member, limits);
+            });
+        }),
+        Operation::Diff => {
+            if let Some((Some(first), others)) = sets.split_first() {
+                first.for_each(|member| {
+                    let elsewhere = others.iter().flatten().any(|set| set.contains_item(member));
+                    if !elsewhere {
+                        result.add_item(member, limits);
+                    }
+                });
+            }
+        }
+    }
+    Ok(result)
+}
+
+/// Visits what all sets have until `visit` has enough.
+fn intersect(sets: &[Option<&Set>], mut visit: impl FnMut(crate::value::listpack::Item) -> bool) {
+    let Some(mut sets) = sets.iter().copied().collect::<Option<Vec<&Set>>>() else {
+        return;
+    };
+    // From the smallest, tested against the next larger ones first.
+    sets.sort_by_key(|set| set.len());
+    let Some((smallest, others)) = sets.split_first() else {
+        return;
+    };
+    for member in smallest.iter() {
+        if others.iter().all(|set| set.contains_item(member)) && !visit(member) {
+            return;
+        }
+    }
+}
+
+fn reply(ask: &Ask, peeks: &[Peek], operation: Operation) -> Result<Decision, CmdError> {
+    let result = compute(peeks, operation)?;
+    Decision::reply(ask, |out| {
+        out.set(result.len())?;
+        result.iter().try_for_each(|member| element(member, out))
+    })
+}
+
+fn store(
+    ask: &Ask,
+    peeks: &[Peek],
+    operation: Operation,
+    event: Event,
+) -> Result<Decision, CmdError> {
+    let (destination, sources) = peeks.split_first().ok_or(CmdError::Syntax)?;
+    let result = compute(sources, operation)?;
+    let decision = Decision::reply(ask, |out| out.int(result.len() as i64))?;
+    let (db, key) = (ask.db, 1);
+    if !result.is_empty() {
+        let value = Value::Set(Arc::new(result));
+        return Ok(decision.with(vec![Change::Store {
+            db,
+            key,
+            value,
+            event,
+        }]));
+    }
+    let remove = Change::Remove {
+        db,
+        key,
+        event: Event::DEL,
+    };
+    Ok(decision.with(destination.exists().then_some(remove).into_iter().collect()))
+}
+
+/// `SINTERCARD numkeys key ... [LIMIT limit]`
+fn card(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
+    let limit = card_limit(ask.args)?;
+    let sets = sets(peeks)?;
+    let mut count = 0;
+    intersect(&sets, |_| {
+        count += 1;
+        limit == 0 || count < limit
+    });
+    Decision::reply(ask, |out| out.int(count))
+}
+
+/// The LIMIT of SINTERCARD and ZINTERCARD.
+pub(in crate::command) fn card_limit(args: &Args) -> Result<i64, CmdError> {
+    const NEGATIVE: CmdError = CmdError::Text("ERR LIMIT can't be negative");
+    let keys = args.int(1).ok().filter(|&n| n > 0);
+    let keys = keys.ok_or(CmdError::Text("ERR numkeys should be greater than 0"))? as usize;
+    match args.len() - (2 + keys) {
+        0 => Ok(0),
+        2 if args.is(2 + keys, "limit") => {
+            let limit = args.int(3 + keys).map_err(|_| NEGATIVE)?;
+            if limit < 0 { Err(NEGATIVE) } else { Ok(limit) }
+        }
+        _ => Err(CmdError::Syntax),
+    }
+}
