@@ -1,6 +1,7 @@
 pub mod command;
 pub mod coordinator;
 pub mod keyspace;
+pub mod number;
 pub mod resp;
 pub mod runtime;
 pub mod server;

@@ -14,6 +14,7 @@ use super::arena::SLOT_MAX_BYTES;
 use super::effects::Event;
 use super::entry::{self, Encoding, Layout, Payload, Shape};
 use super::{Keyspace, Object, Settings, key_of, owner, wheel};
+use crate::number::parse_i64;
 use crate::value::dict::{Handle, Position};
 use crate::value::{Kind, Value};
 
@@ -375,7 +376,7 @@ impl<'a> Tx<'a> {
     fn encoded_object(&self, found: &Found) -> Encoded {
         let at = found.layout.object(self.ks.arena.get(found.handle));
         match &self.ks.objects.get(at).value {
-            Value::Shared(bytes) if !found.layout.edited => match integer(bytes) {
+            Value::Shared(bytes) if !found.layout.edited => match parse_i64(bytes) {
                 Some(n) => Encoded::Int(n),
                 None if bytes.len() <= EMBSTR_MAX_BYTES => Encoded::Embstr,
                 None => Encoded::Raw,
@@ -437,7 +438,7 @@ impl<'a> Tx<'a> {
     }
 
     fn store_text(&mut self, key: &[u8], bytes: &[u8], ttl: Ttl) -> bool {
-        let payload = match integer(bytes) {
+        let payload = match parse_i64(bytes) {
             Some(n) => Payload::Int(n),
             None => Payload::Text(bytes),
         };
@@ -809,15 +810,4 @@ impl<'a> Tx<'a> {
             entry::set_clock(self.ks.arena.get_mut(found.handle), taken.clock);
         }
     }
-}
-
-/// The integer that a string is stored as, if it is the canonical form of one.
-fn integer(bytes: &[u8]) -> Option<i64> {
-    /// Digits and sign of the smallest 64-bit integer.
-    const INT_MAX_LEN: usize = 20;
-    if bytes.len() > INT_MAX_LEN || !matches!(bytes.first(), Some(b'-' | b'0'..=b'9')) {
-        return None;
-    }
-    let n: i64 = std::str::from_utf8(bytes).ok()?.parse().ok()?;
-    (itoa::Buffer::new().format(n).as_bytes() == bytes).then_some(n)
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{CmdError, number};
+use super::CmdError;
+use crate::number;
 
 /// Where one argument stands: a range of the request's bytes, or an entry of its large arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

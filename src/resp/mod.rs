@@ -9,7 +9,6 @@
 
 mod args;
 mod error;
-pub mod number;
 mod parse;
 mod writer;
 

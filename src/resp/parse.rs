@@ -13,7 +13,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::args::{Args, Span};
-use super::number;
+use crate::number;
 
 /// Redis: server.h PROTO_MBULK_BIG_ARG. Larger arguments are worth their own allocation.
 pub const LARGE_ARG_BYTES: usize = 32 * 1024;

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{CmdError, CmdResult, number};
+use super::{CmdError, CmdResult};
+use crate::number;
 
 /// Values from this size on are spliced into the output by reference instead of copied: below it
 /// a copy is cheaper than one more element of the send's vector.

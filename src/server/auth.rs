@@ -3,7 +3,8 @@
 use crate::command::Client;
 use crate::command::client::ReplyMode;
 use crate::command::connection::set_name;
-use crate::resp::{Args, CmdError, CmdResult, Proto, Writer, number};
+use crate::number;
+use crate::resp::{Args, CmdError, CmdResult, Proto, Writer};
 
 /// What the password check needs of the configuration.
 #[derive(Clone, Debug, Default)]

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::command::Table;
-use crate::resp::{Args, CmdError, Proto, number};
+use crate::number;
+use crate::resp::{Args, CmdError, Proto};
 use crate::session::{Core, Link, Session, State};
 use crate::shard::message::SessionKey;
 

@@ -15,12 +15,12 @@
 
 use std::cmp::Ordering;
 
+use crate::number::parse_i64;
+
 const HEADER: usize = 6;
 const END: u8 = 0xff;
 /// The element count says "unknown" from here on.
 const COUNT_UNKNOWN: u16 = u16::MAX;
-/// Digits and sign of the smallest 64-bit integer.
-const INT_TEXT_MAX: usize = 20;
 
 /// Where an entry begins; valid until the listpack changes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +36,7 @@ pub enum Item<'a> {
 impl<'a> Item<'a> {
     /// What is stored for these bytes: an integer if they are the canonical text of one.
     pub fn of(bytes: &'a [u8]) -> Item<'a> {
-        match canonical_int(bytes) {
+        match parse_i64(bytes) {
             Some(n) => Item::Int(n),
             None => Item::Str(bytes),
         }
@@ -149,31 +149,6 @@ fn write_int(n: i64, out: &mut [u8]) {
             out[0] = tag;
             out[1..=width].copy_from_slice(&bytes[..width]);
         }
-    }
-}
-
-/// The integer whose canonical text these bytes are.
-pub fn canonical_int(bytes: &[u8]) -> Option<i64> {
-    let (negative, digits) = match bytes {
-        [b'-', rest @ ..] => (true, rest),
-        _ => (false, bytes),
-    };
-    match digits {
-        [b'0'] if !negative => return Some(0),
-        [b'1'..=b'9', ..] if bytes.len() <= INT_TEXT_MAX => {}
-        _ => return None,
-    }
-    let mut n: u64 = 0;
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        n = n.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
-    }
-    if negative {
-        0i64.checked_sub_unsigned(n)
-    } else {
-        i64::try_from(n).ok()
     }
 }
 
@@ -618,26 +593,6 @@ mod tests {
             }
         }
         assert_eq!(pack.iter().collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn only_canonical_integers_are_integers() {
-        for text in [
-            "",
-            "-",
-            "-0",
-            "00",
-            "01",
-            "+1",
-            " 1",
-            "9223372036854775808",
-            "1a",
-        ] {
-            assert_eq!(canonical_int(text.as_bytes()), None, "{text}");
-        }
-        for n in [0, 1, -1, i64::MAX, i64::MIN] {
-            assert_eq!(canonical_int(n.to_string().as_bytes()), Some(n));
-        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use super::intset::Intset;
 use super::limits::Limits;
-use super::listpack::{Item, Listpack, canonical_int};
+use super::listpack::{Item, Listpack};
 use super::table::Table;
+use crate::number::parse_i64;
 
 /// How a set is stored.
 #[derive(Clone, Debug)]
@@ -16,7 +17,7 @@ pub enum Set {
 impl Set {
     /// An empty set that is about to get `first`.
     pub fn new(first: &[u8], limits: &Limits) -> Set {
-        if canonical_int(first).is_some() {
+        if parse_i64(first).is_some() {
             Set::Intset(Intset::default())
         } else if Self::fits_listpack(1, first, limits) {
             Set::Listpack(Listpack::new())
@@ -60,7 +61,7 @@ impl Set {
 
     pub fn contains(&self, member: &[u8]) -> bool {
         match self {
-            Set::Intset(ints) => canonical_int(member).is_some_and(|n| ints.contains(n)),
+            Set::Intset(ints) => parse_i64(member).is_some_and(|n| ints.contains(n)),
             Set::Listpack(pack) => pack.find(pack.first(), member, 1).is_some(),
             Set::Table(table) => table.find(member).is_some(),
         }
@@ -78,7 +79,7 @@ impl Set {
     pub fn add(&mut self, member: &[u8], limits: &Limits) -> bool {
         match self {
             Set::Intset(ints) => {
-                if let Some(n) = canonical_int(member) {
+                if let Some(n) = parse_i64(member) {
                     let added = ints.insert(n);
                     // Redis: setTypeAdd keeps the offset of an intset's entries within bounds.
                     if ints.len() > limits.set_max_intset_entries.min(1 << 30) {
@@ -142,7 +143,7 @@ impl Set {
     /// Removes a member; returns whether it was there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match self {
-            Set::Intset(ints) => canonical_int(member).is_some_and(|n| ints.remove(n)),
+            Set::Intset(ints) => parse_i64(member).is_some_and(|n| ints.remove(n)),
             Set::Listpack(pack) => {
                 let found = pack.find(pack.first(), member, 1);
                 found.map(|pos| pack.remove(pos)).is_some()

@@ -8,14 +8,14 @@ const SEGMENT: usize = 1024;
 /// End of the list of freed places.
 const NONE: u32 = u32::MAX;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Place<T> {
     Used(T),
     /// The next freed place.
     Free(u32),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Slab<T> {
     segments: Vec<Vec<Place<T>>>,
     /// First freed place.
@@ -37,9 +37,12 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Bytes of the places in use.

@@ -2,7 +2,8 @@
 
 use super::{BAD_OFFSET, bits};
 use crate::keyspace::{Event, Str, Tx};
-use crate::resp::{Args, CmdError, CmdResult, Writer, number};
+use crate::number;
+use crate::resp::{Args, CmdError, CmdResult, Writer};
 
 /// What happens when a number does not fit its field.
 #[derive(Clone, Copy, PartialEq, Eq)]

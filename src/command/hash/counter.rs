@@ -2,7 +2,8 @@
 
 use crate::command::decimal::{self, Number};
 use crate::keyspace::{Event, Tx};
-use crate::resp::{Args, CmdError, CmdResult, Writer, number::parse_i64};
+use crate::number::parse_i64;
+use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::hash::Hash;
 use crate::value::listpack::Item;
 

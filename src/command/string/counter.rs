@@ -2,7 +2,8 @@
 
 use crate::command::decimal::{self, Number};
 use crate::keyspace::{Event, NewStr, Str, Ttl, Tx};
-use crate::resp::{Args, CmdError, CmdResult, Writer, number};
+use crate::number;
+use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::longdouble::LongDouble;
 
 pub(super) fn incr(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {

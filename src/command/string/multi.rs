@@ -4,7 +4,8 @@ use super::{reply, set::new_value};
 use crate::command::expiry::{self, Unit};
 use crate::command::{Ask, Change, Decision, Gather, Peek, peeks};
 use crate::keyspace::{Event, Ttl, Tx};
-use crate::resp::{Args, CmdError, CmdResult, Output, Writer, number};
+use crate::number;
+use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 
 /// One key of MGET: what holds no string is as if it did not exist.
 pub(super) fn mget(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {

@@ -1,7 +1,7 @@
 //! One parameter: its type, and how its values are checked and written.
 
 use super::rules::Rule;
-use crate::resp::number::{parse_f64, parse_i64};
+use crate::number::{parse_f64, parse_i64};
 
 /// How a parameter's value is read, bounded and printed.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! Numbers as Redis reads and prints them.
+//! Numbers as Redis reads and prints them: the one leaf that every room may use.
 
 /// Parses a canonical signed 64-bit decimal: no spaces, no `+`, no leading zeros, no `-0`.
 /// Redis: util.c string2ll, the form that may also be stored as an integer.
