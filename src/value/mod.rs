@@ -10,6 +10,7 @@ pub mod limits;
 pub mod list;
 pub mod listpack;
 pub mod longdouble;
+pub mod ranked;
 pub mod set;
 pub mod slab;
 pub mod table;
