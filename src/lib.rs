@@ -2,6 +2,7 @@ pub mod command;
 pub mod coordinator;
 pub mod keyspace;
 pub mod number;
+pub mod rdb;
 pub mod resp;
 pub mod runtime;
 pub mod server;
