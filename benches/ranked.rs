@@ -71,7 +71,7 @@ fn main() {
     }));
     let mut tree = fill("insert, random", &members, |id| scores[id as usize]);
     measure("rank", count, |n| {
-        let id = (n * 7919) % count;
+        let id = (u64::from(n) * 7919 % u64::from(count)) as u32;
         mix(tree.rank(scores[id as usize], members.by(id)) as u64);
     });
     measure("get", count, |n| {

@@ -4,6 +4,7 @@
 //! large for that.
 
 pub mod dict;
+pub mod geohash;
 pub mod hash;
 pub mod intset;
 pub mod limits;
