@@ -108,8 +108,19 @@ fn counted_error(args: &Args, counted: Option<(usize, usize)>) -> CmdError {
     let Some((at, _)) = counted else {
         return CmdError::Syntax;
     };
-    let sets = args.name().eq_ignore_ascii_case(b"sintercard");
+    let name = args.name().to_ascii_lowercase();
+    let sets = name == b"sintercard";
+    let combines = [&b"zunion"[..], b"zinter", b"zdiff"]
+        .iter()
+        .any(|start| name.starts_with(start));
     match args.int(at) {
+        Err(error) if combines => error,
+        Ok(..1) if combines => {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            CmdError::owned(format!(
+                "ERR at least 1 input key is needed for '{name}' command"
+            ))
+        }
         Ok(1..) if sets => {
             CmdError::Text("ERR Number of keys can't be greater than number of args")
         }

@@ -30,6 +30,7 @@ pub mod string;
 mod table;
 #[cfg(test)]
 pub mod testing;
+pub mod zset;
 
 use crate::keyspace::{Tx, WrongType};
 use crate::resp::{Args, CmdError, CmdResult, Writer};

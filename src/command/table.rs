@@ -2,7 +2,7 @@
 
 use ahash::AHashMap;
 
-use super::{Command, Run, bitmap, connection, generic, hash, list, server, set, string};
+use super::{Command, Run, bitmap, connection, generic, hash, list, server, set, string, zset};
 use crate::resp::{Args, CmdError};
 
 /// The families, each with its rows next to its functions.
@@ -15,6 +15,7 @@ const FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     set::COMMANDS,
     string::COMMANDS,
+    zset::COMMANDS,
 ];
 
 /// Index of a command or subcommand in [`Table::entries`]; the key of all per-command statistics.

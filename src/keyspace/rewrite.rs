@@ -1,6 +1,7 @@
 //! Commands that make a value: the record of a change that nothing shorter describes.
 
 use super::Recorder;
+use crate::number::format_f64;
 use crate::value::Value;
 use crate::value::listpack::Item;
 
@@ -14,6 +15,15 @@ pub fn record(value: &Value, key: &[u8], rec: &mut Recorder) {
         Value::Edited(bytes) => rec.cmd(&[b"SET", key, bytes]),
         Value::List(list) => in_batches(rec, b"RPUSH", key, 1, list.iter()),
         Value::Set(set) => in_batches(rec, b"SADD", key, 1, set.iter()),
+        Value::Zset(set) => {
+            let mut texts = Vec::new();
+            for (name, score) in set.iter() {
+                texts.push(format_f64(score).into_bytes());
+                texts.push(name.to_vec());
+            }
+            let items = texts.iter().map(|text| Item::Str(text));
+            in_batches(rec, b"ZADD", key, 2, items);
+        }
         Value::Hash(hash) => {
             let items = hash.iter().flat_map(|(field, value)| [field, value]);
             in_batches(rec, b"HSET", key, 2, items);

@@ -379,6 +379,7 @@ impl Listpack {
         self.insert_at(self.end(), Item::Int(n));
     }
 
+    /// Appends an element of another listpack, as it was encoded there.
     pub fn push_item(&mut self, item: Item) {
         self.insert_at(self.end(), item);
     }

@@ -15,6 +15,7 @@ pub mod ranked;
 pub mod set;
 pub mod slab;
 pub mod table;
+pub mod zset;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use hash::Hash;
 use limits::Limits;
 use list::List;
 use set::Set;
+use zset::Zset;
 
 /// The type of a key, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,7 @@ pub enum Value {
     List(Arc<List>),
     Set(Arc<Set>),
     Hash(Arc<Hash>),
+    Zset(Arc<Zset>),
 }
 
 impl Value {
@@ -69,6 +72,7 @@ impl Value {
             Value::List(_) => Kind::List,
             Value::Set(_) => Kind::Set,
             Value::Hash(_) => Kind::Hash,
+            Value::Zset(_) => Kind::Zset,
         }
     }
 
@@ -80,6 +84,7 @@ impl Value {
             Value::List(list) => size_of::<List>() + list.memory_bytes(),
             Value::Set(set) => size_of::<Set>() + set.memory_bytes(),
             Value::Hash(hash) => size_of::<Hash>() + hash.memory_bytes(),
+            Value::Zset(set) => size_of::<Zset>() + set.memory_bytes(),
         }
     }
 
@@ -91,6 +96,7 @@ impl Value {
             Value::List(_) => "quicklist",
             Value::Set(set) => set.encoding(),
             Value::Hash(hash) => hash.encoding(),
+            Value::Zset(set) => set.encoding(),
         }
     }
 
@@ -136,6 +142,8 @@ impl Value {
                 built.add_item(member, limits);
             });
             *self = Value::Set(Arc::new(built));
+        } else if let Value::Zset(set) = self {
+            Arc::make_mut(set).reencode(limits);
         }
     }
 
@@ -147,6 +155,7 @@ impl Value {
             Value::List(list) => Arc::get_mut(list).is_some_and(|list| list.free_slice(parts)),
             Value::Set(set) => Arc::get_mut(set).is_some_and(|set| set.free_slice(parts)),
             Value::Hash(hash) => Arc::get_mut(hash).is_some_and(|hash| hash.free_slice(parts)),
+            Value::Zset(set) => Arc::get_mut(set).is_some_and(|set| set.free_slice(parts)),
         }
     }
 }
@@ -159,6 +168,7 @@ impl Clone for Value {
             Value::List(list) => Value::List(list.clone()),
             Value::Set(set) => Value::Set(set.clone()),
             Value::Hash(hash) => Value::Hash(hash.clone()),
+            Value::Zset(set) => Value::Zset(set.clone()),
         }
     }
 }
@@ -216,4 +226,4 @@ macro_rules! collections {
     };
 }
 
-collections!(List: |_| None, Set: |_| None, Hash: Hash::next_deadline);
+collections!(List: |_| None, Set: |_| None, Hash: Hash::next_deadline, Zset: |_| None);

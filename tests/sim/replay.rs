@@ -1,6 +1,6 @@
 //! What was recorded is what happened: replaying the records gives the same state.
 
-use crate::world::{World, random_request};
+use crate::world::{KeyState, World, random_request};
 
 fn run(shards: usize, seed: u64) {
     let mut world = World::new(shards, seed);
@@ -30,6 +30,13 @@ fn run(shards: usize, seed: u64) {
             assert!(!reply.starts_with(b"-"), "seed {seed}: {text} was refused");
             replayed += 1;
         }
+        for (left, right) in replica.state().iter().zip(&world.state()) {
+            assert_eq!(
+                text(left),
+                text(right),
+                "shards {shards} seed {seed}: {words:?}"
+            );
+        }
         assert_eq!(
             replica.state(),
             world.state(),
@@ -37,6 +44,12 @@ fn run(shards: usize, seed: u64) {
         );
     }
     assert!(replayed > 300, "only {replayed} records");
+}
+
+/// A key's state to be read by people.
+fn text((db, key, value, deadline): &KeyState) -> String {
+    let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
+    format!("{db} {key} {value} {deadline:?}")
 }
 
 #[test]

@@ -240,6 +240,12 @@ fn canonical(value: &Value) -> Vec<u8> {
         Value::Edited(bytes) => return bytes.to_vec(),
         Value::List(list) => list.iter().map(Item::to_vec).collect(),
         Value::Set(set) => set.iter().map(Item::to_vec).collect(),
+        Value::Zset(set) => set
+            .iter()
+            .map(|(name, score)| {
+                format!("{score} {}", String::from_utf8_lossy(&name.to_vec())).into_bytes()
+            })
+            .collect(),
         Value::Hash(hash) => hash
             .iter()
             .map(|(field, value)| {
@@ -343,6 +349,27 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         "SINTERCARD 2 M M",
         "SCARD M",
         "SMISMEMBER M F V",
+        "ZADD Z N F N F",
+        "ZADD Z GT CH N F",
+        "ZADD Z NX N F",
+        "ZADD Z XX INCR N F",
+        "ZINCRBY Z 1.5 F",
+        "ZREM Z F F",
+        "ZREMRANGEBYRANK Z 1 2",
+        "ZREMRANGEBYSCORE Z 0 N",
+        "ZREMRANGEBYLEX Z [F [F",
+        "ZPOPMIN Z 2",
+        "ZPOPMAX Z",
+        "ZMPOP 3 Z Z Z MIN COUNT 3",
+        "ZRANGESTORE Z Z 1 -2",
+        "ZRANGESTORE K Z 0 N BYSCORE REV LIMIT 0 3",
+        "ZUNIONSTORE Z 2 Z Z WEIGHTS 2 1",
+        "ZINTERSTORE Z 2 Z M AGGREGATE MAX",
+        "ZDIFFSTORE K 2 Z Z",
+        "ZUNION 3 Z Z M WITHSCORES",
+        "ZRANGE Z 0 -1 WITHSCORES",
+        "ZRANK Z F",
+        "ZCOUNT Z 0 N",
         "HSET H F V",
         "HSET H F N F V",
         "HMSET H F N",
@@ -397,6 +424,8 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
             "K" => key(rng),
             // Keys that mostly hold the type in question.
             "L" => format!("list{}", rng.u8(..6)),
+            "Z" => format!("zset{}", rng.u8(..5)),
+            "[F" => format!("[{}", rng.u8(..12)),
             "M" => format!("set{}", rng.u8(..6)),
             // Fields and members, few enough to be met again.
             "F" => rng.u8(..12).to_string(),

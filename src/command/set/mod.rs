@@ -40,6 +40,8 @@ const UNORDERED: &[&str] = &["nondeterministic_output_order"];
 const RANDOM: &[&str] = &["nondeterministic_output"];
 const OVER_SETS: &str = "O(N) where N is the number of members of all sets";
 
+pub(super) use algebra::card_limit;
+
 pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Adds members to a set, creating it if need be.",

@@ -1,0 +1,298 @@
+//! Unions, intersections and differences of sorted sets and sets, on whatever shards they are.
+
+use ahash::AHashMap;
+
+use super::{element, scored};
+use crate::command::{Ask, Decision, Gather, Peek, peeks};
+use crate::keyspace::{Event, Tx};
+use crate::resp::{Args, CmdError};
+use crate::value::set::Set;
+use crate::value::zset::Zset;
+use crate::value::{Collection, Kind, Value};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Union,
+    Inter,
+    Diff,
+}
+
+#[derive(Clone, Copy)]
+enum Aggregate {
+    Sum,
+    Min,
+    Max,
+}
+
+impl Aggregate {
+    fn apply(self, a: f64, b: f64) -> f64 {
+        match self {
+            // Redis: zunionInterAggregate: the sum of both infinities is 0.
+            Aggregate::Sum => not_nan(a + b),
+            Aggregate::Min => a.min(b),
+            Aggregate::Max => a.max(b),
+        }
+    }
+}
+
+fn not_nan(score: f64) -> f64 {
+    if score.is_nan() { 0.0 } else { score }
+}
+
+pub(super) static ZUNION: Gather = read(|ask, peeks| reply(ask, peeks, Operation::Union));
+pub(super) static ZINTER: Gather = read(|ask, peeks| reply(ask, peeks, Operation::Inter));
+pub(super) static ZDIFF: Gather = read(|ask, peeks| reply(ask, peeks, Operation::Diff));
+pub(super) static ZINTERCARD: Gather = read(card);
+pub(super) static ZUNIONSTORE: Gather =
+    write(|ask, peeks| store(ask, peeks, Operation::Union, Event::ZUNIONSTORE));
+pub(super) static ZINTERSTORE: Gather =
+    write(|ask, peeks| store(ask, peeks, Operation::Inter, Event::ZINTERSTORE));
+pub(super) static ZDIFFSTORE: Gather =
+    write(|ask, peeks| store(ask, peeks, Operation::Diff, Event::ZDIFFSTORE));
+
+type Decide = fn(&Ask, &[Peek]) -> Result<Decision, CmdError>;
+
+const fn read(decide: Decide) -> Gather {
+    Gather {
+        peek: peek_source,
+        decide,
+    }
+}
+
+const fn write(decide: Decide) -> Gather {
+    Gather {
+        peek: |tx, args, at| match at {
+            1 => peeks::exists(tx, args, at),
+            _ => peek_source(tx, args, at),
+        },
+        decide,
+    }
+}
+
+fn peek_source(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+    match tx.kind(args.get(at)) {
+        Some(Kind::Set) => peeks::collection::<Set>(tx, args, at),
+        _ => peeks::collection::<Zset>(tx, args, at),
+    }
+}
+
+/// One input.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Missing,
+    Set(&'a Set),
+    Zset(&'a Zset),
+}
+
+impl<'a> Source<'a> {
+    fn of(value: &'a Value) -> Source<'a> {
+        match (Set::of(value), Zset::of(value)) {
+            (Some(set), _) => Source::Set(set),
+            (_, Some(set)) => Source::Zset(set),
+            _ => Source::Missing,
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Source::Missing => 0,
+            Source::Set(set) => set.len(),
+            Source::Zset(set) => set.len(),
+        }
+    }
+
+    /// A member's score; 1 in a set.
+    fn score(self, name: &[u8]) -> Option<f64> {
+        match self {
+            Source::Missing => None,
+            Source::Set(set) => set.contains(name).then_some(1.0),
+            Source::Zset(set) => set.score(name),
+        }
+    }
+
+    /// Visits the members until one is not wanted any more.
+    fn each(self, mut visit: impl FnMut(&[u8], f64) -> bool) {
+        let mut scratch = itoa::Buffer::new();
+        match self {
+            Source::Missing => {}
+            Source::Set(set) => {
+                set.iter().all(|name| visit(name.bytes(&mut scratch), 1.0));
+            }
+            Source::Zset(set) => {
+                set.iter()
+                    .all(|(name, score)| visit(name.bytes(&mut scratch), score));
+            }
+        }
+    }
+}
+
+/// What a request asks beside its keys.
+struct Options {
+    weights: Vec<f64>,
+    aggregate: Aggregate,
+    with_scores: bool,
+}
+
+/// Options of a request whose keys are counted at argument `numkeys`. Redis: t_zset.c
+/// zunionInterDiffGenericCommand.
+fn options(
+    args: &Args,
+    numkeys: usize,
+    operation: Operation,
+    stores: bool,
+) -> Result<Options, CmdError> {
+    let keys = args.int(numkeys)?;
+    if keys < 1 {
+        let name = String::from_utf8_lossy(args.name()).to_ascii_lowercase();
+        return Err(CmdError::owned(format!(
+            "ERR at least 1 input key is needed for '{name}' command"
+        )));
+    }
+    let keys = keys as usize;
+    let mut options = Options {
+        weights: vec![1.0; keys],
+        aggregate: Aggregate::Sum,
+        with_scores: false,
+    };
+    let mut at = numkeys + keys + 1;
+    while at < args.len() {
+        let left = args.len() - at;
+        if operation != Operation::Diff && left > keys && args.is(at, "weights") {
+            for (i, weight) in options.weights.iter_mut().enumerate() {
+                let parsed = args.double(at + 1 + i);
+                *weight = parsed.map_err(|_| CmdError::Text("ERR weight value is not a float"))?;
+            }
+            at += keys + 1;
+        } else if operation != Operation::Diff && left > 1 && args.is(at, "aggregate") {
+            options.aggregate = if args.is(at + 1, "sum") {
+                Aggregate::Sum
+            } else if args.is(at + 1, "min") {
+                Aggregate::Min
+            } else if args.is(at + 1, "max") {
+                Aggregate::Max
+            } else {
+                return Err(CmdError::Syntax);
+            };
+            at += 2;
+        } else if !stores && args.is(at, "withscores") {
+            options.with_scores = true;
+            at += 1;
+        } else {
+            return Err(CmdError::Syntax);
+        }
+    }
+    Ok(options)
+}
+
+fn sources(peeks: &[Peek]) -> Result<Vec<Source<'_>>, CmdError> {
+    let mut sources = Vec::with_capacity(peeks.len());
+    for peek in peeks {
+        sources.push(match peek {
+            Peek::Failed(error) => return Err(error.clone()),
+            Peek::Collection(value) => Source::of(value),
+            _ => Source::Missing,
+        });
+    }
+    Ok(sources)
+}
+
+fn compute(sources: &[Source], options: &Options, operation: Operation) -> Result<Zset, CmdError> {
+    let limits = &Default::default();
+    let mut result = Zset::new(usize::MAX, limits);
+    let weigh = |i: usize, score: f64| not_nan(options.weights[i] * score);
+    match operation {
+        Operation::Union => {
+            let mut scores: AHashMap<Box<[u8]>, f64> = AHashMap::new();
+            for (i, source) in sources.iter().enumerate() {
+                source.each(|name, score| {
+                    let score = weigh(i, score);
+                    match scores.get_mut(name) {
+                        Some(old) => *old = options.aggregate.apply(*old, score),
+                        None => drop(scores.insert(name.into(), score)),
+                    }
+                    true
+                });
+            }
+            for (name, score) in scores {
+                result.set(&name, score, limits);
+            }
+        }
+        Operation::Inter => {
+            // From the smallest; scores are added up in the order of the keys all the same.
+            let mut order: Vec<usize> = (0..sources.len()).collect();
+            order.sort_by_key(|&i| sources[i].len());
+            sources[order[0]].each(|name, _| {
+                let mut total = None;
+                for &i in &order {
+                    let Some(score) = sources[i].score(name) else {
+                        return true;
+                    };
+                    let score = weigh(i, score);
+                    total = Some(total.map_or(score, |sum| options.aggregate.apply(sum, score)));
+                }
+                result.set(name, total.unwrap_or_default(), limits);
+                true
+            });
+        }
+        Operation::Diff => sources[0].each(|name, score| {
+            let elsewhere = sources[1..]
+                .iter()
+                .any(|source| source.score(name).is_some());
+            if !elsewhere {
+                result.set(name, score, limits);
+            }
+            true
+        }),
+    }
+    Ok(result)
+}
+
+fn reply(ask: &Ask, peeks: &[Peek], operation: Operation) -> Result<Decision, CmdError> {
+    let options = options(ask.args, 1, operation, false)?;
+    let result = compute(&sources(peeks)?, &options, operation)?;
+    Decision::reply(ask, |out| {
+        let nested = options.with_scores && out.resp3();
+        let width = if options.with_scores && !nested { 2 } else { 1 };
+        out.array(width * result.len())?;
+        result.iter().try_for_each(|(name, score)| {
+            if options.with_scores {
+                scored(name, score, nested, out)
+            } else {
+                element(name, out)
+            }
+        })
+    })
+}
+
+fn store(
+    ask: &Ask,
+    peeks: &[Peek],
+    operation: Operation,
+    event: Event,
+) -> Result<Decision, CmdError> {
+    let options = options(ask.args, 2, operation, true)?;
+    let (destination, inputs) = peeks.split_first().ok_or(CmdError::Syntax)?;
+    let result = compute(&sources(inputs)?, &options, operation)?;
+    super::store(ask, destination, Some(result), event)
+}
+
+/// `ZINTERCARD numkeys key ... [LIMIT limit]`
+fn card(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
+    if ask.args.int(1)? < 1 {
+        return Err(CmdError::Text(
+            "ERR at least 1 input key is needed for 'zintercard' command",
+        ));
+    }
+    let limit = crate::command::set::card_limit(ask.args)?;
+    let mut sources = sources(peeks)?;
+    sources.sort_by_key(|source| source.len());
+    let mut count = 0;
+    sources[0].each(|name, _| {
+        let everywhere = sources[1..]
+            .iter()
+            .all(|source| source.score(name).is_some());
+        count += i64::from(everywhere);
+        limit == 0 || count < limit
+    });
+    Decision::reply(ask, |out| out.int(count))
+}

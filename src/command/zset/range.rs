@@ -1,0 +1,264 @@
+//! Ranges of members: read, counted, removed, stored.
+
+use std::sync::Arc;
+
+use super::bounds::{By, Limit, Range};
+use super::{element, scored};
+use crate::command::{Ask, Change, Decision, Gather, Peek, peeks};
+use crate::keyspace::{Event, Tx};
+use crate::resp::{Args, CmdError, CmdResult, Writer};
+use crate::value::zset::Zset;
+use crate::value::{Collection, Value};
+
+/// A request for a range.
+struct Query {
+    range: Range,
+    reverse: bool,
+    limit: Option<Limit>,
+    with_scores: bool,
+}
+
+impl Query {
+    fn ranks(&self, set: &Zset) -> (usize, usize) {
+        let ranks = self.range.ranks(set, self.reverse);
+        match self.limit {
+            Some(limit) => limit.narrow(ranks, self.reverse),
+            None => ranks,
+        }
+    }
+}
+
+/// What the name of a command says of its range; `None`: its options do.
+#[derive(Clone, Copy)]
+struct Form {
+    by: Option<By>,
+    reverse: Option<bool>,
+}
+
+const BY_OPTIONS: Form = Form {
+    by: None,
+    reverse: None,
+};
+
+/// Options of a range whose bounds are arguments `min` and the next. Redis: t_zset.c
+/// zrangeGenericCommand.
+fn query(args: &Args, min: usize, form: Form, stores: bool) -> Result<Query, CmdError> {
+    let (mut by, mut reverse) = (form.by, form.reverse);
+    let (mut limit, mut with_scores) = (None, false);
+    let mut at = min + 2;
+    while at < args.len() {
+        if !stores && args.is(at, "withscores") {
+            with_scores = true;
+        } else if args.is(at, "limit") && at + 2 < args.len() {
+            limit = Some(Limit {
+                offset: args.int(at + 1)?,
+                count: args.int(at + 2)?,
+            });
+            at += 2;
+        } else if form.reverse.is_none() && args.is(at, "rev") {
+            reverse = Some(true);
+        } else if form.by.is_none() && args.is(at, "bylex") {
+            by = Some(By::Lex);
+        } else if form.by.is_none() && args.is(at, "byscore") {
+            by = Some(By::Score);
+        } else {
+            return Err(CmdError::Syntax);
+        }
+        at += 1;
+    }
+    let (by, reverse) = (by.unwrap_or(By::Rank), reverse.unwrap_or(false));
+    if limit.is_some() && by == By::Rank {
+        return Err(CmdError::Text(
+            "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+        ));
+    }
+    if with_scores && by == By::Lex {
+        return Err(CmdError::Text(
+            "ERR syntax error, WITHSCORES not supported in combination with BYLEX",
+        ));
+    }
+    let (low, high) = if reverse && by != By::Rank {
+        (min + 1, min)
+    } else {
+        (min, min + 1)
+    };
+    Ok(Query {
+        range: Range::parse(args, by, low, high)?,
+        reverse,
+        limit,
+        with_scores,
+    })
+}
+
+const fn form(by: By, reverse: bool) -> Form {
+    Form {
+        by: Some(by),
+        reverse: Some(reverse),
+    }
+}
+
+pub(super) fn zrange(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    read(tx, args, BY_OPTIONS, out)
+}
+
+pub(super) fn zrevrange(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    read(tx, args, form(By::Rank, true), out)
+}
+
+pub(super) fn zrangebyscore(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    read(tx, args, form(By::Score, false), out)
+}
+
+pub(super) fn zrevrangebyscore(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    read(tx, args, form(By::Score, true), out)
+}
+
+pub(super) fn zrangebylex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    read(tx, args, form(By::Lex, false), out)
+}
+
+pub(super) fn zrevrangebylex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    read(tx, args, form(By::Lex, true), out)
+}
+
+fn read(tx: &mut Tx, args: &Args, form: Form, out: &mut Writer) -> CmdResult {
+    let query = query(args, 2, form, false)?;
+    let Some(set) = tx.read::<Zset>(args.get(1))? else {
+        return out.array(0);
+    };
+    let (start, end) = query.ranks(set);
+    let count = end - start;
+    // RESP3 nests pairs.
+    let nested = query.with_scores && out.resp3();
+    out.array(if query.with_scores && !nested {
+        2 * count
+    } else {
+        count
+    })?;
+    if count == 0 {
+        return Ok(());
+    }
+    let members = if query.reverse {
+        set.iter_back_from(end - 1)
+    } else {
+        set.iter_from(start)
+    };
+    for (name, score) in members.take(count) {
+        if query.with_scores {
+            scored(name, score, nested, out)?;
+        } else {
+            element(name, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn count(tx: &mut Tx, args: &Args, by: By, out: &mut Writer) -> CmdResult {
+    let range = Range::parse(args, by, 2, 3)?;
+    let set = tx.read::<Zset>(args.get(1))?;
+    let (start, end) = set.map_or((0, 0), |set| range.ranks(set, false));
+    out.int((end - start) as i64)
+}
+
+pub(super) fn zcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    count(tx, args, By::Score, out)
+}
+
+pub(super) fn zlexcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    count(tx, args, By::Lex, out)
+}
+
+fn remove(tx: &mut Tx, args: &Args, by: By, event: Event, out: &mut Writer) -> CmdResult {
+    let key = args.get(1);
+    let range = Range::parse(args, by, 2, 3)?;
+    let removed = tx.change(key, |set: &mut Zset, _| {
+        let (start, end) = range.ranks(set, false);
+        set.remove_range(start, end);
+        end - start
+    })?;
+    let removed = removed.unwrap_or(0);
+    match removed {
+        0 => tx.unchanged(),
+        _ => tx.wrote_many(removed as u64, key, event, |rec| {
+            rec.cmd_of(args.len(), args.iter());
+        }),
+    }
+    out.int(removed as i64)
+}
+
+pub(super) fn zremrangebyrank(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    remove(tx, args, By::Rank, Event::ZREMRANGEBYRANK, out)
+}
+
+pub(super) fn zremrangebyscore(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    remove(tx, args, By::Score, Event::ZREMRANGEBYSCORE, out)
+}
+
+pub(super) fn zremrangebylex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    remove(tx, args, By::Lex, Event::ZREMRANGEBYLEX, out)
+}
+
+/// `ZRANGESTORE destination source min max [BYSCORE|BYLEX] [REV] [LIMIT offset count]`
+pub(super) static ZRANGESTORE: Gather = Gather {
+    peek: peek_range,
+    decide: decide_store,
+};
+
+/// The members in range, as a sorted set of their own.
+fn peek_range(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+    if at == 1 {
+        return peeks::exists(tx, args, at);
+    }
+    let Ok(query) = query(args, 3, BY_OPTIONS, true) else {
+        return Peek::Missing;
+    };
+    let limits = tx.settings().limits.clone();
+    match tx.read::<Zset>(args.get(at)) {
+        Err(error) => Peek::Failed(error.into()),
+        Ok(None) => Peek::Missing,
+        Ok(Some(set)) => {
+            let (start, end) = query.ranks(set);
+            let mut part = Zset::new(0, &limits);
+            for (name, score) in set.iter_from(start).take(end - start) {
+                part.set(name.bytes(&mut itoa::Buffer::new()), score, &limits);
+            }
+            Peek::Collection(Value::Zset(Arc::new(part)))
+        }
+    }
+}
+
+fn decide_store(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
+    query(ask.args, 3, BY_OPTIONS, true)?;
+    let part = match &peeks[1] {
+        Peek::Failed(error) => return Err(error.clone()),
+        Peek::Collection(value) => Zset::of(value).cloned(),
+        _ => None,
+    };
+    super::store(ask, &peeks[0], part, Event::ZRANGESTORE)
+}
+
+/// Stores a result under the first key, or deletes it if the result is empty; replies with its size.
+pub(super) fn store_result(
+    ask: &Ask,
+    destination: &Peek,
+    result: Option<Zset>,
+    event: Event,
+) -> Result<Decision, CmdError> {
+    let (db, key) = (ask.db, 1);
+    let len = result.as_ref().map_or(0, Zset::len);
+    let decision = Decision::reply(ask, |out| out.int(len as i64))?;
+    let change = match result.filter(|result| !result.is_empty()) {
+        Some(result) => Some(Change::Store {
+            db,
+            key,
+            value: Value::Zset(Arc::new(result)),
+            event,
+        }),
+        None => destination.exists().then_some(Change::Remove {
+            db,
+            key,
+            event: Event::DEL,
+        }),
+    };
+    Ok(decision.with(change.into_iter().collect()))
+}

@@ -1,0 +1,512 @@
+//! Sorted sets: a listpack of members and scores while small; beyond, members by name in a
+//! dictionary and by score in an order-statistics tree.
+//!
+//! Members stand in order of their score, equal scores in order of their bytes.
+
+use std::cmp::Ordering;
+
+use ahash::RandomState;
+
+use super::dict::{Dict, Handle};
+use super::limits::Limits;
+use super::listpack::{Item, Listpack, Pos};
+use super::ranked::Ranked;
+use super::slab::Slab;
+use crate::number::{format_f64, parse_f64};
+
+/// Longest text of a score.
+const PAIR: usize = 2;
+
+#[derive(Clone, Debug)]
+struct Entry {
+    score: f64,
+    name: Box<[u8]>,
+}
+
+#[derive(Clone, Debug)]
+struct Tree {
+    dict: Dict,
+    entries: Slab<Entry>,
+    ranked: Ranked,
+    hasher: RandomState,
+    name_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Members {
+    Listpack(Listpack),
+    Tree(Box<Tree>),
+}
+
+/// A sorted set.
+#[derive(Clone, Debug)]
+pub struct Zset(Members);
+
+fn handle(id: u32) -> Handle {
+    Handle::from_bits(u64::from(id) + 1).expect("never 0")
+}
+
+fn id_of(handle: Handle) -> u32 {
+    (handle.to_bits() - 1) as u32
+}
+
+impl Tree {
+    fn new(seed: u64) -> Tree {
+        Tree {
+            dict: Dict::default(),
+            entries: Slab::default(),
+            ranked: Ranked::default(),
+            hasher: RandomState::with_seeds(seed, !seed, seed.rotate_left(33), 0x27d4_eb2f),
+            name_bytes: 0,
+        }
+    }
+
+    fn find(&self, name: &[u8]) -> Option<u32> {
+        let is_it = |handle| *self.entries.get(id_of(handle)).name == *name;
+        let found = self.dict.find(self.hasher.hash_one(name), is_it);
+        found.map(|(_, handle)| id_of(handle))
+    }
+
+    /// Orders a name against the member with an id.
+    fn order<'a>(&'a self, name: &'a [u8]) -> impl Fn(u32) -> Ordering + 'a {
+        |id| name.cmp(&self.entries.get(id).name)
+    }
+
+    fn insert(&mut self, name: Box<[u8]>, score: f64) {
+        let hash = self.hasher.hash_one(&*name);
+        self.name_bytes += name.len().next_multiple_of(8);
+        let id = self.entries.insert(Entry { score, name });
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.dict.insert(hash, handle(id), |handle| {
+            hasher.hash_one(&*entries.get(id_of(handle)).name)
+        });
+        let name = &entries.get(id).name;
+        self.ranked
+            .insert(score, id, |other| name.cmp(&entries.get(other).name));
+    }
+
+    fn set_score(&mut self, id: u32, score: f64) {
+        let entries = &self.entries;
+        let Entry { score: old, name } = entries.get(id);
+        let order = |other: u32| name.cmp(&entries.get(other).name);
+        self.ranked.remove(*old, order);
+        self.ranked.insert(score, id, order);
+        self.entries.get_mut(id).score = score;
+    }
+
+    /// Removes what the tree no longer refers to.
+    fn forget(&mut self, id: u32) -> f64 {
+        let Entry { score, name } = self.entries.remove(id);
+        let hash = self.hasher.hash_one(&*name);
+        if let Some((position, _)) = self.dict.find(hash, |other| id_of(other) == id) {
+            self.dict.remove(hash, position);
+        }
+        self.name_bytes -= name.len().next_multiple_of(8);
+        score
+    }
+
+    fn remove(&mut self, name: &[u8]) -> Option<f64> {
+        let id = self.find(name)?;
+        let score = self.entries.get(id).score;
+        let entries = &self.entries;
+        self.ranked
+            .remove(score, |other| name.cmp(&entries.get(other).name));
+        Some(self.forget(id))
+    }
+
+    fn item(&self, (score, id): (f64, u32)) -> (Item<'_>, f64) {
+        (Item::Str(&self.entries.get(id).name), score)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Tree>()
+            + self.dict.memory_bytes()
+            + self.entries.used_bytes()
+            + self.ranked.memory_bytes()
+            + self.name_bytes
+    }
+}
+
+/// The score that a listpack element holds.
+fn score_of(item: Item) -> f64 {
+    match item {
+        Item::Int(n) => n as f64,
+        Item::Str(text) => parse_f64(text).unwrap_or_default(),
+    }
+}
+
+/// A score as Redis stores it in a listpack: an integer where it is one.
+fn score_text(score: f64) -> String {
+    format_f64(score)
+}
+
+impl Zset {
+    /// An empty sorted set that is about to get a member of `first_len` bytes.
+    pub fn new(first_len: usize, limits: &Limits) -> Zset {
+        let compact =
+            limits.zset_max_listpack_entries > 0 && first_len <= limits.zset_max_listpack_value;
+        Zset(if compact {
+            Members::Listpack(Listpack::new())
+        } else {
+            Members::Tree(Box::new(Tree::new(limits.seed)))
+        })
+    }
+
+    /// A sorted set over a listpack that was saved: members and scores in turn, in order.
+    pub fn from_listpack(pack: Listpack) -> Zset {
+        Zset(Members::Listpack(pack))
+    }
+
+    /// The listpack of a small one.
+    pub fn listpack(&self) -> Option<&Listpack> {
+        match &self.0 {
+            Members::Listpack(pack) => Some(pack),
+            Members::Tree(_) => None,
+        }
+    }
+
+    /// In the words of OBJECT ENCODING.
+    pub fn encoding(&self) -> &'static str {
+        match &self.0 {
+            Members::Listpack(_) => "listpack",
+            // Redis' name of what serves ranks and ranges; here it is a tree.
+            Members::Tree(_) => "skiplist",
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Members::Listpack(pack) => pack.len() / PAIR,
+            Members::Tree(tree) => tree.ranked.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        match &self.0 {
+            Members::Listpack(pack) => pack.memory_bytes(),
+            Members::Tree(tree) => tree.memory_bytes(),
+        }
+    }
+
+    /// Member and score at a place of a listpack.
+    fn pair(pack: &Listpack, at: Pos) -> (Item<'_>, f64) {
+        let score = pack.next(at).map_or(0.0, |at| score_of(pack.get(at)));
+        (pack.get(at), score)
+    }
+
+    pub fn score(&self, name: &[u8]) -> Option<f64> {
+        match &self.0 {
+            Members::Listpack(pack) => {
+                let at = pack.find(pack.first(), name, PAIR)?;
+                Some(Self::pair(pack, at).1)
+            }
+            Members::Tree(tree) => Some(tree.entries.get(tree.find(name)?).score),
+        }
+    }
+
+    /// Gives a member a score; returns the one it had.
+    pub fn set(&mut self, name: &[u8], score: f64, limits: &Limits) -> Option<f64> {
+        match &mut self.0 {
+            Members::Tree(tree) => match tree.find(name) {
+                Some(id) => {
+                    let old = tree.entries.get(id).score;
+                    if old != score {
+                        tree.set_score(id, score);
+                    }
+                    Some(old)
+                }
+                None => {
+                    tree.insert(name.into(), score);
+                    None
+                }
+            },
+            Members::Listpack(pack) => {
+                let found = pack.find(pack.first(), name, PAIR);
+                if let Some(at) = found {
+                    let old = Self::pair(pack, at).1;
+                    if old != score {
+                        pack.remove_range(at, PAIR);
+                        Self::insert(pack, name, score);
+                    }
+                    return Some(old);
+                }
+                let is_full = pack.len() / PAIR >= limits.zset_max_listpack_entries;
+                if is_full || name.len() > limits.zset_max_listpack_value {
+                    self.become_tree(limits);
+                    return self.set(name, score, limits);
+                }
+                Self::insert(pack, name, score);
+                None
+            }
+        }
+    }
+
+    /// Inserts a new member where it belongs.
+    fn insert(pack: &mut Listpack, name: &[u8], score: f64) {
+        let text = score_text(score);
+        let mut at = pack.first();
+        while let Some(here) = at {
+            let (other, other_score) = Self::pair(pack, here);
+            let order = other_score
+                .partial_cmp(&score)
+                .unwrap_or(Ordering::Equal)
+                .then_with(|| other.cmp_bytes(name));
+            if order == Ordering::Greater {
+                pack.insert_before(here, text.as_bytes());
+                pack.insert_before(here, name);
+                return;
+            }
+            at = pack.skip(here, PAIR);
+        }
+        pack.push(name);
+        pack.push(text.as_bytes());
+    }
+
+    fn become_tree(&mut self, limits: &Limits) {
+        let mut tree = Tree::new(limits.seed);
+        self.iter()
+            .for_each(|(name, score)| tree.insert(name.to_vec().into(), score));
+        self.0 = Members::Tree(Box::new(tree));
+    }
+
+    /// Brings the set into the encoding that the limits ask for, as Redis does with results.
+    pub fn reencode(&mut self, limits: &Limits) {
+        let longest = || self.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let is_small = self.len() <= limits.zset_max_listpack_entries
+            && longest() <= limits.zset_max_listpack_value;
+        match &self.0 {
+            Members::Tree(_) if is_small => {
+                let mut pack = Listpack::new();
+                for (name, score) in self.iter() {
+                    pack.push(name.bytes(&mut itoa::Buffer::new()));
+                    pack.push(score_text(score).as_bytes());
+                }
+                self.0 = Members::Listpack(pack);
+            }
+            // Also a tree that was made elsewhere: its seed is not this shard's.
+            _ if !is_small => self.become_tree(limits),
+            _ => {}
+        }
+    }
+
+    /// Removes a member; returns its score.
+    pub fn remove(&mut self, name: &[u8]) -> Option<f64> {
+        match &mut self.0 {
+            Members::Listpack(pack) => {
+                let at = pack.find(pack.first(), name, PAIR)?;
+                let score = Self::pair(pack, at).1;
+                pack.remove_range(at, PAIR);
+                Some(score)
+            }
+            Members::Tree(tree) => tree.remove(name),
+        }
+    }
+
+    /// Number of members before this one.
+    pub fn rank(&self, name: &[u8]) -> Option<usize> {
+        match &self.0 {
+            Members::Listpack(_) => self.iter().position(|(other, _)| other == Item::of(name)),
+            Members::Tree(tree) => {
+                let score = tree.entries.get(tree.find(name)?).score;
+                Some(tree.ranked.rank(score, tree.order(name)))
+            }
+        }
+    }
+
+    /// The first rank whose member is not `before`.
+    pub fn partition_point(&self, before: impl Fn(Item, f64) -> bool) -> usize {
+        match &self.0 {
+            Members::Listpack(_) => self
+                .iter()
+                .take_while(|&(name, score)| before(name, score))
+                .count(),
+            Members::Tree(tree) => tree
+                .ranked
+                .partition_point(|score, id| before(Item::Str(&tree.entries.get(id).name), score)),
+        }
+    }
+
+    /// The member with a rank.
+    pub fn get(&self, rank: usize) -> Option<(Item<'_>, f64)> {
+        match &self.0 {
+            Members::Listpack(pack) => {
+                let at = pack.seek((PAIR * rank) as isize)?;
+                Some(Self::pair(pack, at))
+            }
+            Members::Tree(tree) => tree.ranked.get(rank).map(|found| tree.item(found)),
+        }
+    }
+
+    pub fn iter(&self) -> Box<dyn Iterator<Item = (Item<'_>, f64)> + '_> {
+        self.iter_from(0)
+    }
+
+    /// Members from a rank on.
+    pub fn iter_from(&self, rank: usize) -> Box<dyn Iterator<Item = (Item<'_>, f64)> + '_> {
+        match &self.0 {
+            Members::Listpack(pack) => {
+                let mut at = pack.seek((PAIR * rank) as isize);
+                Box::new(std::iter::from_fn(move || {
+                    let here = at?;
+                    at = pack.skip(here, PAIR);
+                    Some(Self::pair(pack, here))
+                }))
+            }
+            Members::Tree(tree) => {
+                Box::new(tree.ranked.iter_from(rank).map(|found| tree.item(found)))
+            }
+        }
+    }
+
+    /// Members from a rank on, downwards.
+    pub fn iter_back_from(&self, rank: usize) -> Box<dyn Iterator<Item = (Item<'_>, f64)> + '_> {
+        match &self.0 {
+            Members::Listpack(pack) => {
+                let mut at = pack.seek((PAIR * rank) as isize);
+                Box::new(std::iter::from_fn(move || {
+                    let here = at?;
+                    at = pack.prev(here).and_then(|score| pack.prev(score));
+                    Some(Self::pair(pack, here))
+                }))
+            }
+            Members::Tree(tree) => Box::new(
+                tree.ranked
+                    .iter_back_from(rank)
+                    .map(|found| tree.item(found)),
+            ),
+        }
+    }
+
+    /// Removes the members with ranks `start..end`.
+    pub fn remove_range(&mut self, start: usize, end: usize) {
+        match &mut self.0 {
+            Members::Listpack(pack) => {
+                if let Some(at) = pack.seek((PAIR * start) as isize) {
+                    pack.remove_range(at, PAIR * end.saturating_sub(start));
+                }
+            }
+            Members::Tree(tree) => {
+                let mut removed = Vec::new();
+                tree.ranked
+                    .remove_range(start, end, |_, id| removed.push(id));
+                removed.into_iter().for_each(|id| {
+                    tree.forget(id);
+                });
+            }
+        }
+    }
+
+    /// Visits members from a cursor on; compact sets all at once, as Redis does.
+    pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Item, f64)) -> u64 {
+        match &self.0 {
+            Members::Tree(tree) => tree.dict.scan(cursor, |handle| {
+                let Entry { name, score } = tree.entries.get(id_of(handle));
+                visit(Item::Str(name), *score);
+            }),
+            Members::Listpack(_) => {
+                self.iter().for_each(|(name, score)| visit(name, score));
+                0
+            }
+        }
+    }
+
+    /// Frees some members of a set that is thrown away; true while more are left.
+    pub fn free_slice(&mut self, members: usize) -> bool {
+        /// Members of one segment of the slab.
+        const SEGMENT: usize = 1024;
+        match &mut self.0 {
+            Members::Listpack(_) => false,
+            Members::Tree(tree) => {
+                let ranked = tree.ranked.free_slice(members / 32);
+                (0..members.div_ceil(SEGMENT)).any(|_| !tree.entries.dismantle());
+                let entries = tree.entries.dismantle();
+                let dict = tree.dict.drop_segment();
+                ranked || entries || dict
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn sorted(model: &BTreeMap<Vec<u8>, f64>) -> Vec<(Vec<u8>, f64)> {
+        let mut all: Vec<_> = model
+            .iter()
+            .map(|(name, &score)| (name.clone(), score))
+            .collect();
+        all.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
+        all
+    }
+
+    fn owned<'a>(all: impl Iterator<Item = (Item<'a>, f64)>) -> Vec<(Vec<u8>, f64)> {
+        all.map(|(name, score)| (name.to_vec(), score)).collect()
+    }
+
+    #[test]
+    fn a_sorted_set_is_ordered_in_every_encoding() {
+        for (seed, entries) in [0, 16, 1 << 20].into_iter().enumerate() {
+            let limits = Limits {
+                zset_max_listpack_entries: entries,
+                ..Limits::default()
+            };
+            let mut rng = fastrand::Rng::with_seed(seed as u64);
+            let mut set = Zset::new(1, &limits);
+            let mut model: BTreeMap<Vec<u8>, f64> = BTreeMap::new();
+            for round in 0..3000 {
+                let name = rng.u8(..150).to_string().into_bytes();
+                let score = [f64::from(rng.i8(-5..5)), rng.f64(), f64::INFINITY][rng.usize(..3)];
+                if rng.u8(..3) == 0 {
+                    assert_eq!(set.remove(&name), model.remove(&name), "seed {seed}");
+                } else {
+                    assert_eq!(
+                        set.set(&name, score, &limits),
+                        model.insert(name.clone(), score)
+                    );
+                }
+                assert_eq!(set.len(), model.len());
+                if round % 50 == 0 {
+                    let all = sorted(&model);
+                    assert_eq!(owned(set.iter()), all, "seed {seed}");
+                    for (rank, (name, score)) in all.iter().enumerate() {
+                        assert_eq!(set.rank(name), Some(rank));
+                        assert_eq!(set.score(name), Some(*score));
+                    }
+                    let back: Vec<_> = all.iter().rev().cloned().collect();
+                    assert_eq!(owned(set.iter_back_from(all.len().max(1) - 1)), back);
+                    let point = set.partition_point(|_, score| score < 0.5);
+                    assert_eq!(point, all.iter().filter(|(_, score)| *score < 0.5).count());
+                }
+                if round % 500 == 499 && set.len() > 10 {
+                    set.remove_range(2, 6);
+                    for (name, _) in &sorted(&model)[2..6] {
+                        model.remove(name);
+                    }
+                }
+            }
+            assert_eq!(owned(set.iter()), sorted(&model), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn listpack_bytes_are_those_of_redis() {
+        // Captured: DUMP of a sorted set made by ZADD z 1 a 0.5 b inf c.
+        let limits = Limits::default();
+        let mut set = Zset::new(1, &limits);
+        for (name, score) in [("a", 1.0), ("b", 0.5), ("c", f64::INFINITY)] {
+            set.set(name.as_bytes(), score, &limits);
+        }
+        let mut expected = vec![0, 0, 0, 0, 6, 0];
+        expected
+            .extend_from_slice(b"\x81b\x02\x830.5\x04\x81a\x02\x01\x01\x81c\x02\x83inf\x04\xff");
+        expected[0] = expected.len() as u8;
+        assert_eq!(set.listpack().map(Listpack::as_bytes), Some(&expected[..]));
+    }
+}
