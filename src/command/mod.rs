@@ -9,6 +9,7 @@
 //! `tx.now_ms()`, or who logs, replicates or listens.
 
 pub mod bitmap;
+pub mod block;
 pub mod client;
 pub mod connection;
 pub mod cursor;
@@ -59,6 +60,8 @@ pub struct Command {
     pub acl: Categories,
     pub keys: Keys,
     pub run: Run,
+    /// How the command waits for its keys, if it can.
+    pub block: Option<&'static block::Block>,
     /// Subcommands, if this is a container such as CLIENT.
     pub sub: &'static [Command],
     pub since: &'static str,
@@ -80,6 +83,7 @@ impl Command {
         acl: 0,
         keys: keys::NONE,
         run: Run::Container,
+        block: None,
         sub: &[],
         since: "1.0.0",
         summary: "",

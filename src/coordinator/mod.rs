@@ -45,7 +45,10 @@ pub struct Answer {
     pub session: SessionKey,
     pub call: HopCall,
     pub request: Arc<Request>,
-    pub reply: Result<Output, CmdError>,
+    /// `None`: nothing could be served, and the client waits.
+    pub reply: Option<Result<Output, CmdError>>,
+    /// The client had been waiting, and this was an attempt to serve it.
+    pub is_retry: bool,
 }
 
 /// Where a request's keys live.
@@ -74,6 +77,11 @@ pub fn homes(positions: &[usize], args: &crate::resp::Args, shards: usize) -> Ho
     Homes::Many(groups)
 }
 
+fn participants(homes: SmallVec<[(usize, KeyIndices); 4]>) -> Vec<Participant> {
+    let participant = |(shard, keys)| Participant::new(shard, HoldOn::Keys(keys));
+    homes.into_iter().map(participant).collect()
+}
+
 impl Coordinator {
     pub fn new(shard: usize, shards: usize) -> Coordinator {
         Coordinator {
@@ -93,40 +101,49 @@ impl Coordinator {
     pub fn start_keys(
         &mut self,
         session: SessionKey,
-        request: Request,
+        request: Arc<Request>,
         homes: SmallVec<[(usize, KeyIndices); 4]>,
         post: &mut dyn FnMut(usize, Message),
     ) {
-        let participants = homes
-            .into_iter()
-            .map(|(shard, keys)| Participant::new(shard, HoldOn::Keys(keys)))
-            .collect();
-        self.start(session, request, participants, post);
+        self.start(session, request, participants(homes), false, post);
+    }
+
+    /// Tries again to serve a client that waits.
+    pub fn retry(
+        &mut self,
+        session: SessionKey,
+        request: Arc<Request>,
+        homes: SmallVec<[(usize, KeyIndices); 4]>,
+        post: &mut dyn FnMut(usize, Message),
+    ) {
+        self.start(session, request, participants(homes), true, post);
     }
 
     /// Starts work on everything, on every shard.
     pub fn start_everything(
         &mut self,
         session: SessionKey,
-        request: Request,
+        request: Arc<Request>,
         post: &mut dyn FnMut(usize, Message),
     ) {
         let participants = (0..self.shards)
             .map(|shard| Participant::new(shard, HoldOn::Everything))
             .collect();
-        self.start(session, request, participants, post);
+        self.start(session, request, participants, false, post);
     }
 
     fn start(
         &mut self,
         session: SessionKey,
-        request: Request,
+        request: Arc<Request>,
         participants: Vec<Participant>,
+        is_retry: bool,
         post: &mut dyn FnMut(usize, Message),
     ) {
         self.next += 1;
         let tx = (self.shard as u64) << 48 | self.next;
-        let mut work = Work::new(session, Arc::new(request), participants);
+        let mut work = Work::new(session, request, participants);
+        work.is_retry = is_retry;
         for i in 0..work.participants.len() {
             self.send_hold(tx, &mut work, i, false, post);
         }
@@ -204,12 +221,8 @@ impl Coordinator {
                 self.pending.insert(tx, work);
                 None
             }
-            Outcome::Reply(reply) => Some(Answer {
-                session: work.session,
-                call: work.request.call,
-                request: work.request,
-                reply,
-            }),
+            Outcome::Reply(reply) => Some(work.answer(Some(reply))),
+            Outcome::Waits => Some(work.answer(None)),
         }
     }
 
@@ -294,6 +307,9 @@ impl Coordinator {
         plan: work::Plan,
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
+        if plan.waits && work.request.ticket.is_some() {
+            return self.let_wait(tx, work, post);
+        }
         work.reply = Some(plan.reply);
         if let Some(transfer) = plan.transfer {
             let i = work.index_of_key(transfer.from.1);
@@ -319,6 +335,29 @@ impl Coordinator {
             self.send_finish(tx, work, i, apply, true, post);
         }
         work.outcome_of_changes()
+    }
+
+    /// Nothing can be served: the client joins the queues of its keys, or stays in them.
+    fn let_wait(
+        &mut self,
+        tx: u64,
+        work: &mut Work,
+        post: &mut dyn FnMut(usize, Message),
+    ) -> Outcome {
+        work.step = Step::Finish;
+        work.waits = true;
+        if let Some(ticket) = &work.request.ticket {
+            ticket.claim.give_back();
+        }
+        for i in 0..work.participants.len() {
+            let apply = if work.is_retry {
+                Apply::Tried
+            } else {
+                Apply::Wait
+            };
+            self.send_finish(tx, work, i, apply, true, post);
+        }
+        Outcome::Pending
     }
 
     /// A shard's answer to a finish. Returns the reply if the work is complete.
@@ -359,6 +398,8 @@ impl Coordinator {
         work.participant_mut(from).part = Some(part);
         let outcome = if work.awaited > 0 {
             Outcome::Pending
+        } else if work.waits {
+            Outcome::Waits
         } else if work.reply.is_some() {
             work.outcome_of_changes()
         } else {

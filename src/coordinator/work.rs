@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Answer;
 use crate::command::{Ask, Change, Decision, First, Part, Peek, Run, keys};
 use crate::keyspace::Event;
 use crate::resp::{CmdError, Output, Writer};
@@ -24,6 +25,8 @@ pub(super) enum Step {
 pub(super) enum Outcome {
     Pending,
     Reply(Result<Output, CmdError>),
+    /// The client is in the queues of its keys.
+    Waits,
 }
 
 /// One shard that takes part.
@@ -69,6 +72,7 @@ pub(super) struct Transfer {
 pub(super) struct Plan {
     pub reply: Output,
     pub changes: Vec<Vec<Change>>,
+    pub waits: bool,
     /// The only change, if it is a move between homes.
     pub transfer: Option<Transfer>,
 }
@@ -83,6 +87,10 @@ pub(super) struct Work {
     pub awaited: usize,
     /// What to reply once all changes are applied.
     pub reply: Option<Output>,
+    /// The client had been waiting, and this is an attempt to serve it.
+    pub is_retry: bool,
+    /// Nothing could be served.
+    pub waits: bool,
 }
 
 impl Work {
@@ -94,6 +102,18 @@ impl Work {
             step: Step::HoldAll,
             awaited: 0,
             reply: None,
+            is_retry: false,
+            waits: false,
+        }
+    }
+
+    pub fn answer(self, reply: Option<Result<Output, CmdError>>) -> Answer {
+        Answer {
+            session: self.session,
+            call: self.request.call,
+            request: self.request,
+            reply,
+            is_retry: self.is_retry,
         }
     }
 
@@ -143,12 +163,16 @@ impl Work {
             now_ms: request.now_ms,
             proto: request.proto,
         };
-        let Decision { reply, changes, .. } = match request.call.command.run {
+        let Decision {
+            reply,
+            changes,
+            waits,
+        } = match request.call.command.run {
             Run::Gather(gather) => (gather.decide)(&ask, &peeks)?,
             Run::First(first) => decide_first(first, &ask, &peeks)?,
             _ => unreachable!("only these decide"),
         };
-        Ok(self.sort_changes(reply, changes))
+        Ok(self.sort_changes(reply, changes, waits))
     }
 
     fn peeks_in_key_order(&mut self, positions: &[usize]) -> Vec<Peek> {
@@ -171,7 +195,7 @@ impl Work {
             .collect()
     }
 
-    fn sort_changes(&self, reply: Output, changes: Vec<Change>) -> Plan {
+    fn sort_changes(&self, reply: Output, changes: Vec<Change>, waits: bool) -> Plan {
         let mut sorted: Vec<Vec<Change>> = self.participants.iter().map(|_| Vec::new()).collect();
         let mut transfer = None;
         for change in changes {
@@ -210,6 +234,7 @@ impl Work {
         );
         Plan {
             reply,
+            waits,
             changes: sorted,
             transfer,
         }

@@ -178,6 +178,16 @@ impl Effects {
         self.interest.take_ready()
     }
 
+    /// Whether no key that a client waits for has changed.
+    pub fn is_nothing_ready(&self) -> bool {
+        self.interest.is_nothing_ready()
+    }
+
+    /// A client waits for a key no longer.
+    pub fn stop_waiting(&mut self, db: u32, key: &[u8]) {
+        self.interest.stop_waiting(db, key);
+    }
+
     /// Records a change of no particular key.
     pub fn record(&mut self, db: u32, command: &[&[u8]]) {
         if self.recording {

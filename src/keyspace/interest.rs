@@ -98,6 +98,10 @@ impl Interest {
         keys.cloned().collect()
     }
 
+    pub fn is_nothing_ready(&self) -> bool {
+        self.ready.is_empty()
+    }
+
     /// Keys with waiters that changed since the last call, in the order of their changes.
     pub fn take_ready(&mut self) -> Vec<(u32, Box<[u8]>)> {
         let ready = std::mem::take(&mut self.ready);

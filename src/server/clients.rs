@@ -213,7 +213,10 @@ fn client_flags(session: &Session, monitors: &[SessionKey]) -> String {
     let mut flags = String::new();
     let known = [
         (monitors.contains(&session.key), 'O'),
-        (session.state == State::Postponed, 'b'),
+        (
+            matches!(session.state, State::Postponed | State::Blocked),
+            'b',
+        ),
         (session.state == State::Closing, 'c'),
         (matches!(session.peer, crate::session::Peer::Unix(_)), 'U'),
         (session.client.no_evict, 'e'),
@@ -301,14 +304,32 @@ impl Pause {
     }
 }
 
-/// The arguments of CLIENT UNBLOCK id [TIMEOUT|ERROR].
-pub fn check_unblock(args: &Args) -> Result<(), CmdError> {
-    if args.len() > 3 && !args.is(3, "timeout") && !args.is(3, "error") {
-        return Err(CmdError::Text(
-            "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
-        ));
+/// `CLIENT UNBLOCK client-id [TIMEOUT|ERROR]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unblock {
+    pub client_id: u64,
+    pub with_error: bool,
+}
+
+impl Unblock {
+    pub fn parse(args: &Args) -> Result<Unblock, CmdError> {
+        let with_error = match args.len() {
+            3 => false,
+            4 if args.is(3, "timeout") => false,
+            4 if args.is(3, "error") => true,
+            _ => {
+                return Err(CmdError::Text(
+                    "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
+                ));
+            }
+        };
+        // No client has a negative id, but it is not an error to ask for one.
+        let client_id = u64::try_from(args.int(2)?).unwrap_or(0);
+        Ok(Unblock {
+            client_id,
+            with_error,
+        })
     }
-    args.int(2).map(|_| ())
 }
 
 #[cfg(test)]

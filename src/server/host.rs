@@ -6,7 +6,7 @@ use super::ask::{
     Asking, Collecting, Contribution, Forwarded, NodeMessage, Question, Requester, parts_of,
 };
 use super::auth::{self, Greeting, Passwords};
-use super::clients::{self, Pause, Selection};
+use super::clients::{self, Pause, Selection, Unblock};
 use super::config::Config;
 use super::info::{self, Context, NodeFigures};
 use super::jobs::{self, done, write_error};
@@ -190,6 +190,12 @@ impl ServerHost {
                     .map_or(0, |selection| clients::kill(core, link, selection, me));
                 return Box::new(killed);
             }
+            Job::ClientUnblock => {
+                let unblocked = question.prepared::<Unblock>().is_some_and(|unblock| {
+                    core.unblock(unblock.client_id, unblock.with_error, link, self)
+                });
+                return Box::new(i64::from(unblocked));
+            }
             Job::ClientPause => {
                 if let Some(pause) = question.prepared::<Pause>() {
                     self.pause.merge(*pause, link.now_ms());
@@ -237,6 +243,7 @@ impl ServerHost {
                     Err(CmdError::Text("ERR No such client"))
                 }
             }
+            Job::ClientUnblock => writer.int(parts_of::<i64>(parts).sum()),
             Job::Info => {
                 let nodes: Vec<NodeFigures> = parts_of(parts).collect();
                 let context = Context {
@@ -306,6 +313,7 @@ impl ServerHost {
         let extra: Option<Box<dyn std::any::Any + Send + Sync>> = match job {
             Job::ClientList => Some(Box::new(Selection::of_list(args)?)),
             Job::ClientKill => Some(Box::new(Selection::of_kill(args, requester.client_id)?)),
+            Job::ClientUnblock => Some(Box::new(Unblock::parse(args)?)),
             Job::ClientPause => Some(Box::new(Pause::parse(args, link.now_ms())?)),
             _ => None,
         };
@@ -335,16 +343,14 @@ impl Host for ServerHost {
                 let text = clients::describe(me, core, link, &self.monitors.here) + "\n";
                 done(writer.verbatim("txt", text.as_bytes()))
             }
-            Job::ClientList | Job::ClientKill | Job::ClientPause | Job::ClientUnpause => {
-                match self.start_client_job(core, link, requester, job, args) {
-                    Ok(performed) => performed,
-                    Err(error) => Performed::Failed(error),
-                }
-            }
-            Job::ClientUnblock => {
-                // No command built so far blocks, so no client is ever found waiting.
-                done(clients::check_unblock(args).and_then(|()| writer.int(0)))
-            }
+            Job::ClientList
+            | Job::ClientKill
+            | Job::ClientPause
+            | Job::ClientUnblock
+            | Job::ClientUnpause => match self.start_client_job(core, link, requester, job, args) {
+                Ok(performed) => performed,
+                Err(error) => Performed::Failed(error),
+            },
             Job::Monitor => {
                 self.monitors.here.push(session);
                 self.ask_all(job, requester, args.to_buf(), None)

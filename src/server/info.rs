@@ -11,6 +11,9 @@ use crate::shard::stats::Stats;
 /// One node's figures.
 pub struct NodeFigures {
     pub sessions: usize,
+    /// Clients that wait for keys, and those of them that will give up.
+    pub blocked: usize,
+    pub with_timeout: usize,
     pub awaiting: usize,
     pub client_bytes: usize,
     pub keys_bytes: usize,
@@ -29,6 +32,8 @@ impl NodeFigures {
         let keys = &core.shard.keyspace;
         NodeFigures {
             sessions: core.session_count(),
+            blocked: core.blocked_count(),
+            with_timeout: core.timeout_count(),
             awaiting: core
                 .sessions()
                 .filter(|s| s.state == State::Awaiting)
@@ -183,9 +188,12 @@ fn clients(nodes: &[NodeFigures], context: &Context) -> String {
         ),
         ("cluster_connections", "0".into()),
         ("maxclients", context.config.text("maxclients").into()),
-        ("blocked_clients", "0".into()),
+        ("blocked_clients", total(nodes, |n| n.blocked).to_string()),
         ("tracking_clients", "0".into()),
-        ("clients_in_timeout_table", "0".into()),
+        (
+            "clients_in_timeout_table",
+            total(nodes, |n| n.with_timeout).to_string(),
+        ),
     ])
 }
 

@@ -139,8 +139,8 @@ impl App for Node {
     }
 
     fn closed(&mut self, conn: ConnId, _reason: CloseReason, io: &mut Io<NodeMessage>) {
-        self.with_link(io, |core, host, _link| {
-            core.closed(conn.pack());
+        self.with_link(io, |core, host, link| {
+            core.closed(conn.pack(), link);
             host.session_closed(conn.pack());
         });
     }
@@ -182,7 +182,10 @@ impl App for Node {
             }
             if !host.pause.is_active(now.unix_ms()) {
                 more = core.shard.pulse(now.unix_ms(), PULSE_BUDGET);
+                let mut post = |to, message| link.post(to, message);
+                core.shard.serve_waiting(now.unix_ms(), &mut post);
             }
+            core.timed_out(now.unix_ms(), link, host);
             more |= core.shard.keyspace.free_slice();
             host.patrol.walk(core, link);
         });
@@ -210,7 +213,9 @@ impl Node {
             .next_expiry_ms()
             .filter(|_| !paused);
         let patrol = self.host.patrol.due_ms();
-        match pause.into_iter().chain(expiry).chain(patrol).min() {
+        let timeout = self.core.next_timeout_ms();
+        let deadlines = pause.into_iter().chain(expiry).chain(patrol).chain(timeout);
+        match deadlines.min() {
             None => NextTurn::Idle,
             Some(at_ms) => {
                 // A key may live for millions of years; a timer need not.

@@ -1,5 +1,6 @@
 //! All clients of one core, over its shard and its coordinator.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::link::{Host, Link};
@@ -60,6 +61,9 @@ pub struct Core {
     pub counters: Counters,
     /// Error replies by prefix (`ERR`, `WRONGTYPE`...), for INFO errorstats.
     pub errors: ahash::AHashMap<Box<str>, u64>,
+    /// When clients give up waiting for keys, unix milliseconds.
+    pub(super) timeouts: BTreeSet<(i64, SessionKey)>,
+    pub(super) next_wait: u64,
     sessions: Vec<Option<Box<Session>>>,
     open: usize,
 }
@@ -79,6 +83,8 @@ impl Core {
             limits: Limits::default(),
             counters: Counters::default(),
             errors: ahash::AHashMap::new(),
+            timeouts: BTreeSet::new(),
+            next_wait: 0,
             sessions: Vec::new(),
             open: 0,
         }
@@ -125,8 +131,9 @@ impl Core {
     }
 
     /// A connection is gone. Its work elsewhere goes on; answers to it are dropped.
-    pub fn closed(&mut self, key: SessionKey) -> Option<Box<Session>> {
+    pub fn closed(&mut self, key: SessionKey, link: &mut dyn Link) -> Option<Box<Session>> {
         self.session(key)?;
+        self.abandon_wait(key, link);
         self.open -= 1;
         self.sessions[index(key)].take()
     }
@@ -232,7 +239,11 @@ impl Core {
                 self.coordinator
                     .finished(tx, from, part, &mut |to, message| link.post(to, message))
             }
-            Message::Hop(_) | Message::Hold(_) | Message::Finish(_) => {
+            Message::Served { session, wait, out } => {
+                return self.served(session, wait, &out, link, host);
+            }
+            Message::Ready { session, wait } => return self.try_again(session, wait, link),
+            Message::Hop(_) | Message::Hold(_) | Message::Finish(_) | Message::Forget(_) => {
                 self.shard
                     .deliver(message, now_ms, &mut |to, message| link.post(to, message));
                 return;
@@ -277,9 +288,20 @@ impl Core {
             call,
             request,
             reply,
+            is_retry,
         } = answer;
-        let failed = reply.is_err();
+        if is_retry {
+            return self.tried(key, &request, reply, link, host);
+        }
+        let failed = matches!(reply, Some(Err(_)));
         self.shard.stats.ran(call.id, 0, failed);
+        let Some(reply) = reply else {
+            return self.waits(key, &request, link, host);
+        };
+        if request.ticket.is_some() {
+            // Served at once: there is nothing to wait for.
+            self.forget_wait(key);
+        }
         if self.session(key).is_none() {
             return;
         }
@@ -327,7 +349,7 @@ impl Core {
     }
 
     /// Appends a finished reply, unless the client asked not to see it.
-    fn emit(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
+    pub(super) fn emit(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
         self.note_errors(&out.bytes);
         let Some(session) = self.session_mut(key) else {
             return;

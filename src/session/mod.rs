@@ -9,6 +9,7 @@
 //! Nothing here touches a socket or a clock: bytes, time and messages come in through [`Core`]'s
 //! methods and go out through a [`Link`].
 
+pub mod blocking;
 mod core;
 mod link;
 mod requests;

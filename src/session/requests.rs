@@ -1,6 +1,10 @@
 //! From bytes to running commands: parsing, gates, routing.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
+
+use super::blocking::Begun;
 
 use super::core::Core;
 use super::link::{Admission, Host, Link, Performed};
@@ -189,6 +193,22 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Next {
+        if let Some(block) = call.command.block {
+            if hopping {
+                return Next::Again;
+            }
+            match (block.patience)(args) {
+                Err(error) => return self.fail(key, call.id, &error, link),
+                Ok(Some(patience)) => {
+                    return match self.begin_wait(key, call, patience, args, link) {
+                        Begun::Served => self.check_drain(key, link),
+                        Begun::Waits => Next::Wait,
+                        Begun::Failed(error) => self.fail(key, call.id, &error, link),
+                    };
+                }
+                Ok(None) => {}
+            }
+        }
         let here = self.shard.place.shard;
         let shards = self.shard.place.shards;
         let home = match call.command.run {
@@ -207,10 +227,7 @@ impl Core {
         };
         match home {
             Err(_) if hopping => Next::Again,
-            Err(error) => {
-                self.shard.stats.ran(call.id, 0, true);
-                self.reply_error(key, &error, link)
-            }
+            Err(error) => self.fail(key, call.id, &error, link),
             Ok(Homes::Many(_)) if hopping => Next::Again,
             Ok(Homes::Many(groups)) => self.start_work(key, call, args, Some(groups), link),
             Ok(Homes::One(home)) if home == here && !hopping && !self.is_blocked(&call, args) => {
@@ -218,6 +235,12 @@ impl Core {
             }
             Ok(Homes::One(home)) => self.add_to_hop(key, call, args, home),
         }
+    }
+
+    /// A command that ran into an error before it reached a shard.
+    fn fail(&mut self, key: SessionKey, id: u16, error: &CmdError, link: &mut dyn Link) -> Next {
+        self.shard.stats.ran(id, 0, true);
+        self.reply_error(key, error, link)
     }
 
     /// Whether a hold is in the way of a command whose keys are all here.
@@ -264,6 +287,9 @@ impl Core {
             now_ms,
             out,
         );
+        self.shard
+            .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
+        let out = link.out(key);
         self.counters.commands += 1;
         let failed = out.bytes.get(mark.0) == Some(&b'-');
         if failed {
@@ -529,7 +555,9 @@ impl Core {
             proto: client.proto,
             now_ms,
             no_touch: client.no_touch,
+            ticket: None,
         };
+        let request = Arc::new(request);
         self.counters.commands += 1;
         let mut post = |to, message| link.post(to, message);
         match groups {

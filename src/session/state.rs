@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::blocking::Wait;
 use crate::command::{Client, CommandId};
 use crate::resp::Parser;
 use crate::shard::message::{Hop, SessionKey};
@@ -52,6 +53,8 @@ pub enum State {
     Hopping,
     /// Multi-shard work is in progress, or the server performs a job.
     Awaiting,
+    /// It waits for a key.
+    Blocked,
     /// Its output waits for the socket.
     Draining,
     /// CLIENT PAUSE holds its next command back.
@@ -79,6 +82,8 @@ pub struct Session {
     /// Home of the hop being filled.
     pub hop_home: usize,
     pub reading_paused: bool,
+    /// The wait of a blocking command.
+    pub wait: Option<Wait>,
     pub created_ms: i64,
     pub last_ms: i64,
     pub last_command: Option<CommandId>,
@@ -102,6 +107,7 @@ impl Session {
             hop: None,
             hop_home: 0,
             reading_paused: false,
+            wait: None,
             created_ms: now_ms,
             last_ms: now_ms,
             last_command: None,

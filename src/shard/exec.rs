@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::holds::{Holds, Scope, TxId};
 use super::message::{Apply, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Request};
 use super::stats::Stats;
+use super::waiting::{Ticket, Waiter, Waiting};
+use crate::command::block::Serve;
 use crate::command::{
     self, Ask, Command, CommandId, Decision, First, Gather, Part, Peek, Place, Run, keys,
 };
@@ -17,6 +19,7 @@ pub struct Shard {
     pub keyspace: Keyspace,
     pub stats: Stats,
     holds: Holds<Parked>,
+    waiting: Waiting,
     /// Monotonic nanoseconds, for the durations in statistics alone.
     clock: fn() -> u64,
     /// When the command that runs next is taken to begin: the end of the one before it.
@@ -51,6 +54,7 @@ impl Shard {
             keyspace,
             stats: Stats::new(commands),
             holds: Holds::default(),
+            waiting: Waiting::default(),
             clock,
             begun_ns: 0,
         }
@@ -104,7 +108,12 @@ impl Shard {
             Message::Hop(hop) => self.run_hop(hop, false, now_ms, post),
             Message::Hold(hold) => self.hold(hold, now_ms, post),
             Message::Finish(finish) => self.finish(*finish, now_ms, post),
-            Message::Done(_) | Message::Held { .. } | Message::Finished { .. } => {
+            Message::Forget(request) => self.forget(&request, now_ms, post),
+            Message::Done(_)
+            | Message::Held { .. }
+            | Message::Finished { .. }
+            | Message::Served { .. }
+            | Message::Ready { .. } => {
                 unreachable!("answers go to the coordinator and to sessions")
             }
         }
@@ -147,6 +156,7 @@ impl Shard {
             let spent_ns = self.run(&call, now_ms, &mut hop.out);
             hop.spent_ns.push(spent_ns);
             hop.next += 1;
+            self.serve_waiting(now_ms, post);
         }
         post(hop.origin, Message::Done(hop));
     }
@@ -233,6 +243,7 @@ impl Shard {
                 Parked::Hold(hold) => self.granted(&hold, now_ms, post),
             }
         }
+        self.serve_waiting(now_ms, post);
     }
 
     /// What this shard's keys contribute before anything is decided.
@@ -265,12 +276,28 @@ impl Shard {
         part
     }
 
-    fn apply(&mut self, request: &Request, keys: &KeyIndices, apply: Apply, now_ms: i64) -> Part {
+    fn apply(
+        &mut self,
+        request: &Arc<Request>,
+        keys: &KeyIndices,
+        apply: Apply,
+        now_ms: i64,
+    ) -> Part {
         let args = request.args.as_args();
         let place = self.place;
         let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
         let part = match apply {
             Apply::Nothing => Part::Nothing,
+            Apply::Wait => {
+                register(&mut tx, &mut self.waiting, request, keys);
+                Part::Nothing
+            }
+            Apply::Tried => {
+                if let Some(ticket) = &request.ticket {
+                    self.waiting.tried(ticket);
+                }
+                Part::Nothing
+            }
             Apply::Run => run_part(&mut tx, request, keys, place),
             Apply::Changes(changes) => {
                 let mut out = Output::default();
@@ -297,6 +324,232 @@ impl Shard {
         };
         tx.finish();
         part
+    }
+}
+
+impl Shard {
+    /// Runs a command that waits if nothing can be served, all of whose keys are here; appends its
+    /// reply unless it waits, and returns whether it does.
+    pub fn run_or_wait(&mut self, request: &Arc<Request>, now_ms: i64, out: &mut Output) -> bool {
+        let mark = out.mark();
+        self.start_clock();
+        let args = request.args.as_args();
+        let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+        let call = call_of(request, args);
+        let result = run_deciding(&mut tx, &call, &mut Writer::new(out, request.proto));
+        let waits = matches!(result, Ok(true));
+        if waits {
+            out.rewind(mark);
+            let keys = waited_keys(request).map(|at| at as u32).collect();
+            register(&mut tx, &mut self.waiting, request, &keys);
+            if let Some(ticket) = &request.ticket {
+                ticket.claim.give_back();
+            }
+        }
+        tx.finish();
+        let failed = result.is_err();
+        if let Err(error) = result {
+            out.rewind(mark);
+            let written = Writer::new(out, request.proto).error(&error);
+            debug_assert!(written.is_ok());
+        }
+        let spent_ns = (self.clock)().saturating_sub(self.begun_ns);
+        self.stats.ran(request.call.id, spent_ns, failed);
+        waits
+    }
+
+    /// Number of places that clients hold in queues of this shard's keys.
+    pub fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Serves clients that wait for keys which have changed, in the order of the changes. Called
+    /// after each command, so that a waiting client comes before any later one.
+    #[inline]
+    pub fn serve_waiting(&mut self, now_ms: i64, post: Post) {
+        if !self.waiting.is_empty() {
+            self.serve_ready(now_ms, post);
+        }
+    }
+
+    fn serve_ready(&mut self, now_ms: i64, post: Post) {
+        loop {
+            let mut ready = std::mem::take(&mut self.waiting.deferred);
+            ready.extend(self.keyspace.effects.take_ready());
+            let (held, free): (Vec<_>, Vec<_>) = ready
+                .into_iter()
+                .partition(|(_, key)| self.holds.is_held(key));
+            // Keys under a hold are looked at again when it is released.
+            self.waiting.deferred = held;
+            if free.is_empty() {
+                return;
+            }
+            for place in free {
+                self.serve_key(&place, now_ms, post);
+            }
+            if self.keyspace.effects.is_nothing_ready() {
+                return;
+            }
+        }
+    }
+
+    /// Serves the clients in a key's queue as far as it goes.
+    fn serve_key(&mut self, place: &super::waiting::Place, now_ms: i64, post: Post) {
+        let mut index = 0;
+        while let Some(waiter) = self.waiting.get(place, index) {
+            if waiter.is_trying {
+                return;
+            }
+            let waiter = waiter.clone();
+            let Ticket {
+                session,
+                origin,
+                id: wait,
+                claim,
+            } = &waiter.ticket;
+            let (session, wait) = (*session, *wait);
+            if !self.could_serve(&waiter, now_ms) || !claim.take() {
+                index += 1;
+                continue;
+            }
+            if self.needs_others(&waiter.request) {
+                self.waiting.set_trying(place, index);
+                post(*origin, Message::Ready { session, wait });
+                return;
+            }
+            match self.serve(&waiter, now_ms) {
+                None => {
+                    claim.give_back();
+                    index += 1;
+                }
+                Some(out) => {
+                    self.leave_queues(&waiter.request);
+                    let out = Box::new(out);
+                    post(*origin, Message::Served { session, wait, out });
+                }
+            }
+        }
+    }
+
+    /// Whether the key that changed is of the type that serves.
+    fn could_serve(&mut self, waiter: &Waiter, now_ms: i64) -> bool {
+        let request = &waiter.request;
+        let Some(block) = request.call.command.block else {
+            return false;
+        };
+        if matches!(block.serve, Serve::Key(_)) {
+            return true;
+        }
+        let args = request.args.as_args();
+        let mut tx = self.keyspace.tx(request.db, now_ms, false);
+        let kind = tx.kind(args.get(waiter.at));
+        tx.finish();
+        kind == Some(block.kind)
+    }
+
+    /// Whether serving takes keys that live elsewhere, or that somebody holds.
+    fn needs_others(&self, request: &Request) -> bool {
+        let command = request.call.command;
+        if !command
+            .block
+            .is_some_and(|block| matches!(block.serve, Serve::Whole))
+        {
+            return false;
+        }
+        let args = request.args.as_args();
+        let positions = keys::positions(command.keys, &args).unwrap_or_default();
+        let elsewhere = |&at: &usize| {
+            keys::home(args.get(at), self.place.shards) != self.place.shard
+                || self.holds.is_held(args.get(at))
+        };
+        positions.iter().any(elsewhere)
+    }
+
+    /// The reply, if the key has something for the client.
+    fn serve(&mut self, waiter: &Waiter, now_ms: i64) -> Option<Output> {
+        let request = &waiter.request;
+        let args = request.args.as_args();
+        let call = call_of(request, args);
+        let block = call.command.block?;
+        let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+        let mut out = Output::default();
+        let mut writer = Writer::new(&mut out, request.proto);
+        let served = match (block.serve, call.command.run) {
+            (Serve::First, Run::First(first)) => {
+                (first.serve)(&mut tx, &args, waiter.at, &mut writer).map(|()| true)
+            }
+            (Serve::Key(serve), _) => serve(&mut tx, &args, waiter.at, &waiter.mark, &mut writer),
+            _ => run_deciding(&mut tx, &call, &mut writer).map(|waits| !waits),
+        };
+        tx.finish();
+        match served {
+            Ok(true) => Some(out),
+            Ok(false) => None,
+            Err(error) => {
+                out.clear();
+                let written = Writer::new(&mut out, request.proto).error(&error);
+                debug_assert!(written.is_ok());
+                Some(out)
+            }
+        }
+    }
+
+    /// Takes a client that waits no longer out of the queues of this shard.
+    fn leave_queues(&mut self, request: &Request) {
+        let Some(ticket) = &request.ticket else {
+            return;
+        };
+        for ((db, key), was_trying) in self.waiting.forget(ticket, request) {
+            self.keyspace.effects.stop_waiting(db, &key);
+            if was_trying {
+                self.waiting.deferred.push((db, key));
+            }
+        }
+    }
+
+    fn forget(&mut self, request: &Request, now_ms: i64, post: Post) {
+        self.leave_queues(request);
+        self.serve_waiting(now_ms, post);
+    }
+}
+
+fn call_of<'a>(request: &Request, args: Args<'a>) -> Call<'a> {
+    Call {
+        command: request.call.command,
+        id: request.call.id,
+        args,
+        db: request.db,
+        proto: request.proto,
+        no_touch: request.no_touch,
+    }
+}
+
+/// The argument indices of the keys that a blocking command waits for.
+pub fn waited_keys(request: &Request) -> impl Iterator<Item = usize> {
+    let command = request.call.command;
+    let positions = keys::positions(command.keys, &request.args.as_args()).unwrap_or_default();
+    let first_only = command.block.is_some_and(|block| block.first_key_only);
+    let count = if first_only { 1 } else { positions.len() };
+    positions.into_iter().take(count)
+}
+
+/// Puts a client into the queues of those keys of its request that are waited for here.
+fn register(tx: &mut Tx, waiting: &mut Waiting, request: &Arc<Request>, keys: &KeyIndices) {
+    let (Some(ticket), Some(block)) = (&request.ticket, request.call.command.block) else {
+        return;
+    };
+    let args = request.args.as_args();
+    for at in waited_keys(request).filter(|&at| keys.contains(&(at as u32))) {
+        let key = args.get(at);
+        let waiter = Waiter {
+            ticket: ticket.clone(),
+            request: request.clone(),
+            at,
+            mark: (block.mark)(tx, &args, at),
+            is_trying: false,
+        };
+        tx.wait_for(key);
+        waiting.push((request.db, key.into()), waiter);
     }
 }
 
@@ -394,8 +647,7 @@ fn run_local(tx: &mut Tx, call: &Call, place: Place, out: &mut Writer) -> CmdRes
             }
             out.ok()
         }
-        Run::Gather(gather) => run_gather(tx, gather, call, out),
-        Run::First(first) => run_first(tx, first, call, out),
+        Run::Gather(_) | Run::First(_) => run_deciding(tx, call, out).map(|_| ()),
         Run::Shards { part, merge } => {
             let part = part(tx, args, place)?;
             merge(args, vec![part], out)
@@ -407,7 +659,21 @@ fn run_local(tx: &mut Tx, call: &Call, place: Place, out: &mut Writer) -> CmdRes
     }
 }
 
-fn run_gather(tx: &mut Tx, gather: &Gather, call: &Call, out: &mut Writer) -> CmdResult {
+/// Runs a command that decides over its keys; returns whether a client that may wait should.
+fn run_deciding(tx: &mut Tx, call: &Call, out: &mut Writer) -> Result<bool, CmdError> {
+    match call.command.run {
+        Run::Gather(gather) => run_gather(tx, gather, call, out),
+        Run::First(first) => run_first(tx, first, call, out),
+        _ => unreachable!("only these decide"),
+    }
+}
+
+fn run_gather(
+    tx: &mut Tx,
+    gather: &Gather,
+    call: &Call,
+    out: &mut Writer,
+) -> Result<bool, CmdError> {
     let args = &call.args;
     let keys = key_positions(call.command, args)?;
     let peeks: Vec<Peek> = keys.iter().map(|&at| (gather.peek)(tx, args, at)).collect();
@@ -419,28 +685,33 @@ fn run_gather(tx: &mut Tx, gather: &Gather, call: &Call, out: &mut Writer) -> Cm
         now_ms: tx.now_ms(),
         proto: call.proto,
     };
-    let Decision { reply, changes, .. } = (gather.decide)(&ask, &peeks)?;
+    let Decision {
+        reply,
+        changes,
+        waits,
+    } = (gather.decide)(&ask, &peeks)?;
     // Values that the peeks share would be copied by the changes.
     drop(peeks);
     out.output().append(&reply);
     changes
         .into_iter()
         .for_each(|change| command::apply(tx, args, change, out));
-    Ok(())
+    Ok(waits)
 }
 
 /// Serves a command from the first of its keys that holds something.
-fn run_first(tx: &mut Tx, first: &First, call: &Call, out: &mut Writer) -> CmdResult {
+fn run_first(tx: &mut Tx, first: &First, call: &Call, out: &mut Writer) -> Result<bool, CmdError> {
     let args = &call.args;
     (first.check)(args)?;
     for at in key_positions(call.command, args)? {
         match first.peek(tx, args.get(at)) {
             Peek::Missing => {}
             Peek::Failed(error) => return Err(error),
-            _ => return (first.serve)(tx, args, at, out),
+            _ => return (first.serve)(tx, args, at, out).map(|()| false),
         }
     }
-    out.null_array()
+    out.null_array()?;
+    Ok(true)
 }
 
 /// The key positions of a request that must have some, its arguments in whole steps.

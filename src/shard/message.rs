@@ -13,6 +13,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::holds::TxId;
+use super::waiting::Ticket;
 use crate::command::{Change, Command, CommandId, Part};
 use crate::keyspace::{Event, Taken};
 use crate::resp::{ArgBuf, Output, Proto};
@@ -65,6 +66,8 @@ pub struct Request {
     pub proto: Proto,
     pub now_ms: i64,
     pub no_touch: bool,
+    /// The wait that begins if nothing can be served.
+    pub ticket: Option<Ticket>,
 }
 
 /// The argument indices of the keys that live on one shard.
@@ -98,6 +101,10 @@ pub enum Apply {
     Changes(Vec<Change>),
     /// First half of a move between homes: hand out the value of the key at an argument.
     Take { db: u32, key: usize, event: Event },
+    /// Nothing can be served: the client waits for its keys here.
+    Wait,
+    /// Nothing can be served yet: the client goes on waiting, those behind it may be served.
+    Tried,
     /// Second half: store it.
     Arrive {
         db: u32,
@@ -130,6 +137,19 @@ pub enum Message {
         part: Option<Part>,
     },
     Finish(Box<Finish>),
+    /// A waiting client was served here: its reply.
+    Served {
+        session: SessionKey,
+        wait: u64,
+        out: Box<Output>,
+    },
+    /// A waiting client can perhaps be served, together with other homes; its claim is taken.
+    Ready {
+        session: SessionKey,
+        wait: u64,
+    },
+    /// The request's client no longer waits.
+    Forget(Arc<Request>),
     Finished {
         tx: TxId,
         from: usize,

@@ -9,7 +9,8 @@ mod exec;
 mod holds;
 pub mod message;
 pub mod stats;
+pub mod waiting;
 
 pub use crate::command::Place;
-pub use exec::{Call, Shard, key_positions as exec_keys};
+pub use exec::{Call, Shard, key_positions as exec_keys, waited_keys};
 pub use holds::Scope;

@@ -28,7 +28,11 @@ fn run(shards: usize, seed: u64, requests: usize) {
         }
         many.settle();
         one.send(b, &bytes);
-        one.settle();
+        let (waited, expected_wait) = (many.wait_out(), one.wait_out());
+        assert_eq!(
+            waited, expected_wait,
+            "shards {shards} seed {seed}: {batch:?}"
+        );
         let (ours, expected) = (many.received(a), one.received(b));
         assert_eq!(
             String::from_utf8_lossy(&ours),

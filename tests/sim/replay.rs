@@ -16,6 +16,8 @@ fn run(shards: usize, seed: u64) {
         }
         let line: Vec<&str> = words.iter().map(String::as_str).collect();
         world.ask(client, &line);
+        let waited = world.wait_out();
+        replica.advance_ms(waited);
         if rng.u8(..) < 10 {
             let ms = rng.i64(1..30_000);
             world.advance_ms(ms);

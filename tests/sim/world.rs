@@ -167,6 +167,12 @@ impl World {
         panic!("messages go round in circles");
     }
 
+    pub fn disconnect(&mut self, typist: Typist) {
+        let Typist { core, key } = typist;
+        self.cores[core].closed(key, &mut self.links[core]);
+        self.collect(core);
+    }
+
     /// What the client has received since it was last asked.
     pub fn received(&mut self, typist: Typist) -> Vec<u8> {
         let out = self.links[typist.core].out(typist.key);
@@ -185,6 +191,8 @@ impl World {
             self.links[core].now_us += ms * 1000;
             let now_ms = self.links[core].now_ms();
             while self.cores[core].shard.pulse(now_ms, 64) {}
+            self.cores[core].timed_out(now_ms, &mut self.links[core], &mut NoHost);
+            self.collect(core);
         }
     }
 
@@ -224,11 +232,25 @@ impl World {
         all
     }
 
+    /// Lets time pass until nobody waits for a key any more; returns the milliseconds it took.
+    pub fn wait_out(&mut self) -> i64 {
+        let mut ms = 0;
+        self.settle();
+        while self.cores.iter().any(|core| core.blocked_count() > 0) {
+            ms += 10;
+            self.advance_ms(10);
+            self.settle();
+        }
+        ms
+    }
+
     /// No hold and no work may be left once everything has been delivered.
     pub fn assert_quiet(&self) {
         for core in &self.cores {
             assert!(core.shard.is_unheld(), "a hold was left behind");
             assert_eq!(core.coordinator.pending(), 0, "work was left behind");
+            let waits = core.blocked_count() + core.shard.waiting_count();
+            assert_eq!(waits, 0, "a wait was left behind");
         }
     }
 }
@@ -388,6 +410,14 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         "HPTTL H FIELDS 1 F",
         "HGET H F",
         "HLEN H",
+        "BLPOP L L 0.01",
+        "BRPOP L 0.01",
+        "BLMOVE L L LEFT RIGHT 0.01",
+        "BRPOPLPUSH L L 0.01",
+        "BLMPOP 0.01 2 L L LEFT",
+        "BZPOPMIN Z Z 0.01",
+        "BZPOPMAX Z 0.01",
+        "BZMPOP 0.01 2 Z Z MAX COUNT 2",
         "LRANGE L 0 -1",
         "LLEN L",
         "LPOS L N COUNT 0",

@@ -39,7 +39,85 @@ const COUNTED: Keys = &[KeySpec::count(
 const PER_ELEMENT: &str = "O(N) where N is the number of elements given";
 const WALKS: &str = "O(N) where N is the number of elements passed on the way";
 
+const BLOCKING_MOVE: Flags = WRITE | DENYOOM | NOSCRIPT | BLOCKING;
+const POP_KEYS: Keys = &[KeySpec::range(
+    keys::RW | keys::ACCESS | keys::DELETE,
+    1,
+    -2,
+    1,
+)];
+const COUNTED_BLOCKING: Keys = &[KeySpec::count(
+    keys::RW | keys::ACCESS | keys::DELETE,
+    2,
+    0,
+    1,
+    1,
+)];
+
 pub const COMMANDS: &[Command] = &[
+    Command {
+        since: "6.2.0",
+        summary: "Moves an element between lists, waiting for one if need be.",
+        block: Some(&moving::BLMOVE_WAITS),
+        ..row(
+            "blmove",
+            6,
+            BLOCKING_MOVE,
+            MOVE_KEYS,
+            Run::Gather(&moving::LMOVE),
+        )
+    },
+    Command {
+        since: "7.0.0",
+        summary: "Removes elements from the first list that has any, waiting for one if need be.",
+        complexity: "O(N+M) where N is the number of keys and M the number of elements removed",
+        block: Some(&pop::BLMPOP_WAITS),
+        ..row(
+            "blmpop",
+            -5,
+            WRITE | BLOCKING | MOVABLEKEYS,
+            COUNTED_BLOCKING,
+            Run::First(&pop::BLMPOP),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Removes the first element of the first list that has any, waiting for one if need be.",
+        complexity: "O(N) where N is the number of keys",
+        block: Some(&pop::BPOP_WAITS),
+        ..row(
+            "blpop",
+            -3,
+            WRITE | NOSCRIPT | BLOCKING,
+            POP_KEYS,
+            Run::First(&pop::BLPOP),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Removes the last element of the first list that has any, waiting for one if need be.",
+        complexity: "O(N) where N is the number of keys",
+        block: Some(&pop::BPOP_WAITS),
+        ..row(
+            "brpop",
+            -3,
+            WRITE | NOSCRIPT | BLOCKING,
+            POP_KEYS,
+            Run::First(&pop::BRPOP),
+        )
+    },
+    Command {
+        since: "2.2.0",
+        summary: "Moves the last element of a list to the front of another, waiting for one if need be.",
+        block: Some(&moving::BRPOPLPUSH_WAITS),
+        ..row(
+            "brpoplpush",
+            4,
+            BLOCKING_MOVE,
+            MOVE_KEYS,
+            Run::Gather(&moving::RPOPLPUSH),
+        )
+    },
     Command {
         summary: "Replies with the element at an index.",
         complexity: WALKS,

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::end_of;
 use super::pop::popped;
 use super::push::pushed;
+use crate::command::block::{self, Block, Serve};
 use crate::command::{Ask, Change, Decision, Gather, Peek};
 use crate::keyspace::Tx;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
@@ -18,6 +19,26 @@ pub(super) static LMOVE: Gather = Gather {
 pub(super) static RPOPLPUSH: Gather = Gather {
     peek,
     decide: decide_move,
+};
+
+/// `BLMOVE source destination LEFT|RIGHT LEFT|RIGHT timeout`
+pub(super) static BLMOVE_WAITS: Block = Block {
+    patience: |args| {
+        ends(args)?;
+        block::seconds(args, 5)
+    },
+    kind: Kind::List,
+    serve: Serve::Whole,
+    mark: block::no_mark,
+    first_key_only: true,
+};
+/// `BRPOPLPUSH source destination timeout`
+pub(super) static BRPOPLPUSH_WAITS: Block = Block {
+    patience: |args| block::seconds(args, 3),
+    kind: Kind::List,
+    serve: Serve::Whole,
+    mark: block::no_mark,
+    first_key_only: true,
 };
 
 /// From which end to which; RPOPLPUSH and BRPOPLPUSH do not say.

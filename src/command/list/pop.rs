@@ -2,6 +2,7 @@
 
 use super::{element, end_of};
 use crate::command::First;
+use crate::command::block::{self, Block, Serve};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::Kind;
@@ -20,6 +21,50 @@ pub(super) static LMPOP: First = First {
     serve: |tx, args, at, out| serve_many(tx, args, 1, at, out),
     check: |args| multi_options(args, 1).map(|_| ()),
 };
+
+pub(super) static BLMPOP: First = First {
+    kind: Kind::List,
+    serve: |tx, args, at, out| serve_many(tx, args, 2, at, out),
+    check: |args| multi_options(args, 2).map(|_| ()),
+};
+pub(super) static BLPOP: First = First {
+    kind: Kind::List,
+    serve: |tx, args, at, out| serve_one(tx, args.get(at), End::Head, out),
+    check: |_| Ok(()),
+};
+pub(super) static BRPOP: First = First {
+    kind: Kind::List,
+    serve: |tx, args, at, out| serve_one(tx, args.get(at), End::Tail, out),
+    check: |_| Ok(()),
+};
+
+/// `BLPOP key ... timeout`
+pub(super) static BPOP_WAITS: Block = Block {
+    patience: |args| block::seconds(args, args.len() - 1),
+    kind: Kind::List,
+    serve: Serve::First,
+    mark: block::no_mark,
+    first_key_only: false,
+};
+/// `BLMPOP timeout numkeys key ... LEFT|RIGHT [COUNT count]`
+pub(super) static BLMPOP_WAITS: Block = Block {
+    patience: |args| {
+        let patience = block::seconds(args, 1)?;
+        multi_options(args, 2)?;
+        Ok(patience)
+    },
+    kind: Kind::List,
+    serve: Serve::First,
+    mark: block::no_mark,
+    first_key_only: false,
+};
+
+/// Serves BLPOP and BRPOP: the key, and its element.
+fn serve_one(tx: &mut Tx, key: &[u8], end: End, out: &mut Writer) -> CmdResult {
+    out.array(2)?;
+    out.bulk(key)?;
+    pop_one(tx, key, end, out)
+}
 
 /// Event and command name of a pop.
 pub(super) fn popped(end: End) -> (Event, &'static [u8]) {

@@ -54,7 +54,60 @@ const RANGE: &str = "O(log(N)+M) where N is the number of members and M that of 
 const ALGEBRA: &str = "O(N*log(N)) where N is the number of members of all sets";
 const RANDOM: &[&str] = &["nondeterministic_output"];
 
+const POP_KEYS: Keys = &[KeySpec::range(
+    keys::RW | keys::ACCESS | keys::DELETE,
+    1,
+    -2,
+    1,
+)];
+const COUNTED_BLOCKING: Keys = &[KeySpec::count(
+    keys::RW | keys::ACCESS | keys::DELETE,
+    2,
+    0,
+    1,
+    1,
+)];
+
 pub const COMMANDS: &[Command] = &[
+    Command {
+        since: "7.0.0",
+        summary: "Removes members of the first set that has any, waiting for one if need be.",
+        complexity: "O(K+M*log(N)) where K is the number of keys and M that of members removed",
+        block: Some(&pop::BZMPOP_WAITS),
+        ..row(
+            "bzmpop",
+            -5,
+            WRITE | BLOCKING | MOVABLEKEYS,
+            COUNTED_BLOCKING,
+            Run::First(&pop::BZMPOP),
+        )
+    },
+    Command {
+        since: "5.0.0",
+        summary: "Removes the greatest member of the first set that has any, waiting for one if need be.",
+        complexity: LOG,
+        block: Some(&pop::BZPOP_WAITS),
+        ..row(
+            "bzpopmax",
+            -3,
+            WRITE | NOSCRIPT | FAST | BLOCKING,
+            POP_KEYS,
+            Run::First(&pop::BZPOPMAX),
+        )
+    },
+    Command {
+        since: "5.0.0",
+        summary: "Removes the least member of the first set that has any, waiting for one if need be.",
+        complexity: LOG,
+        block: Some(&pop::BZPOP_WAITS),
+        ..row(
+            "bzpopmin",
+            -3,
+            WRITE | NOSCRIPT | FAST | BLOCKING,
+            POP_KEYS,
+            Run::First(&pop::BZPOPMIN),
+        )
+    },
     Command {
         since: "1.2.0",
         summary: "Adds members, or changes their scores.",

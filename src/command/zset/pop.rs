@@ -2,6 +2,7 @@
 
 use super::scored;
 use crate::command::First;
+use crate::command::block::{self, Block, Serve};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::Kind;
@@ -28,6 +29,50 @@ pub(super) static ZMPOP: First = First {
     serve: |tx, args, at, out| serve_many(tx, args, 1, at, out),
     check: |args| multi_options(args, 1).map(|_| ()),
 };
+
+pub(super) static BZMPOP: First = First {
+    kind: Kind::Zset,
+    serve: |tx, args, at, out| serve_many(tx, args, 2, at, out),
+    check: |args| multi_options(args, 2).map(|_| ()),
+};
+pub(super) static BZPOPMIN: First = First {
+    kind: Kind::Zset,
+    serve: |tx, args, at, out| serve_one(tx, args.get(at), Which::Min, out),
+    check: |_| Ok(()),
+};
+pub(super) static BZPOPMAX: First = First {
+    kind: Kind::Zset,
+    serve: |tx, args, at, out| serve_one(tx, args.get(at), Which::Max, out),
+    check: |_| Ok(()),
+};
+
+/// `BZPOPMIN key ... timeout`
+pub(super) static BZPOP_WAITS: Block = Block {
+    patience: |args| block::seconds(args, args.len() - 1),
+    kind: Kind::Zset,
+    serve: Serve::First,
+    mark: block::no_mark,
+    first_key_only: false,
+};
+/// `BZMPOP timeout numkeys key ... MIN|MAX [COUNT count]`
+pub(super) static BZMPOP_WAITS: Block = Block {
+    patience: |args| {
+        let patience = block::seconds(args, 1)?;
+        multi_options(args, 2)?;
+        Ok(patience)
+    },
+    kind: Kind::Zset,
+    serve: Serve::First,
+    mark: block::no_mark,
+    first_key_only: false,
+};
+
+/// Serves BZPOPMIN and BZPOPMAX: the key, its member and the score.
+fn serve_one(tx: &mut Tx, key: &[u8], which: Which, out: &mut Writer) -> CmdResult {
+    out.array(3)?;
+    out.bulk(key)?;
+    take(tx, key, which, 1, false, out)
+}
 
 pub(super) fn zpopmin(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     pop(tx, args, Which::Min, out)

@@ -34,10 +34,6 @@ impl Tx<'_> {
         self.ks.effects.interest.wait(self.db, key);
     }
 
-    pub fn stop_waiting(&mut self, key: &[u8]) {
-        self.ks.effects.interest.stop_waiting(self.db, key);
-    }
-
     // ---- the whole database
 
     /// Keys of the selected database, those due included.

@@ -1,0 +1,79 @@
+//! Commands that wait: for how long, for which keys, and how a key that changed serves them.
+
+use bytes::Bytes;
+
+use crate::keyspace::Tx;
+use crate::resp::{Args, CmdError, Writer};
+use crate::value::Kind;
+
+/// How long a client waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    Forever,
+    /// Milliseconds, at least one.
+    Ms(i64),
+}
+
+/// Serves a command from the key at an argument; `Ok(false)` if the key has nothing for it. The
+/// bytes are what [`Block::mark`] noted.
+pub type ServeKey = fn(&mut Tx, &Args, usize, &Bytes, &mut Writer) -> Result<bool, CmdError>;
+
+/// How a waiting command is served once one of its keys has changed.
+#[derive(Clone, Copy)]
+pub enum Serve {
+    /// A `Run::First` command, from that key.
+    First,
+    /// A `Run::Gather` command, as a whole.
+    Whole,
+    /// From that key, in a way of its own.
+    Key(ServeKey),
+}
+
+/// How a command waits for its keys.
+pub struct Block {
+    /// How long; `None`: this request does not wait at all.
+    pub patience: fn(&Args) -> Result<Option<Patience>, CmdError>,
+    /// The type of key that serves; one of another type leaves the client waiting.
+    pub kind: Kind,
+    pub serve: Serve,
+    /// What is noted about a key when the wait begins.
+    pub mark: fn(&mut Tx, &Args, usize) -> Bytes,
+    /// Whether only the first key is waited for: the others are destinations.
+    pub first_key_only: bool,
+}
+
+/// Notes nothing.
+pub fn no_mark(_tx: &mut Tx, _args: &Args, _at: usize) -> Bytes {
+    Bytes::new()
+}
+
+/// A timeout in seconds, fractions allowed, 0 for ever. Redis: timeout.c getTimeoutFromObjectOrReply.
+pub fn seconds(args: &Args, at: usize) -> Result<Option<Patience>, CmdError> {
+    let seconds = args
+        .double(at)
+        .map_err(|_| CmdError::Text("ERR timeout is not a float or out of range"))?;
+    patience((seconds * 1000.0).ceil())
+}
+
+/// A timeout in whole milliseconds, 0 for ever.
+pub fn milliseconds(args: &Args, at: usize) -> Result<Option<Patience>, CmdError> {
+    let ms = args
+        .int(at)
+        .map_err(|_| CmdError::Text("ERR timeout is not an integer or out of range"))?;
+    patience(ms as f64)
+}
+
+fn patience(ms: f64) -> Result<Option<Patience>, CmdError> {
+    /// So that a deadline never overflows: a million years.
+    const MS_MAX: f64 = 4e16;
+    if ms < 0.0 {
+        return Err(CmdError::Text("ERR timeout is negative"));
+    }
+    if ms > MS_MAX {
+        return Err(CmdError::Text("ERR timeout is out of range"));
+    }
+    Ok(Some(match ms as i64 {
+        0 => Patience::Forever,
+        ms => Patience::Ms(ms),
+    }))
+}

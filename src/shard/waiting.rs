@@ -1,0 +1,135 @@
+//! Clients that wait for keys of this shard, first come first served.
+//!
+//! A client that waits for keys on several homes stands in a queue at each. Whoever serves it, or
+//! lets it go, takes its [`Claim`] first, so that exactly one does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+
+use super::message::{Request, SessionKey};
+
+/// Who may answer a waiting client: the one that takes it. Shared by the homes of its keys and its
+/// own core, which is why it is atomic.
+#[derive(Debug)]
+pub struct Claim(AtomicBool);
+
+impl Claim {
+    /// A claim that is taken: by the attempt to serve the client before it waits.
+    pub fn taken() -> Claim {
+        Claim(AtomicBool::new(true))
+    }
+
+    pub fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn give_back(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Names one wait of one client.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    pub session: SessionKey,
+    /// Shard of the session.
+    pub origin: usize,
+    /// Tells this wait from others of the same session.
+    pub id: u64,
+    pub claim: Arc<Claim>,
+}
+
+impl Ticket {
+    fn is(&self, other: &Ticket) -> bool {
+        (self.origin, self.session, self.id) == (other.origin, other.session, other.id)
+    }
+}
+
+/// A client in the queue of a key.
+#[derive(Clone, Debug)]
+pub struct Waiter {
+    pub ticket: Ticket,
+    pub request: Arc<Request>,
+    /// The argument that names the key.
+    pub at: usize,
+    /// What the command noted about the key when the wait began.
+    pub mark: Bytes,
+    /// Its core tries to serve it together with other homes; those behind it wait for the outcome.
+    pub is_trying: bool,
+}
+
+/// A database and a key of it.
+pub type Place = (u32, Box<[u8]>);
+
+#[derive(Debug, Default)]
+pub struct Waiting {
+    queues: BTreeMap<Place, VecDeque<Waiter>>,
+    /// Keys that changed while a hold was on them.
+    pub deferred: Vec<Place>,
+}
+
+impl Waiting {
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
+    /// Number of clients in queues; one that waits for several keys counts for each.
+    pub fn len(&self) -> usize {
+        self.queues.values().map(VecDeque::len).sum()
+    }
+
+    pub fn push(&mut self, place: Place, waiter: Waiter) {
+        self.queues.entry(place).or_default().push_back(waiter);
+    }
+
+    /// The waiter at an index of a key's queue.
+    pub fn get(&self, place: &Place, index: usize) -> Option<&Waiter> {
+        self.queues.get(place)?.get(index)
+    }
+
+    pub fn set_trying(&mut self, place: &Place, index: usize) {
+        if let Some(waiter) = self
+            .queues
+            .get_mut(place)
+            .and_then(|queue| queue.get_mut(index))
+        {
+            waiter.is_trying = true;
+        }
+    }
+
+    /// An attempt to serve a client failed: it waits on, and its keys are looked at again.
+    pub fn tried(&mut self, ticket: &Ticket) {
+        for (place, queue) in &mut self.queues {
+            for waiter in queue.iter_mut().filter(|waiter| waiter.ticket.is(ticket)) {
+                waiter.is_trying = false;
+                self.deferred.push(place.clone());
+            }
+        }
+    }
+
+    /// Takes a client out of the queues of the keys it waits for; returns the keys, and whether
+    /// those behind it were waiting for the outcome of an attempt.
+    pub fn forget(&mut self, ticket: &Ticket, request: &Request) -> Vec<(Place, bool)> {
+        let args = request.args.as_args();
+        let mut left = Vec::new();
+        for at in super::exec::waited_keys(request) {
+            let place: Place = (request.db, args.get(at).into());
+            let Some(queue) = self.queues.get_mut(&place) else {
+                continue;
+            };
+            // A key named twice is waited for twice.
+            let Some(index) = queue.iter().position(|waiter| waiter.ticket.is(ticket)) else {
+                continue;
+            };
+            let was_trying = queue.remove(index).is_some_and(|waiter| waiter.is_trying);
+            if queue.is_empty() {
+                self.queues.remove(&place);
+            }
+            left.push((place, was_trying));
+        }
+        left
+    }
+}

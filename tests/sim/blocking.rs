@@ -1,0 +1,166 @@
+//! Waiting clients: each element goes to exactly one of them, first come first served.
+
+use crate::world::{Typist, World};
+
+fn text(reply: &[u8]) -> String {
+    String::from_utf8_lossy(reply).replace("\r\n", "|")
+}
+
+fn clients(world: &mut World, shards: usize, count: usize) -> Vec<Typist> {
+    (0..count).map(|n| world.connect(n % shards)).collect()
+}
+
+#[test]
+fn clients_are_served_in_the_order_in_which_they_came() {
+    for shards in [1, 2, 4] {
+        let mut world = World::new(shards, 1);
+        let waiting = clients(&mut world, shards, 5);
+        let pusher = world.connect(0);
+        for &client in &waiting {
+            world.send_line(client, &["BLPOP", "a", "b", "0"]);
+            world.settle();
+        }
+        world.ask(pusher, &["RPUSH", "b", "1", "2"]);
+        world.ask(pusher, &["RPUSH", "a", "3"]);
+        let replies: Vec<String> = waiting.iter().map(|&c| text(&world.received(c))).collect();
+        let expected = ["*2|$1|b|$1|1|", "*2|$1|b|$1|2|", "*2|$1|a|$1|3|", "", ""];
+        assert_eq!(replies, expected, "{shards} shards");
+        assert_eq!(text(&world.ask(pusher, &["EXISTS", "a", "b"])), ":0|");
+        waiting[3..]
+            .iter()
+            .for_each(|&client| world.disconnect(client));
+        world.settle();
+        world.assert_quiet();
+    }
+}
+
+#[test]
+fn waits_end_in_time_and_leave_nothing_behind() {
+    for shards in [1, 2, 4] {
+        let mut world = World::new(shards, 2);
+        let waiting = clients(&mut world, shards, 3);
+        for (client, seconds) in waiting.iter().zip(["0.05", "0.2", "0"]) {
+            world.send_line(*client, &["BZPOPMIN", "a", "b", "c", seconds]);
+            world.settle();
+        }
+        world.advance_ms(49);
+        world.settle();
+        assert_eq!(text(&world.received(waiting[0])), "");
+        world.advance_ms(1);
+        world.settle();
+        assert_eq!(text(&world.received(waiting[0])), "*-1|");
+        let adder = world.connect(0);
+        world.ask(adder, &["ZADD", "c", "5", "m"]);
+        assert_eq!(text(&world.received(waiting[1])), "*3|$1|c|$1|m|$1|5|");
+        world.disconnect(waiting[2]);
+        world.settle();
+        world.ask(adder, &["ZADD", "c", "5", "m"]);
+        assert_eq!(text(&world.ask(adder, &["ZCARD", "c"])), ":1|");
+        world.assert_quiet();
+    }
+}
+
+#[test]
+fn elements_travel_along_chains_of_waiting_moves() {
+    for shards in [1, 2, 4] {
+        for seed in 0..8 {
+            let mut world = World::new(shards, seed);
+            let movers = clients(&mut world, shards, 3);
+            let last = world.connect(shards - 1);
+            for (client, (from, to)) in movers.iter().zip([("a", "b"), ("b", "c"), ("c", "d")]) {
+                world.send_line(*client, &["BLMOVE", from, to, "LEFT", "RIGHT", "0"]);
+            }
+            world.send_line(last, &["BRPOP", "d", "0"]);
+            world.settle();
+            let pusher = world.connect(0);
+            world.ask(pusher, &["RPUSH", "a", "x"]);
+            assert_eq!(text(&world.received(last)), "*2|$1|d|$1|x|", "seed {seed}");
+            for client in movers {
+                assert_eq!(text(&world.received(client)), "$1|x|", "seed {seed}");
+            }
+            assert_eq!(text(&world.ask(pusher, &["DBSIZE"])), ":0|");
+            world.assert_quiet();
+        }
+    }
+}
+
+/// Many clients push, pop, wait and move at once, in every order of delivery: no element is lost and
+/// none is seen twice.
+#[test]
+fn every_element_goes_to_exactly_one_client() {
+    for shards in [1, 2, 4] {
+        for seed in 0..20 {
+            let mut world = World::new(shards, seed);
+            let waiting = clients(&mut world, shards, 6);
+            let pushers = clients(&mut world, shards, 3);
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (mut pushed, mut got) = (0, Vec::new());
+            for _ in 0..120 {
+                let key = |rng: &mut fastrand::Rng| format!("k{}", rng.u8(..4));
+                let client = waiting[rng.usize(..waiting.len())];
+                match rng.u8(..4) {
+                    0 => {
+                        let words = ["BLPOP", &key(&mut rng), &key(&mut rng), "0.5"];
+                        world.send_line(client, &words);
+                    }
+                    1 => {
+                        let words = [
+                            "BLMPOP",
+                            "0.3",
+                            "2",
+                            &key(&mut rng),
+                            &key(&mut rng),
+                            "RIGHT",
+                        ];
+                        world.send_line(client, &words);
+                    }
+                    2 => {
+                        let (from, to) = (key(&mut rng), key(&mut rng));
+                        world
+                            .send_line(pushers[0], &["BLMOVE", &from, &to, "LEFT", "RIGHT", "0.1"]);
+                    }
+                    _ => {
+                        pushed += 1;
+                        let pusher = pushers[1 + rng.usize(..2)];
+                        world.send_line(pusher, &["RPUSH", &key(&mut rng), &format!("e{pushed}")]);
+                    }
+                }
+                for _ in 0..rng.usize(..6) {
+                    world.step();
+                }
+                if rng.u8(..8) == 0 {
+                    world.advance_ms(rng.i64(1..200));
+                }
+            }
+            for _ in 0..400 {
+                world.settle();
+                world.advance_ms(600);
+            }
+            world.settle();
+            for &client in &waiting {
+                let reply = text(&world.received(client));
+                got.extend(
+                    reply
+                        .split('|')
+                        .filter(|word| word.starts_with('e'))
+                        .map(str::to_owned),
+                );
+            }
+            let reader = world.connect(0);
+            for n in 0..4 {
+                let key = format!("k{n}");
+                let left = text(&world.ask(reader, &["LRANGE", &key, "0", "-1"]));
+                got.extend(
+                    left.split('|')
+                        .filter(|word| word.starts_with('e'))
+                        .map(str::to_owned),
+                );
+            }
+            got.sort();
+            let mut expected: Vec<String> = (1..=pushed).map(|n| format!("e{n}")).collect();
+            expected.sort();
+            assert_eq!(got, expected, "{shards} shards, seed {seed}");
+            world.assert_quiet();
+        }
+    }
+}
