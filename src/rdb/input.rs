@@ -24,9 +24,14 @@ impl Input {
         self.base + self.at as u64
     }
 
-    /// Bytes read so far.
-    pub fn read_bytes(&self) -> usize {
-        self.at
+    /// Where in its file or payload these bytes end.
+    pub fn end(&self) -> u64 {
+        self.base + self.bytes.len() as u64
+    }
+
+    /// What `ahead`, a clone of this that went on reading, has read since.
+    pub fn passed(&self, ahead: &Input) -> &[u8] {
+        &self.bytes[self.at..ahead.at]
     }
 
     pub fn remaining(&self) -> usize {
@@ -92,6 +97,19 @@ impl Input {
     pub fn byte(&mut self) -> Result<u8> {
         let [byte] = self.array()?;
         Ok(byte)
+    }
+
+    /// The next byte, which stays.
+    pub fn peek(&self) -> Result<u8> {
+        let missing = Fault::Short { missing: 1 };
+        self.bytes.get(self.at).copied().ok_or(self.fault(missing))
+    }
+
+    /// All bytes that are left.
+    pub fn take_rest(&mut self) -> Bytes {
+        let rest = self.bytes.slice(self.at..);
+        self.at = self.bytes.len();
+        rest
     }
 
     pub fn u64_le(&mut self) -> Result<u64> {

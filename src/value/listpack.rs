@@ -196,27 +196,8 @@ impl Listpack {
 
     /// A listpack of bytes from outside; `None` if they are not one in every detail.
     pub fn from_bytes_checked(bytes: Vec<u8>) -> Option<Listpack> {
-        let header = bytes.get(..HEADER)?;
-        let total = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
-        let count = u16::from_le_bytes([header[4], header[5]]);
-        if total != bytes.len() || bytes.last() != Some(&END) || total < HEADER + 1 {
-            return None;
-        }
-        let (mut at, mut seen) = (HEADER, 0usize);
-        while at < total - 1 {
-            let len = checked_len(&bytes[at..total - 1])?;
-            let groups = back_len(len);
-            let back = bytes.get(at + len..at + len + groups)?;
-            let mut expected = [0; 5];
-            write_back_len(len, &mut expected);
-            if back != &expected[..groups] || at + len + groups > total - 1 {
-                return None;
-            }
-            at += len + groups;
-            seen += 1;
-        }
-        let counted = count == COUNT_UNKNOWN || usize::from(count) == seen;
-        (at == total - 1 && counted).then_some(Listpack { bytes })
+        check(&bytes)?;
+        Some(Listpack { bytes })
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -501,6 +482,46 @@ impl<'a> Iterator for Iter<'a> {
         self.at = self.pack.after(self.at);
         Some(item)
     }
+}
+
+/// The elements of bytes from outside; `None` if they are not a listpack in every detail.
+pub fn items_checked(bytes: &[u8]) -> Option<impl Iterator<Item = Item<'_>>> {
+    check(bytes)?;
+    let mut at = HEADER;
+    Some(std::iter::from_fn(move || {
+        if at >= bytes.len() - 1 {
+            return None;
+        }
+        let item = decode(&bytes[at..]);
+        let len = encoded_len_at(&bytes[at..]);
+        at += len + back_len(len);
+        Some(item)
+    }))
+}
+
+/// `None` if the bytes are not a listpack in every detail.
+fn check(bytes: &[u8]) -> Option<()> {
+    let header = bytes.get(..HEADER)?;
+    let total = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+    let count = u16::from_le_bytes([header[4], header[5]]);
+    if total != bytes.len() || bytes.last() != Some(&END) || total < HEADER + 1 {
+        return None;
+    }
+    let (mut at, mut seen) = (HEADER, 0usize);
+    while at < total - 1 {
+        let len = checked_len(&bytes[at..total - 1])?;
+        let groups = back_len(len);
+        let back = bytes.get(at + len..at + len + groups)?;
+        let mut expected = [0; 5];
+        write_back_len(len, &mut expected);
+        if back != &expected[..groups] || at + len + groups > total - 1 {
+            return None;
+        }
+        at += len + groups;
+        seen += 1;
+    }
+    let counted = count == COUNT_UNKNOWN || usize::from(count) == seen;
+    (at == total - 1 && counted).then_some(())
 }
 
 /// Bytes of the entry at the start of `bytes`, without its back length.

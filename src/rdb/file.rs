@@ -1,0 +1,534 @@
+//! Files: what stands around keys and values (Redis: rdb.c).
+//!
+//! ```text
+//! "REDIS" and 4 digits of version | "VALKEY" and 3
+//! fa  name string  value string                  AUX: about the file; unknown ones mean nothing
+//! f5  code string                                a library of functions
+//! f7  module id  2  when  pieces                 data of a module beside its keys
+//! fe  number                                     SELECTDB: the keys that follow live there
+//! fb  keys  keys that expire                     RESIZEDB: a hint
+//! f4  slot  keys  keys that expire               a hint of a cluster's node
+//! [fd  seconds i32 | fc  ms i64]  [f8  idle seconds | f9  frequency u8]  [6b  clock]
+//!   type  key string  value
+//! ff  CRC-64 of all before it, or 0              the checksum is missing before version 5
+//! ```
+
+use bytes::{Bytes, BytesMut};
+
+use super::error::{Error, Fault, Result};
+use super::input::Input;
+use super::object::{self, Body, Encode, Object, Product, Taken};
+use super::string::{self, StringWriter};
+use super::{Sink, crc64, length};
+
+mod opcode {
+    pub const SLOT_INFO: u8 = 0xf4;
+    pub const FUNCTION_2: u8 = 0xf5;
+    pub const MODULE_AUX: u8 = 0xf7;
+    pub const IDLE: u8 = 0xf8;
+    pub const FREQUENCY: u8 = 0xf9;
+    pub const AUX: u8 = 0xfa;
+    pub const RESIZE_DB: u8 = 0xfb;
+    pub const EXPIRE_MS: u8 = 0xfc;
+    pub const EXPIRE_S: u8 = 0xfd;
+    pub const SELECT_DB: u8 = 0xfe;
+    pub const END: u8 = 0xff;
+    /// A clock of Redis Enterprise, which moves keys to disk by it.
+    pub const ENTERPRISE_LRU: u8 = 0x6b;
+    /// Below are types of values, from here on opcodes, known or not.
+    pub const FIRST: u8 = 200;
+}
+
+/// Bytes that tell the product and the version.
+const SIGNATURE_BYTES: u64 = 9;
+/// Since this version a checksum ends the file.
+const CHECKSUM_VERSION: u32 = 5;
+/// What stands before the time at which a module's data was saved: an unsigned number follows.
+const MODULE_WHEN: u64 = 2;
+
+/// What is known of a key beside its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Unix time.
+    pub expire_at_ms: Option<i64>,
+    /// Seconds since the last use, of servers that evict by it.
+    pub idle_s: Option<u64>,
+    /// Redis' logarithmic counter, likewise.
+    pub frequency: Option<u8>,
+}
+
+// ---- reading ---------------------------------------------------------------------------------
+
+/// A key with its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub key: Bytes,
+    pub object: Object,
+    pub attributes: Attributes,
+    /// The type byte it had.
+    pub ty: u8,
+    /// How much of the file its value takes.
+    pub value_bytes: u64,
+}
+
+/// What became of the checksum at the end of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    Verified,
+    /// The writer computed none, the version has none, or nobody wants to know.
+    Unchecked,
+}
+
+/// The parts of a file, one by one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    Start {
+        product: Product,
+        version: u32,
+    },
+    Aux {
+        name: Bytes,
+        value: Bytes,
+    },
+    /// The source of a library of functions.
+    Function(Bytes),
+    SelectDb(u32),
+    ResizeDb {
+        keys: u64,
+        expires: u64,
+    },
+    Entry(Box<Entry>),
+    /// A key without elements, which Redis of old could write: not to be loaded.
+    EmptyKey {
+        key: Bytes,
+        ty: u8,
+    },
+    /// A module's value, stepped over.
+    ModuleKey {
+        key: Bytes,
+        module: String,
+    },
+    /// A module's data beside keys, stepped over.
+    ModuleAux {
+        module: String,
+    },
+    /// A hint that means nothing here.
+    Hint,
+    End(Checksum),
+}
+
+/// Reads a file from bytes as they arrive.
+///
+/// An event is read when all of it is there, and not before: a record of a gigabyte is held as a
+/// gigabyte of input until it becomes a value. Attempts come at growing sizes, so that the work
+/// stays proportional to the file.
+#[derive(Debug)]
+pub struct Reader {
+    input: Input,
+    /// Arrived behind `input`.
+    pending: Vec<Bytes>,
+    pending_bytes: usize,
+    /// Below this nothing more can be read.
+    needed_bytes: u64,
+    /// All that there will ever be, from the start; known of a file, not of a stream.
+    size_bytes: Option<u64>,
+    input_ended: bool,
+    verify: bool,
+    crc: u64,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Signature,
+    Body { product: Product, version: u32 },
+    Ended,
+}
+
+impl Reader {
+    /// `verify`: `rdbchecksum`. A claim that leads beyond `size_bytes` is refused at once.
+    pub fn new(verify: bool, size_bytes: Option<u64>) -> Reader {
+        Reader {
+            input: Input::new(Bytes::new(), 0),
+            pending: Vec::new(),
+            pending_bytes: 0,
+            needed_bytes: SIGNATURE_BYTES,
+            size_bytes,
+            input_ended: false,
+            verify,
+            crc: 0,
+            stage: Stage::Signature,
+        }
+    }
+
+    /// The next bytes of the file.
+    pub fn feed(&mut self, bytes: Bytes) {
+        self.pending_bytes += bytes.len();
+        self.pending.push(bytes);
+    }
+
+    /// No more bytes will come: what is missing now is missing for good.
+    pub fn end_input(&mut self) {
+        self.input_ended = true;
+    }
+
+    /// Bytes of the file that have been read.
+    pub fn position(&self) -> u64 {
+        self.input.position()
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
+    /// What came behind the end of the file: the commands of an AOF of which it was the preamble.
+    pub fn into_rest(mut self) -> Bytes {
+        self.join();
+        self.input.take_rest()
+    }
+
+    /// The next event; `None` if it takes more bytes, or after the end.
+    pub fn next_event(&mut self) -> Result<Option<Event>> {
+        let there = (self.input.remaining() + self.pending_bytes) as u64;
+        if self.has_ended() || there < self.needed_bytes && !self.input_ended {
+            return Ok(None);
+        }
+        self.join();
+        let mut attempt = self.input.clone();
+        match self.take_event(&mut attempt) {
+            Ok(event) => {
+                if self.verify {
+                    self.crc = crc64::update(self.crc, self.input.passed(&attempt));
+                }
+                self.input = attempt;
+                self.needed_bytes = 1;
+                self.pass(&event);
+                Ok(Some(event))
+            }
+            Err(Error {
+                at,
+                fault: Fault::Short { missing },
+            }) if !self.input_ended => {
+                let end = attempt.end().saturating_add(missing);
+                self.needed_bytes = there.saturating_add(missing.max(there / 2));
+                if let Some(size) = self.size_bytes {
+                    if end > size {
+                        let missing = end - size;
+                        return Err(Error::new(at, Fault::Short { missing }));
+                    }
+                    let left = size.saturating_sub(self.input.position());
+                    self.needed_bytes = self.needed_bytes.min(left);
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lays what has arrived behind what is left.
+    fn join(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let position = self.input.position();
+        let left = self.input.take_rest();
+        let joined = match (&left[..], &self.pending[..]) {
+            ([], [one]) => one.clone(),
+            _ => {
+                let mut joined = BytesMut::with_capacity(left.len() + self.pending_bytes);
+                joined.extend_from_slice(&left);
+                self.pending
+                    .iter()
+                    .for_each(|bytes| joined.extend_from_slice(bytes));
+                joined.freeze()
+            }
+        };
+        self.input = Input::new(joined, position);
+        self.pending.clear();
+        self.pending_bytes = 0;
+    }
+
+    fn pass(&mut self, event: &Event) {
+        match *event {
+            Event::Start { product, version } => self.stage = Stage::Body { product, version },
+            Event::End(_) => self.stage = Stage::Ended,
+            _ => {}
+        }
+    }
+
+    fn take_event(&self, input: &mut Input) -> Result<Event> {
+        let Stage::Body { product, version } = self.stage else {
+            return take_signature(input);
+        };
+        let start = input.position();
+        Ok(match input.peek()? {
+            opcode::END => {
+                input.byte()?;
+                if version < CHECKSUM_VERSION {
+                    return Ok(Event::End(Checksum::Unchecked));
+                }
+                // The checksum covers all up to and with the opcode.
+                let found = crc64::update(self.crc, &[opcode::END]);
+                let at = input.position();
+                let expected = input.u64_le()?;
+                Event::End(match expected {
+                    _ if !self.verify => Checksum::Unchecked,
+                    0 => Checksum::Unchecked,
+                    _ if expected == found => Checksum::Verified,
+                    _ => return Err(Error::new(at, Fault::Checksum { expected, found })),
+                })
+            }
+            opcode::EXPIRE_MS | opcode::EXPIRE_S | opcode::IDLE | opcode::FREQUENCY => {
+                take_entry(input, product)?
+            }
+            ty if ty < opcode::FIRST => take_entry(input, product)?,
+            _ => take_about(input, start)?,
+        })
+    }
+}
+
+fn take_signature(input: &mut Input) -> Result<Event> {
+    let start = input.position();
+    let signature = input.array::<9>()?;
+    let (product, digits) = match &signature {
+        [b'R', b'E', b'D', b'I', b'S', digits @ ..] => (Product::Redis, &digits[..]),
+        [b'V', b'A', b'L', b'K', b'E', b'Y', digits @ ..] => (Product::Valkey, &digits[..]),
+        _ => return Err(Error::new(start, Fault::Signature)),
+    };
+    let digit = |version, &digit: &u8| match digit {
+        b'0'..=b'9' => Some(version * 10 + u32::from(digit - b'0')),
+        _ => None,
+    };
+    let version = digits.iter().try_fold(0, digit);
+    let version = version.ok_or(Error::new(start, Fault::Signature))?;
+    if !super::is_read(version) || object::product_of(version) != product {
+        return Err(Error::new(start, Fault::Version(version)));
+    }
+    Ok(Event::Start { product, version })
+}
+
+/// A key with its attributes and value.
+fn take_entry(input: &mut Input, product: Product) -> Result<Event> {
+    let mut attributes = Attributes::default();
+    let ty = loop {
+        let start = input.position();
+        match input.byte()? {
+            opcode::EXPIRE_MS => attributes.expire_at_ms = Some(input.i64_le()?),
+            opcode::EXPIRE_S => {
+                let seconds = i32::from_le_bytes(input.array()?);
+                attributes.expire_at_ms = Some(i64::from(seconds) * 1000);
+            }
+            opcode::IDLE => attributes.idle_s = Some(length::take(input)?),
+            opcode::FREQUENCY => attributes.frequency = Some(input.byte()?),
+            opcode::ENTERPRISE_LRU => {
+                length::take(input)?;
+            }
+            ty if ty < opcode::FIRST => break ty,
+            opcode => return Err(Error::new(start, Fault::Opcode(opcode))),
+        }
+    };
+    let key = string::take(input)?;
+    let start = input.position();
+    Ok(match object::take(input, ty, product)? {
+        Taken::Object(object) => Event::Entry(Box::new(Entry {
+            key,
+            object,
+            attributes,
+            ty,
+            value_bytes: input.position() - start,
+        })),
+        Taken::Empty => Event::EmptyKey { key, ty },
+        Taken::Module { name } => Event::ModuleKey { key, module: name },
+    })
+}
+
+/// What is not a key, or about one.
+fn take_about(input: &mut Input, start: u64) -> Result<Event> {
+    Ok(match input.byte()? {
+        opcode::AUX => Event::Aux {
+            name: string::take(input)?,
+            value: string::take(input)?,
+        },
+        opcode::FUNCTION_2 => Event::Function(string::take(input)?),
+        opcode::SELECT_DB => {
+            let db = u32::try_from(length::take(input)?);
+            Event::SelectDb(db.map_err(|_| Error::new(start, Fault::Length))?)
+        }
+        opcode::RESIZE_DB => Event::ResizeDb {
+            keys: length::take(input)?,
+            expires: length::take(input)?,
+        },
+        opcode::SLOT_INFO => {
+            for _ in 0..3 {
+                length::take(input)?;
+            }
+            Event::Hint
+        }
+        opcode::MODULE_AUX => {
+            let module = object::module_name(length::take(input)?);
+            if length::take(input)? != MODULE_WHEN {
+                return Err(Error::new(start, Fault::Packed("Module aux")));
+            }
+            length::take(input)?;
+            object::skip_module(input)?;
+            Event::ModuleAux { module }
+        }
+        opcode => return Err(Error::new(start, Fault::Opcode(opcode))),
+    })
+}
+
+// ---- writing ---------------------------------------------------------------------------------
+
+/// What a file tells about itself before its keys.
+#[derive(Clone, Debug)]
+pub struct About<'a> {
+    /// The version of Redis whose behaviour the server has.
+    pub redis_version: &'a str,
+    /// Unix time.
+    pub created_s: u64,
+    pub used_memory_bytes: u64,
+    /// The replication stream that continues this file.
+    pub replication: Option<Replication<'a>>,
+    /// Whether commands of an AOF follow.
+    pub is_aof_base: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Replication<'a> {
+    /// The database that the stream has selected.
+    pub db: u32,
+    pub id: &'a str,
+    pub offset: u64,
+}
+
+pub fn put_signature(out: &mut impl Sink, version: u32) {
+    debug_assert!(object::product_of(version) == Product::Redis);
+    out.put(format!("REDIS{version:04}").as_bytes());
+}
+
+pub fn put_aux(out: &mut impl Sink, strings: &mut StringWriter, name: &str, value: &str) {
+    out.put(&[opcode::AUX]);
+    strings.put(out, name.as_bytes());
+    strings.put(out, value.as_bytes());
+}
+
+/// The fields that Redis writes, in its order.
+pub fn put_about(out: &mut impl Sink, strings: &mut StringWriter, about: &About) {
+    put_aux(out, strings, "redis-ver", about.redis_version);
+    let mut number = itoa::Buffer::new();
+    put_aux(out, strings, "redis-bits", "64");
+    put_aux(out, strings, "ctime", number.format(about.created_s));
+    put_aux(
+        out,
+        strings,
+        "used-mem",
+        number.format(about.used_memory_bytes),
+    );
+    if let Some(replication) = &about.replication {
+        put_aux(
+            out,
+            strings,
+            "repl-stream-db",
+            number.format(replication.db),
+        );
+        put_aux(out, strings, "repl-id", replication.id);
+        put_aux(
+            out,
+            strings,
+            "repl-offset",
+            number.format(replication.offset),
+        );
+    }
+    put_aux(
+        out,
+        strings,
+        "aof-base",
+        number.format(u8::from(about.is_aof_base)),
+    );
+}
+
+/// The source of a library.
+pub fn put_function(out: &mut impl Sink, strings: &mut StringWriter, code: &[u8]) {
+    out.put(&[opcode::FUNCTION_2]);
+    strings.put(out, code);
+}
+
+/// Begins a database, or continues it.
+pub fn put_select_db(out: &mut impl Sink, db: u32) {
+    out.put(&[opcode::SELECT_DB]);
+    length::put(out, u64::from(db));
+}
+
+/// How many keys will follow.
+pub fn put_resize_db(out: &mut impl Sink, keys: u64, expires: u64) {
+    out.put(&[opcode::RESIZE_DB]);
+    length::put(out, keys);
+    length::put(out, expires);
+}
+
+/// What stands before a value that is then written to a [`Body`] piece by piece.
+pub fn put_key(
+    out: &mut impl Sink,
+    strings: &mut StringWriter,
+    ty: object::Type,
+    key: &[u8],
+    attributes: &Attributes,
+) {
+    if let Some(at_ms) = attributes.expire_at_ms {
+        out.put(&[opcode::EXPIRE_MS]);
+        out.put(&at_ms.to_le_bytes());
+    }
+    if let Some(idle_s) = attributes.idle_s {
+        out.put(&[opcode::IDLE]);
+        length::put(out, idle_s);
+    }
+    if let Some(frequency) = attributes.frequency {
+        out.put(&[opcode::FREQUENCY, frequency]);
+    }
+    out.put(&[ty.byte()]);
+    strings.put(out, key);
+}
+
+/// A key with its value.
+pub fn put_entry(
+    out: &mut impl Sink,
+    strings: &mut StringWriter,
+    key: &[u8],
+    attributes: &Attributes,
+    value: &impl Encode,
+) {
+    put_key(out, strings, value.ty(), key, attributes);
+    value.write(&mut Body::new(out, strings));
+}
+
+/// Ends a file of which `crc` is the checksum so far, 0 if there is to be none.
+pub fn put_end(out: &mut impl Sink, crc: u64) {
+    out.put(&[opcode::END]);
+    let crc = match crc {
+        0 => 0,
+        _ => crc64::update(crc, &[opcode::END]),
+    };
+    out.put(&crc.to_le_bytes());
+}
+
+/// Sums up what passes through it.
+#[derive(Debug, Default)]
+pub struct Summed<S> {
+    pub out: S,
+    pub crc: u64,
+}
+
+impl<S: Sink> Summed<S> {
+    /// Passes on bytes of which the sum is known already.
+    pub fn put_summed(&mut self, bytes: &[u8], crc: u64) {
+        self.crc = crc64::combine(self.crc, crc, bytes.len() as u64);
+        self.out.put(bytes);
+    }
+}
+
+impl<S: Sink> Sink for Summed<S> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.crc = crc64::update(self.crc, bytes);
+        self.out.put(bytes);
+    }
+}
