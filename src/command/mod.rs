@@ -31,6 +31,7 @@ pub mod string;
 mod table;
 #[cfg(test)]
 pub mod testing;
+pub mod transaction;
 pub mod zset;
 
 use crate::keyspace::{Tx, WrongType};
@@ -182,6 +183,8 @@ pub enum Run {
         shard: fn(&Args, usize) -> Result<usize, CmdError>,
         run: fn(&mut Tx, &Args, Place, &mut Writer) -> CmdResult,
     },
+    /// Begins, carries out or ends the session's transaction.
+    Transaction(transaction::Transaction),
     /// Something beyond the keyspace, performed by the server.
     Job(Job),
 }

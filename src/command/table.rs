@@ -2,7 +2,9 @@
 
 use ahash::AHashMap;
 
-use super::{Command, Run, bitmap, connection, generic, hash, list, server, set, string, zset};
+use super::{
+    Command, Run, bitmap, connection, generic, hash, list, server, set, string, transaction, zset,
+};
 use crate::resp::{Args, CmdError};
 
 /// The families, each with its rows next to its functions.
@@ -15,6 +17,7 @@ const FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     set::COMMANDS,
     string::COMMANDS,
+    transaction::COMMANDS,
     zset::COMMANDS,
 ];
 

@@ -29,7 +29,7 @@ use crate::shard::message::{
 };
 
 pub use crate::shard::message::HopCall;
-use work::{Outcome, Participant, Step, Work};
+use work::{Kind, Outcome, Participant, Step, Work};
 
 /// Multi-shard work that this shard's sessions started.
 pub struct Coordinator {
@@ -45,10 +45,24 @@ pub struct Answer {
     pub session: SessionKey,
     pub call: HopCall,
     pub request: Arc<Request>,
-    /// `None`: nothing could be served, and the client waits.
-    pub reply: Option<Result<Output, CmdError>>,
-    /// The client had been waiting, and this was an attempt to serve it.
-    pub is_retry: bool,
+    pub done: Done,
+}
+
+/// What became of a piece of work.
+#[derive(Debug)]
+pub enum Done {
+    Reply(Result<Output, CmdError>),
+    /// Nothing could be served: the client is in the queues of its keys.
+    Waits,
+    /// An attempt to serve a client that waits; `None`: it waits on.
+    Tried(Option<Result<Output, CmdError>>),
+    /// A transaction holds all its keys; `clean`: nothing it watched has changed.
+    Held {
+        work: u64,
+        clean: bool,
+    },
+    /// The replies of some commands of a transaction.
+    Part(Result<Output, CmdError>),
 }
 
 /// Where a request's keys live.
@@ -105,7 +119,7 @@ impl Coordinator {
         homes: SmallVec<[(usize, KeyIndices); 4]>,
         post: &mut dyn FnMut(usize, Message),
     ) {
-        self.start(session, request, participants(homes), false, post);
+        self.start(session, request, participants(homes), Kind::Command, post);
     }
 
     /// Tries again to serve a client that waits.
@@ -116,7 +130,7 @@ impl Coordinator {
         homes: SmallVec<[(usize, KeyIndices); 4]>,
         post: &mut dyn FnMut(usize, Message),
     ) {
-        self.start(session, request, participants(homes), true, post);
+        self.start(session, request, participants(homes), Kind::Retry, post);
     }
 
     /// Starts work on everything, on every shard.
@@ -129,7 +143,71 @@ impl Coordinator {
         let participants = (0..self.shards)
             .map(|shard| Participant::new(shard, HoldOn::Everything))
             .collect();
-        self.start(session, request, participants, false, post);
+        self.start(session, request, participants, Kind::Command, post);
+    }
+
+    /// Takes the holds of a transaction.
+    pub fn start_exec(
+        &mut self,
+        session: SessionKey,
+        request: Arc<Request>,
+        scopes: Vec<(usize, HoldOn)>,
+        post: &mut dyn FnMut(usize, Message),
+    ) {
+        let participant = |(shard, on)| Participant::new(shard, on);
+        let participants = scopes.into_iter().map(participant).collect();
+        self.start(session, request, participants, Kind::Exec, post);
+    }
+
+    /// Runs commands of a transaction on their home, under its holds.
+    pub fn exec_calls(
+        &mut self,
+        session: SessionKey,
+        request: Arc<Request>,
+        home: usize,
+        calls: Vec<HopCall>,
+        db: u32,
+        post: &mut dyn FnMut(usize, Message),
+    ) {
+        let tx = self.new_tx();
+        let participants = vec![Participant::new(home, HoldOn::Keys(KeyIndices::new()))];
+        let mut work = Work::new(session, request, participants, Kind::ExecPart);
+        work.step = Step::Finish;
+        work.reply = Some(Output::default());
+        let apply = Apply::Calls { calls, db };
+        self.send_finish(tx, &mut work, 0, apply, true, post);
+        self.pending.insert(tx, work);
+    }
+
+    /// Runs a command of a transaction on several homes, under its holds.
+    pub fn exec_spread(
+        &mut self,
+        session: SessionKey,
+        request: Arc<Request>,
+        scopes: Vec<(usize, HoldOn)>,
+        post: &mut dyn FnMut(usize, Message),
+    ) {
+        let tx = self.new_tx();
+        let participant = |(shard, on)| Participant::new(shard, on);
+        let participants = scopes.into_iter().map(participant).collect();
+        let mut work = Work::new(session, request, participants, Kind::ExecPart);
+        for i in 0..work.participants.len() {
+            let apply = Apply::Peek(work.participants[i].on.clone());
+            self.send_finish(tx, &mut work, i, apply, false, post);
+        }
+        self.pending.insert(tx, work);
+    }
+
+    /// Gives back the holds of a transaction.
+    pub fn end_exec(&mut self, tx: u64, post: &mut dyn FnMut(usize, Message)) {
+        if let Some(mut work) = self.pending.remove(&tx) {
+            self.release_all(tx, &mut work, post);
+        }
+    }
+
+    fn new_tx(&mut self) -> u64 {
+        self.next += 1;
+        (self.shard as u64) << 48 | self.next
     }
 
     fn start(
@@ -137,13 +215,11 @@ impl Coordinator {
         session: SessionKey,
         request: Arc<Request>,
         participants: Vec<Participant>,
-        is_retry: bool,
+        kind: Kind,
         post: &mut dyn FnMut(usize, Message),
     ) {
-        self.next += 1;
-        let tx = (self.shard as u64) << 48 | self.next;
-        let mut work = Work::new(session, request, participants);
-        work.is_retry = is_retry;
+        let tx = self.new_tx();
+        let mut work = Work::new(session, request, participants, kind);
         for i in 0..work.participants.len() {
             self.send_hold(tx, &mut work, i, false, post);
         }
@@ -216,14 +292,33 @@ impl Coordinator {
     }
 
     fn keep_unless_done(&mut self, tx: u64, work: Work, outcome: Outcome) -> Option<Answer> {
-        match outcome {
-            Outcome::Pending => {
+        let done = match (outcome, work.kind) {
+            (Outcome::Pending, _) => {
                 self.pending.insert(tx, work);
-                None
+                return None;
             }
-            Outcome::Reply(reply) => Some(work.answer(Some(reply))),
-            Outcome::Waits => Some(work.answer(None)),
-        }
+            (Outcome::Granted { clean }, _) => {
+                let (session, request) = (work.session, work.request.clone());
+                self.pending.insert(tx, work);
+                return Some(Answer {
+                    session,
+                    call: request.call,
+                    request,
+                    done: Done::Held { work: tx, clean },
+                });
+            }
+            (Outcome::Reply(reply), Kind::ExecPart) => Done::Part(reply),
+            (Outcome::Reply(reply), Kind::Retry) => Done::Tried(Some(reply)),
+            (Outcome::Reply(reply), Kind::Command | Kind::Exec) => Done::Reply(reply),
+            (Outcome::Waits, Kind::Retry) => Done::Tried(None),
+            (Outcome::Waits, _) => Done::Waits,
+        };
+        Some(Answer {
+            session: work.session,
+            call: work.request.call,
+            request: work.request,
+            done,
+        })
     }
 
     fn held_all(
@@ -274,6 +369,12 @@ impl Coordinator {
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
         let command = work.request.call.command;
+        if work.kind == Kind::Exec {
+            work.step = Step::Finish;
+            let is_clean = |part: &Option<Part>| matches!(part, Some(Part::Int(1)));
+            let clean = work.participants.iter().all(|held| is_clean(&held.part));
+            return Outcome::Granted { clean };
+        }
         if let Run::Gather(_) | Run::First(_) = command.run {
             return match work.decide() {
                 Err(error) => {
@@ -350,7 +451,7 @@ impl Coordinator {
             ticket.claim.give_back();
         }
         for i in 0..work.participants.len() {
-            let apply = if work.is_retry {
+            let apply = if work.kind == Kind::Retry {
                 Apply::Tried
             } else {
                 Apply::Wait
@@ -396,6 +497,15 @@ impl Coordinator {
             return self.keep_unless_done(tx, work, outcome);
         }
         work.participant_mut(from).part = Some(part);
+        if let Step::HoldAll = work.step {
+            // Peeks under the holds of a transaction.
+            let outcome = if work.awaited > 0 {
+                Outcome::Pending
+            } else {
+                self.granted(tx, &mut work, post)
+            };
+            return self.keep_unless_done(tx, work, outcome);
+        }
         let outcome = if work.awaited > 0 {
             Outcome::Pending
         } else if work.waits {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::Answer;
 use crate::command::{Ask, Change, Decision, First, Part, Peek, Run, keys};
 use crate::keyspace::Event;
 use crate::resp::{CmdError, Output, Writer};
@@ -21,12 +20,28 @@ pub(super) enum Step {
     Finish,
 }
 
+/// What a piece of work is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Command,
+    /// An attempt to serve a client that waits.
+    Retry,
+    /// The holds of a transaction.
+    Exec,
+    /// Commands of a transaction, under its holds.
+    ExecPart,
+}
+
 /// What a step leads to.
 pub(super) enum Outcome {
     Pending,
     Reply(Result<Output, CmdError>),
     /// The client is in the queues of its keys.
     Waits,
+    /// A transaction holds everything it needs.
+    Granted {
+        clean: bool,
+    },
 }
 
 /// One shard that takes part.
@@ -87,14 +102,18 @@ pub(super) struct Work {
     pub awaited: usize,
     /// What to reply once all changes are applied.
     pub reply: Option<Output>,
-    /// The client had been waiting, and this is an attempt to serve it.
-    pub is_retry: bool,
+    pub kind: Kind,
     /// Nothing could be served.
     pub waits: bool,
 }
 
 impl Work {
-    pub fn new(session: SessionKey, request: Arc<Request>, participants: Vec<Participant>) -> Work {
+    pub fn new(
+        session: SessionKey,
+        request: Arc<Request>,
+        participants: Vec<Participant>,
+        kind: Kind,
+    ) -> Work {
         Work {
             session,
             request,
@@ -102,18 +121,8 @@ impl Work {
             step: Step::HoldAll,
             awaited: 0,
             reply: None,
-            is_retry: false,
+            kind,
             waits: false,
-        }
-    }
-
-    pub fn answer(self, reply: Option<Result<Output, CmdError>>) -> Answer {
-        Answer {
-            session: self.session,
-            call: self.request.call,
-            request: self.request,
-            reply,
-            is_retry: self.is_retry,
         }
     }
 

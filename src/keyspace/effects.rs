@@ -183,6 +183,23 @@ impl Effects {
         self.interest.is_nothing_ready()
     }
 
+    /// A client watches a key no longer.
+    pub fn unwatch(&mut self, db: u32, key: &[u8]) {
+        self.interest.unwatch(db, key);
+    }
+
+    /// Marks the records from an index on as one transaction, as Redis propagates it.
+    pub fn wrap_transaction(&mut self, from: usize) {
+        let Some(db) = self.records.get(from).map(|first| first.db) else {
+            return;
+        };
+        self.record(db, &[b"EXEC"]);
+        self.record(db, &[b"MULTI"]);
+        if let Some(multi) = self.records.pop() {
+            self.records.insert(from, multi);
+        }
+    }
+
     /// A client waits for a key no longer.
     pub fn stop_waiting(&mut self, db: u32, key: &[u8]) {
         self.interest.stop_waiting(db, key);

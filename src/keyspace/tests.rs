@@ -336,8 +336,8 @@ fn watched_keys_change_by_writes_expiry_flushes_and_swaps() {
             let mut tx = ks.tx(0, 2000, false);
             let expected = changes && (exists || name == "write");
             assert_eq!(!tx.is_unchanged(b"k", version), expected, "{name} {exists}");
-            tx.unwatch(b"k");
             tx.finish();
+            ks.effects.unwatch(0, b"k");
             assert!(ks.effects.interest.is_empty());
         }
     }

@@ -182,7 +182,7 @@ pub fn describe(
     let written = write!(
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
-         ssub=0 multi=-1 qbuf={} qbuf-free={} argv-mem={} multi-mem=0 rbs={} rbp={} obl=0 oll={} \
+         ssub=0 multi={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl=0 oll={} \
          omem={out_bytes} tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} \
          lib-ver={}",
         client.id,
@@ -193,9 +193,17 @@ pub fn describe(
         (now_ms - session.created_ms).max(0) / 1000,
         (now_ms - session.last_ms).max(0) / 1000,
         client.db,
+        session
+            .multi
+            .as_ref()
+            .map_or(-1, |multi| multi.len() as i64),
         session.query_bytes() + session.current_bytes,
         session.input.capacity() - session.input.len(),
         session.parser.pending_bytes(),
+        session
+            .multi
+            .as_ref()
+            .map_or(0, |multi| multi.memory_bytes()),
         out_bytes,
         out_bytes,
         usize::from(out_bytes > 0),
@@ -217,6 +225,7 @@ fn client_flags(session: &Session, monitors: &[SessionKey]) -> String {
             matches!(session.state, State::Postponed | State::Blocked),
             'b',
         ),
+        (session.multi.is_some(), 'x'),
         (session.state == State::Closing, 'c'),
         (matches!(session.peer, crate::session::Peer::Unix(_)), 'U'),
         (session.client.no_evict, 'e'),

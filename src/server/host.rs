@@ -335,7 +335,9 @@ impl Host for ServerHost {
         let requester = self.requester(core, session);
         let mut writer = Writer::new(out, requester.proto);
         match job {
-            Job::Auth | Job::Hello | Job::Reset => self.identify(core, session, job, args, out),
+            Job::Auth | Job::Hello | Job::Reset => {
+                self.identify(core, link, session, job, args, out)
+            }
             Job::ClientInfo => {
                 let Some(me) = core.session(session) else {
                     return Performed::Done;
@@ -434,11 +436,15 @@ impl ServerHost {
     fn identify(
         &mut self,
         core: &mut Core,
+        link: &mut dyn Link,
         session: SessionKey,
         job: Job,
         args: &Args,
         out: &mut Output,
     ) -> Performed {
+        if job == Job::Reset {
+            core.forget_transaction(session, link);
+        }
         let Some(session) = core.session_mut(session) else {
             return Performed::Done;
         };

@@ -90,6 +90,7 @@ impl Core {
             now_ms,
             no_touch: client.no_touch,
             ticket: Some(ticket),
+            watcher: None,
         });
         session.last_command = Some(call.id);
         self.counters.commands += 1;

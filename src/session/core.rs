@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::link::{Host, Link};
+use super::multi::Exec;
 use super::state::{Peer, Session, State};
 use crate::command::{Client, CommandId, Table};
-use crate::coordinator::{Answer, Coordinator};
+use crate::coordinator::{Answer, Coordinator, Done};
 use crate::resp::{CmdError, Output, Writer};
 use crate::shard::Shard;
 use crate::shard::message::{Hop, Message, SessionKey};
@@ -64,6 +65,8 @@ pub struct Core {
     /// When clients give up waiting for keys, unix milliseconds.
     pub(super) timeouts: BTreeSet<(i64, SessionKey)>,
     pub(super) next_wait: u64,
+    /// Transactions that are being carried out.
+    pub(super) execs: ahash::AHashMap<SessionKey, Box<Exec>>,
     sessions: Vec<Option<Box<Session>>>,
     open: usize,
 }
@@ -85,6 +88,7 @@ impl Core {
             errors: ahash::AHashMap::new(),
             timeouts: BTreeSet::new(),
             next_wait: 0,
+            execs: ahash::AHashMap::new(),
             sessions: Vec::new(),
             open: 0,
         }
@@ -134,6 +138,7 @@ impl Core {
     pub fn closed(&mut self, key: SessionKey, link: &mut dyn Link) -> Option<Box<Session>> {
         self.session(key)?;
         self.abandon_wait(key, link);
+        self.forget_transaction(key, link);
         self.open -= 1;
         self.sessions[index(key)].take()
     }
@@ -242,8 +247,14 @@ impl Core {
             Message::Served { session, wait, out } => {
                 return self.served(session, wait, &out, link, host);
             }
+            Message::Watched { session } => return self.watched(session, link, host),
             Message::Ready { session, wait } => return self.try_again(session, wait, link),
-            Message::Hop(_) | Message::Hold(_) | Message::Finish(_) | Message::Forget(_) => {
+            Message::Hop(_)
+            | Message::Hold(_)
+            | Message::Finish(_)
+            | Message::Watch { .. }
+            | Message::Unwatch { .. }
+            | Message::Forget(_) => {
                 self.shard
                     .deliver(message, now_ms, &mut |to, message| link.post(to, message));
                 return;
@@ -287,17 +298,22 @@ impl Core {
             session: key,
             call,
             request,
-            reply,
-            is_retry,
+            done,
         } = answer;
-        if is_retry {
-            return self.tried(key, &request, reply, link, host);
-        }
-        let failed = matches!(reply, Some(Err(_)));
-        self.shard.stats.ran(call.id, 0, failed);
-        let Some(reply) = reply else {
-            return self.waits(key, &request, link, host);
+        let reply = match done {
+            Done::Tried(reply) => return self.tried(key, &request, reply, link, host),
+            Done::Held { work, clean } => return self.exec_held(key, work, clean, link, host),
+            Done::Part(reply) => {
+                self.shard.stats.ran(call.id, 0, reply.is_err());
+                return self.exec_part(key, reply, link, host);
+            }
+            Done::Waits => {
+                self.shard.stats.ran(call.id, 0, false);
+                return self.waits(key, &request, link, host);
+            }
+            Done::Reply(reply) => reply,
         };
+        self.shard.stats.ran(call.id, 0, reply.is_err());
         if request.ticket.is_some() {
             // Served at once: there is nothing to wait for.
             self.forget_wait(key);
@@ -325,6 +341,9 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) {
+        if self.execs.contains_key(&key) {
+            return self.exec_part(key, Ok(out.clone()), link, host);
+        }
         if self.session(key).is_none() {
             return;
         }

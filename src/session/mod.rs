@@ -12,6 +12,7 @@
 pub mod blocking;
 mod core;
 mod link;
+mod multi;
 mod requests;
 mod state;
 

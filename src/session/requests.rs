@@ -9,6 +9,7 @@ use super::blocking::Begun;
 use super::core::Core;
 use super::link::{Admission, Host, Link, Performed};
 use super::state::State;
+use crate::command::transaction::Transaction;
 use crate::command::{Command, Entry, Job, Lookup, Run, client::ReplyMode, flags, keys};
 use crate::coordinator::{Homes, homes};
 use crate::resp::{self, Args, CmdError, Output, Parsed, ProtocolError, Writer};
@@ -27,7 +28,7 @@ const STRANGER_DRAIN_BYTES: usize = 17 * 1024;
 
 /// What to do after a request.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     /// On to the next request.
     Continue,
     /// The request is taken care of, but the session has to wait.
@@ -136,7 +137,10 @@ impl Core {
         let (command, id) = match self.table.lookup(args) {
             Lookup::Found(&Entry { command, id, .. }) => (command, id),
             Lookup::Error(_) if hopping => return Next::Again,
-            Lookup::Error(error) => return self.unknown(key, args, &error, link, host),
+            Lookup::Error(error) => {
+                self.spoil_transaction(key);
+                return self.unknown(key, args, &error, link, host);
+            }
         };
         let call = HopCall {
             command,
@@ -146,8 +150,10 @@ impl Core {
         };
         if !session.client.authenticated && command.flags & flags::NO_AUTH == 0 {
             self.count_rejected(id);
+            self.spoil_transaction(key);
             return self.reply_error(key, &CmdError::NoAuth, link);
         }
+        let in_multi = session.multi.is_some();
         if host.is_watching() {
             if hopping {
                 return Next::Again;
@@ -155,6 +161,16 @@ impl Core {
             if let Some(next) = self.admit(key, id, args, link, host) {
                 return next;
             }
+        }
+        if in_multi && command.flags & flags::NO_MULTI != 0 {
+            const REFUSED: CmdError =
+                CmdError::Text("ERR Command not allowed inside a transaction");
+            self.count_rejected(id);
+            self.spoil_transaction(key);
+            return self.reply_error(key, &REFUSED, link);
+        }
+        if in_multi && is_queued(command) {
+            return self.queue(key, call, args, link);
         }
         self.route(key, call, args, hopping, link, host)
     }
@@ -173,6 +189,7 @@ impl Core {
             Admission::Run => None,
             Admission::Refuse(error) => {
                 self.count_rejected(id);
+                self.spoil_transaction(key);
                 Some(self.reply_error(key, &error, link))
             }
             Admission::Postpone => {
@@ -213,6 +230,10 @@ impl Core {
         let shards = self.shard.place.shards;
         let home = match call.command.run {
             Run::Client(_) | Run::Job(_) if hopping => return Next::Again,
+            Run::Transaction(_) if hopping => return Next::Again,
+            Run::Transaction(what) => {
+                return self.transaction(key, what, call, args, link, host);
+            }
             Run::Client(run) => return self.run_client(key, call, run, args, link, host),
             Run::Job(job) => return self.run_job(key, call, job, args, link, host),
             _ if shards == 1 => Ok(Homes::One(here)),
@@ -238,7 +259,13 @@ impl Core {
     }
 
     /// A command that ran into an error before it reached a shard.
-    fn fail(&mut self, key: SessionKey, id: u16, error: &CmdError, link: &mut dyn Link) -> Next {
+    pub(super) fn fail(
+        &mut self,
+        key: SessionKey,
+        id: u16,
+        error: &CmdError,
+        link: &mut dyn Link,
+    ) -> Next {
         self.shard.stats.ran(id, 0, true);
         self.reply_error(key, error, link)
     }
@@ -306,7 +333,7 @@ impl Core {
     }
 
     /// Makes a session wait whose output outgrew what its socket takes.
-    fn check_drain(&mut self, key: SessionKey, link: &mut dyn Link) -> Next {
+    pub(super) fn check_drain(&mut self, key: SessionKey, link: &mut dyn Link) -> Next {
         let out = link.out(key);
         if out.bytes.len() < STRANGER_DRAIN_BYTES && out.shared.is_empty() {
             return Next::Continue;
@@ -436,6 +463,24 @@ impl Core {
         }
     }
 
+    /// Writes a reply that is not a command's on keys.
+    pub(super) fn reply(
+        &mut self,
+        key: SessionKey,
+        link: &mut dyn Link,
+        write: impl FnOnce(&mut Writer) -> resp::CmdResult,
+    ) -> Next {
+        let Some(session) = self.session(key) else {
+            return Next::Wait;
+        };
+        let proto = session.client.proto;
+        let mark = link.out(key).mark();
+        let written = write(&mut Writer::new(link.out(key), proto));
+        debug_assert!(written.is_ok());
+        self.apply_reply_mode(key, mark, link);
+        self.check_drain(key, link)
+    }
+
     fn reply_error(&mut self, key: SessionKey, error: &CmdError, link: &mut dyn Link) -> Next {
         let Some(session) = self.session(key) else {
             return Next::Wait;
@@ -556,6 +601,7 @@ impl Core {
             now_ms,
             no_touch: client.no_touch,
             ticket: None,
+            watcher: None,
         };
         let request = Arc::new(request);
         self.counters.commands += 1;
@@ -566,6 +612,16 @@ impl Core {
         }
         Next::Wait
     }
+}
+
+/// Whether a transaction queues a command. Redis: server.c processCommand.
+fn is_queued(command: &Command) -> bool {
+    let at_once = match command.run {
+        Run::Transaction(what) => what != Transaction::Unwatch,
+        Run::Job(job) => matches!(job, Job::Quit | Job::Reset),
+        _ => command.name == "quit",
+    };
+    !at_once
 }
 
 /// Argument index of the key that decides where a `Run::Key` command runs.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::blocking::Wait;
+use super::multi::{Multi, Watches};
 use crate::command::{Client, CommandId};
 use crate::resp::Parser;
 use crate::shard::message::{Hop, SessionKey};
@@ -82,6 +83,9 @@ pub struct Session {
     /// Home of the hop being filled.
     pub hop_home: usize,
     pub reading_paused: bool,
+    /// Commands queued since MULTI.
+    pub multi: Option<Box<Multi>>,
+    pub watches: Option<Box<Watches>>,
     /// The wait of a blocking command.
     pub wait: Option<Wait>,
     pub created_ms: i64,
@@ -107,6 +111,8 @@ impl Session {
             hop: None,
             hop_home: 0,
             reading_paused: false,
+            multi: None,
+            watches: None,
             wait: None,
             created_ms: now_ms,
             last_ms: now_ms,
@@ -127,7 +133,8 @@ impl Session {
 
     /// Bytes held for requests that have not run: the query buffer of Redis.
     pub fn query_bytes(&self) -> usize {
-        self.input.len() + self.parser.pending_bytes()
+        let queued = self.multi.as_ref().map_or(0, |multi| multi.memory_bytes());
+        self.input.len() + self.parser.pending_bytes() + queued
     }
 
     /// Memory of this client beside its output.

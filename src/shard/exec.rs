@@ -6,6 +6,7 @@ use super::holds::{Holds, Scope, TxId};
 use super::message::{Apply, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Request};
 use super::stats::Stats;
 use super::waiting::{Ticket, Waiter, Waiting};
+use super::watching::{Watcher, Watching};
 use crate::command::block::Serve;
 use crate::command::{
     self, Ask, Command, CommandId, Decision, First, Gather, Part, Peek, Place, Run, keys,
@@ -20,6 +21,7 @@ pub struct Shard {
     pub stats: Stats,
     holds: Holds<Parked>,
     waiting: Waiting,
+    watching: Watching,
     /// Monotonic nanoseconds, for the durations in statistics alone.
     clock: fn() -> u64,
     /// When the command that runs next is taken to begin: the end of the one before it.
@@ -55,6 +57,7 @@ impl Shard {
             stats: Stats::new(commands),
             holds: Holds::default(),
             waiting: Waiting::default(),
+            watching: Watching::default(),
             clock,
             begun_ns: 0,
         }
@@ -108,10 +111,18 @@ impl Shard {
             Message::Hop(hop) => self.run_hop(hop, false, now_ms, post),
             Message::Hold(hold) => self.hold(hold, now_ms, post),
             Message::Finish(finish) => self.finish(*finish, now_ms, post),
+            Message::Watch { watcher, db, keys } => {
+                let names = keys.iter().map(|key| &**key);
+                self.watch(watcher, db, names, now_ms);
+                let (origin, session) = watcher;
+                post(origin, Message::Watched { session });
+            }
+            Message::Unwatch { watcher } => self.unwatch(watcher),
             Message::Forget(request) => self.forget(&request, now_ms, post),
             Message::Done(_)
             | Message::Held { .. }
             | Message::Finished { .. }
+            | Message::Watched { .. }
             | Message::Served { .. }
             | Message::Ready { .. } => {
                 unreachable!("answers go to the coordinator and to sessions")
@@ -255,6 +266,9 @@ impl Shard {
             HoldOn::Keys(keys) => keys,
             HoldOn::Everything => &no_keys,
         };
+        if let Some(watcher) = request.watcher {
+            return Part::Int(i64::from(self.is_clean(watcher, now_ms)));
+        }
         if let Run::Gather(_) | Run::First(_) = command.run {
             let args = request.args.as_args();
             let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
@@ -283,11 +297,16 @@ impl Shard {
         apply: Apply,
         now_ms: i64,
     ) -> Part {
+        let apply = match apply {
+            Apply::Peek(on) => return self.peek(request, &on, now_ms),
+            Apply::Calls { calls, db } => return self.run_calls(request, &calls, db, now_ms),
+            apply => apply,
+        };
         let args = request.args.as_args();
         let place = self.place;
         let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
         let part = match apply {
-            Apply::Nothing => Part::Nothing,
+            Apply::Nothing | Apply::Peek(_) | Apply::Calls { .. } => Part::Nothing,
             Apply::Wait => {
                 register(&mut tx, &mut self.waiting, request, keys);
                 Part::Nothing
@@ -328,6 +347,61 @@ impl Shard {
 }
 
 impl Shard {
+    /// Notes which versions of keys a session sees.
+    pub fn watch<'k>(
+        &mut self,
+        watcher: Watcher,
+        db: u32,
+        keys: impl Iterator<Item = &'k [u8]>,
+        now_ms: i64,
+    ) {
+        let Shard {
+            watching, keyspace, ..
+        } = self;
+        watching.watch(keyspace, watcher, db, keys, now_ms);
+    }
+
+    /// Whether everything a session watches here is as it was.
+    pub fn is_clean(&mut self, watcher: Watcher, now_ms: i64) -> bool {
+        let Shard {
+            watching, keyspace, ..
+        } = self;
+        watching.is_clean(keyspace, watcher, now_ms)
+    }
+
+    pub fn unwatch(&mut self, watcher: Watcher) {
+        let Shard {
+            watching, keyspace, ..
+        } = self;
+        watching.forget(keyspace, watcher);
+    }
+
+    /// Number of keys of this shard that sessions watch.
+    pub fn watched_count(&self) -> usize {
+        self.watching.len()
+    }
+
+    /// Commands of a transaction, all of whose keys are here and held by it.
+    fn run_calls(&mut self, request: &Request, calls: &[HopCall], db: u32, now_ms: i64) -> Part {
+        let records = self.keyspace.effects.records.len();
+        let mut out = Output::default();
+        self.start_clock();
+        for call in calls {
+            let all = request.args.as_args();
+            let call = Call {
+                command: call.command,
+                id: call.id,
+                args: all.range(call.from as usize, call.to as usize),
+                db,
+                proto: request.proto,
+                no_touch: request.no_touch,
+            };
+            self.run(&call, now_ms, &mut out);
+        }
+        self.keyspace.effects.wrap_transaction(records);
+        Part::Elements { out, count: 0 }
+    }
+
     /// Runs a command that waits if nothing can be served, all of whose keys are here; appends its
     /// reply unless it waits, and returns whether it does.
     pub fn run_or_wait(&mut self, request: &Arc<Request>, now_ms: i64, out: &mut Output) -> bool {
@@ -653,7 +727,7 @@ fn run_local(tx: &mut Tx, call: &Call, place: Place, out: &mut Writer) -> CmdRes
             merge(args, vec![part], out)
         }
         Run::At { run, .. } => run(tx, args, place, out),
-        Run::Container | Run::Client(_) | Run::Job(_) => {
+        Run::Container | Run::Client(_) | Run::Job(_) | Run::Transaction(_) => {
             unreachable!("{} does not run on a shard", call.command.name)
         }
     }

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use super::holds::TxId;
 use super::waiting::Ticket;
+use super::watching::Watcher;
 use crate::command::{Change, Command, CommandId, Part};
 use crate::keyspace::{Event, Taken};
 use crate::resp::{ArgBuf, Output, Proto};
@@ -68,6 +69,8 @@ pub struct Request {
     pub no_touch: bool,
     /// The wait that begins if nothing can be served.
     pub ticket: Option<Ticket>,
+    /// Of an EXEC: whose watched keys have to be as they were.
+    pub watcher: Option<Watcher>,
 }
 
 /// The argument indices of the keys that live on one shard.
@@ -101,6 +104,10 @@ pub enum Apply {
     Changes(Vec<Change>),
     /// First half of a move between homes: hand out the value of the key at an argument.
     Take { db: u32, key: usize, event: Event },
+    /// Read what the command decides on; a transaction holds its keys.
+    Peek(HoldOn),
+    /// Run these commands of the request's arguments.
+    Calls { calls: Vec<HopCall>, db: u32 },
     /// Nothing can be served: the client waits for its keys here.
     Wait,
     /// Nothing can be served yet: the client goes on waiting, those behind it may be served.
@@ -137,6 +144,20 @@ pub enum Message {
         part: Option<Part>,
     },
     Finish(Box<Finish>),
+    /// A session watches keys.
+    Watch {
+        watcher: Watcher,
+        db: u32,
+        keys: Vec<Box<[u8]>>,
+    },
+    /// They are noted.
+    Watched {
+        session: SessionKey,
+    },
+    /// A session watches nothing any more.
+    Unwatch {
+        watcher: Watcher,
+    },
     /// A waiting client was served here: its reply.
     Served {
         session: SessionKey,

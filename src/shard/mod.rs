@@ -10,6 +10,7 @@ mod holds;
 pub mod message;
 pub mod stats;
 pub mod waiting;
+pub mod watching;
 
 pub use crate::command::Place;
 pub use exec::{Call, Shard, key_positions as exec_keys, waited_keys};

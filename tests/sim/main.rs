@@ -11,4 +11,5 @@ mod blocking;
 mod differential;
 mod isolation;
 mod replay;
+mod transactions;
 mod world;

@@ -251,6 +251,7 @@ impl World {
             assert_eq!(core.coordinator.pending(), 0, "work was left behind");
             let waits = core.blocked_count() + core.shard.waiting_count();
             assert_eq!(waits, 0, "a wait was left behind");
+            assert_eq!(core.shard.watched_count(), 0, "a watch was left behind");
         }
     }
 }

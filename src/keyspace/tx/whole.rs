@@ -25,10 +25,6 @@ impl Tx<'_> {
         self.ks.effects.interest.version(self.db, key) == Some(version)
     }
 
-    pub fn unwatch(&mut self, key: &[u8]) {
-        self.ks.effects.interest.unwatch(self.db, key);
-    }
-
     /// Registers a client that waits for a key to change: [`super::Effects::take_ready`] names it.
     pub fn wait_for(&mut self, key: &[u8]) {
         self.ks.effects.interest.wait(self.db, key);

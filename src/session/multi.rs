@@ -1,0 +1,698 @@
+//! Transactions of one session: queueing, watching, and carrying out what was queued.
+//!
+//! EXEC takes one of two ways. If all keys are on this shard, nobody holds any of them, and no
+//! queued command needs the server as a whole, the queue runs here in one go. Otherwise holds are
+//! taken on all keys, watched ones included; what was watched is checked on its home once all holds
+//! are granted; the commands run in order under the holds, those of one home in one message, and
+//! the holds are released at the end. Nobody sees anything between.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::core::Core;
+use super::link::{Host, Link, Performed};
+use super::requests::Next;
+use super::state::State;
+use crate::command::transaction::Transaction;
+use crate::command::{Run, keys};
+use crate::coordinator::{Homes, homes};
+use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
+use crate::shard::Call;
+use crate::shard::message::{HoldOn, HopCall, KeyIndices, Message, Request, SessionKey};
+
+const ABORTED: CmdError =
+    CmdError::Text("EXECABORT Transaction discarded because of previous errors.");
+
+/// Commands queued since MULTI.
+#[derive(Debug, Default)]
+pub struct Multi {
+    args: ArgBuf,
+    calls: Vec<HopCall>,
+    /// A command could not be queued: EXEC will refuse.
+    failed: bool,
+}
+
+impl Multi {
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.args.memory_bytes() + self.calls.len() * size_of::<HopCall>()
+    }
+
+    fn push(&mut self, call: HopCall, args: &Args) {
+        let from = self.args.len() as u32;
+        for i in 0..args.len() {
+            self.args.push_arg(args, i);
+        }
+        let to = self.args.len() as u32;
+        self.calls.push(HopCall { from, to, ..call });
+    }
+}
+
+/// What a session watches.
+#[derive(Debug, Default)]
+pub struct Watches {
+    keys: Vec<(u32, Box<[u8]>)>,
+    homes: SmallVec<[usize; 4]>,
+    /// Homes that have not confirmed a WATCH yet.
+    awaited: usize,
+}
+
+impl Watches {
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+/// A transaction being carried out. It goes on if its connection goes away.
+#[derive(Debug)]
+pub struct Exec {
+    /// The arguments of all commands, then the watched keys.
+    request: Arc<Request>,
+    calls: Vec<HopCall>,
+    /// The first command that has not run yet, and how many are running elsewhere.
+    next: usize,
+    running: usize,
+    out: Output,
+    /// The coordinator's work whose holds the commands run under.
+    held: Option<u64>,
+    /// Records of this shard when it began.
+    records: usize,
+}
+
+impl Core {
+    pub(super) fn transaction(
+        &mut self,
+        key: SessionKey,
+        what: Transaction,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        self.counters.commands += 1;
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
+        session.last_command = Some(call.id);
+        let in_multi = session.multi.is_some();
+        let refusal = match what {
+            Transaction::Multi if in_multi => Some("ERR MULTI calls can not be nested"),
+            Transaction::Watch if in_multi => Some("ERR WATCH inside MULTI is not allowed"),
+            Transaction::Exec if !in_multi => Some("ERR EXEC without MULTI"),
+            Transaction::Discard if !in_multi => Some("ERR DISCARD without MULTI"),
+            _ => None,
+        };
+        if let Some(text) = refusal {
+            return self.fail(key, call.id, &CmdError::Text(text), link);
+        }
+        match what {
+            Transaction::Multi => session.multi = Some(Box::default()),
+            Transaction::Discard => {
+                session.multi = None;
+                self.unwatch(key, link);
+            }
+            Transaction::Unwatch => self.unwatch(key, link),
+            Transaction::Watch => return self.watch(key, call, args, link),
+            Transaction::Exec => return self.exec(key, call, link, host),
+        }
+        self.shard.stats.ran(call.id, 0, false);
+        self.reply(key, link, |out| out.ok())
+    }
+
+    /// Queues a command instead of running it.
+    pub(super) fn queue(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+    ) -> Next {
+        if let Some(multi) = self
+            .session_mut(key)
+            .and_then(|session| session.multi.as_mut())
+        {
+            multi.push(call, args);
+        }
+        self.reply(key, link, |out| out.simple("QUEUED"))
+    }
+
+    /// A command could not be queued.
+    pub(super) fn spoil_transaction(&mut self, key: SessionKey) {
+        if let Some(multi) = self
+            .session_mut(key)
+            .and_then(|session| session.multi.as_mut())
+        {
+            multi.failed = true;
+        }
+    }
+
+    // ---- watching
+
+    fn watch(&mut self, key: SessionKey, call: HopCall, args: &Args, link: &mut dyn Link) -> Next {
+        self.shard.stats.ran(call.id, 0, false);
+        let now_ms = link.now_ms();
+        let place = self.shard.place;
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
+        let db = session.client.db;
+        let watches = session.watches.get_or_insert_default();
+        let mut groups: Vec<(usize, Vec<Box<[u8]>>)> = Vec::new();
+        for name in args.iter().skip(1) {
+            if watches.keys.iter().any(|(d, k)| *d == db && **k == *name) {
+                continue;
+            }
+            watches.keys.push((db, name.into()));
+            let home = keys::home(name, place.shards);
+            if !watches.homes.contains(&home) {
+                watches.homes.push(home);
+            }
+            match groups.iter_mut().find(|(shard, _)| *shard == home) {
+                Some((_, names)) => names.push(name.into()),
+                None => groups.push((home, vec![name.into()])),
+            }
+        }
+        let mut awaited = 0;
+        for (home, names) in groups {
+            if home == place.shard {
+                let names = names.iter().map(|name| &**name);
+                self.shard.watch((place.shard, key), db, names, now_ms);
+                continue;
+            }
+            awaited += 1;
+            let watcher = (place.shard, key);
+            let watch = Message::Watch {
+                watcher,
+                db,
+                keys: names,
+            };
+            link.post(home, watch);
+        }
+        if awaited == 0 {
+            return self.reply(key, link, |out| out.ok());
+        }
+        if let Some(session) = self.session_mut(key) {
+            session.state = State::Awaiting;
+            session.watches.get_or_insert_default().awaited = awaited;
+        }
+        Next::Wait
+    }
+
+    /// A home has noted what is watched there.
+    pub(super) fn watched(&mut self, key: SessionKey, link: &mut dyn Link, host: &mut dyn Host) {
+        let watches = self
+            .session_mut(key)
+            .and_then(|session| session.watches.as_mut());
+        let Some(watches) = watches else { return };
+        watches.awaited -= 1;
+        if watches.awaited > 0 {
+            return;
+        }
+        self.reply(key, link, |out| out.ok());
+        self.resume(key, link, host);
+    }
+
+    /// Forgets all watched keys.
+    pub fn unwatch(&mut self, key: SessionKey, link: &mut dyn Link) {
+        let here = self.shard.place.shard;
+        let Some(watches) = self
+            .session_mut(key)
+            .and_then(|session| session.watches.take())
+        else {
+            return;
+        };
+        let watcher = (here, key);
+        for home in watches.homes {
+            if home == here {
+                self.shard.unwatch(watcher);
+            } else {
+                link.post(home, Message::Unwatch { watcher });
+            }
+        }
+    }
+
+    /// Ends a session's transaction without running it: DISCARD, RESET, the end of the connection.
+    pub fn forget_transaction(&mut self, key: SessionKey, link: &mut dyn Link) {
+        if let Some(session) = self.session_mut(key) {
+            session.multi = None;
+        }
+        self.unwatch(key, link);
+    }
+
+    // ---- carrying out
+
+    fn exec(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let here = self.shard.place.shard;
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
+        let Some(multi) = session.multi.take() else {
+            return Next::Continue;
+        };
+        if multi.failed {
+            self.unwatch(key, link);
+            return self.fail(key, call.id, &ABORTED, link);
+        }
+        let Multi {
+            mut args, calls, ..
+        } = *multi;
+        let watched_from = args.len();
+        for (_, name) in session.watches.iter().flat_map(|watches| &watches.keys) {
+            args.push(name);
+        }
+        let client = &session.client;
+        let request = Arc::new(Request {
+            call,
+            db: client.db,
+            databases: client.databases,
+            proto: client.proto,
+            now_ms: link.now_ms(),
+            no_touch: client.no_touch,
+            ticket: None,
+            watcher: Some((here, key)),
+            args,
+        });
+        self.shard.stats.ran(call.id, 0, false);
+        let exec = Exec {
+            records: self.shard.keyspace.effects.records.len(),
+            request,
+            calls,
+            next: 0,
+            running: 0,
+            out: Output::default(),
+            held: None,
+        };
+        self.start_exec(key, exec, watched_from, link, host)
+    }
+
+    fn start_exec(
+        &mut self,
+        key: SessionKey,
+        exec: Exec,
+        watched_from: usize,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let now_ms = link.now_ms();
+        let place = self.shard.place;
+        let scopes = self.scopes(&exec, watched_from);
+        let has_jobs = exec
+            .calls
+            .iter()
+            .any(|call| matches!(call.command.run, Run::Job(_)));
+        let is_here = match &scopes[..] {
+            [] => true,
+            [(home, on)] => *home == place.shard && !self.is_in_the_way(&exec.request, on),
+            _ => false,
+        };
+        if is_here && (!has_jobs || scopes.is_empty()) {
+            let clean = self.shard.is_clean((place.shard, key), now_ms);
+            self.unwatch(key, link);
+            if !clean {
+                return self.reply(key, link, |out| out.null_array());
+            }
+            self.execs.insert(key, Box::new(exec));
+            let state = if self.exec_on(key, link, host) {
+                None
+            } else {
+                Some(State::Awaiting)
+            };
+            if let (Some(state), Some(session)) = (state, self.session_mut(key)) {
+                session.state = state;
+            }
+            return match self.session(key) {
+                Some(session) if session.state == State::Running => self.check_drain(key, link),
+                _ => Next::Wait,
+            };
+        }
+        if let Some(session) = self.session_mut(key) {
+            session.state = State::Awaiting;
+        }
+        let request = exec.request.clone();
+        self.execs.insert(key, Box::new(exec));
+        let mut post = |to, message| link.post(to, message);
+        self.coordinator.start_exec(key, request, scopes, &mut post);
+        Next::Wait
+    }
+
+    /// What has to be held, shard by shard.
+    fn scopes(&self, exec: &Exec, watched_from: usize) -> Vec<(usize, HoldOn)> {
+        let shards = self.shard.place.shards;
+        let args = exec.request.args.as_args();
+        let mut positions: Vec<usize> = (watched_from..args.len()).collect();
+        let mut everything = false;
+        for call in &exec.calls {
+            match call.command.run {
+                Run::Shards { .. } | Run::At { .. } => everything = true,
+                Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Container => {}
+                _ => {
+                    let own = args.range(call.from as usize, call.to as usize);
+                    let keys = keys::positions(call.command.keys, &own).unwrap_or_default();
+                    positions.extend(keys.into_iter().map(|at| at + call.from as usize));
+                }
+            }
+        }
+        if everything {
+            return (0..shards)
+                .map(|shard| (shard, HoldOn::Everything))
+                .collect();
+        }
+        if positions.is_empty() {
+            return Vec::new();
+        }
+        match homes(&positions, &args, shards) {
+            Homes::One(home) => {
+                let indices: KeyIndices = positions.into_iter().map(|at| at as u32).collect();
+                vec![(home, HoldOn::Keys(indices))]
+            }
+            Homes::Many(groups) => groups
+                .into_iter()
+                .map(|(home, indices)| (home, HoldOn::Keys(indices)))
+                .collect(),
+        }
+    }
+
+    fn is_in_the_way(&self, request: &Request, on: &HoldOn) -> bool {
+        let args = request.args.as_args();
+        match on {
+            HoldOn::Everything => !self.shard.is_unheld(),
+            HoldOn::Keys(keys) => self
+                .shard
+                .blocks(keys.iter().map(|&at| args.get(at as usize))),
+        }
+    }
+
+    /// All holds of a transaction are granted, and whether nothing it watched has changed.
+    pub(super) fn exec_held(
+        &mut self,
+        key: SessionKey,
+        work: u64,
+        clean: bool,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        self.unwatch(key, link);
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return;
+        };
+        exec.held = Some(work);
+        if clean {
+            if self.exec_on(key, link, host) {
+                self.resume(key, link, host);
+            }
+            return;
+        }
+        self.execs.remove(&key);
+        self.release_exec(work, link);
+        self.reply(key, link, |out| out.null_array());
+        self.resume(key, link, host);
+    }
+
+    fn release_exec(&mut self, work: u64, link: &mut dyn Link) {
+        let mut post = |to, message| link.post(to, message);
+        self.coordinator.end_exec(work, &mut post);
+    }
+
+    /// The replies of commands that ran elsewhere.
+    pub(super) fn exec_part(
+        &mut self,
+        key: SessionKey,
+        reply: Result<Output, CmdError>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return;
+        };
+        match reply {
+            Ok(out) => exec.out.append(&out),
+            Err(error) => exec.write_error(&error),
+        }
+        exec.next += exec.running;
+        exec.running = 0;
+        if self.exec_on(key, link, host) {
+            self.resume(key, link, host);
+        }
+    }
+
+    /// Runs a transaction as far as it goes; returns whether it is complete and replied to.
+    fn exec_on(&mut self, key: SessionKey, link: &mut dyn Link, host: &mut dyn Host) -> bool {
+        self.shard.start_clock();
+        while let Some(exec) = self.execs.get(&key) {
+            let Some(&call) = exec.calls.get(exec.next) else {
+                break;
+            };
+            let request = exec.request.clone();
+            let args = request.args.as_args();
+            let args = args.range(call.from as usize, call.to as usize);
+            let went_on = match call.command.run {
+                Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Container => {
+                    self.exec_own(key, call, &args, link, host)
+                }
+                _ if exec.held.is_some() => self.exec_elsewhere(key, call, &args, link),
+                _ => self.exec_here(key, call, &args, link),
+            };
+            if !went_on {
+                return false;
+            }
+        }
+        self.exec_done(key, link);
+        true
+    }
+
+    /// A command of the session itself or of the server. Returns whether it is done.
+    fn exec_own(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> bool {
+        let mut out = Output::default();
+        let mut later = false;
+        let result = match call.command.run {
+            Run::Client(run) => match self.session_mut(key) {
+                Some(session) => {
+                    let proto = session.client.proto;
+                    run(&mut session.client, args, &mut Writer::new(&mut out, proto))
+                }
+                None => Ok(()),
+            },
+            Run::Job(job) if self.session(key).is_some() => {
+                match host.perform(self, link, key, job, args, &mut out) {
+                    Performed::Done => Ok(()),
+                    Performed::Failed(error) => Err(error),
+                    Performed::Later => {
+                        later = true;
+                        Ok(())
+                    }
+                }
+            }
+            // UNWATCH: EXEC has forgotten what was watched.
+            _ => Writer::new(&mut out, Default::default()).ok(),
+        };
+        self.counters.commands += 1;
+        self.shard.stats.ran(call.id, 0, result.is_err());
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return false;
+        };
+        if later {
+            exec.running = 1;
+            return false;
+        }
+        match result {
+            Ok(()) => exec.out.append(&out),
+            Err(error) => exec.write_error(&error),
+        }
+        exec.next += 1;
+        true
+    }
+
+    /// Commands on this shard, run in one go.
+    fn exec_here(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+    ) -> bool {
+        let now_ms = link.now_ms();
+        let client = self.session(key).map(|session| &session.client);
+        let client = client.map(|client| (client.db, client.proto));
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return false;
+        };
+        let request = &exec.request;
+        let call = Call {
+            command: call.command,
+            id: call.id,
+            args: *args,
+            db: client.map_or(request.db, |(db, _)| db),
+            proto: client.map_or(request.proto, |(_, proto)| proto),
+            no_touch: request.no_touch,
+        };
+        let mut out = std::mem::take(&mut exec.out);
+        exec.next += 1;
+        self.shard.run(&call, now_ms, &mut out);
+        self.counters.commands += 1;
+        if let Some(exec) = self.execs.get_mut(&key) {
+            exec.out = out;
+        }
+        true
+    }
+
+    /// Commands under holds: those of one home together, one on several homes by itself.
+    fn exec_elsewhere(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+    ) -> bool {
+        let place = self.shard.place;
+        let db = self.session(key).map(|session| session.client.db);
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return false;
+        };
+        let db = db.unwrap_or(exec.request.db);
+        let all = exec.request.args.as_args();
+        let home_of = |call: &HopCall| only_home(call, &all, place.shards);
+        let mut post = |to, message| link.post(to, message);
+        if let Some(home) = home_of(&call) {
+            let together = |other: &&HopCall| home_of(other) == Some(home);
+            let calls: Vec<HopCall> = exec.calls[exec.next..]
+                .iter()
+                .take_while(together)
+                .copied()
+                .collect();
+            exec.running = calls.len();
+            self.counters.commands += calls.len() as u64;
+            let request = exec.request.clone();
+            self.coordinator
+                .exec_calls(key, request, home, calls, db, &mut post);
+            return false;
+        }
+        exec.running = 1;
+        self.counters.commands += 1;
+        let request = Arc::new(Request {
+            call: HopCall {
+                from: 0,
+                to: args.len() as u32,
+                ..call
+            },
+            args: args.to_buf(),
+            db,
+            databases: exec.request.databases,
+            proto: exec.request.proto,
+            now_ms: exec.request.now_ms,
+            no_touch: exec.request.no_touch,
+            ticket: None,
+            watcher: None,
+        });
+        let participants = match spread(&call, args, place.shards) {
+            Ok(participants) => participants,
+            Err(error) => {
+                exec.running = 0;
+                exec.next += 1;
+                exec.write_error(&error);
+                return true;
+            }
+        };
+        self.coordinator
+            .exec_spread(key, request, participants, &mut post);
+        false
+    }
+
+    /// Everything has run: the reply goes out, others may go on.
+    fn exec_done(&mut self, key: SessionKey, link: &mut dyn Link) {
+        let Some(exec) = self.execs.remove(&key) else {
+            return;
+        };
+        let now_ms = link.now_ms();
+        match exec.held {
+            Some(work) => self.release_exec(work, link),
+            None => {
+                self.shard.keyspace.effects.wrap_transaction(exec.records);
+                self.shard
+                    .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
+            }
+        }
+        let mut reply = Output::default();
+        let header = Writer::new(&mut reply, exec.request.proto).array(exec.calls.len());
+        debug_assert!(header.is_ok());
+        reply.append(&exec.out);
+        self.emit(key, &reply, link);
+        let closing = self
+            .session(key)
+            .is_some_and(|session| session.client.closing);
+        if closing {
+            self.finish_session(key, link);
+        }
+    }
+}
+
+/// The home of a command's keys, if it is one and the command is about keys; `args` are those of the
+/// whole transaction.
+fn only_home(call: &HopCall, args: &Args, shards: usize) -> Option<usize> {
+    match call.command.run {
+        Run::Shards { .. } | Run::At { .. } => None,
+        Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Container => None,
+        _ => {
+            let own = args.range(call.from as usize, call.to as usize);
+            let keys = keys::positions(call.command.keys, &own).unwrap_or_default();
+            match homes(&keys, &own, shards) {
+                Homes::One(home) => Some(home),
+                Homes::Many(_) => None,
+            }
+        }
+    }
+}
+
+/// The shards that a command which is not one home's affair runs on.
+fn spread(call: &HopCall, args: &Args, shards: usize) -> Result<Vec<(usize, HoldOn)>, CmdError> {
+    Ok(match call.command.run {
+        Run::At { shard, .. } => vec![(shard(args, shards)?, HoldOn::Everything)],
+        Run::Shards { .. } => (0..shards)
+            .map(|shard| (shard, HoldOn::Everything))
+            .collect(),
+        _ => {
+            let keys = keys::positions(call.command.keys, args).unwrap_or_default();
+            match homes(&keys, args, shards) {
+                Homes::Many(groups) => groups
+                    .into_iter()
+                    .map(|(home, keys)| (home, HoldOn::Keys(keys)))
+                    .collect(),
+                Homes::One(home) => {
+                    let keys = keys.into_iter().map(|at| at as u32).collect();
+                    vec![(home, HoldOn::Keys(keys))]
+                }
+            }
+        }
+    })
+}
+
+impl Exec {
+    fn write_error(&mut self, error: &CmdError) {
+        let written = Writer::new(&mut self.out, self.request.proto).error(error);
+        debug_assert!(written.is_ok());
+    }
+}
