@@ -34,8 +34,8 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if unsigned.len() > 2 && unsigned[..2].eq_ignore_ascii_case("0x") {
-        let magnitude = parse_hex_f64(&unsigned[2..])?;
+    if let Some(("0x" | "0X", digits)) = unsigned.split_at_checked(2) {
+        let magnitude = parse_hex_f64(digits)?;
         return Some(if text.starts_with('-') {
             -magnitude
         } else {
@@ -175,7 +175,19 @@ mod tests {
         assert_eq!(parse_f64(b"-Infinity"), Some(f64::NEG_INFINITY));
         assert_eq!(parse_f64(b"0x1p3"), Some(8.0));
         assert_eq!(parse_f64(b"0x.8"), Some(0.5));
-        for bad in ["nan", "1e999", " 1", "1 ", "", "1e", "0x", "abc"] {
+        for bad in [
+            "nan",
+            "1e999",
+            " 1",
+            "1 ",
+            "",
+            "1e",
+            "0x",
+            "abc",
+            "\u{1c0}1",
+            "0\u{1c0}",
+            "0x\u{1c0}",
+        ] {
             assert_eq!(parse_f64(bad.as_bytes()), None, "{bad}");
         }
     }
