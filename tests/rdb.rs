@@ -96,7 +96,7 @@ fn keyspace(events: &[Event]) -> Result<Keys, Fault> {
                     assert!(before.is_none(), "a key twice");
                 }
             }
-            Event::ModuleKey { module, .. } | Event::ModuleAux { module } => {
+            Event::ModuleKey { module, .. } | Event::ModuleAux { module, .. } => {
                 return Err(Fault::Module(module.clone()));
             }
             _ => {}

@@ -75,8 +75,12 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
     Verified,
-    /// The writer computed none, the version has none, or nobody wants to know.
-    Unchecked,
+    /// The writer computed none: `rdbchecksum no`.
+    Disabled,
+    /// Before version 5 there was none.
+    Absent,
+    /// The reader was not to verify it.
+    Ignored,
 }
 
 /// The parts of a file, one by one.
@@ -111,6 +115,8 @@ pub enum Event {
     /// A module's data beside keys, stepped over.
     ModuleAux {
         module: String,
+        /// Where in the file it begins.
+        data_at: u64,
     },
     /// A hint that means nothing here.
     Hint,
@@ -179,6 +185,16 @@ impl Reader {
 
     pub fn has_ended(&self) -> bool {
         self.stage == Stage::Ended
+    }
+
+    /// Key and type of the entry that could not be read, where that much of it could.
+    pub fn failed_entry(&self) -> Option<(Bytes, u8)> {
+        let mut attempt = self.input.clone();
+        let Stage::Body { .. } = self.stage else {
+            return None;
+        };
+        let (_, ty, key) = take_key(&mut attempt).ok()?;
+        Some((key, ty))
     }
 
     /// What came behind the end of the file: the commands of an AOF of which it was the preamble.
@@ -265,15 +281,15 @@ impl Reader {
             opcode::END => {
                 input.byte()?;
                 if version < CHECKSUM_VERSION {
-                    return Ok(Event::End(Checksum::Unchecked));
+                    return Ok(Event::End(Checksum::Absent));
                 }
                 // The checksum covers all up to and with the opcode.
                 let found = crc64::update(self.crc, &[opcode::END]);
                 let at = input.position();
                 let expected = input.u64_le()?;
                 Event::End(match expected {
-                    _ if !self.verify => Checksum::Unchecked,
-                    0 => Checksum::Unchecked,
+                    _ if !self.verify => Checksum::Ignored,
+                    0 => Checksum::Disabled,
                     _ if expected == found => Checksum::Verified,
                     _ => return Err(Error::new(at, Fault::Checksum { expected, found })),
                 })
@@ -307,8 +323,8 @@ fn take_signature(input: &mut Input) -> Result<Event> {
     Ok(Event::Start { product, version })
 }
 
-/// A key with its attributes and value.
-fn take_entry(input: &mut Input, product: Product) -> Result<Event> {
+/// What stands before a value.
+fn take_key(input: &mut Input) -> Result<(Attributes, u8, Bytes)> {
     let mut attributes = Attributes::default();
     let ty = loop {
         let start = input.position();
@@ -327,7 +343,11 @@ fn take_entry(input: &mut Input, product: Product) -> Result<Event> {
             opcode => return Err(Error::new(start, Fault::Opcode(opcode))),
         }
     };
-    let key = string::take(input)?;
+    Ok((attributes, ty, string::take(input)?))
+}
+
+fn take_entry(input: &mut Input, product: Product) -> Result<Event> {
+    let (attributes, ty, key) = take_key(input)?;
     let start = input.position();
     Ok(match object::take(input, ty, product)? {
         Taken::Object(object) => Event::Entry(Box::new(Entry {
@@ -370,8 +390,9 @@ fn take_about(input: &mut Input, start: u64) -> Result<Event> {
                 return Err(Error::new(start, Fault::Packed("Module aux")));
             }
             length::take(input)?;
+            let data_at = input.position();
             object::skip_module(input)?;
-            Event::ModuleAux { module }
+            Event::ModuleAux { module, data_at }
         }
         opcode => return Err(Error::new(start, Fault::Opcode(opcode))),
     })

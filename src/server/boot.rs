@@ -10,6 +10,7 @@ use super::host::ServerHost;
 use super::log::{self, Level};
 use super::node::Node;
 use super::settings;
+use super::tools;
 use crate::command::Table;
 use crate::keyspace::Keyspace;
 use crate::runtime::{self, Listening, Options, StartError, clock, cpus};
@@ -32,6 +33,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
                 Err(error) => fail(&error.to_string()),
             };
         }
+        Invocation::Tool { tool, path } => return tools::run(tool, &path),
     };
     match config::load(&sources) {
         Ok(config) => serve(config),

@@ -20,3 +20,4 @@ pub mod node;
 mod patrol;
 pub mod settings;
 pub mod slowlog;
+mod tools;

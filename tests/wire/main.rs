@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod process;
 mod scanning;
+mod tools;
 mod transcript;
 
 macro_rules! cases {

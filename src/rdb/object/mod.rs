@@ -27,6 +27,7 @@ use super::Sink;
 use super::error::{Error, Fault, Result};
 use super::input::Input;
 use super::string::StringWriter;
+use crate::value::Kind;
 
 /// Who wrote a format version: the type bytes 22 and 23 mean different things to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,34 @@ pub enum Object {
     /// In the order of the file: ascending, descending or none at all.
     Zset(Vec<(Bytes, f64)>),
     Stream(StreamParts),
+}
+
+impl Object {
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Object::String(_) => Kind::String,
+            Object::List(_) => Kind::List,
+            Object::Set(_) => Kind::Set,
+            Object::Hash(_) => Kind::Hash,
+            Object::Zset(_) => Kind::Zset,
+            Object::Stream(_) => Kind::Stream,
+        }
+    }
+
+    /// What STRLEN, LLEN, SCARD and their like tell.
+    pub fn len(&self) -> u64 {
+        match self {
+            Object::String(bytes) => bytes.len() as u64,
+            Object::List(elements) | Object::Set(elements) => elements.len() as u64,
+            Object::Hash(fields) => fields.len() as u64,
+            Object::Zset(members) => members.len() as u64,
+            Object::Stream(parts) => parts.sums.length,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// What was read where a value stands.

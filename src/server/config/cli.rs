@@ -1,4 +1,4 @@
-//! The command line: `pinion [redis.conf | -] [--option value ...]`.
+//! The command line: `pinion [redis.conf | -] [--option value ...]`, or `pinion TOOL FILE`.
 //!
 //! clap owns what is asked of the program instead of a server: help, version, self-tests. Everything
 //! else is redis.conf in another spelling (`--save 900 1` is the line `save 900 1`), and the table of
@@ -20,7 +20,22 @@ pub enum Invocation {
     },
     /// Tell whether this machine can run the server, and leave.
     CheckSystem,
+    /// Look into a file, and leave.
+    Tool {
+        tool: Tool,
+        path: String,
+    },
 }
+
+/// What the program does beside serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    CheckRdb,
+    DumpRdb,
+}
+
+/// The words that ask for them, in the place of a configuration file.
+const TOOLS: &[(&str, Tool)] = &[("check-rdb", Tool::CheckRdb), ("dump-rdb", Tool::DumpRdb)];
 
 /// Where the configuration comes from; what comes later wins.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,7 +48,20 @@ pub struct Sources {
 
 /// Reads the command line without the program's name.
 pub fn parse(args: &[String]) -> Invocation {
-    match args.first().map(String::as_str) {
+    let word = args.first().map(String::as_str);
+    if let Some(&(name, tool)) = TOOLS.iter().find(|(name, _)| word == Some(name)) {
+        return match args {
+            [_, path] => Invocation::Tool {
+                tool,
+                path: path.clone(),
+            },
+            _ => Invocation::Tell {
+                text: format!("Usage: pinion {name} <rdb-file-name>\n"),
+                code: 1,
+            },
+        };
+    }
+    match word {
         Some("-v" | "--version" | "-h" | "--help" | "--test-memory" | "--check-system") => {
             about(args)
         }
@@ -61,6 +89,8 @@ fn command() -> Command {
         .disable_version_flag(true)
         .override_usage(
             "pinion [redis.conf | -] [--option value ...]\n       \
+             pinion check-rdb <file>      tells whether a file is intact\n       \
+             pinion dump-rdb <file>       lists its keys, one JSON object per line\n       \
              pinion [--help | --version | --check-system | --test-memory <megabytes>]",
         )
         .arg(
@@ -255,5 +285,18 @@ mod tests {
             Invocation::Tell { code: 2, .. }
         ));
         assert_eq!(parsed(&["--check-system"]), Invocation::CheckSystem);
+    }
+
+    #[test]
+    fn a_tool_takes_one_file() {
+        let tool = |tool| Invocation::Tool {
+            tool,
+            path: "a.rdb".into(),
+        };
+        assert_eq!(parsed(&["check-rdb", "a.rdb"]), tool(Tool::CheckRdb));
+        assert_eq!(parsed(&["dump-rdb", "a.rdb"]), tool(Tool::DumpRdb));
+        for args in [&["check-rdb"][..], &["dump-rdb", "a", "b"]] {
+            assert!(matches!(parsed(args), Invocation::Tell { code: 1, .. }));
+        }
     }
 }
