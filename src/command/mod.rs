@@ -17,6 +17,7 @@ mod decimal;
 pub mod expiry;
 pub mod flags;
 pub mod generic;
+pub mod geo;
 pub mod glob;
 pub mod hash;
 pub mod introspection;

@@ -3,7 +3,8 @@
 use ahash::AHashMap;
 
 use super::{
-    Command, Run, bitmap, connection, generic, hash, list, server, set, string, transaction, zset,
+    Command, Run, bitmap, connection, generic, geo, hash, list, server, set, string, transaction,
+    zset,
 };
 use crate::resp::{Args, CmdError};
 
@@ -12,6 +13,7 @@ const FAMILIES: &[&[Command]] = &[
     bitmap::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
+    geo::COMMANDS,
     hash::COMMANDS,
     list::COMMANDS,
     server::COMMANDS,

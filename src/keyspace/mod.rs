@@ -268,17 +268,25 @@ impl Keyspace {
         Some((self.dbs.iter().position(is_its)? as u32, handle))
     }
 
-    fn contains(&self, db: u32, key: &[u8]) -> bool {
+    /// Whether a database has a key that is not due at `now_ms`.
+    fn contains(&self, db: u32, key: &[u8], now_ms: i64) -> bool {
         let is_key = |handle| self.key_of(handle) == key;
         let dict = &self.dbs[db as usize].dict;
-        dict.find(self.hash(key), is_key).is_some()
+        dict.find(self.hash(key), is_key)
+            .is_some_and(|(_, handle)| {
+                let slot = self.arena.get(handle);
+                let layout = entry::layout(slot);
+                !layout.has_expiry || layout.expiry(slot).0 > now_ms
+            })
     }
 
     /// Notes a change of every key of `changed` that somebody watches or waits for and that exists
-    /// in one of `present`.
-    fn changed_as_a_whole(&mut self, changed: u32, present: [u32; 2]) {
+    /// there, or takes its place from another database. A key that is due there was alive when it
+    /// was watched; one that is due elsewhere replaces nothing by nothing.
+    fn changed_as_a_whole(&mut self, changed: u32, replaced_by: Option<(u32, i64)>) {
         for key in self.effects.interest.keys(changed) {
-            if present.iter().any(|&db| self.contains(db, &key)) {
+            let arrives = |(db, now_ms)| self.contains(db, &key, now_ms);
+            if self.contains(changed, &key, i64::MIN) || replaced_by.is_some_and(arrives) {
                 self.effects.interest.changed(changed, &key);
             }
         }
@@ -306,7 +314,7 @@ impl Keyspace {
         const SLICES_AT_ONCE: usize = 16;
         let mut keys = 0;
         for at in dbs {
-            self.changed_as_a_whole(at as u32, [at as u32; 2]);
+            self.changed_as_a_whole(at as u32, None);
             let incarnation = self.new_incarnation();
             let fresh = Db {
                 incarnation,
@@ -336,9 +344,9 @@ impl Keyspace {
     }
 
     /// Exchanges two databases.
-    fn swap_dbs(&mut self, a: u32, b: u32) {
-        self.changed_as_a_whole(a, [a, b]);
-        self.changed_as_a_whole(b, [a, b]);
+    fn swap_dbs(&mut self, a: u32, b: u32, now_ms: i64) {
+        self.changed_as_a_whole(a, Some((b, now_ms)));
+        self.changed_as_a_whole(b, Some((a, now_ms)));
         self.dbs.swap(a as usize, b as usize);
     }
 

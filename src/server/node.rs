@@ -6,7 +6,7 @@ use super::link::IoLink;
 use super::log;
 use crate::command::Client;
 use crate::runtime::{self, App, CloseReason, ConnId, ConnInfo, Io, NextTurn, Signal};
-use crate::session::{Core, Link, Peer};
+use crate::session::{Core, Link, Peer, State};
 
 /// Expirations handled in one slice: well under a millisecond of work.
 const PULSE_BUDGET: usize = 256;
@@ -152,7 +152,7 @@ impl App for Node {
     fn is_idle(&self, conn: ConnId) -> bool {
         self.core
             .session(conn.pack())
-            .is_none_or(|session| session.is_idle())
+            .is_none_or(|session| session.is_idle() || session.state == State::Blocked)
     }
 
     fn delivered(&mut self, from: usize, messages: Vec<NodeMessage>, io: &mut Io<NodeMessage>) {

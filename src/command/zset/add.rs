@@ -110,7 +110,7 @@ fn add_one(
     Ok(Outcome::Updated(score))
 }
 
-pub(super) fn zadd(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+pub(in crate::command) fn zadd(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let (options, from) = options(args)?;
     add(tx, args, options, from, out)
 }

@@ -273,7 +273,7 @@ fn store(
     let options = options(ask.args, 2, operation, true)?;
     let (destination, inputs) = peeks.split_first().ok_or(CmdError::Syntax)?;
     let result = compute(&sources(inputs)?, &options, operation)?;
-    super::store(ask, destination, Some(result), event)
+    super::store(ask, 1, destination, Some(result), event)
 }
 
 /// `ZINTERCARD numkeys key ... [LIMIT limit]`

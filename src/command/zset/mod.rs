@@ -17,7 +17,8 @@ use crate::resp::{Args, CmdResult, Writer};
 use crate::value::listpack::Item;
 use crate::value::zset::Zset;
 
-use range::store_result as store;
+pub(super) use add::zadd;
+pub(super) use range::store_result as store;
 
 const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run) -> Command {
     Command {

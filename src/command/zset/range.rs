@@ -234,17 +234,19 @@ fn decide_store(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
         Peek::Collection(value) => Zset::of(value).cloned(),
         _ => None,
     };
-    super::store(ask, &peeks[0], part, Event::ZRANGESTORE)
+    super::store(ask, 1, &peeks[0], part, Event::ZRANGESTORE)
 }
 
-/// Stores a result under the first key, or deletes it if the result is empty; replies with its size.
-pub(super) fn store_result(
+/// Stores a result under the key at argument `key`, or deletes that if the result is empty; replies
+/// with the result's size.
+pub(in crate::command) fn store_result(
     ask: &Ask,
+    key: usize,
     destination: &Peek,
     result: Option<Zset>,
     event: Event,
 ) -> Result<Decision, CmdError> {
-    let (db, key) = (ask.db, 1);
+    let db = ask.db;
     let len = result.as_ref().map_or(0, Zset::len);
     let decision = Decision::reply(ask, |out| out.int(len as i64))?;
     let change = match result.filter(|result| !result.is_empty()) {

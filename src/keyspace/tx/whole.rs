@@ -95,7 +95,7 @@ impl Tx<'_> {
 
     /// Exchanges the contents of two databases.
     pub fn swap_dbs(&mut self, a: u32, b: u32) {
-        self.ks.swap_dbs(a, b);
+        self.ks.swap_dbs(a, b, self.now_ms);
         self.ks.effects.dirty += 1;
         let (a, b) = (a.to_string(), b.to_string());
         self.ks
