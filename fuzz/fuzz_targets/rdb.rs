@@ -2,7 +2,7 @@
 //! is read can be written and read again.
 //!
 //! `cargo +nightly fuzz run rdb fuzz/corpus/rdb tests/fixtures/rdb/* -- -max_len=40000
-//! -rss_limit_mb=512`. The bounded twin of this, which needs no nightly, is `tests/rdb.rs`.
+//! -rss_limit_mb=512`. The bounded twin of this, which needs no nightly, is `tests/rdb`.
 
 #![no_main]
 

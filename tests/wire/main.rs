@@ -6,10 +6,13 @@
 
 mod client;
 mod compare;
+#[path = "../rdb/fixtures.rs"]
+mod fixtures;
 mod framing;
 mod lifecycle;
 mod limits;
 mod process;
+mod rdb;
 mod scanning;
 mod tools;
 mod transcript;

@@ -1,4 +1,4 @@
-//! What the fixtures of `tests/rdb.rs` cannot show: refusals, and forms no server writes any more.
+//! What the fixtures of `tests/rdb` cannot show: refusals, and forms no server writes any more.
 
 use super::*;
 use crate::value::listpack::Listpack;
