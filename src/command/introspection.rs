@@ -193,6 +193,11 @@ fn describe_spec(spec: &KeySpec, out: &mut Writer) -> CmdResult {
             out.bulk(b"spec")?;
             numbers(&[("index", index as i64)], out)?;
         }
+        Begin::Found(_) => {
+            out.bulk(b"unknown")?;
+            out.bulk(b"spec")?;
+            out.map(0)?;
+        }
         Begin::Keyword { word, from } => {
             out.bulk(b"keyword")?;
             out.bulk(b"spec")?;
@@ -206,6 +211,11 @@ fn describe_spec(spec: &KeySpec, out: &mut Writer) -> CmdResult {
     out.bulk(b"find_keys")?;
     out.map(2)?;
     out.bulk(b"type")?;
+    if matches!(spec.begin, Begin::Found(_)) {
+        out.bulk(b"unknown")?;
+        out.bulk(b"spec")?;
+        return out.map(0);
+    }
     match spec.find {
         Find::Range { last, step, limit } => {
             out.bulk(b"range")?;

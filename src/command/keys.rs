@@ -44,6 +44,8 @@ pub enum Begin {
         word: &'static str,
         from: i32,
     },
+    /// Where the command itself says; shown as unknown.
+    Found(fn(&Args) -> Option<usize>),
 }
 
 /// Which arguments from there on are keys.
@@ -130,6 +132,19 @@ fn counted_error(args: &Args, counted: Option<(usize, usize)>) -> CmdError {
 }
 
 impl KeySpec {
+    /// One key, where the command itself says.
+    pub const fn found(access: Access, find: fn(&Args) -> Option<usize>) -> KeySpec {
+        KeySpec {
+            access,
+            begin: Begin::Found(find),
+            find: Find::Range {
+                last: 0,
+                step: 1,
+                limit: 0,
+            },
+        }
+    }
+
     pub const fn range(access: Access, first: usize, last: i32, step: usize) -> KeySpec {
         KeySpec {
             access,
@@ -212,6 +227,7 @@ impl KeySpec {
     fn begin_index(&self, args: &Args) -> Option<usize> {
         match self.begin {
             Begin::Index(index) => (index < args.len()).then_some(index),
+            Begin::Found(find) => find(args),
             Begin::Keyword { word, from } if from >= 0 => (from as usize..args.len())
                 .find(|&i| args.is(i, word))
                 .map(|i| i + 1),

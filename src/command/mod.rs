@@ -41,7 +41,9 @@ use crate::resp::{Args, CmdError, CmdResult, Writer};
 pub use client::Client;
 pub use flags::{Categories, Flags};
 pub use keys::Keys;
-pub use plan::{Ask, Change, Decision, First, Gather, Part, Peek, Place, apply, arrive, take};
+pub use plan::{
+    Ask, Change, Decision, First, Gather, More, Part, Peek, Place, Wanted, apply, arrive, take,
+};
 pub use table::{CommandId, Entry, Lookup, Table};
 
 impl From<WrongType> for CmdError {

@@ -6,8 +6,9 @@
 
 use bytes::Bytes;
 
-use crate::keyspace::{Event, NewStr, Taken, Ttl, Tx};
+use crate::keyspace::{Event, NewStr, Str, Taken, Ttl, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Proto, Writer};
+use crate::value::hash::Hash;
 use crate::value::{Kind, Value};
 
 /// Which of how many shards a part runs on.
@@ -24,6 +25,43 @@ pub struct Gather {
     pub peek: fn(tx: &mut Tx, args: &Args, at: usize) -> Peek,
     /// `keys` are the argument indices of the keys, parallel to `peeks`.
     pub decide: fn(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError>,
+    /// How the decision reads keys that only the peeks reveal.
+    pub more: Option<&'static More>,
+}
+
+impl Gather {
+    /// The second reading, if this request takes one.
+    pub fn more_for(&self, args: &Args) -> Option<&'static More> {
+        self.more.filter(|more| (more.is_needed)(args))
+    }
+}
+
+/// A second reading, of keys that the first one led to. It runs under a hold on everything.
+pub struct More {
+    pub is_needed: fn(args: &Args) -> bool,
+    pub wanted: fn(ask: &Ask, peeks: &[Peek]) -> Result<Vec<Wanted>, CmdError>,
+    /// Decides with what was found, in the order in which it was wanted.
+    pub decide: fn(&Ask, &[Peek], &[Option<Bytes>]) -> Result<Decision, CmdError>,
+}
+
+/// A string to be read, or a field of a hash.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub key: Bytes,
+    pub field: Option<Bytes>,
+}
+
+impl Wanted {
+    /// Its bytes; `None` if there are none, also because of another type.
+    pub fn read(&self, tx: &mut Tx) -> Option<Bytes> {
+        match &self.field {
+            None => tx.string(&self.key).ok()?.map(Str::to_bytes),
+            Some(field) => {
+                let hash = tx.read::<Hash>(&self.key).ok()??;
+                hash.get(field).map(|item| Bytes::from(item.to_vec()))
+            }
+        }
+    }
 }
 
 /// A command that the first of its keys which holds something serves: LMPOP, BLPOP, BZPOPMIN.
@@ -225,6 +263,8 @@ pub enum Part {
         draw: f64,
     },
     Peeks(Vec<Peek>),
+    /// What a second reading found.
+    Found(Vec<Option<Bytes>>),
     Taken(Option<Box<Taken>>),
     Failed(CmdError),
 }

@@ -91,6 +91,22 @@ pub fn homes(positions: &[usize], args: &crate::resp::Args, shards: usize) -> Ho
     Homes::Many(groups)
 }
 
+/// A hold on everything, with the keys of a request that decides over keys.
+pub fn everything(request: &Request, shards: usize) -> Vec<(usize, HoldOn)> {
+    let args = request.args.as_args();
+    let command = request.call.command;
+    let positions = match command.run {
+        Run::Gather(_) => keys::positions(command.keys, &args).unwrap_or_default(),
+        _ => Default::default(),
+    };
+    let on = |shard: usize| {
+        let here = |&&at: &&usize| keys::home(args.get(at), shards) == shard;
+        let keys: KeyIndices = positions.iter().filter(here).map(|&at| at as u32).collect();
+        (shard, HoldOn::EverythingWith(keys))
+    };
+    (0..shards).map(on).collect()
+}
+
 fn participants(homes: SmallVec<[(usize, KeyIndices); 4]>) -> Vec<Participant> {
     let participant = |(shard, keys)| Participant::new(shard, HoldOn::Keys(keys));
     homes.into_iter().map(participant).collect()
@@ -140,9 +156,9 @@ impl Coordinator {
         request: Arc<Request>,
         post: &mut dyn FnMut(usize, Message),
     ) {
-        let participants = (0..self.shards)
-            .map(|shard| Participant::new(shard, HoldOn::Everything))
-            .collect();
+        let scopes = everything(&request, self.shards);
+        let participant = |(shard, on)| Participant::new(shard, on);
+        let participants = scopes.into_iter().map(participant).collect();
         self.start(session, request, participants, Kind::Command, post);
     }
 
@@ -286,7 +302,9 @@ impl Coordinator {
         let answer = match work.step {
             Step::HoldAll => self.held_all(tx, &mut work, post),
             Step::HoldNext(i) => self.held_next(tx, &mut work, i, post),
-            Step::Finish | Step::Move { .. } => unreachable!("no hold is asked for any more"),
+            Step::Finish | Step::Read | Step::Move { .. } => {
+                unreachable!("no hold is asked for any more")
+            }
         };
         self.keep_unless_done(tx, work, answer)
     }
@@ -376,13 +394,7 @@ impl Coordinator {
             return Outcome::Granted { clean };
         }
         if let Run::Gather(_) | Run::First(_) = command.run {
-            return match work.decide() {
-                Err(error) => {
-                    self.release_all(tx, work, post);
-                    Outcome::Reply(Err(error))
-                }
-                Ok(plan) => self.carry_out(tx, work, plan, post),
-            };
+            return self.decide(tx, work, post);
         }
         if !command.is_write() {
             self.release_all(tx, work, post);
@@ -393,6 +405,37 @@ impl Coordinator {
             self.send_finish(tx, work, i, Apply::Run, true, post);
         }
         Outcome::Pending
+    }
+
+    /// Decides, after what the decision wants to read beyond its keys has been read.
+    fn decide(
+        &mut self,
+        tx: u64,
+        work: &mut Work,
+        post: &mut dyn FnMut(usize, Message),
+    ) -> Outcome {
+        let wanted = match work.step {
+            Step::Read => Ok(None),
+            _ => work.wanted(),
+        };
+        let planned = match wanted {
+            Ok(Some(wanted)) => {
+                work.step = Step::Read;
+                for (i, wanted) in wanted.into_iter().enumerate() {
+                    self.send_finish(tx, work, i, Apply::Read(wanted), false, post);
+                }
+                return Outcome::Pending;
+            }
+            Ok(None) => work.decide(),
+            Err(error) => Err(error),
+        };
+        match planned {
+            Err(error) => {
+                self.release_all(tx, work, post);
+                Outcome::Reply(Err(error))
+            }
+            Ok(plan) => self.carry_out(tx, work, plan, post),
+        }
     }
 
     fn release_all(&self, tx: u64, work: &mut Work, post: &mut dyn FnMut(usize, Message)) {
@@ -497,6 +540,14 @@ impl Coordinator {
             return self.keep_unless_done(tx, work, outcome);
         }
         work.participant_mut(from).part = Some(part);
+        if let Step::Read = work.step {
+            let outcome = if work.awaited > 0 {
+                Outcome::Pending
+            } else {
+                self.decide(tx, &mut work, post)
+            };
+            return self.keep_unless_done(tx, work, outcome);
+        }
         if let Step::HoldAll = work.step {
             // Peeks under the holds of a transaction.
             let outcome = if work.awaited > 0 {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::command::{Ask, Change, Decision, First, Part, Peek, Run, keys};
+use bytes::Bytes;
+
+use crate::command::{Ask, Change, Decision, First, Part, Peek, Run, Wanted, keys};
 use crate::keyspace::Event;
-use crate::resp::{CmdError, Output, Writer};
+use crate::resp::{Args, CmdError, Output, Writer};
 use crate::shard::message::{HoldOn, KeyIndices, Request, SessionKey};
 
 /// How far the work is.
@@ -14,6 +16,8 @@ pub(super) enum Step {
     HoldAll,
     /// After a conflict: waiting for the hold of this participant, those before it are held.
     HoldNext(usize),
+    /// Keys that the first reading led to are being read.
+    Read,
     /// The value of a move has been asked from its old home and goes to this key.
     Move { to: (u32, usize), arrived: Event },
     /// Everything was decided; waiting for the homes to have applied it.
@@ -65,13 +69,16 @@ impl Participant {
 
     pub fn keys(&self) -> KeyIndices {
         match &self.on {
-            HoldOn::Keys(keys) => keys.clone(),
+            HoldOn::Keys(keys) | HoldOn::EverythingWith(keys) => keys.clone(),
             HoldOn::Everything => KeyIndices::new(),
         }
     }
 
     fn has_key(&self, at: usize) -> bool {
-        matches!(&self.on, HoldOn::Keys(keys) if keys.contains(&(at as u32)))
+        match &self.on {
+            HoldOn::Keys(keys) | HoldOn::EverythingWith(keys) => keys.contains(&(at as u32)),
+            HoldOn::Everything => false,
+        }
     }
 }
 
@@ -105,6 +112,10 @@ pub(super) struct Work {
     pub kind: Kind,
     /// Nothing could be served.
     pub waits: bool,
+    /// The first reading of a decision that takes a second one.
+    peeks: Option<Vec<Peek>>,
+    /// Homes of what the second reading wants, in the order in which it was wanted.
+    order: Vec<usize>,
 }
 
 impl Work {
@@ -123,6 +134,8 @@ impl Work {
             reply: None,
             kind,
             waits: false,
+            peeks: None,
+            order: Vec::new(),
         }
     }
 
@@ -157,27 +170,73 @@ impl Work {
         Outcome::Reply(Ok(reply))
     }
 
+    /// What the decision has to read beyond its keys: for each participant, with the places that the
+    /// answers go to. `None` if nothing.
+    pub fn wanted(&mut self) -> Result<Option<Vec<Vec<Wanted>>>, CmdError> {
+        let request = self.request.clone();
+        let args = request.args.as_args();
+        let Run::Gather(gather) = request.call.command.run else {
+            return Ok(None);
+        };
+        let Some(more) = gather.more_for(&args) else {
+            return Ok(None);
+        };
+        let (positions, peeks) = self.take_peeks(&args)?;
+        let wanted = (more.wanted)(&ask(&request, &args, &positions), &peeks)?;
+        self.peeks = Some(peeks);
+        let shards = self.participants.len();
+        let mut sorted: Vec<Vec<Wanted>> = vec![Vec::new(); shards];
+        for wanted in wanted {
+            let home = keys::home(&wanted.key, shards);
+            self.order.push(home);
+            sorted[home].push(wanted);
+        }
+        Ok(Some(sorted))
+    }
+
+    /// What the second reading found, in the order in which it was wanted.
+    fn found(&mut self) -> Vec<Option<Bytes>> {
+        let mut parts: Vec<_> = self
+            .participants
+            .iter_mut()
+            .map(|participant| match participant.part.take() {
+                Some(Part::Found(found)) => found.into_iter(),
+                _ => Vec::new().into_iter(),
+            })
+            .collect();
+        let order = std::mem::take(&mut self.order);
+        let next = |home: usize| parts[home].next().flatten();
+        order.into_iter().map(next).collect()
+    }
+
+    fn take_peeks(&mut self, args: &Args) -> Result<(keys::KeyPositions, Vec<Peek>), CmdError> {
+        let positions = keys::positions(self.request.call.command.keys, args);
+        let positions = positions.ok_or(CmdError::Syntax)?;
+        let peeks = match self.peeks.take() {
+            Some(peeks) => peeks,
+            None => self.peeks_in_key_order(&positions),
+        };
+        Ok((positions, peeks))
+    }
+
     /// Decides a gather, or which key serves.
     pub fn decide(&mut self) -> Result<Plan, CmdError> {
         let request = self.request.clone();
         let args = request.args.as_args();
-        let positions =
-            keys::positions(request.call.command.keys, &args).ok_or(CmdError::Syntax)?;
-        let peeks = self.peeks_in_key_order(&positions);
-        let ask = Ask {
-            args: &args,
-            keys: &positions,
-            db: request.db,
-            databases: request.databases,
-            now_ms: request.now_ms,
-            proto: request.proto,
-        };
+        let (positions, peeks) = self.take_peeks(&args)?;
+        let ask = ask(&request, &args, &positions);
         let Decision {
             reply,
             changes,
             waits,
         } = match request.call.command.run {
-            Run::Gather(gather) => (gather.decide)(&ask, &peeks)?,
+            Run::Gather(gather) => match gather.more_for(&args) {
+                Some(more) => {
+                    let found = self.found();
+                    (more.decide)(&ask, &peeks, &found)?
+                }
+                None => (gather.decide)(&ask, &peeks)?,
+            },
             Run::First(first) => decide_first(first, &ask, &peeks)?,
             _ => unreachable!("only these decide"),
         };
@@ -303,6 +362,17 @@ impl Work {
             out.append_range(replies, from, ends[n]);
         }
         out
+    }
+}
+
+fn ask<'a>(request: &Request, args: &'a Args<'a>, keys: &'a [usize]) -> Ask<'a> {
+    Ask {
+        args,
+        keys,
+        db: request.db,
+        databases: request.databases,
+        now_ms: request.now_ms,
+        proto: request.proto,
     }
 }
 

@@ -16,7 +16,7 @@ use super::requests::Next;
 use super::state::State;
 use crate::command::transaction::Transaction;
 use crate::command::{Run, keys};
-use crate::coordinator::{Homes, homes};
+use crate::coordinator::{Homes, everything, homes};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::shard::Call;
 use crate::shard::message::{HoldOn, HopCall, KeyIndices, Message, Request, SessionKey};
@@ -362,6 +362,13 @@ impl Core {
         for call in &exec.calls {
             match call.command.run {
                 Run::Shards { .. } | Run::At { .. } => everything = true,
+                Run::Gather(gather)
+                    if gather
+                        .more_for(&args.range(call.from as usize, call.to as usize))
+                        .is_some() =>
+                {
+                    everything = true;
+                }
                 Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Container => {}
                 _ => {
                     let own = args.range(call.from as usize, call.to as usize);
@@ -393,7 +400,7 @@ impl Core {
     fn is_in_the_way(&self, request: &Request, on: &HoldOn) -> bool {
         let args = request.args.as_args();
         match on {
-            HoldOn::Everything => !self.shard.is_unheld(),
+            HoldOn::Everything | HoldOn::EverythingWith(_) => !self.shard.is_unheld(),
             HoldOn::Keys(keys) => self
                 .shard
                 .blocks(keys.iter().map(|&at| args.get(at as usize))),
@@ -608,7 +615,7 @@ impl Core {
             ticket: None,
             watcher: None,
         });
-        let participants = match spread(&call, args, place.shards) {
+        let participants = match spread(&call, &request, place.shards) {
             Ok(participants) => participants,
             Err(error) => {
                 exec.running = 0;
@@ -655,6 +662,13 @@ impl Core {
 fn only_home(call: &HopCall, args: &Args, shards: usize) -> Option<usize> {
     match call.command.run {
         Run::Shards { .. } | Run::At { .. } => None,
+        Run::Gather(gather)
+            if gather
+                .more_for(&args.range(call.from as usize, call.to as usize))
+                .is_some() =>
+        {
+            None
+        }
         Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Container => None,
         _ => {
             let own = args.range(call.from as usize, call.to as usize);
@@ -668,8 +682,14 @@ fn only_home(call: &HopCall, args: &Args, shards: usize) -> Option<usize> {
 }
 
 /// The shards that a command which is not one home's affair runs on.
-fn spread(call: &HopCall, args: &Args, shards: usize) -> Result<Vec<(usize, HoldOn)>, CmdError> {
+fn spread(
+    call: &HopCall,
+    request: &Request,
+    shards: usize,
+) -> Result<Vec<(usize, HoldOn)>, CmdError> {
+    let args = &request.args.as_args();
     Ok(match call.command.run {
+        Run::Gather(gather) if gather.more_for(args).is_some() => everything(request, shards),
         Run::At { shard, .. } => vec![(shard(args, shards)?, HoldOn::Everything)],
         Run::Shards { .. } => (0..shards)
             .map(|shard| (shard, HoldOn::Everything))

@@ -241,6 +241,12 @@ impl Core {
                 args.get(first_key(call.command)),
                 shards,
             ))),
+            Run::Gather(gather) if gather.more_for(args).is_some() => {
+                if hopping {
+                    return Next::Again;
+                }
+                return self.start_work(key, call, args, None, link);
+            }
             Run::Shards { .. } if hopping => return Next::Again,
             Run::Shards { .. } => return self.start_work(key, call, args, None, link),
             Run::At { shard, .. } => shard(args, shards).map(Homes::One),

@@ -263,7 +263,7 @@ impl Shard {
         let command = request.call.command;
         let no_keys = KeyIndices::new();
         let keys = match on {
-            HoldOn::Keys(keys) => keys,
+            HoldOn::Keys(keys) | HoldOn::EverythingWith(keys) => keys,
             HoldOn::Everything => &no_keys,
         };
         if let Some(watcher) = request.watcher {
@@ -300,13 +300,19 @@ impl Shard {
         let apply = match apply {
             Apply::Peek(on) => return self.peek(request, &on, now_ms),
             Apply::Calls { calls, db } => return self.run_calls(request, &calls, db, now_ms),
+            Apply::Read(wanted) => {
+                let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+                let found = wanted.iter().map(|wanted| wanted.read(&mut tx)).collect();
+                tx.finish();
+                return Part::Found(found);
+            }
             apply => apply,
         };
         let args = request.args.as_args();
         let place = self.place;
         let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
         let part = match apply {
-            Apply::Nothing | Apply::Peek(_) | Apply::Calls { .. } => Part::Nothing,
+            Apply::Nothing | Apply::Peek(_) | Apply::Calls { .. } | Apply::Read(_) => Part::Nothing,
             Apply::Wait => {
                 register(&mut tx, &mut self.waiting, request, keys);
                 Part::Nothing
@@ -629,7 +635,7 @@ fn register(tx: &mut Tx, waiting: &mut Waiting, request: &Arc<Request>, keys: &K
 
 fn hold_scope(request: &Arc<Request>, on: &HoldOn) -> Scope {
     match on {
-        HoldOn::Everything => Scope::Everything,
+        HoldOn::Everything | HoldOn::EverythingWith(_) => Scope::Everything,
         HoldOn::Keys(keys) => {
             let args = request.args.as_args();
             let mut keys: Vec<Box<[u8]>> = keys
@@ -763,7 +769,14 @@ fn run_gather(
         reply,
         changes,
         waits,
-    } = (gather.decide)(&ask, &peeks)?;
+    } = match gather.more_for(args) {
+        None => (gather.decide)(&ask, &peeks)?,
+        Some(more) => {
+            let wanted = (more.wanted)(&ask, &peeks)?;
+            let found: Vec<_> = wanted.iter().map(|wanted| wanted.read(tx)).collect();
+            (more.decide)(&ask, &peeks, &found)?
+        }
+    };
     // Values that the peeks share would be copied by the changes.
     drop(peeks);
     out.output().append(&reply);

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::holds::TxId;
 use super::waiting::Ticket;
 use super::watching::Watcher;
-use crate::command::{Change, Command, CommandId, Part};
+use crate::command::{Change, Command, CommandId, Part, Wanted};
 use crate::keyspace::{Event, Taken};
 use crate::resp::{ArgBuf, Output, Proto};
 
@@ -81,6 +81,8 @@ pub type KeyIndices = SmallVec<[u32; 8]>;
 pub enum HoldOn {
     Keys(KeyIndices),
     Everything,
+    /// Everything is held, and the command's keys that live on the shard are these.
+    EverythingWith(KeyIndices),
 }
 
 #[derive(Debug)]
@@ -106,6 +108,8 @@ pub enum Apply {
     Take { db: u32, key: usize, event: Event },
     /// Read what the command decides on; a transaction holds its keys.
     Peek(HoldOn),
+    /// Read what the first reading led to.
+    Read(Vec<Wanted>),
     /// Run these commands of the request's arguments.
     Calls { calls: Vec<HopCall>, db: u32 },
     /// Nothing can be served: the client waits for its keys here.

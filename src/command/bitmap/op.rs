@@ -6,7 +6,11 @@ use crate::command::{Ask, Change, Decision, Gather, Peek, peeks};
 use crate::keyspace::{Event, Ttl, Tx};
 use crate::resp::{Args, CmdError, Output, Writer};
 
-pub(super) static BITOP: Gather = Gather { peek, decide };
+pub(super) static BITOP: Gather = Gather {
+    peek,
+    decide,
+    more: None,
+};
 
 /// Of the target only whether it exists; of the sources their bytes.
 fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {

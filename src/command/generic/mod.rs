@@ -5,6 +5,7 @@ mod keyspace;
 mod moving;
 mod object;
 mod scan;
+mod sort;
 
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
@@ -44,6 +45,12 @@ const COPIED: Keys = &[
     KeySpec::range(keys::OW | keys::UPDATE, 2, 0, 1),
 ];
 const OBJECT_KEY: Keys = &[KeySpec::range(keys::RO, 2, 0, 1)];
+
+const SORT_KEYS: Keys = &[
+    KeySpec::range(keys::RO | keys::ACCESS, 1, 0, 1),
+    KeySpec::found(keys::OW | keys::UPDATE, sort::store_at),
+];
+const SORTING: &str = "O(N+M*log(M)) where N is the number of elements and M that of those shown";
 
 pub const COMMANDS: &[Command] = &[
     Command {
@@ -232,6 +239,31 @@ pub const COMMANDS: &[Command] = &[
         complexity: "O(1) per call, O(N) for all N keys",
         tips: &["nondeterministic_output", "request_policy:special"],
         ..row("scan", -2, READONLY, keys::NONE, scan::SCAN)
+    },
+    Command {
+        acl: LIST | SET | SORTEDSET | DANGEROUS,
+        summary: "Sorts the elements of a list, set or sorted set; may store them.",
+        complexity: SORTING,
+        ..row(
+            "sort",
+            -2,
+            WRITE | DENYOOM | MOVABLEKEYS,
+            SORT_KEYS,
+            Run::Gather(&sort::SORT),
+        )
+    },
+    Command {
+        since: "7.0.0",
+        acl: LIST | SET | SORTEDSET | DANGEROUS,
+        summary: "Sorts the elements of a list, set or sorted set.",
+        complexity: SORTING,
+        ..row(
+            "sort_ro",
+            -2,
+            READONLY | MOVABLEKEYS,
+            keys::ONE_RO,
+            Run::Gather(&sort::SORT),
+        )
     },
     Command {
         since: "4.0.0",

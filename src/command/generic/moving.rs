@@ -8,14 +8,17 @@ use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 pub(super) static RENAME: Gather = Gather {
     peek: peeks::exists,
     decide: |ask, peeks| rename(ask, peeks, true),
+    more: None,
 };
 pub(super) static RENAMENX: Gather = Gather {
     peek: peeks::exists,
     decide: |ask, peeks| rename(ask, peeks, false),
+    more: None,
 };
 pub(super) static COPY: Gather = Gather {
     peek: peek_copy,
     decide: decide_copy,
+    more: None,
 };
 
 fn encoded(write: impl Fn(&mut Writer) -> CmdResult) -> Result<Output, CmdError> {

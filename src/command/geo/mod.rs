@@ -4,7 +4,7 @@ mod member;
 mod search;
 
 use super::flags::*;
-use super::keys::{self, Begin, Find, KeySpec, Keys};
+use super::keys::{self, KeySpec, Keys};
 use super::{Command, Group, Run};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::geohash::{self, Place};
@@ -23,27 +23,14 @@ const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run)
     }
 }
 
-const fn after(word: &'static str, from: i32) -> KeySpec {
-    KeySpec {
-        access: keys::OW | keys::UPDATE,
-        begin: Begin::Keyword { word, from },
-        find: Find::Range {
-            last: 0,
-            step: 1,
-            limit: 0,
-        },
-    }
-}
-
+/// Where a search may be stored: the last that is named.
 const RADIUS_KEYS: Keys = &[
     KeySpec::range(keys::RO | keys::ACCESS, 1, 0, 1),
-    after("STORE", 6),
-    after("STOREDIST", 6),
+    KeySpec::found(keys::OW | keys::UPDATE, |args| store_at(args, 6)),
 ];
 const MEMBER_KEYS: Keys = &[
     KeySpec::range(keys::RO | keys::ACCESS, 1, 0, 1),
-    after("STORE", 5),
-    after("STOREDIST", 5),
+    KeySpec::found(keys::OW | keys::UPDATE, |args| store_at(args, 5)),
 ];
 const STORE_KEYS: Keys = &[
     KeySpec::range(keys::OW | keys::UPDATE, 1, 0, 1),
@@ -173,6 +160,14 @@ pub const COMMANDS: &[Command] = &[
         )
     },
 ];
+
+/// The argument that names the destination, among options from `from` on. Redis: db.c
+/// georadiusGetKeys.
+fn store_at(args: &Args, from: usize) -> Option<usize> {
+    let is_store = |&at: &usize| args.is(at, "store") || args.is(at, "storedist");
+    let last = (from..args.len().saturating_sub(1)).filter(is_store).last();
+    last.map(|at| at + 1)
+}
 
 /// Longitude and latitude at arguments `at` and the next.
 fn place(args: &Args, at: usize) -> Result<Place, CmdError> {

@@ -17,6 +17,7 @@ pub(super) static GEORADIUS: Gather = Gather {
         }
     },
     decide,
+    more: None,
 };
 
 /// Which command it is.
@@ -177,7 +178,8 @@ impl Query {
             }
             return Ok(2);
         } else if (args.is(at, "store") || args.is(at, "storedist")) && left >= 1 && may_store {
-            self.store = Some(at + 1);
+            // Where the key is found that way, too, whatever else the word might have been.
+            self.store = super::store_at(args, at);
             self.store_distance = args.is(at, "storedist");
             return Ok(2);
         } else if args.is(at, "storedist") && form == Form::SearchStore {

@@ -15,10 +15,12 @@ use crate::value::list::{End, List};
 pub(super) static LMOVE: Gather = Gather {
     peek,
     decide: decide_move,
+    more: None,
 };
 pub(super) static RPOPLPUSH: Gather = Gather {
     peek,
     decide: decide_move,
+    more: None,
 };
 
 /// `BLMOVE source destination LEFT|RIGHT LEFT|RIGHT timeout`

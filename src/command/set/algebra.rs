@@ -34,6 +34,7 @@ const fn read(decide: Decide) -> Gather {
     Gather {
         peek: peeks::collection::<Set>,
         decide,
+        more: None,
     }
 }
 
@@ -41,6 +42,7 @@ const fn write(decide: Decide) -> Gather {
     Gather {
         peek: peek_sources,
         decide,
+        more: None,
     }
 }
 

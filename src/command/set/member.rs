@@ -66,7 +66,11 @@ pub(super) fn smismember(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResul
     Ok(())
 }
 
-pub(super) static SMOVE: Gather = Gather { peek, decide };
+pub(super) static SMOVE: Gather = Gather {
+    peek,
+    decide,
+    more: None,
+};
 
 /// Whether the set exists, and as a value whether it has the member.
 fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {

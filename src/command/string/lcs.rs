@@ -6,6 +6,7 @@ use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 pub(super) static LCS: Gather = Gather {
     peek: peeks::string,
     decide,
+    more: None,
 };
 
 #[derive(Default)]

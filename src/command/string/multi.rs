@@ -25,11 +25,13 @@ pub(super) static MSETNX: Gather = Gather {
         let store = peeks.iter().all(|peek| !peek.exists());
         Ok(decide_pairs(ask, store, Ttl::Clear))
     },
+    more: None,
 };
 
 pub(super) static MSETEX: Gather = Gather {
     peek: peeks::exists,
     decide: decide_msetex,
+    more: None,
 };
 
 /// `MSETEX numkeys key value ... [NX|XX] [EX|PX|EXAT|PXAT n|KEEPTTL]`

@@ -56,6 +56,7 @@ const fn read(decide: Decide) -> Gather {
     Gather {
         peek: peek_source,
         decide,
+        more: None,
     }
 }
 
@@ -66,6 +67,7 @@ const fn write(decide: Decide) -> Gather {
             _ => peek_source(tx, args, at),
         },
         decide,
+        more: None,
     }
 }
 

@@ -202,6 +202,7 @@ pub(super) fn zremrangebylex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdR
 pub(super) static ZRANGESTORE: Gather = Gather {
     peek: peek_range,
     decide: decide_store,
+    more: None,
 };
 
 /// The members in range, as a sorted set of their own.

@@ -1,0 +1,385 @@
+//! SORT and SORT_RO: the elements of a collection in an order given by themselves or by other keys.
+//!
+//! Which other keys BY and GET name is known only once the elements have been read, so a SORT with
+//! patterns holds everything: it reads the elements, then the keys they lead to, then decides.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::command::{Ask, Change, Decision, Gather, More, Peek, Wanted, peeks};
+use crate::keyspace::{Event, Tx};
+use crate::number::parse_f64;
+use crate::resp::{Args, CmdError};
+use crate::value::limits::Limits;
+use crate::value::list::{End, List};
+use crate::value::listpack::Item;
+use crate::value::{Kind, Value};
+
+pub(super) static SORT: Gather = Gather {
+    peek,
+    decide: |ask, peeks| decide(ask, peeks, &[]),
+    more: Some(&More {
+        is_needed: |args| {
+            let options = Options::parse(args);
+            options.is_ok_and(|options| options.reads_keys())
+        },
+        wanted,
+        decide,
+    }),
+};
+
+fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+    if at > 1 {
+        return peeks::exists(tx, args, at);
+    }
+    match tx.shared_value(args.get(at)) {
+        Ok(None) => Peek::Missing,
+        Ok(Some(value)) if matches!(value.kind(), Kind::List | Kind::Set | Kind::Zset) => {
+            Peek::Collection(value)
+        }
+        Ok(Some(_)) | Err(_) => Peek::Failed(CmdError::WrongType),
+    }
+}
+
+#[derive(Default)]
+struct Options<'a> {
+    descending: bool,
+    alpha: bool,
+    limit: Option<(i64, i64)>,
+    by: Option<&'a [u8]>,
+    get: Vec<&'a [u8]>,
+    /// The argument that names the destination.
+    store: Option<usize>,
+}
+
+impl<'a> Options<'a> {
+    fn parse(args: &Args<'a>) -> Result<Options<'a>, CmdError> {
+        let read_only = args.name().eq_ignore_ascii_case(b"sort_ro");
+        let mut options = Options::default();
+        let mut at = 2;
+        while at < args.len() {
+            let left = args.len() - at - 1;
+            if args.is(at, "asc") {
+                options.descending = false;
+            } else if args.is(at, "desc") {
+                options.descending = true;
+            } else if args.is(at, "alpha") {
+                options.alpha = true;
+            } else if args.is(at, "limit") && left >= 2 {
+                options.limit = Some((args.int(at + 1)?, args.int(at + 2)?));
+                at += 2;
+            } else if !read_only && args.is(at, "store") && left >= 1 {
+                options.store = Some(at + 1);
+                at += 1;
+            } else if args.is(at, "by") && left >= 1 {
+                options.by = Some(args.get(at + 1));
+                at += 1;
+            } else if args.is(at, "get") && left >= 1 {
+                options.get.push(args.get(at + 1));
+                at += 1;
+            } else {
+                return Err(CmdError::Syntax);
+            }
+            at += 1;
+        }
+        Ok(options)
+    }
+
+    /// The pattern that leads to the key to sort by; one without a star asks for no order at all.
+    fn by_pattern(&self) -> Option<&'a [u8]> {
+        self.by.filter(|by| by.contains(&b'*'))
+    }
+
+    fn reads_keys(&self) -> bool {
+        self.by_pattern().is_some() || self.get.iter().any(|pattern| *pattern != b"#")
+    }
+
+    /// Indices of the elements shown, of `len`. Redis: sort.c.
+    fn window(&self, len: usize) -> (usize, usize) {
+        let len = len as i64;
+        let (start, count) = self.limit.unwrap_or((0, -1));
+        let start = start.clamp(0, len);
+        let count = count.clamp(-1, len);
+        let end = if count < 0 {
+            len
+        } else {
+            (start + count).min(len)
+        };
+        (start as usize, end.max(start) as usize)
+    }
+}
+
+/// The argument that names the destination.
+pub(super) fn store_at(args: &Args) -> Option<usize> {
+    Options::parse(args).ok()?.store
+}
+
+/// What `pattern` names for an element: its first star replaced, and behind `->` a field.
+fn wanted_by(pattern: &[u8], element: &[u8]) -> Option<Wanted> {
+    let star = pattern.iter().position(|&byte| byte == b'*')?;
+    let (before, after) = (&pattern[..star], &pattern[star + 1..]);
+    let arrow = after.windows(2).position(|pair| pair == b"->");
+    let arrow = arrow.filter(|&at| at + 2 < after.len());
+    let (after, field) = match arrow {
+        Some(at) => (&after[..at], Some(Bytes::copy_from_slice(&after[at + 2..]))),
+        None => (after, None),
+    };
+    let key = Bytes::from([before, element, after].concat());
+    Some(Wanted { key, field })
+}
+
+/// The elements of the collection, in the order in which they are without sorting.
+fn elements(peek: &Peek, options: &Options) -> Result<Vec<Bytes>, CmdError> {
+    let value = match peek {
+        Peek::Failed(error) => return Err(error.clone()),
+        Peek::Collection(value) => value,
+        _ => return Ok(Vec::new()),
+    };
+    let bytes = |item: Item| Bytes::from(item.to_vec());
+    let mut all: Vec<Bytes> = match value {
+        Value::List(list) => list.iter().map(bytes).collect(),
+        Value::Set(set) => set.iter().map(bytes).collect(),
+        Value::Zset(set) => set.iter().map(|(name, _)| bytes(name)).collect(),
+        _ => Vec::new(),
+    };
+    // Redis: an order that is there already is kept, from either end.
+    if options.descending && value.kind() != Kind::Set {
+        all.reverse();
+    }
+    Ok(all)
+}
+
+/// The keys that sorting and the reply read: for each element the one to sort by, then for each
+/// those of GET.
+fn wanted(ask: &Ask, peeks: &[Peek]) -> Result<Vec<Wanted>, CmdError> {
+    let options = Options::parse(ask.args)?;
+    let elements = elements(&peeks[0], &options)?;
+    let patterns = options
+        .by_pattern()
+        .into_iter()
+        .chain(options.get.iter().copied());
+    let patterns: Vec<&[u8]> = patterns.filter(|pattern| *pattern != b"#").collect();
+    let all = patterns.iter().flat_map(|pattern| {
+        elements.iter().map(|element| {
+            // A pattern without a star names nothing.
+            wanted_by(pattern, element).unwrap_or_default()
+        })
+    });
+    Ok(all.collect())
+}
+
+/// One element with what it is sorted by.
+struct Entry {
+    element: Bytes,
+    /// Its place among the elements as they were read.
+    at: usize,
+    score: f64,
+    by: Option<Bytes>,
+}
+
+fn score(text: &[u8]) -> Result<f64, CmdError> {
+    let text = text.trim_ascii_start();
+    let score = if text.is_empty() {
+        Some(0.0)
+    } else {
+        parse_f64(text)
+    };
+    score.ok_or(CmdError::Text(
+        "ERR One or more scores can't be converted into double",
+    ))
+}
+
+fn decide(ask: &Ask, peeks: &[Peek], found: &[Option<Bytes>]) -> Result<Decision, CmdError> {
+    let options = Options::parse(ask.args)?;
+    let elements = elements(&peeks[0], &options)?;
+    let len = elements.len();
+    let is_set = matches!(&peeks[0], Peek::Collection(value) if value.kind() == Kind::Set);
+    let by = options.by_pattern();
+    let unsorted = options.by.is_some() && by.is_none();
+    // Redis: what is stored from a set has an order, so that replicas agree about it.
+    let forced = unsorted && is_set && options.store.is_some();
+    let alpha = options.alpha || forced;
+    let (by_values, get_values) = found.split_at(if by.is_some() { len } else { 0 });
+    let mut entries = Vec::with_capacity(len);
+    for (at, element) in elements.into_iter().enumerate() {
+        let by_value = if by.is_some() {
+            by_values[at].clone()
+        } else {
+            Some(element.clone())
+        };
+        let score = match &by_value {
+            Some(text) if !alpha && !unsorted => score(text)?,
+            _ => 0.0,
+        };
+        entries.push(Entry {
+            element,
+            at,
+            score,
+            by: by_value,
+        });
+    }
+    if !unsorted || forced {
+        entries.sort_by(|a, b| {
+            let order = compare(a, b, alpha);
+            if options.descending {
+                order.reverse()
+            } else {
+                order
+            }
+        });
+    }
+    let (start, end) = options.window(len);
+    let rows = Rows {
+        entries: &entries[start..end],
+        get: &options.get,
+        values: get_values,
+        len,
+    };
+    answer(ask, peeks, options.store, &rows)
+}
+
+fn compare(a: &Entry, b: &Entry, alpha: bool) -> Ordering {
+    if alpha {
+        return a.by.cmp(&b.by);
+    }
+    a.score
+        .total_cmp(&b.score)
+        .then_with(|| a.element.cmp(&b.element))
+}
+
+/// What is shown: elements, or for each what GET names.
+struct Rows<'a> {
+    entries: &'a [Entry],
+    get: &'a [&'a [u8]],
+    /// Values of all elements, one GET pattern after the other, `#` left out.
+    values: &'a [Option<Bytes>],
+    len: usize,
+}
+
+impl Rows<'_> {
+    fn count(&self) -> usize {
+        self.entries.len() * self.get.len().max(1)
+    }
+
+    fn each(&self, mut visit: impl FnMut(Option<&Bytes>)) {
+        for entry in self.entries {
+            if self.get.is_empty() {
+                visit(Some(&entry.element));
+            }
+            let mut pattern = 0;
+            for get in self.get {
+                if *get == b"#" {
+                    visit(Some(&entry.element));
+                    continue;
+                }
+                let value = self.values.get(pattern * self.len + entry.at);
+                visit(value.and_then(Option::as_ref));
+                pattern += 1;
+            }
+        }
+    }
+}
+
+fn answer(
+    ask: &Ask,
+    peeks: &[Peek],
+    store: Option<usize>,
+    rows: &Rows,
+) -> Result<Decision, CmdError> {
+    let Some(key) = store else {
+        return Decision::reply(ask, |out| {
+            out.array(rows.count())?;
+            let mut written = Ok(());
+            rows.each(|value| {
+                written = match value {
+                    Some(value) => out.bulk(value),
+                    None => out.null(),
+                };
+            });
+            written
+        });
+    };
+    let db = ask.db;
+    let decision = Decision::reply(ask, |out| out.int(rows.count() as i64))?;
+    if rows.count() == 0 {
+        let exists = ask.keys.iter().position(|&at| at == key);
+        let exists = exists.is_some_and(|i| peeks[i].exists());
+        let event = Event::DEL;
+        let remove = exists.then_some(Change::Remove { db, key, event });
+        return Ok(decision.with(remove.into_iter().collect()));
+    }
+    let mut list = List::default();
+    let limits = Limits::default();
+    rows.each(|value| {
+        let value = value.map_or(&b""[..], |value| value);
+        list.push(End::Tail, value, None, &limits);
+    });
+    Ok(decision.with(vec![Change::Store {
+        db,
+        key,
+        value: Value::List(Arc::new(list)),
+        event: Event::SORTSTORE,
+    }]))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::testing::Bench;
+
+    #[test]
+    fn elements_are_sorted_by_themselves() {
+        Bench::new().rows(&[
+            ("RPUSH l 3 10 1 2", ":4|", "rpush l", "RPUSH l 3 10 1 2"),
+            ("SORT l", "*4|$1|1|$1|2|$1|3|$2|10|", "", ""),
+            ("SORT l DESC LIMIT 1 2", "*2|$1|3|$1|2|", "", ""),
+            ("SORT l ALPHA", "*4|$1|1|$2|10|$1|2|$1|3|", "", ""),
+            ("SORT l BY nothing", "*4|$1|3|$2|10|$1|1|$1|2|", "", ""),
+            ("SORT l BY nothing DESC LIMIT 0 1", "*1|$1|2|", "", ""),
+            ("SORT l LIMIT 9 1", "*0|", "", ""),
+            ("SORT none", "*0|", "", ""),
+            (
+                "SORT l STORE d LIMIT 0 2",
+                ":2|",
+                "sortstore d",
+                "DEL d, RPUSH d 1 2",
+            ),
+            ("SORT none STORE d", ":0|", "del d", "DEL d"),
+            ("SORT_RO l STORE d", "-ERR syntax error|", "", ""),
+            ("SORT l BY", "-ERR syntax error|", "", ""),
+            ("SADD s b a", ":2|", "sadd s", "SADD s b a"),
+            (
+                "SORT s",
+                "-ERR One or more scores can't be converted into double|",
+                "",
+                "",
+            ),
+            ("SORT s ALPHA DESC", "*2|$1|b|$1|a|", "", ""),
+            ("SET t 1", "+OK|", "set t", "SET t 1"),
+            (
+                "SORT t",
+                "-WRONGTYPE Operation against a key holding the wrong kind of value|",
+                "",
+                "",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn elements_are_sorted_by_other_keys() {
+        Bench::new().replies(&[
+            ("RPUSH l 1 2 3", ":3|"),
+            ("MSET w1 30 w2 10 n1 one n3 three", "+OK|"),
+            ("HSET h2 f x", ":1|"),
+            ("SORT l BY w*", "*3|$1|3|$1|2|$1|1|"),
+            (
+                "SORT l BY w* GET # GET n* GET h*->f",
+                "*9|$1|3|$5|three|$-1|$1|2|$-1|$1|x|$1|1|$3|one|$-1|",
+            ),
+            ("SORT l GET n* STORE d", ":3|"),
+            ("LRANGE d 0 -1", "*3|$3|one|$0||$5|three|"),
+            ("SORT l BY n* ALPHA", "*3|$1|2|$1|1|$1|3|"),
+        ]);
+    }
+}
