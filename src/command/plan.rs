@@ -36,12 +36,14 @@ impl Gather {
     }
 }
 
+/// The peeks and what was found, in the order in which it was wanted.
+pub type DecideMore = fn(&Ask, &[Peek], &[Option<Bytes>]) -> Result<Decision, CmdError>;
+
 /// A second reading, of keys that the first one led to. It runs under a hold on everything.
 pub struct More {
     pub is_needed: fn(args: &Args) -> bool,
     pub wanted: fn(ask: &Ask, peeks: &[Peek]) -> Result<Vec<Wanted>, CmdError>,
-    /// Decides with what was found, in the order in which it was wanted.
-    pub decide: fn(&Ask, &[Peek], &[Option<Bytes>]) -> Result<Decision, CmdError>,
+    pub decide: DecideMore,
 }
 
 /// A string to be read, or a field of a hash.

@@ -67,6 +67,11 @@ impl Bench {
         self.run(&words.collect())
     }
 
+    /// A transaction on what the bench holds.
+    pub fn tx(&mut self) -> crate::keyspace::Tx<'_> {
+        self.shard.keyspace.tx(0, self.now_ms, false)
+    }
+
     /// Runs one request.
     pub fn run(&mut self, request: &ArgBuf) -> Outcome {
         let args = request.as_args();

@@ -96,6 +96,17 @@ pub struct Taken {
     clock: u32,
 }
 
+impl Taken {
+    /// A value from outside.
+    pub fn new(value: Stored, expire_at: Option<i64>) -> Taken {
+        Taken {
+            value,
+            expire_at,
+            clock: 0,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum Stored {
     Int(i64),
@@ -794,6 +805,21 @@ impl<'a> Tx<'a> {
             expire_at,
             clock,
         }
+    }
+
+    /// Gives a value from outside the access clock that its idle time or frequency says, or that of
+    /// a new key.
+    pub fn set_clock(&self, taken: &mut Taken, idle_s: Option<i64>, frequency: Option<i64>) {
+        taken.clock = match (idle_s, frequency) {
+            (Some(idle_s), _) if !self.ks.settings.lfu => {
+                let idle_s = u32::try_from(idle_s).unwrap_or(u32::MAX);
+                self.lru_clock().wrapping_sub(idle_s) & 0xff_ffff
+            }
+            (_, Some(frequency)) if self.ks.settings.lfu => {
+                self.lfu_minutes() << 8 | frequency.clamp(0, 255) as u32
+            }
+            _ => self.new_clock(),
+        };
     }
 
     /// Stores a value that was taken elsewhere, whatever the key held.

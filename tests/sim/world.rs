@@ -1,10 +1,13 @@
 //! N cores, their mailboxes, and clients that type.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use pinion::command::{Client, Job, Table};
 use pinion::keyspace::{Keyspace, Record};
+use pinion::rdb::dump;
+use pinion::rdb::object::Object;
+use pinion::rdb::string::StringWriter;
 use pinion::resp::{Args, CmdError, Output};
 use pinion::session::{Core, Host, Link, Peer, Performed};
 use pinion::shard::message::{Message, SessionKey};
@@ -402,6 +405,10 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         "SORT M BY k* GET # GET hash*->F GET list* STORE L",
         "SORT Z BY nothing STORE L",
         "SORT_RO M GET k* ALPHA DESC LIMIT 0 4",
+        "RESTORE K 0 PAYLOAD REPLACE",
+        "RESTORE L T PAYLOAD",
+        "RESTORE-ASKING K T PAYLOAD REPLACE",
+        "DUMP K",
         "HSET H F V",
         "HSET H F N F V",
         "HMSET H F N",
@@ -464,6 +471,7 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
             "K" => key(rng),
             // Keys that mostly hold the type in question.
             "L" => format!("list{}", rng.u8(..6)),
+            "PAYLOAD" => payload(rng),
             "Z" => format!("zset{}", rng.u8(..5)),
             "[F" => format!("[{}", rng.u8(..12)),
             "M" => format!("set{}", rng.u8(..6)),
@@ -478,6 +486,21 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
             literal => literal.to_owned(),
         })
         .collect()
+}
+
+/// A value as DUMP gives it that happens to be text, as all words of a request are here.
+fn payload(rng: &mut fastrand::Rng) -> String {
+    loop {
+        let count = rng.usize(1..5);
+        let members: BTreeSet<String> = (0..count)
+            .map(|_| format!("m{}", rng.u32(..100_000)))
+            .collect();
+        let object = Object::Set(members.into_iter().map(Into::into).collect());
+        let payload = dump::put(&object, &mut StringWriter::new(false));
+        if let Ok(text) = String::from_utf8(payload) {
+            return text;
+        }
+    }
 }
 
 /// Names of the commands that [`random_request`] generates.

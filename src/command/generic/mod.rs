@@ -1,5 +1,6 @@
 //! GENERIC: what can be done to a key whatever it holds, and to all keys together.
 
+mod dump;
 mod expire;
 mod keyspace;
 mod moving;
@@ -52,7 +53,42 @@ const SORT_KEYS: Keys = &[
 ];
 const SORTING: &str = "O(N+M*log(M)) where N is the number of elements and M that of those shown";
 
+pub use dump::{Saved, stored};
+
 pub const COMMANDS: &[Command] = &[
+    Command {
+        since: "2.6.0",
+        summary: "Replies with the value at a key, as bytes for RESTORE.",
+        complexity: "O(N) where N is the size of the value",
+        tips: &["nondeterministic_output"],
+        ..row("dump", 2, READONLY, keys::ONE_RO, Run::Key(dump::dump))
+    },
+    Command {
+        since: "2.6.0",
+        acl: KEYSPACE | DANGEROUS,
+        summary: "Stores a value as DUMP gave it.",
+        complexity: "O(N*log(N)) where N is the size of the value",
+        ..row(
+            "restore",
+            -4,
+            WRITE | DENYOOM,
+            keys::ONE_OW_UPDATE,
+            Run::Key(dump::restore),
+        )
+    },
+    Command {
+        since: "3.0.0",
+        acl: KEYSPACE | DANGEROUS,
+        summary: "RESTORE for keys that are migrating.",
+        complexity: "O(N*log(N)) where N is the size of the value",
+        ..row(
+            "restore-asking",
+            -4,
+            WRITE | DENYOOM | ASKING,
+            keys::ONE_OW_UPDATE,
+            Run::Key(dump::restore),
+        )
+    },
     Command {
         since: "6.2.0",
         summary: "Copies a key to another.",

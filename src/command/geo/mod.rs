@@ -165,7 +165,7 @@ pub const COMMANDS: &[Command] = &[
 /// georadiusGetKeys.
 fn store_at(args: &Args, from: usize) -> Option<usize> {
     let is_store = |&at: &usize| args.is(at, "store") || args.is(at, "storedist");
-    let last = (from..args.len().saturating_sub(1)).filter(is_store).last();
+    let last = (from..args.len().saturating_sub(1)).rfind(is_store);
     last.map(|at| at + 1)
 }
 
