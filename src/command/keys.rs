@@ -190,7 +190,8 @@ impl KeySpec {
                 } else if limit <= 1 {
                     args.len().saturating_sub(last.unsigned_abs() as usize)
                 } else {
-                    begin + (args.len() - begin) / limit as usize + last as usize
+                    let end = begin + (args.len() - begin) / limit as usize;
+                    end.saturating_sub(last.unsigned_abs() as usize)
                 };
                 (begin, last, step)
             }

@@ -28,6 +28,7 @@ mod plan;
 mod sample;
 pub mod server;
 pub mod set;
+pub mod stream;
 pub mod string;
 mod table;
 #[cfg(test)]

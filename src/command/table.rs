@@ -3,8 +3,8 @@
 use ahash::AHashMap;
 
 use super::{
-    Command, Run, bitmap, connection, generic, geo, hash, list, server, set, string, transaction,
-    zset,
+    Command, Run, bitmap, connection, generic, geo, hash, list, server, set, stream, string,
+    transaction, zset,
 };
 use crate::resp::{Args, CmdError};
 
@@ -18,6 +18,7 @@ const FAMILIES: &[&[Command]] = &[
     list::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
+    stream::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
     zset::COMMANDS,

@@ -114,6 +114,8 @@ pub(super) struct Work {
     pub waits: bool,
     /// The first reading of a decision that takes a second one.
     peeks: Option<Vec<Peek>>,
+    /// Homes of the decided changes, in their order: what they write joins the reply in it.
+    change_order: Vec<usize>,
     /// Homes of what the second reading wants, in the order in which it was wanted.
     order: Vec<usize>,
 }
@@ -135,6 +137,7 @@ impl Work {
             kind,
             waits: false,
             peeks: None,
+            change_order: Vec::new(),
             order: Vec::new(),
         }
     }
@@ -162,6 +165,15 @@ impl Work {
             return Outcome::Pending;
         }
         let mut reply = self.reply.take().unwrap_or_default();
+        let mut written = vec![0; self.participants.len()];
+        for &home in &self.change_order {
+            if let Some(Part::Replies { out, ends }) = &self.participants[home].part {
+                let nth = written[home];
+                let from = if nth == 0 { (0, 0) } else { ends[nth - 1] };
+                reply.append_range(out, from, ends[nth]);
+                written[home] += 1;
+            }
+        }
         for participant in &mut self.participants {
             if let Some(Part::Elements { out, .. }) = participant.part.take() {
                 reply.append(&out);
@@ -263,7 +275,7 @@ impl Work {
             .collect()
     }
 
-    fn sort_changes(&self, reply: Output, changes: Vec<Change>, waits: bool) -> Plan {
+    fn sort_changes(&mut self, reply: Output, changes: Vec<Change>, waits: bool) -> Plan {
         let mut sorted: Vec<Vec<Change>> = self.participants.iter().map(|_| Vec::new()).collect();
         let mut transfer = None;
         for change in changes {
@@ -294,6 +306,7 @@ impl Work {
                     home
                 }
             };
+            self.change_order.push(home);
             sorted[home].push(change);
         }
         debug_assert!(

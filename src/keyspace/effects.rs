@@ -11,6 +11,8 @@ pub struct Event {
 
 /// Class bits. Redis: server.h NOTIFY_*.
 pub mod class {
+    /// Changes that Redis does not announce.
+    pub const SILENT: u32 = 0;
     pub const GENERIC: u32 = 1 << 2;
     pub const STRING: u32 = 1 << 3;
     pub const LIST: u32 = 1 << 4;
@@ -84,6 +86,18 @@ events! {
     GEORADIUSSTORE = "georadiusstore", ZSET;
     SORTSTORE = "sortstore", LIST;
     RESTORE = "restore", GENERIC;
+    XADD = "xadd", STREAM;
+    XTRIM = "xtrim", STREAM;
+    XDEL = "xdel", STREAM;
+    XSETID = "xsetid", STREAM;
+    XGROUP_CREATE = "xgroup-create", STREAM;
+    XGROUP_SETID = "xgroup-setid", STREAM;
+    XGROUP_DESTROY = "xgroup-destroy", STREAM;
+    XGROUP_CREATECONSUMER = "xgroup-createconsumer", STREAM;
+    XGROUP_DELCONSUMER = "xgroup-delconsumer", STREAM;
+    XACK = "xack", SILENT;
+    XCLAIM = "xclaim", SILENT;
+    XREADGROUP = "xreadgroup", SILENT;
     EXPIRED = "expired", EXPIRED;
     EVICTED = "evicted", EVICTED;
     KEYMISS = "keymiss", KEY_MISS;

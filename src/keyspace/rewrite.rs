@@ -4,6 +4,7 @@ use super::Recorder;
 use crate::number::format_f64;
 use crate::value::Value;
 use crate::value::listpack::Item;
+use crate::value::stream::{EntryId, Stream};
 
 /// Elements of one command. Redis: AOF_REWRITE_ITEMS_PER_CMD.
 const ITEMS_PER_COMMAND: usize = 64;
@@ -15,6 +16,7 @@ pub fn record(value: &Value, key: &[u8], rec: &mut Recorder) {
         Value::Edited(bytes) => rec.cmd(&[b"SET", key, bytes]),
         Value::List(list) => in_batches(rec, b"RPUSH", key, 1, list.iter()),
         Value::Set(set) => in_batches(rec, b"SADD", key, 1, set.iter()),
+        Value::Stream(stream) => record_stream(stream, key, rec),
         Value::Zset(set) => {
             let mut texts = Vec::new();
             for (name, score) in set.iter() {
@@ -31,6 +33,74 @@ pub fn record(value: &Value, key: &[u8], rec: &mut Recorder) {
                 let at_ms = at_ms.to_string();
                 rec.cmd(&[b"HPEXPIREAT", key, at_ms.as_bytes(), b"FIELDS", b"1", field]);
             }
+        }
+    }
+}
+
+fn record_stream(stream: &Stream, key: &[u8], rec: &mut Recorder) {
+    let added = stream.entries_added.to_string();
+    let (last, deleted) = (
+        stream.last_id.to_string(),
+        stream.max_deleted_id.to_string(),
+    );
+    for entry in stream.range(EntryId::MIN, EntryId::MAX) {
+        let fields = entry
+            .fields()
+            .flat_map(|(field, value)| [field.to_vec(), value.to_vec()]);
+        let fields: Vec<Vec<u8>> = fields.collect();
+        let id = entry.id.to_string();
+        let head = [b"XADD", key, id.as_bytes()];
+        let all = head.into_iter().chain(fields.iter().map(Vec::as_slice));
+        rec.cmd_of(3 + fields.len(), all);
+    }
+    if stream.is_empty() {
+        // An entry that goes at once makes an empty stream.
+        rec.cmd(&[b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y"]);
+    }
+    let set_id = [b"XSETID", key, last.as_bytes()];
+    let sums = [
+        &b"ENTRIESADDED"[..],
+        added.as_bytes(),
+        b"MAXDELETEDID",
+        deleted.as_bytes(),
+    ];
+    rec.cmd_of(7, set_id.into_iter().chain(sums));
+    for (name, group) in &stream.groups {
+        let read = group
+            .entries_read
+            .map_or(-1, |read| read as i64)
+            .to_string();
+        let last = group.last_id.to_string();
+        let create = [&b"XGROUP"[..], b"CREATE", key, name, last.as_bytes()];
+        rec.cmd_of(
+            7,
+            create
+                .into_iter()
+                .chain([&b"ENTRIESREAD"[..], read.as_bytes()]),
+        );
+        for consumer in group.consumers().keys() {
+            rec.cmd(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer]);
+        }
+        for (id, pending) in group.pending() {
+            let (id, time) = (id.to_string(), pending.delivered_at_ms.to_string());
+            let count = pending.deliveries.to_string();
+            let head = [
+                &b"XCLAIM"[..],
+                key,
+                name,
+                &pending.consumer,
+                b"0",
+                id.as_bytes(),
+            ];
+            let tail = [
+                &b"TIME"[..],
+                time.as_bytes(),
+                b"RETRYCOUNT",
+                count.as_bytes(),
+                b"JUSTID",
+                b"FORCE",
+            ];
+            rec.cmd_of(12, head.into_iter().chain(tail));
         }
     }
 }

@@ -326,11 +326,13 @@ impl Shard {
             Apply::Run => run_part(&mut tx, request, keys, place),
             Apply::Changes(changes) => {
                 let mut out = Output::default();
-                let mut writer = Writer::new(&mut out, request.proto);
-                changes
-                    .into_iter()
-                    .for_each(|change| command::apply(&mut tx, &args, change, &mut writer));
-                Part::Elements { out, count: 0 }
+                let mut ends = Vec::with_capacity(changes.len());
+                for change in changes {
+                    let mut writer = Writer::new(&mut out, request.proto);
+                    command::apply(&mut tx, &args, change, &mut writer);
+                    ends.push(out.mark());
+                }
+                Part::Replies { out, ends }
             }
             Apply::Take { db, key, event } => {
                 tx.select(db);

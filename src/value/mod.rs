@@ -14,6 +14,7 @@ pub mod longdouble;
 pub mod ranked;
 pub mod set;
 pub mod slab;
+pub mod stream;
 pub mod table;
 pub mod zset;
 
@@ -25,6 +26,7 @@ use hash::Hash;
 use limits::Limits;
 use list::List;
 use set::Set;
+use stream::Stream;
 use zset::Zset;
 
 /// The type of a key, as TYPE names it.
@@ -63,6 +65,7 @@ pub enum Value {
     Set(Arc<Set>),
     Hash(Arc<Hash>),
     Zset(Arc<Zset>),
+    Stream(Arc<Stream>),
 }
 
 impl Value {
@@ -73,6 +76,7 @@ impl Value {
             Value::Set(_) => Kind::Set,
             Value::Hash(_) => Kind::Hash,
             Value::Zset(_) => Kind::Zset,
+            Value::Stream(_) => Kind::Stream,
         }
     }
 
@@ -85,6 +89,7 @@ impl Value {
             Value::Set(set) => size_of::<Set>() + set.memory_bytes(),
             Value::Hash(hash) => size_of::<Hash>() + hash.memory_bytes(),
             Value::Zset(set) => size_of::<Zset>() + set.memory_bytes(),
+            Value::Stream(stream) => size_of::<Stream>() + stream.memory_bytes(),
         }
     }
 
@@ -97,6 +102,7 @@ impl Value {
             Value::Set(set) => set.encoding(),
             Value::Hash(hash) => hash.encoding(),
             Value::Zset(set) => set.encoding(),
+            Value::Stream(_) => "stream",
         }
     }
 
@@ -156,6 +162,9 @@ impl Value {
             Value::Set(set) => Arc::get_mut(set).is_some_and(|set| set.free_slice(parts)),
             Value::Hash(hash) => Arc::get_mut(hash).is_some_and(|hash| hash.free_slice(parts)),
             Value::Zset(set) => Arc::get_mut(set).is_some_and(|set| set.free_slice(parts)),
+            Value::Stream(stream) => {
+                Arc::get_mut(stream).is_some_and(|stream| stream.free_slice(parts))
+            }
         }
     }
 }
@@ -169,6 +178,7 @@ impl Clone for Value {
             Value::Set(set) => Value::Set(set.clone()),
             Value::Hash(hash) => Value::Hash(hash.clone()),
             Value::Zset(set) => Value::Zset(set.clone()),
+            Value::Stream(stream) => Value::Stream(stream.clone()),
         }
     }
 }
@@ -189,7 +199,7 @@ pub trait Collection: Clone + Sized {
 }
 
 macro_rules! collections {
-    ($($kind:ident: $deadline:expr),*) => {
+    ($($kind:ident: $deadline:expr, $gone:expr);*) => {
         $(impl Collection for $kind {
             const KIND: Kind = Kind::$kind;
 
@@ -212,7 +222,7 @@ macro_rules! collections {
             }
 
             fn is_gone(&self) -> bool {
-                self.is_empty()
+                $gone(self)
             }
 
             fn memory_bytes(&self) -> usize {
@@ -226,4 +236,10 @@ macro_rules! collections {
     };
 }
 
-collections!(List: |_| None, Set: |_| None, Hash: Hash::next_deadline, Zset: |_| None);
+collections! {
+    List: |_| None, List::is_empty;
+    Set: |_| None, Set::is_empty;
+    Hash: Hash::next_deadline, Hash::is_empty;
+    Zset: |_| None, Zset::is_empty;
+    Stream: |_| None, |_| false
+}

@@ -190,6 +190,7 @@ fn transactions_reply_as_their_commands_do() {
                 let queue: Vec<Vec<String>> = (0..rng.usize(1..8))
                     .map(|_| random_request(&mut rng))
                     .filter(|words| !words[0].starts_with('B') || words[0].starts_with("BIT"))
+                    .filter(|words| !words.iter().any(|word| word == "BLOCK"))
                     .collect();
                 many.ask(a, &["MULTI"]);
                 for words in &queue {

@@ -13,6 +13,7 @@ use pinion::session::{Core, Host, Link, Peer, Performed};
 use pinion::shard::message::{Message, SessionKey};
 use pinion::shard::{Place, Shard};
 use pinion::value::listpack::Item;
+use pinion::value::stream::{EntryId, Group};
 use pinion::value::{Kind, Value};
 
 /// A host that performs no jobs: the simulation is about keys.
@@ -272,6 +273,42 @@ fn canonical(value: &Value) -> Vec<u8> {
                 format!("{score} {}", String::from_utf8_lossy(&name.to_vec())).into_bytes()
             })
             .collect(),
+        Value::Stream(stream) => {
+            let show = |name: &[u8], group: &Group| {
+                let name = String::from_utf8_lossy(name).into_owned();
+                let pending: Vec<_> = group
+                    .pending()
+                    .iter()
+                    .map(|(id, p)| (*id, p.consumer.to_vec()))
+                    .collect();
+                let consumers: Vec<_> =
+                    group.consumers().keys().map(|name| name.to_vec()).collect();
+                format!(
+                    "{name} {} {:?} {pending:?} {consumers:?}",
+                    group.last_id, group.entries_read
+                )
+                .into_bytes()
+            };
+            let mut all: Vec<Vec<u8>> = stream
+                .range(EntryId::MIN, EntryId::MAX)
+                .map(|entry| {
+                    let fields: Vec<_> = entry
+                        .fields()
+                        .map(|(f, v)| (f.to_vec(), v.to_vec()))
+                        .collect();
+                    format!("{} {fields:?}", entry.id).into_bytes()
+                })
+                .collect();
+            all.push(
+                format!(
+                    "{} {} {}",
+                    stream.last_id, stream.entries_added, stream.max_deleted_id
+                )
+                .into_bytes(),
+            );
+            all.extend(stream.groups.iter().map(|(name, group)| show(name, group)));
+            all
+        }
         Value::Hash(hash) => hash
             .iter()
             .map(|(field, value)| {
@@ -409,6 +446,32 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         "RESTORE L T PAYLOAD",
         "RESTORE-ASKING K T PAYLOAD REPLACE",
         "DUMP K",
+        "XADD X * F N",
+        "XADD X * F N F V",
+        "XADD X MAXLEN 5 * F N",
+        "XADD X NOMKSTREAM MINID ~ 5 * F V",
+        "XDEL X 1700000000000-0 1700000000000-1",
+        "XTRIM X MAXLEN F",
+        "XSETID X 1800000000000-0",
+        "XGROUP CREATE X g 0 MKSTREAM",
+        "XGROUP CREATE X h $",
+        "XGROUP SETID X g 0",
+        "XGROUP DESTROY X h",
+        "XGROUP CREATECONSUMER X g c",
+        "XGROUP DELCONSUMER X g d",
+        "XREADGROUP GROUP g c COUNT 2 STREAMS X >",
+        "XREADGROUP GROUP g d COUNT 3 NOACK STREAMS X X > >",
+        "XREADGROUP GROUP g c BLOCK 10 STREAMS X >",
+        "XACK X g 1700000000000-0 1700000000000-1",
+        "XCLAIM X g d 0 1700000000000-0 1700000000000-1 FORCE",
+        "XAUTOCLAIM X g d 0 0 COUNT 2",
+        "XREAD COUNT 2 STREAMS X X 0 0",
+        "XREAD BLOCK 10 STREAMS X X $ $",
+        "XRANGE X - +",
+        "XREVRANGE X + - COUNT 2",
+        "XLEN X",
+        "XPENDING X g",
+        "XINFO STREAM X FULL",
         "HSET H F V",
         "HSET H F N F V",
         "HMSET H F N",
@@ -472,6 +535,7 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
             // Keys that mostly hold the type in question.
             "L" => format!("list{}", rng.u8(..6)),
             "PAYLOAD" => payload(rng),
+            "X" => format!("stream{}", rng.u8(..4)),
             "Z" => format!("zset{}", rng.u8(..5)),
             "[F" => format!("[{}", rng.u8(..12)),
             "M" => format!("set{}", rng.u8(..6)),
@@ -506,8 +570,13 @@ fn payload(rng: &mut fastrand::Rng) -> String {
 /// Names of the commands that [`random_request`] generates.
 pub fn generated_names() -> Vec<String> {
     let mut rng = fastrand::Rng::with_seed(0);
+    // Of a container's subcommand, its own name.
+    let name = |words: Vec<String>| {
+        let at = usize::from(words[0] == "XGROUP");
+        words[at].to_ascii_lowercase()
+    };
     let mut names: Vec<String> = (0..50_000)
-        .map(|_| random_request(&mut rng)[0].to_ascii_lowercase())
+        .map(|_| name(random_request(&mut rng)))
         .collect();
     names.sort();
     names.dedup();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::command::stream;
 use crate::keyspace::{Event, Stored, Taken, Tx};
 use crate::rdb::Sink;
 use crate::rdb::dump::{self, Refusal};
@@ -49,6 +50,7 @@ impl Encode for Saved<'_> {
                 Value::Hash(_) => Type::Hash,
                 Value::Zset(set) if set.listpack().is_some() => Type::ZsetListpack,
                 Value::Zset(_) => Type::Zset,
+                Value::Stream(_) => Type::Stream,
             },
         }
     }
@@ -68,6 +70,7 @@ impl Encode for Saved<'_> {
                 Value::Set(set) => write_set(set, body),
                 Value::Hash(hash) => write_hash(hash, body),
                 Value::Zset(set) => write_zset(set, body),
+                Value::Stream(saved) => stream::write(saved, body),
             },
         }
     }
@@ -166,7 +169,7 @@ pub fn stored(object: Object, limits: &Limits, now_ms: i64) -> Option<Stored> {
             }
             Stored::Object(Value::Zset(Arc::new(set)))
         }
-        Object::Stream(_) => return None,
+        Object::Stream(parts) => Stored::Object(Value::Stream(Arc::new(stream::restored(parts)?))),
     })
 }
 

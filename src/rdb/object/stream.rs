@@ -24,31 +24,23 @@ use crate::rdb::error::{Error, Fault, Result};
 use crate::rdb::input::Input;
 use crate::rdb::{length, string};
 use crate::value::listpack::{self, Item};
+pub use crate::value::stream::EntryId;
 
 const FLAG_DELETED: i64 = 1;
 const FLAG_SAME_FIELDS: i64 = 2;
 
-/// What an entry is called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EntryId {
-    pub ms: u64,
-    pub seq: u64,
+fn raw(id: EntryId) -> [u8; 16] {
+    let mut raw = [0; 16];
+    raw[..8].copy_from_slice(&id.ms.to_be_bytes());
+    raw[8..].copy_from_slice(&id.seq.to_be_bytes());
+    raw
 }
 
-impl EntryId {
-    fn raw(self) -> [u8; 16] {
-        let mut raw = [0; 16];
-        raw[..8].copy_from_slice(&self.ms.to_be_bytes());
-        raw[8..].copy_from_slice(&self.seq.to_be_bytes());
-        raw
-    }
-
-    fn of_raw(raw: [u8; 16]) -> EntryId {
-        let whole = u128::from_be_bytes(raw);
-        EntryId {
-            ms: (whole >> 64) as u64,
-            seq: whole as u64,
-        }
+fn of_raw(raw: [u8; 16]) -> EntryId {
+    let whole = u128::from_be_bytes(raw);
+    EntryId {
+        ms: (whole >> 64) as u64,
+        seq: whole as u64,
     }
 }
 
@@ -117,7 +109,7 @@ impl<S: Sink> Body<'_, S> {
     }
 
     pub fn stream_node(&mut self, master: EntryId, listpack: &[u8]) {
-        self.text(&master.raw());
+        self.text(&raw(master));
         self.text(listpack);
     }
 
@@ -146,7 +138,7 @@ impl<S: Sink> Body<'_, S> {
     }
 
     pub fn pending(&mut self, pending: &Pending) {
-        self.out.put(&pending.id.raw());
+        self.out.put(&raw(pending.id));
         self.out.put(&pending.delivered_at_ms.to_le_bytes());
         self.len(pending.deliveries);
     }
@@ -164,7 +156,7 @@ impl<S: Sink> Body<'_, S> {
     }
 
     pub fn owned(&mut self, id: EntryId) {
-        self.out.put(&id.raw());
+        self.out.put(&raw(id));
     }
 
     fn entry_id(&mut self, id: EntryId) {
@@ -222,7 +214,7 @@ fn take_nodes(input: &mut Input) -> Result<Vec<Node>> {
             .map_err(|_| Error::new(start, Fault::Stream("a node's id of another size")))?;
         let start = input.position();
         let node = Node {
-            master: EntryId::of_raw(master),
+            master: of_raw(master),
             listpack: string::take(input)?,
         };
         node.entries(|_, _, _| {})
@@ -367,7 +359,7 @@ fn take_pending(input: &mut Input) -> Result<Vec<Pending>> {
     let mut pending = Vec::with_capacity(input.capacity(count));
     for _ in 0..count {
         pending.push(Pending {
-            id: EntryId::of_raw(input.array()?),
+            id: of_raw(input.array()?),
             delivered_at_ms: input.i64_le()?,
             deliveries: length::take(input)?,
         });
@@ -385,7 +377,7 @@ fn take_consumer(input: &mut Input, ty: u8) -> Result<Consumer> {
     let count = length::take(input)?;
     let mut pending = Vec::with_capacity(input.capacity(count));
     for _ in 0..count {
-        pending.push(EntryId::of_raw(input.array()?));
+        pending.push(of_raw(input.array()?));
     }
     Ok(Consumer {
         name,

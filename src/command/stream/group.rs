@@ -1,0 +1,513 @@
+//! Consumer groups: XGROUP, XREADGROUP, XACK.
+
+use bytes::Bytes;
+
+use super::ids::{self, INVALID, write_entry, write_id};
+use super::read::{begin_stream, begin_streams, options};
+use crate::command::block::{Block, Serve};
+use crate::command::{Ask, Change, Decision, Gather, Peek};
+use crate::keyspace::{Event, Recorder, Tx};
+use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
+use crate::value::Kind;
+use crate::value::stream::{EntryId, Group, Stream};
+
+/// The error for a key or group that does not exist.
+pub(super) fn no_group(key: &[u8], group: &[u8]) -> CmdError {
+    CmdError::owned(format!(
+        "NOGROUP No such key '{}' or consumer group '{}'",
+        String::from_utf8_lossy(key),
+        String::from_utf8_lossy(group)
+    ))
+}
+
+/// `$` or an id.
+fn group_id(stream: Option<&Stream>, args: &Args, at: usize) -> Result<EntryId, CmdError> {
+    match args.get(at) {
+        b"$" => Ok(stream.map_or(EntryId::MIN, |stream| stream.last_id)),
+        text => ids::parse(text, 0).ok_or(INVALID),
+    }
+}
+
+/// `[MKSTREAM] [ENTRIESREAD n]` from argument 5 on.
+fn group_options(args: &Args, creates: bool) -> Result<(bool, Option<u64>), CmdError> {
+    let (mut make, mut read) = (false, None);
+    let mut at = 5;
+    while at < args.len() {
+        if creates && args.is(at, "mkstream") {
+            make = true;
+        } else if args.is(at, "entriesread") && at + 1 < args.len() {
+            let count = args.int(at + 1)?;
+            if count < -1 {
+                return Err(CmdError::Text(
+                    "ERR value for ENTRIESREAD must be positive or -1",
+                ));
+            }
+            read = u64::try_from(count).ok();
+            at += 1;
+        } else {
+            return Err(CmdError::Syntax);
+        }
+        at += 1;
+    }
+    Ok((make, read))
+}
+
+const NO_KEY: CmdError = CmdError::Text(
+    "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option to create an empty stream automatically.",
+);
+
+fn missing_group(key: &[u8], group: &[u8]) -> CmdError {
+    CmdError::owned(format!(
+        "NOGROUP No such consumer group '{}' for key name '{}'",
+        String::from_utf8_lossy(group),
+        String::from_utf8_lossy(key)
+    ))
+}
+
+fn record_as(args: &Args) -> impl FnOnce(&mut Recorder) {
+    move |rec| rec.cmd_of(args.len(), args.iter())
+}
+
+/// `XGROUP CREATE key group id|$ [MKSTREAM] [ENTRIESREAD n]`
+pub(super) fn create(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let (key, name) = (args.get(2), args.get(3));
+    let (make, read) = group_options(args, true)?;
+    let stream = tx.peek::<Stream>(key)?;
+    if stream.is_none() && !make {
+        return Err(NO_KEY);
+    }
+    let id = group_id(stream, args, 4)?;
+    if stream.is_some_and(|stream| stream.groups.contains_key(name)) {
+        return Err(CmdError::Text(
+            "BUSYGROUP Consumer Group name already exists",
+        ));
+    }
+    tx.change_or_create(
+        key,
+        |_| Stream::default(),
+        |stream, _| {
+            stream.groups.insert(name.into(), Group::new(id, read));
+        },
+    )?;
+    let (id, read) = (
+        id.to_string(),
+        read.map_or(-1, |read| read as i64).to_string(),
+    );
+    tx.wrote(key, Event::XGROUP_CREATE, |rec| {
+        let head = [&b"XGROUP"[..], b"CREATE", key, name, id.as_bytes()];
+        let tail = [&b"MKSTREAM"[..], b"ENTRIESREAD", read.as_bytes()];
+        rec.cmd_of(8, head.into_iter().chain(tail));
+    });
+    out.ok()
+}
+
+/// Whether a stream has a group, or why not.
+fn check(tx: &mut Tx, key: &[u8], name: &[u8]) -> CmdResult {
+    let stream = tx.peek::<Stream>(key)?.ok_or(NO_KEY)?;
+    match stream.groups.contains_key(name) {
+        true => Ok(()),
+        false => Err(missing_group(key, name)),
+    }
+}
+
+/// `XGROUP SETID key group id|$ [ENTRIESREAD n]`
+pub(super) fn setid(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let (key, name) = (args.get(2), args.get(3));
+    let (_, read) = group_options(args, false)?;
+    check(tx, key, name)?;
+    let id = group_id(tx.peek::<Stream>(key)?, args, 4)?;
+    change_group(tx, key, name, |group| {
+        group.last_id = id;
+        group.entries_read = read;
+    })?;
+    let (id, read) = (
+        id.to_string(),
+        read.map_or(-1, |read| read as i64).to_string(),
+    );
+    tx.wrote(key, Event::XGROUP_SETID, |rec| {
+        let head = [&b"XGROUP"[..], b"SETID", key, name, id.as_bytes()];
+        rec.cmd_of(
+            7,
+            head.into_iter()
+                .chain([&b"ENTRIESREAD"[..], read.as_bytes()]),
+        );
+    });
+    out.ok()
+}
+
+/// Changes a group that exists.
+pub(super) fn change_group<R>(
+    tx: &mut Tx,
+    key: &[u8],
+    name: &[u8],
+    change: impl FnOnce(&mut Group) -> R,
+) -> Result<Option<R>, CmdError> {
+    let changed = tx.change(key, |stream: &mut Stream, _| {
+        stream.groups.get_mut(name).map(change)
+    })?;
+    Ok(changed.flatten())
+}
+
+pub(super) fn destroy(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let (key, name) = (args.get(2), args.get(3));
+    if tx.peek::<Stream>(key)?.is_none() {
+        return Err(NO_KEY);
+    }
+    let removed = tx.change(key, |stream: &mut Stream, _| {
+        stream.groups.remove(name).is_some()
+    })?;
+    if removed != Some(true) {
+        tx.unchanged();
+        return out.int(0);
+    }
+    tx.wrote(key, Event::XGROUP_DESTROY, record_as(args));
+    out.int(1)
+}
+
+pub(super) fn createconsumer(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let (key, name, consumer) = (args.get(2), args.get(3), args.get(4));
+    check(tx, key, name)?;
+    let now_ms = tx.now_ms();
+    let created = change_group(tx, key, name, |group| {
+        group.create_consumer(consumer, now_ms)
+    })?;
+    if created != Some(true) {
+        tx.unchanged();
+        return out.int(0);
+    }
+    tx.wrote(key, Event::XGROUP_CREATECONSUMER, record_as(args));
+    out.int(1)
+}
+
+pub(super) fn delconsumer(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let (key, name, consumer) = (args.get(2), args.get(3), args.get(4));
+    check(tx, key, name)?;
+    let removed = change_group(tx, key, name, |group| group.delete_consumer(consumer))?;
+    match removed.flatten() {
+        None => {
+            tx.unchanged();
+            out.int(0)
+        }
+        Some(pending) => {
+            tx.wrote(key, Event::XGROUP_DELCONSUMER, record_as(args));
+            out.int(pending as i64)
+        }
+    }
+}
+
+/// `XACK key group id ...`
+pub(super) fn xack(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let (key, name) = (args.get(1), args.get(2));
+    let stream = tx.peek::<Stream>(key)?;
+    if !stream.is_some_and(|stream| stream.groups.contains_key(name)) {
+        return out.int(0);
+    }
+    let found: Result<Vec<EntryId>, CmdError> =
+        (3..args.len()).map(|at| ids::strict(args, at)).collect();
+    let found = found?;
+    let acknowledged = change_group(tx, key, name, |group| {
+        found.iter().filter(|&&id| group.acknowledge(id)).count()
+    })?;
+    let acknowledged = acknowledged.unwrap_or(0);
+    match acknowledged {
+        0 => tx.unchanged(),
+        // Redis: acknowledging has no event.
+        _ => tx.wrote_many(acknowledged as u64, key, Event::XACK, record_as(args)),
+    }
+    out.int(acknowledged as i64)
+}
+
+pub(super) static XREADGROUP: Gather = Gather {
+    peek,
+    decide,
+    more: None,
+};
+
+pub(super) static XREADGROUP_WAITS: Block = Block {
+    patience: |args| Ok(options(args)?.block),
+    kind: Kind::Stream,
+    serve: Serve::Key(serve),
+    // Whoever waits is a consumer already.
+    mark: |tx, args, at| {
+        let asked = ask_as_consumer(tx, args, at);
+        debug_assert!(asked.is_ok(), "the group was there when the wait began");
+        Bytes::new()
+    },
+    first_key_only: false,
+};
+
+/// Whether the key has something for the consumer: what it has not acknowledged always counts.
+fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+    match look(tx, args, at) {
+        Ok(true) => Peek::Exists { expire_at: None },
+        Ok(false) => Peek::Missing,
+        Err(error) => Peek::Failed(error),
+    }
+}
+
+fn look(tx: &mut Tx, args: &Args, at: usize) -> Result<bool, CmdError> {
+    let options = options(args)?;
+    let (key, text) = (args.get(at), args.get(at + options.streams));
+    let Some((name, _)) = options.group else {
+        return Ok(false);
+    };
+    let stream = tx.read::<Stream>(key)?;
+    let group = stream.and_then(|stream| stream.groups.get(name));
+    let (Some(stream), Some(group)) = (stream, group) else {
+        return Err(CmdError::owned(format!(
+            "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option",
+            String::from_utf8_lossy(key),
+            String::from_utf8_lossy(name)
+        )));
+    };
+    match text {
+        b">" => Ok(stream.last_id > group.last_id
+            && group
+                .last_id
+                .next()
+                .is_some_and(|from| stream.range(from, EntryId::MAX).next().is_some())),
+        b"$" => Err(CmdError::Text(
+            "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
+        )),
+        text => ids::parse(text, 0).map(|_| true).ok_or(INVALID),
+    }
+}
+
+fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
+    options(ask.args)?;
+    for peek in peeks {
+        if let Peek::Failed(error) = peek {
+            return Err(error.clone());
+        }
+    }
+    let ready: Vec<usize> = ask
+        .keys
+        .iter()
+        .zip(peeks)
+        .filter(|(_, peek)| peek.exists())
+        .map(|(&at, _)| at)
+        .collect();
+    let decision = Decision::reply(ask, |out| match ready.len() {
+        0 => out.null_array(),
+        count => begin_streams(count, out),
+    })?;
+    // Redis: whoever asks is a consumer from then on, even if there is nothing for it yet.
+    let calls = ask.keys.iter().map(|&key| Change::Call {
+        db: ask.db,
+        key,
+        value: Bytes::new(),
+        run: deliver_ready,
+    });
+    let waits = ready.is_empty();
+    Ok(Decision {
+        waits,
+        ..decision.with(calls.collect())
+    })
+}
+
+fn deliver_ready(
+    tx: &mut Tx,
+    args: &Args,
+    at: usize,
+    _value: &Bytes,
+    out: &mut Writer,
+) -> CmdResult {
+    ask_as_consumer(tx, args, at)?;
+    if look(tx, args, at)? {
+        begin_stream(out)?;
+        deliver(tx, args, at, out)?;
+    }
+    Ok(())
+}
+
+/// Makes sure that the consumer exists, and notes that it asked.
+fn ask_as_consumer(tx: &mut Tx, args: &Args, at: usize) -> CmdResult {
+    let options = options(args)?;
+    let Some((name, consumer)) = options.group else {
+        return Ok(());
+    };
+    let (key, now_ms) = (args.get(at), tx.now_ms());
+    let created = change_group(tx, key, name, |group| {
+        let created = group.create_consumer(consumer, now_ms);
+        group.seen(consumer, now_ms);
+        created
+    })?;
+    if created == Some(true) {
+        tx.wrote(key, Event::XGROUP_CREATECONSUMER, |rec| {
+            rec.cmd(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer]);
+        });
+    } else {
+        tx.unchanged();
+    }
+    Ok(())
+}
+
+/// Writes the key and what it has for the consumer, and notes the delivery.
+fn deliver(tx: &mut Tx, args: &Args, at: usize, out: &mut Writer) -> CmdResult {
+    let options = options(args)?;
+    let (key, text) = (args.get(at), args.get(at + options.streams));
+    let Some((name, consumer)) = options.group else {
+        return Ok(());
+    };
+    let max = match options.count {
+        0 => usize::MAX,
+        count => count as usize,
+    };
+    out.bulk(key)?;
+    if text != b">" {
+        return history(tx, args, at, max, out);
+    }
+    let now_ms = tx.now_ms();
+    let delivered = tx.change(key, |stream: &mut Stream, _| {
+        let from = stream.groups.get(name)?.last_id.next()?;
+        let found: Vec<_> = stream.range(from, EntryId::MAX).take(max).collect();
+        let ids: Vec<EntryId> = found.iter().map(|entry| entry.id).collect();
+        let written = out
+            .array(found.len())
+            .and_then(|()| found.iter().try_for_each(|entry| write_entry(entry, out)));
+        debug_assert!(written.is_ok());
+        let last = *ids.last()?;
+        let read = read_counter(stream, name, ids.len() as u64, last);
+        let group = stream.groups.get_mut(name)?;
+        group.last_id = last;
+        group.entries_read = read;
+        if !options.no_ack {
+            ids.iter()
+                .for_each(|&id| group.deliver(id, consumer, now_ms, 1));
+        }
+        Some((ids, last, read))
+    })?;
+    let Some((ids, last, read)) = delivered.flatten() else {
+        tx.unchanged();
+        return Ok(());
+    };
+    let no_ack = options.no_ack;
+    tx.wrote_many(ids.len() as u64, key, Event::XREADGROUP, |rec| {
+        if !no_ack {
+            ids.iter()
+                .for_each(|&id| record_claim(rec, key, name, consumer, id, now_ms, 1));
+        }
+        let (last, read) = (
+            last.to_string(),
+            read.map_or(-1, |read| read as i64).to_string(),
+        );
+        let head = [&b"XGROUP"[..], b"SETID", key, name, last.as_bytes()];
+        rec.cmd_of(
+            7,
+            head.into_iter()
+                .chain([&b"ENTRIESREAD"[..], read.as_bytes()]),
+        );
+    });
+    Ok(())
+}
+
+/// Records that an entry is pending for a consumer.
+pub(super) fn record_claim(
+    rec: &mut Recorder,
+    key: &[u8],
+    group: &[u8],
+    consumer: &[u8],
+    id: EntryId,
+    delivered_at_ms: i64,
+    deliveries: u64,
+) {
+    let (id, time) = (id.to_string(), delivered_at_ms.to_string());
+    let count = deliveries.to_string();
+    let head = [&b"XCLAIM"[..], key, group, consumer, b"0", id.as_bytes()];
+    let tail = [
+        &b"TIME"[..],
+        time.as_bytes(),
+        b"RETRYCOUNT",
+        count.as_bytes(),
+        b"FORCE",
+        b"JUSTID",
+    ];
+    rec.cmd_of(12, head.into_iter().chain(tail));
+}
+
+/// The group's counter of entries read after it has read some more, up to `last`. Redis: t_stream.c
+/// streamReplyWithRange.
+fn read_counter(stream: &Stream, name: &[u8], more: u64, last: EntryId) -> Option<u64> {
+    let group = stream.groups.get(name)?;
+    match group.entries_read {
+        Some(read) if !stream.has_tombstones_from(group.last_id) => Some(read + more),
+        _ if stream.entries_added > 0 => stream.entries_read_at(last),
+        _ => None,
+    }
+}
+
+/// What the consumer was given before and has not acknowledged.
+fn history(tx: &mut Tx, args: &Args, at: usize, max: usize, out: &mut Writer) -> CmdResult {
+    let options = options(args)?;
+    let (key, text) = (args.get(at), args.get(at + options.streams));
+    let Some((name, consumer)) = options.group else {
+        return Ok(());
+    };
+    let after = ids::parse(text, 0).ok_or(INVALID)?;
+    let now_ms = tx.now_ms();
+    tx.change(key, |stream: &mut Stream, _| {
+        let Some(owner) = stream
+            .groups
+            .get(name)
+            .and_then(|group| group.consumer(consumer))
+        else {
+            return out.array(0);
+        };
+        let pending = owner.pending.iter().filter(|&&id| id > after).take(max);
+        let pending: Vec<EntryId> = pending.copied().collect();
+        out.array(pending.len())?;
+        for &id in &pending {
+            match stream.get(id) {
+                Some(entry) => write_entry(&entry, out)?,
+                None => {
+                    out.array(2)?;
+                    write_id(id, out)?;
+                    out.null_array()?;
+                }
+            }
+        }
+        if let Some(group) = stream.groups.get_mut(name) {
+            pending.iter().for_each(|&id| group.redeliver(id, now_ms));
+        }
+        Ok(())
+    })?
+    .unwrap_or(Ok(()))?;
+    // Redis: deliveries of the past are counted, but that is no change of the data set.
+    tx.unchanged();
+    Ok(())
+}
+
+/// Serves a waiting XREADGROUP from the key that changed.
+fn serve(
+    tx: &mut Tx,
+    args: &Args,
+    at: usize,
+    _mark: &Bytes,
+    out: &mut Writer,
+) -> Result<bool, CmdError> {
+    let key = args.get(at);
+    let name = options(args)?.group.map_or(&b""[..], |(name, _)| name);
+    match tx.kind(key) {
+        None => {
+            return Err(CmdError::Text("UNBLOCKED the stream key no longer exists"));
+        }
+        Some(Kind::Stream) => {}
+        Some(_) => return Err(CmdError::WrongType),
+    }
+    let stream = tx.peek::<Stream>(key)?;
+    if !stream.is_some_and(|stream| stream.groups.contains_key(name)) {
+        return Err(CmdError::Text(
+            "NOGROUP the consumer group this client was blocked on no longer exists",
+        ));
+    }
+    if !look(tx, args, at)? {
+        return Ok(false);
+    }
+    ask_as_consumer(tx, args, at)?;
+    let mut part = Output::default();
+    deliver(tx, args, at, &mut Writer::new(&mut part, out.proto()))?;
+    begin_streams(1, out)?;
+    begin_stream(out)?;
+    out.output().append(&part);
+    Ok(true)
+}

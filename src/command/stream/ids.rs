@@ -1,0 +1,86 @@
+//! Ids as clients write them, and entries as they are shown.
+
+use crate::command::cursor::element;
+use crate::number::parse_i64;
+use crate::resp::{Args, CmdError, CmdResult, Writer};
+use crate::value::stream::{Entry, EntryId};
+
+pub const INVALID: CmdError =
+    CmdError::Text("ERR Invalid stream ID specified as stream command argument");
+
+/// A part of an id: all of 64 bits, in decimal.
+fn part(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(text).ok().filter(|_| digits)?;
+    text.parse().ok()
+}
+
+/// `ms-seq`, or `ms` alone, whose sequence is then `missing`.
+pub fn parse(text: &[u8], missing: u64) -> Option<EntryId> {
+    match text.iter().position(|&byte| byte == b'-') {
+        None => Some(EntryId {
+            ms: part(text)?,
+            seq: missing,
+        }),
+        Some(dash) => Some(EntryId {
+            ms: part(&text[..dash])?,
+            seq: part(&text[dash + 1..])?,
+        }),
+    }
+}
+
+/// An id, where `-` and `+` mean nothing.
+pub fn strict(args: &Args, at: usize) -> Result<EntryId, CmdError> {
+    parse(args.get(at), 0).ok_or(INVALID)
+}
+
+/// The start of a range, inclusive: `-`, `+`, an id, or `(id`.
+pub fn start(args: &Args, at: usize) -> Result<EntryId, CmdError> {
+    let (id, exclusive) = bound(args, at, 0)?;
+    if !exclusive {
+        return Ok(id);
+    }
+    let after = id.next();
+    after.ok_or(CmdError::Text("ERR invalid start ID for the interval"))
+}
+
+/// The end of a range, inclusive.
+pub fn end(args: &Args, at: usize) -> Result<EntryId, CmdError> {
+    let (id, exclusive) = bound(args, at, u64::MAX)?;
+    if !exclusive {
+        return Ok(id);
+    }
+    let before = id.previous();
+    before.ok_or(CmdError::Text("ERR invalid end ID for the interval"))
+}
+
+fn bound(args: &Args, at: usize, missing: u64) -> Result<(EntryId, bool), CmdError> {
+    match args.get(at) {
+        b"-" => Ok((EntryId::MIN, false)),
+        b"+" => Ok((EntryId::MAX, false)),
+        // Redis: an exclusive bound is a whole id, never - or +.
+        [b'(', rest @ ..] => Ok((parse(rest, missing).ok_or(INVALID)?, true)),
+        text => Ok((parse(text, missing).ok_or(INVALID)?, false)),
+    }
+}
+
+pub fn write_id(id: EntryId, out: &mut Writer) -> CmdResult {
+    out.bulk(id.to_string().as_bytes())
+}
+
+/// Writes an entry: its id, and its fields and values.
+pub fn write_entry(entry: &Entry, out: &mut Writer) -> CmdResult {
+    out.array(2)?;
+    write_id(entry.id, out)?;
+    out.array(2 * entry.len())?;
+    entry.fields().try_for_each(|(field, value)| {
+        element(field, out)?;
+        element(value, out)
+    })
+}
+
+/// COUNT of a reading command at argument `at`: negative ones mean 0.
+pub fn count(args: &Args, at: usize) -> Result<u64, CmdError> {
+    let count = parse_i64(args.get(at)).ok_or(CmdError::NotInteger)?;
+    Ok(count.max(0) as u64)
+}

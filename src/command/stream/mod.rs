@@ -1,0 +1,333 @@
+//! STREAM: logs of entries, and groups of consumers that share the reading of them.
+
+mod add;
+mod claim;
+mod group;
+mod ids;
+mod info;
+mod read;
+mod save;
+
+use super::flags::*;
+use super::keys::{self, Begin, Find, KeySpec, Keys};
+use super::{Command, Group, Run};
+use crate::resp::{Args, CmdResult, Writer};
+
+pub use save::{restored, write};
+
+const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run) -> Command {
+    Command {
+        name,
+        arity,
+        flags,
+        acl: STREAM,
+        keys,
+        run,
+        since: "5.0.0",
+        group: Group::Stream,
+        ..Command::DEFAULT
+    }
+}
+
+const fn streams(access: keys::Access, from: i32) -> KeySpec {
+    KeySpec {
+        access,
+        begin: Begin::Keyword {
+            word: "STREAMS",
+            from,
+        },
+        find: Find::Range {
+            last: -1,
+            step: 1,
+            limit: 2,
+        },
+    }
+}
+
+const READ_KEYS: Keys = &[streams(keys::RO | keys::ACCESS, 1)];
+const GROUP_READ_KEYS: Keys = &[streams(keys::RO | keys::ACCESS, 4)];
+const SECOND_RO: Keys = &[KeySpec::range(keys::RO | keys::ACCESS, 2, 0, 1)];
+const SECOND_RW: Keys = &[KeySpec::range(keys::RW | keys::UPDATE, 2, 0, 1)];
+const SECOND_INSERT: Keys = &[KeySpec::range(keys::RW | keys::INSERT, 2, 0, 1)];
+const SECOND_DELETE: Keys = &[KeySpec::range(keys::RW | keys::DELETE, 2, 0, 1)];
+const RANGE: &str = "O(N) where N is the number of entries returned";
+const PENDING: &str = "O(N) where N is the number of pending entries looked at";
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        summary: "Acknowledges entries.",
+        ..row(
+            "xack",
+            -4,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(group::xack),
+        )
+    },
+    Command {
+        summary: "Appends an entry.",
+        tips: &["nondeterministic_output"],
+        ..row(
+            "xadd",
+            -5,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(add::xadd),
+        )
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Gives a consumer what others were given and did not acknowledge in time.",
+        complexity: PENDING,
+        tips: &["nondeterministic_output"],
+        ..row(
+            "xautoclaim",
+            -6,
+            WRITE | FAST,
+            keys::ONE_RW_ACCESS_DELETE,
+            Run::Key(claim::xautoclaim),
+        )
+    },
+    Command {
+        summary: "Gives a consumer entries that others were given.",
+        complexity: PENDING,
+        tips: &["nondeterministic_output"],
+        ..row(
+            "xclaim",
+            -6,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(claim::xclaim),
+        )
+    },
+    Command {
+        summary: "Removes entries.",
+        ..row(
+            "xdel",
+            -3,
+            WRITE | FAST,
+            keys::ONE_RW_DELETE,
+            Run::Key(add::xdel),
+        )
+    },
+    Command {
+        summary: "Names the commands about groups.",
+        sub: XGROUP,
+        ..row("xgroup", -2, 0, keys::NONE, Run::Container)
+    },
+    Command {
+        summary: "Names the commands that show streams.",
+        sub: XINFO,
+        ..row("xinfo", -2, 0, keys::NONE, Run::Container)
+    },
+    Command {
+        summary: "Replies with the number of entries.",
+        ..row(
+            "xlen",
+            2,
+            READONLY | FAST,
+            keys::ONE_RO_META,
+            Run::Key(read::xlen),
+        )
+    },
+    Command {
+        summary: "Replies with what is pending in a group.",
+        complexity: PENDING,
+        tips: &["nondeterministic_output"],
+        ..row(
+            "xpending",
+            -3,
+            READONLY,
+            keys::ONE_RO,
+            Run::Key(claim::xpending),
+        )
+    },
+    Command {
+        summary: "Replies with the entries of a range of ids.",
+        complexity: RANGE,
+        ..row("xrange", -4, READONLY, keys::ONE_RO, Run::Key(read::xrange))
+    },
+    Command {
+        summary: "Replies with the entries behind given ids, waiting for some if asked to.",
+        complexity: RANGE,
+        block: Some(&read::XREAD_WAITS),
+        ..row(
+            "xread",
+            -4,
+            READONLY | BLOCKING | MOVABLEKEYS,
+            READ_KEYS,
+            Run::Gather(&read::XREAD),
+        )
+    },
+    Command {
+        summary: "Replies with entries for a consumer of a group, waiting for some if asked to.",
+        complexity: RANGE,
+        block: Some(&group::XREADGROUP_WAITS),
+        ..row(
+            "xreadgroup",
+            -7,
+            WRITE | BLOCKING | MOVABLEKEYS,
+            GROUP_READ_KEYS,
+            Run::Gather(&group::XREADGROUP),
+        )
+    },
+    Command {
+        summary: "Replies with the entries of a range of ids, from the end.",
+        complexity: RANGE,
+        ..row(
+            "xrevrange",
+            -4,
+            READONLY,
+            keys::ONE_RO,
+            Run::Key(read::xrevrange),
+        )
+    },
+    Command {
+        summary: "Sets the last id of a stream.",
+        ..row(
+            "xsetid",
+            -3,
+            WRITE | DENYOOM | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(add::xsetid),
+        )
+    },
+    Command {
+        summary: "Removes the oldest entries.",
+        complexity: "O(N) where N is the number of entries removed",
+        tips: &["nondeterministic_output"],
+        ..row(
+            "xtrim",
+            -4,
+            WRITE,
+            keys::ONE_RW_DELETE,
+            Run::Key(add::xtrim),
+        )
+    },
+];
+
+const XGROUP: &[Command] = &[
+    Command {
+        summary: "Creates a group.",
+        ..row(
+            "create",
+            -5,
+            WRITE | DENYOOM,
+            SECOND_INSERT,
+            Run::Key(group::create),
+        )
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Creates a consumer.",
+        ..row(
+            "createconsumer",
+            5,
+            WRITE | DENYOOM,
+            SECOND_INSERT,
+            Run::Key(group::createconsumer),
+        )
+    },
+    Command {
+        summary: "Deletes a consumer.",
+        ..row(
+            "delconsumer",
+            5,
+            WRITE,
+            SECOND_DELETE,
+            Run::Key(group::delconsumer),
+        )
+    },
+    Command {
+        summary: "Deletes a group.",
+        complexity: "O(N) where N is the number of its pending entries",
+        ..row("destroy", 4, WRITE, SECOND_DELETE, Run::Key(group::destroy))
+    },
+    Command {
+        summary: "Shows what there is.",
+        ..row(
+            "help",
+            2,
+            LOADING | STALE,
+            keys::NONE,
+            Run::Client(|_, args, out| help(args, out)),
+        )
+    },
+    Command {
+        summary: "Sets the last id of a group.",
+        ..row("setid", -5, WRITE, SECOND_RW, Run::Key(group::setid))
+    },
+];
+
+const XINFO: &[Command] = &[
+    Command {
+        summary: "Lists the consumers of a group.",
+        tips: &["nondeterministic_output"],
+        ..row(
+            "consumers",
+            4,
+            READONLY,
+            SECOND_RO,
+            Run::Key(info::consumers),
+        )
+    },
+    Command {
+        summary: "Lists the groups of a stream.",
+        ..row("groups", 3, READONLY, SECOND_RO, Run::Key(info::groups))
+    },
+    Command {
+        summary: "Shows what there is.",
+        ..row(
+            "help",
+            2,
+            LOADING | STALE,
+            keys::NONE,
+            Run::Client(|_, args, out| help(args, out)),
+        )
+    },
+    Command {
+        summary: "Describes a stream.",
+        ..row("stream", -3, READONLY, SECOND_RO, Run::Key(info::stream))
+    },
+];
+
+fn help(args: &Args, out: &mut Writer) -> CmdResult {
+    let lines: &[&str] = if args.is(0, "xgroup") {
+        &[
+            "XGROUP <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "CREATE <key> <groupname> <id|$> [option]",
+            "    Create a new consumer group. Options are:",
+            "    * MKSTREAM",
+            "      Create the empty stream if it does not exist.",
+            "    * ENTRIESREAD entries_read",
+            "      Set the group's entries_read counter (internal use).",
+            "CREATECONSUMER <key> <groupname> <consumer>",
+            "    Create a new consumer in the specified group.",
+            "DELCONSUMER <key> <groupname> <consumer>",
+            "    Remove the specified consumer.",
+            "DESTROY <key> <groupname>",
+            "    Remove the specified group.",
+            "SETID <key> <groupname> <id|$> [ENTRIESREAD entries_read]",
+            "    Set the current group ID and entries_read counter.",
+            "HELP",
+            "    Print this help.",
+        ]
+    } else {
+        &[
+            "XINFO <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "CONSUMERS <key> <groupname>",
+            "    Show consumers of <groupname>.",
+            "GROUPS <key>",
+            "    Show the stream consumer groups.",
+            "STREAM <key> [FULL [COUNT <count>]",
+            "    Show information about the stream.",
+            "HELP",
+            "    Print this help.",
+        ]
+    };
+    out.array(lines.len())?;
+    lines.iter().try_for_each(|line| out.simple(line))
+}
+
+#[cfg(test)]
+mod tests;

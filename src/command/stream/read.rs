@@ -1,0 +1,282 @@
+//! Reading entries: XLEN, XRANGE, XREVRANGE, XREAD.
+
+use bytes::Bytes;
+
+use super::ids::{self, INVALID, write_entry};
+use crate::command::block::{self, Block, Patience, Serve};
+use crate::command::{Ask, Decision, Gather, Peek};
+use crate::keyspace::Tx;
+use crate::resp::{Args, CmdError, CmdResult, Output, Proto, Writer};
+use crate::value::Kind;
+use crate::value::stream::{EntryId, Stream};
+
+pub(super) fn xlen(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let len = tx.read::<Stream>(args.get(1))?.map_or(0, Stream::len);
+    out.int(len as i64)
+}
+
+pub(super) fn xrange(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    range(
+        tx,
+        args,
+        ids::start(args, 2)?,
+        ids::end(args, 3)?,
+        false,
+        out,
+    )
+}
+
+pub(super) fn xrevrange(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let end = ids::end(args, 2)?;
+    range(tx, args, ids::start(args, 3)?, end, true, out)
+}
+
+fn range(
+    tx: &mut Tx,
+    args: &Args,
+    start: EntryId,
+    end: EntryId,
+    reverse: bool,
+    out: &mut Writer,
+) -> CmdResult {
+    let mut count = None;
+    let mut at = 4;
+    while at < args.len() {
+        if !args.is(at, "count") || at + 1 >= args.len() {
+            return Err(CmdError::Syntax);
+        }
+        count = Some(ids::count(args, at + 1)?);
+        at += 2;
+    }
+    let Some(stream) = tx.read::<Stream>(args.get(1))? else {
+        return out.array(0);
+    };
+    let max = match count {
+        Some(0) => return out.null_array(),
+        Some(max) => max as usize,
+        None => usize::MAX,
+    };
+    if reverse {
+        entries(stream.range_back(start, end).take(max), out)
+    } else {
+        entries(stream.range(start, end).take(max), out)
+    }
+}
+
+/// Writes entries as one array.
+pub(super) fn entries<'a>(
+    all: impl Iterator<Item = crate::value::stream::Entry<'a>>,
+    out: &mut Writer,
+) -> CmdResult {
+    let all: Vec<_> = all.collect();
+    out.array(all.len())?;
+    all.iter().try_for_each(|entry| write_entry(entry, out))
+}
+
+/// What XREAD and XREADGROUP are asked beside keys and ids.
+#[derive(Default)]
+pub(super) struct Options<'a> {
+    /// 0: all.
+    pub count: u64,
+    pub block: Option<Patience>,
+    pub group: Option<(&'a [u8], &'a [u8])>,
+    pub no_ack: bool,
+    /// The first key, and how many.
+    pub keys: usize,
+    pub streams: usize,
+}
+
+/// `[GROUP group consumer] [COUNT count] [BLOCK ms] [NOACK] STREAMS key ... id ...`
+pub(super) fn options<'a>(args: &Args<'a>) -> Result<Options<'a>, CmdError> {
+    let grouped = args.name().eq_ignore_ascii_case(b"xreadgroup");
+    let mut options = Options::default();
+    let mut at = 1;
+    while at < args.len() {
+        let left = args.len() - at - 1;
+        if args.is(at, "block") && left >= 1 {
+            options.block = block::milliseconds(args, at + 1)?;
+            at += 1;
+        } else if args.is(at, "count") && left >= 1 {
+            options.count = ids::count(args, at + 1)?;
+            at += 1;
+        } else if args.is(at, "streams") && left >= 1 {
+            options.keys = at + 1;
+            options.streams = left / 2;
+            if !left.is_multiple_of(2) {
+                let name = if grouped { "xreadgroup" } else { "xread" };
+                let special = if grouped { "'>'" } else { "'$'" };
+                return Err(CmdError::owned(format!(
+                    "ERR Unbalanced '{name}' list of streams: for each stream key an ID or {special} must be specified."
+                )));
+            }
+            break;
+        } else if args.is(at, "group") && left >= 2 {
+            if !grouped {
+                return Err(CmdError::Text(
+                    "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.",
+                ));
+            }
+            options.group = Some((args.get(at + 1), args.get(at + 2)));
+            at += 2;
+        } else if args.is(at, "noack") {
+            if !grouped {
+                return Err(CmdError::Text(
+                    "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.",
+                ));
+            }
+            options.no_ack = true;
+        } else {
+            return Err(CmdError::Syntax);
+        }
+        at += 1;
+    }
+    if options.streams == 0 {
+        return Err(CmdError::Syntax);
+    }
+    if grouped && options.group.is_none() {
+        return Err(CmdError::Text("ERR Missing GROUP option for XREADGROUP"));
+    }
+    Ok(options)
+}
+
+pub(super) static XREAD: Gather = Gather {
+    peek,
+    decide,
+    more: None,
+};
+
+pub(super) static XREAD_WAITS: Block = Block {
+    patience: |args| Ok(options(args)?.block),
+    kind: Kind::Stream,
+    serve: Serve::Key(serve),
+    mark: |tx, args, at| {
+        let after = after(tx, args, at).ok().flatten().unwrap_or(EntryId::MIN);
+        Bytes::from(after.to_string())
+    },
+    first_key_only: false,
+};
+
+/// The id behind which entries of the key at `at` are wanted.
+fn after(tx: &mut Tx, args: &Args, at: usize) -> Result<Option<EntryId>, CmdError> {
+    let options = options(args)?;
+    let text = args.get(at + options.streams);
+    if text == b"$" {
+        let stream = tx.peek::<Stream>(args.get(at))?;
+        return Ok(Some(stream.map_or(EntryId::MIN, |stream| stream.last_id)));
+    }
+    if text == b">" {
+        return Err(CmdError::Text(
+            "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
+        ));
+    }
+    ids::parse(text, 0).map(Some).ok_or(INVALID)
+}
+
+/// The entries wanted of one key, with the key, as part of the reply.
+fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+    let mut out = Output::default();
+    let mut writer = Writer::new(&mut out, Proto::Resp2);
+    let read = after(tx, args, at).and_then(|after| match after {
+        Some(after) => write_after(tx, args, at, after, &mut writer),
+        None => Ok(false),
+    });
+    match read {
+        Err(error) => Peek::Failed(error),
+        Ok(false) => Peek::Missing,
+        Ok(true) => Peek::Reply { out, count: 1 },
+    }
+}
+
+/// Writes the key's name and entries; `false` if there are none.
+fn write_after(
+    tx: &mut Tx,
+    args: &Args,
+    at: usize,
+    after: EntryId,
+    out: &mut Writer,
+) -> Result<bool, CmdError> {
+    let options = options(args)?;
+    let (key, Some(from)) = (args.get(at), after.next()) else {
+        return Ok(false);
+    };
+    let max = match options.count {
+        0 => usize::MAX,
+        count => count as usize,
+    };
+    let Some(stream) = tx
+        .read::<Stream>(key)?
+        .filter(|stream| stream.last_id > after)
+    else {
+        return Ok(false);
+    };
+    let mut found = stream.range(from, EntryId::MAX).take(max).peekable();
+    if found.peek().is_none() {
+        return Ok(false);
+    }
+    out.bulk(key)?;
+    entries(found, out)?;
+    Ok(true)
+}
+
+fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
+    options(ask.args)?;
+    let mut found = Vec::new();
+    for peek in peeks {
+        match peek {
+            Peek::Failed(error) => return Err(error.clone()),
+            Peek::Reply { out, .. } => found.push(out),
+            _ => {}
+        }
+    }
+    let decision = Decision::reply(ask, |out| {
+        if found.is_empty() {
+            return out.null_array();
+        }
+        begin_streams(found.len(), out)?;
+        for part in &found {
+            begin_stream(out)?;
+            out.output().append(part);
+        }
+        Ok(())
+    })?;
+    Ok(Decision {
+        waits: found.is_empty(),
+        ..decision
+    })
+}
+
+/// Begins a reply of several streams: a map where there are maps.
+pub(super) fn begin_streams(count: usize, out: &mut Writer) -> CmdResult {
+    if out.resp3() {
+        out.map(count)
+    } else {
+        out.array(count)
+    }
+}
+
+pub(super) fn begin_stream(out: &mut Writer) -> CmdResult {
+    if out.resp3() { Ok(()) } else { out.array(2) }
+}
+
+/// Serves a waiting XREAD from the key that changed.
+fn serve(
+    tx: &mut Tx,
+    args: &Args,
+    at: usize,
+    mark: &Bytes,
+    out: &mut Writer,
+) -> Result<bool, CmdError> {
+    if tx.kind(args.get(at)) != Some(Kind::Stream) {
+        return Ok(false);
+    }
+    let after = ids::parse(mark, 0).unwrap_or(EntryId::MIN);
+    let mut part = Output::default();
+    let mut writer = Writer::new(&mut part, out.proto());
+    if !write_after(tx, args, at, after, &mut writer)? {
+        return Ok(false);
+    }
+    begin_streams(1, out)?;
+    begin_stream(out)?;
+    out.output().append(&part);
+    Ok(true)
+}

@@ -1,0 +1,70 @@
+//! Streams on their way into a payload or a file, and back.
+
+use crate::rdb::Sink;
+use crate::rdb::object::{Body, Pending, StreamParts, Sums};
+use crate::value::listpack::Listpack;
+use crate::value::stream::{Group, Stream};
+
+/// Writes a stream.
+pub fn write<S: Sink>(stream: &Stream, body: &mut Body<'_, S>) {
+    body.stream(stream.node_count() as u64);
+    for (master, pack) in stream.nodes() {
+        body.stream_node(master, pack.as_bytes());
+    }
+    let sums = Sums {
+        length: stream.len(),
+        last_id: stream.last_id,
+        first_id: stream.first_id,
+        max_deleted_id: stream.max_deleted_id,
+        entries_added: stream.entries_added,
+    };
+    body.stream_sums(&sums, stream.groups.len() as u64);
+    for (name, group) in &stream.groups {
+        let pending = group.pending();
+        body.group(
+            name,
+            group.last_id,
+            group.entries_read,
+            pending.len() as u64,
+        );
+        for (&id, entry) in pending {
+            body.pending(&Pending {
+                id,
+                delivered_at_ms: entry.delivered_at_ms,
+                deliveries: entry.deliveries,
+            });
+        }
+        body.consumers(group.consumers().len() as u64);
+        for (name, consumer) in group.consumers() {
+            body.consumer(name, consumer.seen_at_ms, consumer.pending.len() as u64);
+            consumer.pending.iter().for_each(|&id| body.owned(id));
+        }
+    }
+}
+
+/// The stream of parts that were read; `None` if a node is damaged.
+pub fn restored(parts: StreamParts) -> Option<Stream> {
+    let mut stream = Stream::default();
+    for node in parts.nodes {
+        let pack = Listpack::from_bytes_checked(node.listpack.to_vec())?;
+        stream.push_node(node.master, pack);
+    }
+    stream.last_id = parts.sums.last_id;
+    stream.first_id = parts.sums.first_id;
+    stream.max_deleted_id = parts.sums.max_deleted_id;
+    stream.entries_added = parts.sums.entries_added;
+    for saved in parts.groups {
+        let mut group = Group::new(saved.last_id, saved.entries_read);
+        for consumer in &saved.consumers {
+            group.create_consumer(&consumer.name, consumer.seen_at_ms);
+            for id in &consumer.pending {
+                let found = saved.pending.iter().position(|entry| entry.id == *id);
+                if let Some(entry) = found.map(|at| &saved.pending[at]) {
+                    group.deliver(*id, &consumer.name, entry.delivered_at_ms, entry.deliveries);
+                }
+            }
+        }
+        stream.groups.insert(saved.name.to_vec().into(), group);
+    }
+    Some(stream)
+}

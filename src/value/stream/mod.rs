@@ -1,0 +1,431 @@
+//! Streams: entries in order of their ids, in listpack nodes of bounded size; consumer groups beside.
+//!
+//! A node is byte for byte Redis' (t_stream.c), so that snapshots and DUMP copy it:
+//!
+//! ```text
+//! entries, deleted, fields n, field..., 0                        the master entry
+//! flags, ms - master.ms, seq - master.seq,                       each entry
+//!     [n, field, value, ...] or, with SAMEFIELDS, [value...],
+//!     number of elements before this one
+//! ```
+
+mod group;
+mod node;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+pub use group::{Consumer, Group, Pending};
+pub use node::{Entry, Node};
+
+use super::limits::Limits;
+use super::listpack::Listpack;
+
+/// What an entry is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    pub ms: u64,
+    pub seq: u64,
+}
+
+impl EntryId {
+    pub const MIN: EntryId = EntryId { ms: 0, seq: 0 };
+    pub const MAX: EntryId = EntryId {
+        ms: u64::MAX,
+        seq: u64::MAX,
+    };
+
+    /// The next id; `None` after the last.
+    pub fn next(self) -> Option<EntryId> {
+        let EntryId { ms, seq } = self;
+        match seq.checked_add(1) {
+            Some(seq) => Some(EntryId { ms, seq }),
+            None => ms.checked_add(1).map(|ms| EntryId { ms, seq: 0 }),
+        }
+    }
+
+    /// The id before; `None` before the first.
+    pub fn previous(self) -> Option<EntryId> {
+        let EntryId { ms, seq } = self;
+        match seq.checked_sub(1) {
+            Some(seq) => Some(EntryId { ms, seq }),
+            None => ms.checked_sub(1).map(|ms| EntryId { ms, seq: u64::MAX }),
+        }
+    }
+}
+
+impl std::fmt::Display for EntryId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+/// Down to what a stream is trimmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threshold {
+    /// So many entries stay.
+    MaxLen(u64),
+    /// Entries from this id on stay.
+    MinId(EntryId),
+}
+
+/// How a stream is trimmed.
+#[derive(Clone, Copy, Debug)]
+pub struct Trim {
+    pub threshold: Threshold,
+    /// Only whole nodes go, and no more entries than that; `None`: exactly.
+    pub approximate: Option<u64>,
+}
+
+/// A stream.
+#[derive(Clone, Debug, Default)]
+pub struct Stream {
+    nodes: BTreeMap<EntryId, Node>,
+    len: u64,
+    pub last_id: EntryId,
+    pub first_id: EntryId,
+    pub max_deleted_id: EntryId,
+    pub entries_added: u64,
+    pub groups: BTreeMap<Box<[u8]>, Group>,
+    node_bytes: usize,
+}
+
+impl Stream {
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no entries; it is still a stream then, with its last id and its groups.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of memory, about.
+    pub fn memory_bytes(&self) -> usize {
+        const NODE_BYTES: usize = 64;
+        let groups: usize = self.groups.values().map(Group::memory_bytes).sum();
+        self.node_bytes + self.nodes.len() * NODE_BYTES + groups
+    }
+
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The nodes with their master ids.
+    pub fn nodes(&self) -> impl Iterator<Item = (EntryId, &Listpack)> {
+        self.nodes
+            .iter()
+            .map(|(&master, node)| (master, node.pack()))
+    }
+
+    /// Appends a node as it was saved, behind all others.
+    pub fn push_node(&mut self, master: EntryId, pack: Listpack) {
+        let node = Node::from_pack(pack);
+        self.len += node.live();
+        self.node_bytes += node.bytes();
+        self.nodes.insert(master, node);
+    }
+
+    /// Appends an entry. The id must be greater than the last.
+    pub fn append(&mut self, id: EntryId, fields: &[&[u8]], limits: &Limits) {
+        debug_assert!(id > self.last_id || self.entries_added == 0);
+        let bytes: usize = fields.iter().map(|text| text.len()).sum();
+        let fits = |node: &Node| node.admits(bytes, limits);
+        match self
+            .nodes
+            .iter_mut()
+            .next_back()
+            .filter(|(_, node)| fits(node))
+        {
+            Some((&master, node)) => {
+                let before = node.bytes();
+                node.append(master, id, fields);
+                self.node_bytes = self.node_bytes + node.bytes() - before;
+            }
+            None => {
+                let node = Node::new(id, fields);
+                self.node_bytes += node.bytes();
+                self.nodes.insert(id, node);
+            }
+        }
+        if self.len == 0 {
+            self.first_id = id;
+        }
+        self.len += 1;
+        self.entries_added += 1;
+        self.last_id = id;
+    }
+
+    /// Entries with ids from `start` to `end`, both inclusive.
+    pub fn range(&self, start: EntryId, end: EntryId) -> impl Iterator<Item = Entry<'_>> {
+        let first = self
+            .nodes
+            .range(..=start)
+            .next_back()
+            .map_or(start, |(&id, _)| id);
+        let nodes = if first <= end {
+            Some(
+                self.nodes
+                    .range((Bound::Included(first), Bound::Included(end))),
+            )
+        } else {
+            None
+        };
+        let entries = nodes
+            .into_iter()
+            .flatten()
+            .flat_map(|(&master, node)| node.entries(master));
+        entries
+            .skip_while(move |entry| entry.id < start)
+            .take_while(move |entry| entry.id <= end)
+    }
+
+    /// The same from `end` down to `start`.
+    pub fn range_back(&self, start: EntryId, end: EntryId) -> impl Iterator<Item = Entry<'_>> {
+        let nodes = self.nodes.range(..=end).rev();
+        let entries = nodes.flat_map(|(&master, node)| {
+            let mut all: Vec<Entry> = node.entries(master).collect();
+            all.reverse();
+            all
+        });
+        entries
+            .skip_while(move |entry| entry.id > end)
+            .take_while(move |entry| entry.id >= start)
+    }
+
+    pub fn get(&self, id: EntryId) -> Option<Entry<'_>> {
+        self.range(id, id).next()
+    }
+
+    /// Removes an entry; returns whether it was there.
+    pub fn remove(&mut self, id: EntryId) -> bool {
+        let Some((&master, node)) = self.nodes.range_mut(..=id).next_back() else {
+            return false;
+        };
+        let before = node.bytes();
+        if !node.remove(master, id) {
+            return false;
+        }
+        self.node_bytes = self.node_bytes + node.bytes() - before;
+        if node.live() == 0 {
+            self.node_bytes -= node.bytes();
+            self.nodes.remove(&master);
+        }
+        self.len -= 1;
+        self.max_deleted_id = self.max_deleted_id.max(id);
+        if self.len == 0 || id == self.first_id {
+            self.find_first();
+        }
+        true
+    }
+
+    fn find_first(&mut self) {
+        let first = self.range(EntryId::MIN, EntryId::MAX).next();
+        self.first_id = first.map_or(EntryId::MIN, |entry| entry.id);
+    }
+
+    /// Removes entries from the front; returns how many.
+    pub fn trim(&mut self, trim: Trim) -> u64 {
+        let mut removed = 0;
+        while let Some((&master, node)) = self.nodes.iter().next() {
+            let excess = match trim.threshold {
+                Threshold::MaxLen(max) => self.len.saturating_sub(max),
+                Threshold::MinId(min) => {
+                    let before = |entry: &Entry| entry.id < min;
+                    node.entries(master).take_while(before).count() as u64
+                }
+            };
+            let entries = node.live();
+            if excess == 0 || trim.approximate.is_some_and(|max| removed + entries > max) {
+                break;
+            }
+            if excess >= entries {
+                self.node_bytes -= node.bytes();
+                self.nodes.remove(&master);
+                self.len -= entries;
+                removed += entries;
+                continue;
+            }
+            if trim.approximate.is_none() {
+                let first = node.entries(master).take(excess as usize);
+                let ids: Vec<EntryId> = first.map(|entry| entry.id).collect();
+                if let Some(node) = self.nodes.get_mut(&master) {
+                    let before = node.bytes();
+                    ids.iter().for_each(|&id| {
+                        node.remove(master, id);
+                    });
+                    self.node_bytes = self.node_bytes + node.bytes() - before;
+                }
+                self.len -= excess;
+                removed += excess;
+            }
+            break;
+        }
+        if removed > 0 {
+            self.find_first();
+        }
+        removed
+    }
+
+    /// Frees some nodes of a stream that is thrown away; true while more are left.
+    pub fn free_slice(&mut self, nodes: usize) -> bool {
+        for _ in 0..nodes {
+            if self.nodes.pop_first().is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// How many entries were ever added up to `id`, if that can be told. Redis: t_stream.c
+    /// streamEstimateDistanceFromFirstEverEntry.
+    pub fn entries_read_at(&self, id: EntryId) -> Option<u64> {
+        if self.entries_added == 0 {
+            return Some(0);
+        }
+        if self.len == 0 && id < EntryId::MAX && id <= self.last_id {
+            return Some(self.entries_added);
+        }
+        if id != EntryId::MIN && id < self.max_deleted_id && self.max_deleted_id != EntryId::MIN {
+            return None;
+        }
+        if id == self.last_id {
+            return Some(self.entries_added);
+        }
+        if id > self.last_id {
+            return None;
+        }
+        if self.max_deleted_id == EntryId::MIN || self.max_deleted_id < self.first_id {
+            if id < self.first_id {
+                return Some(self.entries_added - self.len);
+            }
+            if id == self.first_id {
+                return Some(self.entries_added - self.len + 1);
+            }
+        }
+        None
+    }
+
+    /// Whether an entry in the range may have been deleted. Redis: streamRangeHasTombstones.
+    pub fn has_tombstones_from(&self, start: EntryId) -> bool {
+        self.len > 0 && self.max_deleted_id != EntryId::MIN && start <= self.max_deleted_id
+    }
+
+    /// Entries a group has not read yet, if that can be told.
+    pub fn lag(&self, group: &Group) -> Option<u64> {
+        if self.entries_added == 0 {
+            return Some(0);
+        }
+        match group.entries_read {
+            Some(read) if !self.has_tombstones_from(group.last_id) => {
+                Some(self.entries_added.saturating_sub(read))
+            }
+            _ => {
+                let read = self.entries_read_at(group.last_id)?;
+                Some(self.entries_added.saturating_sub(read))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u64) -> EntryId {
+        EntryId { ms: n, seq: n % 3 }
+    }
+
+    fn contents<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Vec<(EntryId, Vec<Vec<u8>>)> {
+        entries
+            .map(|entry| {
+                let fields = entry.fields().flat_map(|(field, value)| [field, value]);
+                (entry.id, fields.map(|item| item.to_vec()).collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_stream_is_an_ordered_map() {
+        for seed in 0..6 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let limits = Limits {
+                stream_node_max_entries: [1, 5, 100][rng.usize(..3)],
+                ..Limits::default()
+            };
+            let mut stream = Stream::default();
+            let mut model: BTreeMap<EntryId, Vec<Vec<u8>>> = BTreeMap::new();
+            for n in 1..600 {
+                match rng.u8(..10) {
+                    0 | 1 => {
+                        let n = id(rng.u64(1..n + 1));
+                        assert_eq!(stream.remove(n), model.remove(&n).is_some(), "seed {seed}");
+                    }
+                    2 if rng.u8(..6) == 0 => {
+                        let keep = rng.u64(..model.len() as u64 + 1);
+                        let threshold = Threshold::MaxLen(keep);
+                        let removed = stream.trim(Trim {
+                            threshold,
+                            approximate: None,
+                        });
+                        assert_eq!(removed, model.len() as u64 - keep);
+                        while model.len() as u64 > keep {
+                            model.pop_first();
+                        }
+                    }
+                    3 if rng.u8(..6) == 0 => {
+                        let min = id(rng.u64(..n));
+                        stream.trim(Trim {
+                            threshold: Threshold::MinId(min),
+                            approximate: None,
+                        });
+                        model.retain(|&id, _| id >= min);
+                    }
+                    _ => {
+                        let value = rng.u16(..).to_string().into_bytes();
+                        let mut fields: Vec<&[u8]> = vec![b"a", &value];
+                        if rng.u8(..3) == 0 {
+                            fields.extend([&b"b"[..], b"x"]);
+                        }
+                        stream.append(id(n), &fields, &limits);
+                        model.insert(id(n), fields.iter().map(|text| text.to_vec()).collect());
+                    }
+                }
+                assert_eq!(stream.len(), model.len() as u64);
+                let first = model.keys().next().copied().unwrap_or_default();
+                assert_eq!(stream.first_id, first, "seed {seed}");
+            }
+            let all: Vec<_> = model.clone().into_iter().collect();
+            assert_eq!(contents(stream.range(EntryId::MIN, EntryId::MAX)), all);
+            for _ in 0..50 {
+                let (a, b) = (id(rng.u64(..600)), id(rng.u64(..600)));
+                let inside = all.iter().filter(|(id, _)| (a..=b).contains(id)).cloned();
+                let inside: Vec<_> = inside.collect();
+                assert_eq!(contents(stream.range(a, b)), inside, "seed {seed}");
+                let back: Vec<_> = inside.into_iter().rev().collect();
+                assert_eq!(contents(stream.range_back(a, b)), back, "seed {seed}");
+            }
+            let bytes: usize = stream.nodes.values().map(Node::bytes).sum();
+            assert_eq!(stream.node_bytes, bytes);
+        }
+    }
+
+    #[test]
+    fn approximate_trims_take_whole_nodes() {
+        let limits = Limits {
+            stream_node_max_entries: 10,
+            ..Limits::default()
+        };
+        let mut stream = Stream::default();
+        (1..=100).for_each(|n| stream.append(id(n), &[b"f", b"v"], &limits));
+        let trim = |stream: &mut Stream, max, limit| {
+            stream.trim(Trim {
+                threshold: Threshold::MaxLen(max),
+                approximate: Some(limit),
+            })
+        };
+        assert_eq!(trim(&mut stream, 75, 1000), 20);
+        assert_eq!(trim(&mut stream, 0, 30), 30);
+        assert_eq!(stream.len(), 50);
+    }
+}
