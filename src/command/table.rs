@@ -3,8 +3,8 @@
 use ahash::AHashMap;
 
 use super::{
-    Command, Run, bitmap, connection, generic, geo, hash, list, server, set, stream, string,
-    transaction, zset,
+    Command, Run, bitmap, connection, generic, geo, hash, hyperloglog, list, server, set, stream,
+    string, transaction, zset,
 };
 use crate::resp::{Args, CmdError};
 
@@ -15,6 +15,7 @@ const FAMILIES: &[&[Command]] = &[
     generic::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
+    hyperloglog::COMMANDS,
     list::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,

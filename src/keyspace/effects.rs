@@ -98,6 +98,9 @@ events! {
     XACK = "xack", SILENT;
     XCLAIM = "xclaim", SILENT;
     XREADGROUP = "xreadgroup", SILENT;
+    PFADD = "pfadd", STRING;
+    PFCOUNT = "pfcount", SILENT;
+    PFDEBUG = "pfdebug", SILENT;
     EXPIRED = "expired", EXPIRED;
     EVICTED = "evicted", EVICTED;
     KEYMISS = "keymiss", KEY_MISS;

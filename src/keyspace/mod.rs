@@ -42,6 +42,8 @@ pub struct Settings {
     pub lfu_log_factor: u32,
     /// Minutes after which a counter loses one.
     pub lfu_decay_time: u32,
+    /// `hll-sparse-max-bytes`: longest sparse HyperLogLog.
+    pub hll_sparse_max_bytes: usize,
     /// Where compact encodings end.
     pub limits: Limits,
 }
@@ -53,6 +55,7 @@ impl Default for Settings {
             lfu: false,
             lfu_log_factor: 10,
             lfu_decay_time: 1,
+            hll_sparse_max_bytes: 3000,
             limits: Limits::default(),
         }
     }

@@ -23,6 +23,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     keys.lfu = config.text("maxmemory-policy").contains("lfu");
     keys.lfu_log_factor = config.int("lfu-log-factor").clamp(0, i64::from(u32::MAX)) as u32;
     keys.lfu_decay_time = config.int("lfu-decay-time").clamp(0, i64::from(u32::MAX)) as u32;
+    keys.hll_sparse_max_bytes = bytes("hll-sparse-max-bytes");
     keys.limits = limits(config, keys.limits.seed);
     let track = config.flag("latency-tracking");
     if core.shard.stats.track_latency && !track {

@@ -6,6 +6,7 @@
 pub mod dict;
 pub mod geohash;
 pub mod hash;
+pub mod hyperloglog;
 pub mod intset;
 pub mod limits;
 pub mod list;

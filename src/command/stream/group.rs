@@ -24,6 +24,8 @@ pub(super) fn no_group(key: &[u8], group: &[u8]) -> CmdError {
 fn group_id(stream: Option<&Stream>, args: &Args, at: usize) -> Result<EntryId, CmdError> {
     match args.get(at) {
         b"$" => Ok(stream.map_or(EntryId::MIN, |stream| stream.last_id)),
+        b"-" => Ok(EntryId::MIN),
+        b"+" => Ok(EntryId::MAX),
         text => ids::parse(text, 0).ok_or(INVALID),
     }
 }
@@ -487,12 +489,8 @@ fn serve(
 ) -> Result<bool, CmdError> {
     let key = args.get(at);
     let name = options(args)?.group.map_or(&b""[..], |(name, _)| name);
-    match tx.kind(key) {
-        None => {
-            return Err(CmdError::Text("UNBLOCKED the stream key no longer exists"));
-        }
-        Some(Kind::Stream) => {}
-        Some(_) => return Err(CmdError::WrongType),
+    if tx.kind(key) != Some(Kind::Stream) {
+        return Err(CmdError::Text("UNBLOCKED the stream key no longer exists"));
     }
     let stream = tx.peek::<Stream>(key)?;
     if !stream.is_some_and(|stream| stream.groups.contains_key(name)) {

@@ -96,7 +96,7 @@ fn full_group(
     optional("entries-read", group.entries_read, out)?;
     optional("lag", stream.lag(group), out)?;
     number("pel-count", group.pending().len() as i64, out)?;
-    out.bulk(b"pel")?;
+    out.bulk(b"pending")?;
     out.array(group.pending().len().min(max))?;
     for (&entry, pending) in group.pending().iter().take(max) {
         out.array(4)?;
@@ -113,7 +113,7 @@ fn full_group(
         out.bulk(name)?;
         number("seen-time", consumer.seen_at_ms, out)?;
         number("pel-count", consumer.pending.len() as i64, out)?;
-        out.bulk(b"pel")?;
+        out.bulk(b"pending")?;
         out.array(consumer.pending.len().min(max))?;
         for &entry in consumer.pending.iter().take(max) {
             let pending = group.pending().get(&entry);

@@ -18,7 +18,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("activerehashing", "yes", Kind::Bool),
     Param::new("hash-max-listpack-entries", "512", Kind::Int { min: 0, max: i64::MAX }).alias("hash-max-ziplist-entries").effective(),
     Param::new("hash-max-listpack-value", "64", Kind::Memory { min: 0, max: i64::MAX }).alias("hash-max-ziplist-value").effective(),
-    Param::new("hll-sparse-max-bytes", "3000", Kind::Memory { min: 0, max: i64::MAX }),
+    Param::new("hll-sparse-max-bytes", "3000", Kind::Memory { min: 0, max: i64::MAX }).effective(),
     Param::new("lazyfree-lazy-eviction", "no", Kind::Bool),
     Param::new("lazyfree-lazy-expire", "no", Kind::Bool),
     Param::new("lazyfree-lazy-server-del", "no", Kind::Bool),
