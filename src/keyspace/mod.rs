@@ -29,7 +29,7 @@ use crate::value::limits::Limits;
 use crate::value::slab::Slab;
 pub use effects::{Effects, Event, Record, Recorder};
 pub use evict::Policy;
-pub use tx::{Context, Encoded, NewStr, Stored, Str, Taken, Ttl, Tx, WrongType};
+pub use tx::{Context, Encoded, NewStr, Seen, Stored, Str, Taken, Ttl, Tx, WrongType};
 
 /// What keys' behaviour depends on, taken from the configuration.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ mod collections;
 mod whole;
 
 pub use collections::Context;
+pub use whole::Seen;
 
 use bytes::{Bytes, BytesMut};
 

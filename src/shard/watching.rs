@@ -3,17 +3,17 @@
 use ahash::AHashMap;
 
 use super::message::SessionKey;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Keyspace, Seen};
 
 /// A session and the shard it is on.
 pub type Watcher = (usize, SessionKey);
 
-/// A watched key and the version that was seen.
+/// A watched key and what was seen of it.
 #[derive(Debug)]
 struct Watched {
     db: u32,
     key: Box<[u8]>,
-    version: u64,
+    seen: Seen,
 }
 
 #[derive(Debug, Default)]
@@ -37,12 +37,12 @@ impl Watching {
                 continue;
             }
             let mut tx = keyspace.tx(db, now_ms, false);
-            let version = tx.watch(key);
+            let seen = tx.watch(key);
             tx.finish();
             watched.push(Watched {
                 db,
                 key: key.into(),
-                version,
+                seen,
             });
         }
     }
@@ -52,7 +52,7 @@ impl Watching {
         let watched = self.sessions.get(&watcher);
         watched.into_iter().flatten().all(|watched| {
             let mut tx = keyspace.tx(watched.db, now_ms, false);
-            let clean = tx.is_unchanged(&watched.key, watched.version);
+            let clean = tx.is_unchanged(&watched.key, watched.seen);
             tx.finish();
             clean
         })

@@ -39,5 +39,6 @@ macro_rules! cases {
 }
 
 cases! {
-    bitmaps connection expire interplay introspection keyspace large protocol strings
+    bitmaps collections connection expire hashes interplay introspection keyspace large lists protocol
+    sets sorted_sets streams strings transactions
 }

@@ -267,11 +267,6 @@ pub(super) fn xsetid(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         at += 2;
     }
     let stream = tx.peek::<Stream>(key)?.ok_or(CmdError::NoSuchKey)?;
-    if last < stream.max_deleted_id {
-        return Err(CmdError::Text(
-            "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
-        ));
-    }
     let top = stream.range_back(EntryId::MIN, EntryId::MAX).next();
     if top.is_some_and(|entry| last < entry.id) {
         return Err(CmdError::Text(

@@ -103,11 +103,10 @@ pub(super) fn options<'a>(args: &Args<'a>) -> Result<Options<'a>, CmdError> {
             options.keys = at + 1;
             options.streams = left / 2;
             if !left.is_multiple_of(2) {
-                let name = if grouped { "xreadgroup" } else { "xread" };
-                let special = if grouped { "'>'" } else { "'$'" };
-                return Err(CmdError::owned(format!(
-                    "ERR Unbalanced '{name}' list of streams: for each stream key an ID or {special} must be specified."
-                )));
+                // Redis: XREADGROUP says the same.
+                return Err(CmdError::Text(
+                    "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
+                ));
             }
             break;
         } else if args.is(at, "group") && left >= 2 {

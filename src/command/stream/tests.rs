@@ -17,7 +17,7 @@ fn entries_are_added_and_read() {
         ("XREVRANGE s + 2", "*1|*2|$9|1000000-0|*2|$1|c|$1|x|", "", ""),
         ("XREAD COUNT 1 STREAMS s t 1-1 0", "*1|*2|$1|s|*1|*2|$3|1-2|*4|$1|a|$1|3|$1|b|$1|4|", "", ""),
         ("XREAD STREAMS s $", "*-1|", "", ""),
-        ("XREAD STREAMS s t 1", "-ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified.|", "", ""),
+        ("XREAD STREAMS s t 1", "-ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.|", "", ""),
         ("XDEL s 1-1 7-7", ":1|", "xdel s", "XDEL s 1-1 7-7"),
         ("XTRIM s MAXLEN 1", ":1|", "xtrim s", "XTRIM s MAXLEN = 1"),
         ("XADD s MAXLEN = 1 2000000 d y", "$9|2000000-0|", "xadd s, xtrim s", "XADD s 2000000-0 d y, XTRIM s MAXLEN = 1"),

@@ -9,20 +9,33 @@ use crate::keyspace::rewrite;
 use crate::value::Kind;
 use crate::value::dict::Handle;
 
+/// What a watcher saw of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    version: u64,
+    existed: bool,
+}
+
 impl Tx<'_> {
     // ---- watching
 
-    /// Registers a watcher of a key; returns the version it sees. A key that is due is deleted
-    /// first: only what is there can change.
-    pub fn watch(&mut self, key: &[u8]) -> u64 {
-        self.find(key);
-        self.ks.effects.interest.watch(self.db, key)
+    /// Registers a watcher of a key; returns what it sees. A key that is due is deleted first: only
+    /// what is there can change.
+    pub fn watch(&mut self, key: &[u8]) -> Seen {
+        let existed = self.find(key).is_some();
+        let version = self.ks.effects.interest.watch(self.db, key);
+        Seen { version, existed }
     }
 
-    /// Whether a watched key is as it was; that it is due by now is a change.
-    pub fn is_unchanged(&mut self, key: &[u8], version: u64) -> bool {
-        self.find(key);
-        self.ks.effects.interest.version(self.db, key) == Some(version)
+    /// Whether a watched key is as it was. That it is due by now is a change, unless there was
+    /// nothing before and SWAPDB brought what has expired elsewhere.
+    pub fn is_unchanged(&mut self, key: &[u8], seen: Seen) -> bool {
+        let version = self.ks.effects.interest.version(self.db, key);
+        let is_there = || {
+            let found = self.find_any(key);
+            found.is_some_and(|found| !self.is_due(found.handle))
+        };
+        version == Some(seen.version) && (!seen.existed || is_there())
     }
 
     /// Registers a client that waits for a key to change: [`super::Effects::take_ready`] names it.
