@@ -89,6 +89,9 @@ fn serve(config: Config) -> ExitCode {
         return fail(&format!("Can't open the log file: {error}"));
     }
     log::notice("oO0OoO0OoO0Oo Pinion is starting oO0OoO0OoO0Oo");
+    if config.flag("disable-thp") && !runtime::preflight::disable_huge_pages() {
+        log::warning("Transparent huge pages could not be disabled: latencies may suffer.");
+    }
     let table = match Table::new(&config.renames) {
         Ok(table) => Arc::new(table),
         Err(name) => {

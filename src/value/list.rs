@@ -17,6 +17,8 @@ use super::listpack::{Item, Listpack};
 const SAFETY_BYTES: usize = 8192;
 /// What one element adds to a node beside its bytes, estimated. Redis: SIZE_ESTIMATE_OVERHEAD.
 const ELEMENT_OVERHEAD: usize = 8;
+/// What one element takes at most beside its bytes: encoding and back length.
+const ENTRY_OVERHEAD_MAX: usize = 10;
 /// Header and terminator of a listpack that go away when two are merged, as Redis estimates.
 const MERGE_SAVES_BYTES: usize = 11;
 
@@ -308,9 +310,16 @@ impl List {
             };
             return self.insert_node(at, Self::new_node(value, shared, fill));
         }
-        self.account(at, |node| match end {
-            End::Head => node.pack().push_front(value),
-            End::Tail => node.pack().push(value),
+        self.account(at, |node| {
+            let pack = node.pack();
+            pack.reserve_up_to(
+                value.len() + ENTRY_OVERHEAD_MAX,
+                fill.bytes_max().unwrap_or(SAFETY_BYTES),
+            );
+            match end {
+                End::Head => pack.push_front(value),
+                End::Tail => pack.push(value),
+            }
         });
     }
 

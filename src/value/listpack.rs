@@ -352,6 +352,15 @@ impl Listpack {
 
     // ---- changes
 
+    /// Makes room for `more` bytes by doubling up to `max`: for a listpack that is being filled.
+    pub fn reserve_up_to(&mut self, more: usize, max: usize) {
+        let needed = self.bytes.len() + more;
+        if needed > self.bytes.capacity() {
+            let doubled = (2 * self.bytes.capacity()).min(max).max(needed);
+            self.bytes.reserve_exact(doubled - self.bytes.len());
+        }
+    }
+
     pub fn push(&mut self, bytes: &[u8]) {
         self.insert_at(self.end(), Item::of(bytes));
     }

@@ -23,7 +23,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("crash-memcheck-enabled", "yes", Kind::Bool),
     Param::new("daemonize", "no", Kind::Bool).immutable(),
     Param::new("databases", "16", Kind::Int { min: 1, max: 2147483647 }).immutable().effective(),
-    Param::new("disable-thp", "yes", Kind::Bool).immutable(),
+    Param::new("disable-thp", "yes", Kind::Bool).immutable().effective(),
     Param::new("dynamic-hz", "yes", Kind::Bool),
     Param::new("enable-debug-command", "no", Kind::Enum(&["no", "yes", "local"])).immutable().effective(),
     Param::new("enable-module-command", "no", Kind::Enum(&["no", "yes", "local"])).immutable(),
