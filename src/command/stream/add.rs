@@ -163,7 +163,13 @@ pub(super) fn xadd(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     if at >= args.len() || pairs < 2 || !pairs.is_multiple_of(2) {
         return Err(CmdError::arity("xadd"));
     }
+    /// Redis: STREAM_LISTPACK_MAX_SIZE: an entry has to fit into a node.
+    const ENTRY_BYTES_MAX: usize = 1 << 30;
     let wanted = wanted(args, at)?;
+    let bytes: usize = args.iter().skip(at + 1).map(<[u8]>::len).sum();
+    if bytes > ENTRY_BYTES_MAX {
+        return Err(CmdError::Text("ERR Elements are too large to be stored"));
+    }
     let fields: Vec<&[u8]> = args.iter().skip(at + 1).collect();
     let last = match tx.peek::<Stream>(key)? {
         None if options.no_stream => return out.null(),

@@ -143,6 +143,12 @@ impl Stream {
                 self.node_bytes = self.node_bytes + node.bytes() - before;
             }
             None => {
+                // The last node is full: what it had to spare to grow goes back.
+                if let Some((_, full)) = self.nodes.iter_mut().next_back() {
+                    let before = full.bytes();
+                    full.shrink();
+                    self.node_bytes = self.node_bytes + full.bytes() - before;
+                }
                 let node = Node::new(id, fields);
                 self.node_bytes += node.bytes();
                 self.nodes.insert(id, node);

@@ -93,6 +93,11 @@ impl Node {
         self.0.memory_bytes()
     }
 
+    /// Gives back what was allocated to grow into.
+    pub fn shrink(&mut self) {
+        self.0.shrink();
+    }
+
     fn head(&self, index: isize) -> i64 {
         self.0.seek(index).map_or(0, |at| int(&self.0, at))
     }
