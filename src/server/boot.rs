@@ -15,6 +15,7 @@ use crate::command::Table;
 use crate::keyspace::Keyspace;
 use crate::runtime::{self, Listening, Options, StartError, clock, cpus};
 use crate::session::Core;
+use crate::shard::budget::{self, Budget};
 use crate::shard::{Place, Shard};
 
 /// Runs the server until it is told to stop.
@@ -149,12 +150,14 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
     let config = Arc::new(config);
     let started_ms = clock::now().unix_ms();
     let seed = fastrand::u64(..);
+    let figures = budget::figures(shards);
     let ran = bound.run(move |shard| {
         let databases = config.int("databases") as u32;
         let keyspace = Keyspace::new(databases, seed.wrapping_add(shard as u64));
         let place = Place { shard, shards };
         let commands = table.entries().len();
-        let shard_state = Shard::new(place, keyspace, commands, clock::mono_ns);
+        let mut shard_state = Shard::new(place, keyspace, commands, clock::mono_ns);
+        shard_state.budget = Budget::new(shard, figures.clone());
         let mut core = Core::new(shard_state, table.clone());
         let mut host = ServerHost::new(shard, shards, config.clone(), started_ms);
         settings::install(&config, &mut core, &mut host);

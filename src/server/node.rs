@@ -186,6 +186,8 @@ impl App for Node {
                 core.shard.serve_waiting(now.unix_ms(), &mut post);
             }
             core.timed_out(now.unix_ms(), link, host);
+            core.shard.make_room(now.unix_ms());
+            more |= core.shard.is_evicting();
             more |= core.shard.keyspace.free_slice();
             host.patrol.walk(core, link);
         });

@@ -4,6 +4,7 @@ use super::config::Config;
 use super::host::ServerHost;
 use super::log;
 use super::patrol::Patrol;
+use crate::keyspace::Policy;
 use crate::session::Core;
 use crate::value::limits::Limits;
 
@@ -23,6 +24,13 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     keys.lfu = config.text("maxmemory-policy").contains("lfu");
     keys.lfu_log_factor = config.int("lfu-log-factor").clamp(0, i64::from(u32::MAX)) as u32;
     keys.lfu_decay_time = config.int("lfu-decay-time").clamp(0, i64::from(u32::MAX)) as u32;
+    let policy = config.text("maxmemory-policy");
+    let known = Policy::ALL.into_iter().find(|known| known.name() == policy);
+    let budget = &mut core.shard.budget;
+    budget.max_bytes = bytes("maxmemory");
+    budget.policy = known.unwrap_or(Policy::NoEviction);
+    budget.samples = bytes("maxmemory-samples");
+    let keys = &mut core.shard.keyspace.settings;
     keys.hll_sparse_max_bytes = bytes("hll-sparse-max-bytes");
     keys.limits = limits(config, keys.limits.seed);
     let track = config.flag("latency-tracking");

@@ -15,7 +15,7 @@ use super::link::{Host, Link, Performed};
 use super::requests::Next;
 use super::state::State;
 use crate::command::transaction::Transaction;
-use crate::command::{Run, keys};
+use crate::command::{Run, flags, keys};
 use crate::coordinator::{Homes, everything, homes};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::shard::Call;
@@ -267,10 +267,25 @@ impl Core {
         let Some(multi) = session.multi.take() else {
             return Next::Continue;
         };
-        if multi.failed {
+        let needs_memory = |call: &HopCall| call.command.flags & flags::DENYOOM != 0;
+        let refusal = if multi.failed {
+            Some(ABORTED)
+        } else if multi.calls.iter().any(needs_memory) && !self.shard.make_room(link.now_ms()) {
+            let why = format!(
+                "EXECABORT Transaction discarded because of: {}",
+                CmdError::Oom
+            );
+            Some(CmdError::owned(why))
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
             self.unwatch(key, link);
-            return self.fail(key, call.id, &ABORTED, link);
+            return self.fail(key, call.id, &error, link);
         }
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
         let Multi {
             mut args, calls, ..
         } = *multi;

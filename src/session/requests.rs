@@ -154,6 +154,17 @@ impl Core {
             return self.reply_error(key, &CmdError::NoAuth, link);
         }
         let in_multi = session.multi.is_some();
+        if self.shard.budget.max_bytes > 0
+            && !self.shard.make_room(link.now_ms())
+            && command.flags & flags::DENYOOM != 0
+        {
+            if hopping {
+                return Next::Again;
+            }
+            self.count_rejected(id);
+            self.spoil_transaction(key);
+            return self.reply_error(key, &CmdError::Oom, link);
+        }
         if host.is_watching() {
             if hopping {
                 return Next::Again;

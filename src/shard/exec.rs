@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::budget::{Budget, EVICTIONS_AT_ONCE, figures};
 use super::holds::{Holds, Scope, TxId};
 use super::message::{Apply, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Request};
 use super::stats::Stats;
@@ -20,6 +21,8 @@ pub struct Shard {
     pub keyspace: Keyspace,
     pub stats: Stats,
     holds: Holds<Parked>,
+    /// How much memory there is.
+    pub budget: Budget,
     waiting: Waiting,
     watching: Watching,
     /// Monotonic nanoseconds, for the durations in statistics alone.
@@ -56,6 +59,7 @@ impl Shard {
             keyspace,
             stats: Stats::new(commands),
             holds: Holds::default(),
+            budget: Budget::new(0, figures(1)),
             waiting: Waiting::default(),
             watching: Watching::default(),
             clock,
@@ -66,6 +70,38 @@ impl Shard {
     /// Whether a command on these keys must wait. Ask before [`Shard::run`].
     pub fn blocks<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> bool {
         self.holds.blocks(keys)
+    }
+
+    /// Evicts keys while all shards together use more than they may. Returns whether commands that
+    /// need memory may run.
+    pub fn make_room(&mut self, now_ms: i64) -> bool {
+        if self.budget.max_bytes == 0 {
+            return true;
+        }
+        for _ in 0..EVICTIONS_AT_ONCE {
+            if self.budget.excess(self.keyspace.memory_bytes()) == 0 {
+                self.budget.set_exhausted(false);
+                return true;
+            }
+            let Budget {
+                policy, samples, ..
+            } = self.budget;
+            let holds = &self.holds;
+            let is_held = |_: u32, key: &[u8]| holds.is_held(key);
+            if !self.keyspace.evict_one(policy, samples, now_ms, is_held) {
+                self.budget.set_exhausted(true);
+                return !self.budget.is_exhausted();
+            }
+            self.budget.set_exhausted(false);
+        }
+        true
+    }
+
+    /// Whether all shards together use more than they may, and this one can do something about it.
+    pub fn is_evicting(&self) -> bool {
+        self.budget.max_bytes > 0
+            && self.budget.may_evict()
+            && self.budget.excess(self.keyspace.memory_bytes()) > 0
     }
 
     /// Whether no hold is active or wanted here.

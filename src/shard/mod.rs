@@ -5,6 +5,7 @@
 //! Nothing here waits: a hop on a held key is parked and handed back when the hold is released.
 //! Nothing here knows sessions, sockets, clocks or which core it is on beyond its [`Place`].
 
+pub mod budget;
 mod exec;
 mod holds;
 pub mod message;

@@ -260,3 +260,58 @@ fn debug_needs_permission() {
         );
     }
 }
+
+/// The number behind a name in INFO.
+fn info(client: &mut Client, name: &str) -> u64 {
+    let text = client.text("INFO");
+    let found = text
+        .split("\\r\\n")
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    found.expect(name).parse().expect(name)
+}
+
+/// The reply of one line without its end.
+fn line(client: &mut Client, command: &str) -> String {
+    let text = client.text(command);
+    text.strip_suffix("\\r\\n").unwrap_or(&text).to_string()
+}
+
+#[test]
+fn memory_is_kept_below_its_limit() {
+    const OOM: &str = "-OOM command not allowed when used memory > \\'maxmemory\\'.";
+    for which in both() {
+        let options = ["--maxmemory", "8mb", "--maxmemory-policy", "allkeys-lru"];
+        let server = Server::start(which, &options);
+        let mut client = server.client();
+        let value = "x".repeat(1000);
+        for n in 0..15_000 {
+            let set = line(&mut client, &format!("SET key:{n} {value}"));
+            assert_eq!(set, "+OK", "{which}");
+        }
+        assert!(info(&mut client, "evicted_keys") > 3_000, "{which}");
+        assert!(info(&mut client, "used_memory") < 9 << 20, "{which}");
+        // The newest keys are the ones that stay.
+        let mut kept = |from: usize| {
+            let keys = from..from + 200;
+            let exists = |n: &usize| line(&mut client, &format!("EXISTS key:{n}")) == ":1";
+            keys.filter(exists).count()
+        };
+        let (oldest, newest) = (kept(0), kept(14_800));
+        let are_fair = oldest < 120 && newest > 160;
+        assert!(are_fair, "{which}: {oldest} and {newest}");
+        let aborted = "-EXECABORT Transaction discarded because of previous errors.";
+        for (command, wanted) in [
+            ("CONFIG SET maxmemory-policy noeviction", "+OK"),
+            ("CONFIG SET maxmemory 3mb", "+OK"),
+            ("SET more x", OOM),
+            ("MULTI", "+OK"),
+            ("SET more x", OOM),
+            ("EXEC", aborted),
+            ("DEL key:14999", ":1"),
+            ("CONFIG SET maxmemory 0", "+OK"),
+            ("SET more x", "+OK"),
+        ] {
+            assert_eq!(line(&mut client, command), wanted, "{which}: {command}");
+        }
+    }
+}
