@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pinion::runtime::{
-    self, App, CloseReason, ConnId, ConnInfo, Io, Listening, NextTurn, Options, Signal, cpus,
+    self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, Listening, NextTurn, Options, Signal,
+    cpus,
 };
 
 /// One test at a time: they count the descriptors of this process.
@@ -64,6 +65,10 @@ impl Echo {
 
 impl App for Echo {
     type Message = Parcel;
+
+    fn file_done(&mut self, _: FileDone, _: &mut Io<Parcel>) {
+        unreachable!("an echo has no files")
+    }
 
     fn admit(&mut self, _: &ConnInfo, connections: usize) -> Result<(), Vec<u8>> {
         if connections < 1000 {
@@ -122,7 +127,7 @@ impl App for Echo {
 
     fn signalled(&mut self, _: Signal, _: &mut Io<Parcel>) {}
 
-    fn turn(&mut self, io: &mut Io<Parcel>) -> NextTurn {
+    fn turn(&mut self, io: &mut Io<Parcel>) -> bool {
         let now_ns = io.now().mono_ns;
         self.paused.retain(|&(until_ns, conn)| {
             if until_ns <= now_ns {
@@ -130,6 +135,10 @@ impl App for Echo {
             }
             until_ns > now_ns
         });
+        false
+    }
+
+    fn next_turn(&self, _: &Io<Parcel>) -> NextTurn {
         let next = self.paused.iter().map(|(until_ns, _)| *until_ns).min();
         next.map_or(NextTurn::Idle, NextTurn::At)
     }

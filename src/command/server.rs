@@ -33,6 +33,17 @@ const USAGE_KEY: Keys = &[KeySpec::range(keys::RO, 2, 0, 1)];
 
 pub const COMMANDS: &[Command] = &[
     Command {
+        since: "1.0.0",
+        summary: "Saves the data set to disk while commands go on being served.",
+        acl: ADMINS | DANGEROUS,
+        ..row(
+            "bgsave",
+            -1,
+            ADMIN | NOSCRIPT | NO_ASYNC_LOADING,
+            Job::BgSave,
+        )
+    },
+    Command {
         since: "2.8.13",
         summary: "Describes the commands of this server.",
         complexity: "O(N) where N is the number of commands",
@@ -105,6 +116,17 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with the server's role in replication.",
         acl: ADMINS | DANGEROUS,
         ..row("role", 1, NOSCRIPT | ANYWHERE | FAST, Job::Role)
+    },
+    Command {
+        since: "1.0.0",
+        summary: "Saves the data set to disk and replies when that is done.",
+        complexity: "O(N) where N is the number of keys",
+        ..row(
+            "save",
+            1,
+            ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI,
+            Job::Save,
+        )
     },
     Command {
         since: "1.0.0",

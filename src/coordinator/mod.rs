@@ -15,6 +15,7 @@
 //!
 //! Nothing here touches a keyspace: this shard's own part goes through the same messages.
 
+pub mod merge;
 mod work;
 
 use std::sync::Arc;
@@ -22,14 +23,23 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use smallvec::SmallVec;
 
-use crate::command::{Part, Run, keys};
+use crate::command::{Command, Part, Run, flags, keys};
 use crate::resp::{CmdError, Output};
 use crate::shard::message::{
-    Apply, Finish, Hold, HoldOn, KeyIndices, Message, Request, SessionKey,
+    Apply, Cut, Finish, Hold, HoldOn, KeyIndices, Message, Request, SessionKey,
 };
 
 pub use crate::shard::message::HopCall;
 use work::{Kind, Outcome, Participant, Step, Work};
+
+/// What a cut does is not a client's request: nothing in the command table leads here.
+static CUT: Command = Command {
+    name: "cut",
+    flags: flags::WRITE,
+    ..Command::DEFAULT
+};
+/// No connection has this key: indices are small.
+const NO_SESSION: SessionKey = SessionKey::MAX;
 
 /// Multi-shard work that this shard's sessions started.
 pub struct Coordinator {
@@ -160,6 +170,30 @@ impl Coordinator {
         let participant = |(shard, on)| Participant::new(shard, on);
         let participants = scopes.into_iter().map(participant).collect();
         self.start(session, request, participants, Kind::Command, post);
+    }
+
+    /// Begins a cut on every shard, at one instant. The shards report what they stream.
+    pub fn start_cut(&mut self, cut: Cut, post: &mut dyn FnMut(usize, Message)) {
+        let call = HopCall {
+            command: &CUT,
+            id: 0,
+            from: 0,
+            to: 0,
+        };
+        let request = Arc::new(Request {
+            call,
+            args: Default::default(),
+            db: 0,
+            databases: 0,
+            proto: Default::default(),
+            now_ms: 0,
+            no_touch: false,
+            ticket: None,
+            watcher: None,
+        });
+        let participant = |shard| Participant::new(shard, HoldOn::Everything);
+        let participants = (0..self.shards).map(participant).collect();
+        self.start(NO_SESSION, request, participants, Kind::Cut(cut), post);
     }
 
     /// Takes the holds of a transaction.
@@ -325,6 +359,7 @@ impl Coordinator {
                     done: Done::Held { work: tx, clean },
                 });
             }
+            (Outcome::Reply(_), Kind::Cut(_)) => return None,
             (Outcome::Reply(reply), Kind::ExecPart) => Done::Part(reply),
             (Outcome::Reply(reply), Kind::Retry) => Done::Tried(Some(reply)),
             (Outcome::Reply(reply), Kind::Command | Kind::Exec) => Done::Reply(reply),
@@ -387,6 +422,14 @@ impl Coordinator {
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
         let command = work.request.call.command;
+        if let Kind::Cut(cut) = work.kind {
+            work.step = Step::Finish;
+            work.reply = Some(Output::default());
+            for i in 0..work.participants.len() {
+                self.send_finish(tx, work, i, Apply::Cut(cut), true, post);
+            }
+            return Outcome::Pending;
+        }
         if work.kind == Kind::Exec {
             work.step = Step::Finish;
             let is_clean = |part: &Option<Part>| matches!(part, Some(Part::Int(1)));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::command::{Ask, Change, Decision, First, Part, Peek, Run, Wanted, keys};
 use crate::keyspace::Event;
 use crate::resp::{Args, CmdError, Output, Writer};
-use crate::shard::message::{HoldOn, KeyIndices, Request, SessionKey};
+use crate::shard::message::{Cut, HoldOn, KeyIndices, Request, SessionKey};
 
 /// How far the work is.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Command,
     /// An attempt to serve a client that waits.
     Retry,
+    /// A cut of all shards.
+    Cut(Cut),
     /// The holds of a transaction.
     Exec,
     /// Commands of a transaction, under its holds.

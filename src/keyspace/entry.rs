@@ -1,7 +1,8 @@
 //! The bytes of one entry: key, expiry and short value in one slot.
 //!
 //! ```text
-//! 0       meta: bits 0-1 encoding, bit 2 has an expiry, bit 3 edited, bit 4 the key is outside
+//! 0       meta: bits 0-1 encoding, bit 2 has an expiry, bit 3 edited, bit 4 the key is outside,
+//!         bit 5 the mark of the last cut that streamed it
 //! 1..4    access clock: LRU seconds or LFU minutes and counter, little-endian
 //! 4       key length; 255: a u32 follows
 //! ...     [expire_at i64, wheel node u32]      if it has an expiry
@@ -23,6 +24,8 @@ pub enum Encoding {
 const HAS_EXPIRY: u8 = 1 << 2;
 const EDITED: u8 = 1 << 3;
 const KEY_OUTSIDE: u8 = 1 << 4;
+/// The mark of cuts: see [`super::cut`].
+pub const MARK: u8 = 1 << 5;
 const KEY_LEN_AT: usize = 4;
 const LONG_KEY: u8 = 255;
 const EXPIRY_BYTES: usize = 12;
@@ -80,7 +83,7 @@ impl Shape<'_> {
     }
 
     /// Writes the entry; expiry fields are left for [`set_expiry`].
-    pub fn write(&self, slot: &mut [u8], clock: u32) {
+    pub fn write(&self, slot: &mut [u8], clock: u32, mark: u8) {
         let encoding = match self.payload {
             Payload::Int(_) => Encoding::Int,
             Payload::Text(_) | Payload::Zeros(_) => Encoding::Text,
@@ -89,7 +92,8 @@ impl Shape<'_> {
         slot[0] = encoding as u8
             | if self.has_expiry { HAS_EXPIRY } else { 0 }
             | if self.edited { EDITED } else { 0 }
-            | if self.key.is_none() { KEY_OUTSIDE } else { 0 };
+            | if self.key.is_none() { KEY_OUTSIDE } else { 0 }
+            | mark;
         set_clock(slot, clock);
         let key = self.key.unwrap_or_default();
         let mut at = KEY_LEN_AT + 1;
@@ -207,6 +211,14 @@ pub fn grow_text(slot: &mut [u8], len: usize) {
     slot[0] |= EDITED;
 }
 
+pub fn mark(slot: &[u8]) -> u8 {
+    slot[0] & MARK
+}
+
+pub fn set_mark(slot: &mut [u8], mark: u8) {
+    slot[0] = slot[0] & !MARK | mark;
+}
+
 pub fn clock(slot: &[u8]) -> u32 {
     u32::from_le_bytes([slot[1], slot[2], slot[3], 0])
 }
@@ -231,11 +243,11 @@ mod tests {
                     edited: false,
                 };
                 let mut slot = vec![0xee; shape.bytes() + 3];
-                shape.write(&mut slot, 0x12_3456);
+                shape.write(&mut slot, 0x12_3456, MARK);
                 let found = layout(&slot);
                 assert_eq!(&slot[found.key()], &key);
                 assert_eq!(&slot[found.text(&slot)], b"value");
-                assert_eq!(clock(&slot), 0x12_3456);
+                assert_eq!((clock(&slot), mark(&slot)), (0x12_3456, MARK));
                 if has_expiry {
                     found.set_expiry(&mut slot, -5, 77);
                     assert_eq!(found.expiry(&slot), (-5, 77));

@@ -8,6 +8,7 @@
 //! there are other shards.
 
 mod arena;
+pub mod cut;
 pub mod effects;
 mod entry;
 mod evict;
@@ -89,6 +90,8 @@ struct Db {
     expires: usize,
     /// Tells this content from what the database held before a flush; wheel nodes carry it.
     incarnation: u32,
+    /// Its number when the cut in progress was made; `None` if what it held is gone.
+    origin: Option<u32>,
 }
 
 /// All databases of one shard.
@@ -107,6 +110,9 @@ pub struct Keyspace {
     /// DEBUG SET-ACTIVE-EXPIRE: whether the pulse deletes what is due.
     pub active_expire: bool,
     pub object_bytes: usize,
+    /// What entries are marked with: see [`cut`].
+    mark: u8,
+    cut: Option<Box<cut::Cut>>,
 }
 
 /// One database's figures for INFO keyspace.
@@ -153,6 +159,8 @@ impl Keyspace {
             effects: Effects::default(),
             active_expire: true,
             object_bytes: 0,
+            mark: 0,
+            cut: None,
         }
     }
 
@@ -323,13 +331,17 @@ impl Keyspace {
                 incarnation,
                 ..Db::default()
             };
-            let dict = std::mem::replace(&mut self.dbs[at], fresh).dict;
-            keys += dict.len();
-            if !dict.is_empty() {
+            let flushed = std::mem::replace(&mut self.dbs[at], fresh);
+            keys += flushed.dict.len();
+            if flushed.dict.is_empty() {
+                continue;
+            }
+            if let Some(dict) = self.retire(flushed, lazy) {
                 self.garbage.entries.push(Flushed { dict, lazy });
             }
         }
-        if keys > 0 && self.dbs.iter().all(|db| db.dict.is_empty()) {
+        let is_empty = self.dbs.iter().all(|db| db.dict.is_empty());
+        if keys > 0 && is_empty && !self.has_retired() {
             // Nothing lives in the arena any more, and what was flushed earlier points into it.
             let wheel = Wheel::new(self.wheel.elapsed_ms());
             self.garbage.wholes.push(Whole {
@@ -344,6 +356,11 @@ impl Keyspace {
             (0..SLICES_AT_ONCE).any(|_| !self.free_slice());
         }
         keys
+    }
+
+    /// Empties everything as if it had never been: nobody is told.
+    pub fn clear(&mut self) {
+        self.flush(0..self.dbs.len(), true);
     }
 
     /// Exchanges two databases.

@@ -12,6 +12,7 @@ pub use whole::Seen;
 use bytes::{Bytes, BytesMut};
 
 use super::arena::SLOT_MAX_BYTES;
+use super::cut::KeptValue;
 use super::effects::Event;
 use super::entry::{self, Encoding, Layout, Payload, Shape};
 use super::{Keyspace, Object, Settings, key_of, owner, wheel};
@@ -113,6 +114,17 @@ pub enum Stored {
     Int(i64),
     Text { bytes: Box<[u8]>, edited: bool },
     Object(Value),
+}
+
+impl Stored {
+    /// The value for whoever encodes it.
+    pub fn kept(&self) -> KeptValue<'_> {
+        match self {
+            Stored::Int(n) => KeptValue::Int(*n),
+            Stored::Text { bytes, .. } => KeptValue::Text(bytes),
+            Stored::Object(value) => KeptValue::Object(value),
+        }
+    }
 }
 
 /// Longest string that Redis embeds in its object. Redis: object.c OBJ_ENCODING_EMBSTR_SIZE_LIMIT.
@@ -430,6 +442,12 @@ impl<'a> Tx<'a> {
         Some(bytes)
     }
 
+    /// To be called before an entry changes or goes.
+    fn will_change(&mut self, found: &Found) {
+        self.unaccounted = true;
+        self.ks.preserve(self.db, found.handle);
+    }
+
     // ---- writing strings
 
     /// Stores a string, whatever the key held. Returns whether the key is new.
@@ -462,7 +480,7 @@ impl<'a> Tx<'a> {
         if let Some(found) = self.find(key)
             && found.layout.encoding == Encoding::Int
         {
-            self.unaccounted = true;
+            self.will_change(&found);
             self.touch(found.handle);
             found.layout.set_int(self.ks.arena.get_mut(found.handle), n);
             return;
@@ -482,6 +500,9 @@ impl<'a> Tx<'a> {
     ) -> bool {
         self.unaccounted = true;
         let found = self.find(key);
+        if let Some(found) = &found {
+            self.will_change(found);
+        }
         let deadline = match ttl {
             Ttl::Keep => found.as_ref().and_then(|found| self.deadline(found)),
             Ttl::Clear => None,
@@ -540,7 +561,7 @@ impl<'a> Tx<'a> {
 
     fn insert(&mut self, key: &[u8], shape: &Shape, clock: u32, deadline: Option<i64>) {
         let handle = self.ks.arena.allocate(shape.bytes());
-        shape.write(self.ks.arena.get_mut(handle), clock);
+        shape.write(self.ks.arena.get_mut(handle), clock, self.ks.mark);
         let hash = self.ks.hash(key);
         let (arena, objects, hasher) = (&self.ks.arena, &self.ks.objects, &self.ks.hasher);
         let hash_of = |handle| hasher.hash_one(key_of(arena, objects, handle));
@@ -572,7 +593,7 @@ impl<'a> Tx<'a> {
                 .replace(found.position, handle);
             handle
         };
-        shape.write(self.ks.arena.get_mut(handle), clock);
+        shape.write(self.ks.arena.get_mut(handle), clock, self.ks.mark);
         self.link_expiry(handle, old_node, deadline);
     }
 
@@ -611,7 +632,7 @@ impl<'a> Tx<'a> {
             self.store(key, Payload::Zeros(min_len), None, true, Ttl::Clear);
             return self.edit(key);
         };
-        self.unaccounted = true;
+        self.will_change(&found);
         let slot = self.ks.arena.get(found.handle);
         match found.layout.encoding {
             Encoding::Int => {
@@ -684,7 +705,7 @@ impl<'a> Tx<'a> {
         let Some(found) = self.find(key) else {
             return false;
         };
-        self.unaccounted = true;
+        self.will_change(&found);
         self.unlink(&found);
         self.ks.drop_entry(found.handle);
         true
@@ -701,6 +722,7 @@ impl<'a> Tx<'a> {
         let Some(found) = self.find_any(key) else {
             return;
         };
+        self.ks.preserve(self.db, found.handle);
         self.unlink(&found);
         self.ks.drop_entry(found.handle);
         match event {
@@ -715,7 +737,7 @@ impl<'a> Tx<'a> {
         let Some(found) = self.find(key) else {
             return false;
         };
-        self.unaccounted = true;
+        self.will_change(&found);
         let slot = self.ks.arena.get(found.handle);
         if found.layout.has_expiry == deadline.is_some() {
             let node = found.layout.has_expiry.then(|| found.layout.expiry(slot).1);
@@ -755,7 +777,7 @@ impl<'a> Tx<'a> {
         self.ks.dbs[self.db as usize]
             .dict
             .replace(found.position, handle);
-        shape.write(self.ks.arena.get_mut(handle), clock);
+        shape.write(self.ks.arena.get_mut(handle), clock, self.ks.mark);
         self.link_expiry(handle, old_node, deadline);
         if found.layout.encoding == Encoding::Object {
             self.link_fields(key);
@@ -765,7 +787,7 @@ impl<'a> Tx<'a> {
     /// Takes a value out of the keyspace, with its expiry.
     pub fn take(&mut self, key: &[u8]) -> Option<Taken> {
         let found = self.find(key)?;
-        self.unaccounted = true;
+        self.will_change(&found);
         let taken = self.extract(&found, true);
         self.unlink(&found);
         self.ks.drop_entry(found.handle);
@@ -821,6 +843,12 @@ impl<'a> Tx<'a> {
             }
             _ => self.new_clock(),
         };
+    }
+
+    /// Stores a value that was read from a file: no change that anybody is told of.
+    pub fn load(&mut self, key: &[u8], taken: Taken) {
+        self.put(key, taken);
+        self.unaccounted = false;
     }
 
     /// Stores a value that was taken elsewhere, whatever the key held.

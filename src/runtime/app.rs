@@ -1,8 +1,11 @@
 //! The border between the runtime and what it drives.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::files::{FileDone, FileOp, FileRequest};
 use crate::resp::Output;
 
 /// A connection on its shard: an index that is small and reused, and a generation that tells reuses
@@ -100,10 +103,14 @@ pub trait App: Sized {
     /// work to answer it can be closed.
     fn is_idle(&self, conn: ConnId) -> bool;
     fn delivered(&mut self, from: usize, messages: Vec<Self::Message>, io: &mut Io<Self::Message>);
+    /// An operation on a file is over.
+    fn file_done(&mut self, done: FileDone, io: &mut Io<Self::Message>);
     /// Shard 0 only.
     fn signalled(&mut self, signal: Signal, io: &mut Io<Self::Message>);
-    /// The end of a turn: background work, timers.
-    fn turn(&mut self, io: &mut Io<Self::Message>) -> NextTurn;
+    /// The end of a turn: background work, timers. Returns whether there is more of it.
+    fn turn(&mut self, io: &mut Io<Self::Message>) -> bool;
+    /// When to come again, after everything of this turn was delivered.
+    fn next_turn(&self, io: &Io<Self::Message>) -> NextTurn;
 }
 
 /// What an app asked of a connection, carried out at the end of the turn.
@@ -139,6 +146,7 @@ pub struct Io<M> {
     /// Messages per destination.
     pub(super) mail: Vec<Vec<M>>,
     pub(super) stop: Option<i32>,
+    pub(super) files: Vec<FileRequest>,
     pub(super) connections: usize,
     /// Empty reply buffers; a connection holds one only while it has something to send.
     spare: Vec<Vec<u8>>,
@@ -161,6 +169,7 @@ impl<M> Io<M> {
             requests: Vec::new(),
             mail: (0..shards).map(|_| Vec::new()).collect(),
             stop: None,
+            files: Vec::new(),
             connections: 0,
             spare: Vec::new(),
             void: Output::default(),
@@ -256,6 +265,16 @@ impl<M> Io<M> {
     /// once.
     pub fn post(&mut self, to: usize, message: M) {
         self.mail[to].push(message);
+    }
+
+    /// Asks for an operation on a file; [`App::file_done`] follows with this tag. Operations on one
+    /// file may overtake each other.
+    pub fn file(&mut self, file: &Arc<File>, tag: u64, op: FileOp) {
+        self.files.push(FileRequest {
+            file: file.clone(),
+            tag,
+            op,
+        });
     }
 
     /// Ends the process with this exit code once this turn's output is on its way.

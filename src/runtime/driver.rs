@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::app::{App, CloseReason, ConnId, ConnInfo, Io, NextTurn, Outgoing, Request, Signal};
 use super::clock;
 use super::conn::Conn;
+use super::files::Files;
 use super::listen::{Listener, greet};
 use super::mailbox::{Mail, Mailboxes, Shared};
 use super::ring::{Completion, Op, Ring, Token};
@@ -65,6 +66,7 @@ pub(super) struct Driver<A: App> {
     accepts_again_ns: Option<u64>,
     next_client_id: u64,
     signals: Option<Signals>,
+    files: Files,
 }
 
 /// What shard 0 has beside the others.
@@ -114,6 +116,7 @@ impl<A: App> Driver<A> {
             accepts_again_ns: None,
             next_client_id: 0,
             signals: front.signals,
+            files: Files::default(),
         })
     }
 
@@ -132,8 +135,13 @@ impl<A: App> Driver<A> {
             self.io.connections = self.shared.connections();
             self.take_completions();
             self.take_mail();
-            next = self.app.turn(&mut self.io);
+            let more = self.app.turn(&mut self.io);
             self.deliver_to_self();
+            next = if more {
+                NextTurn::Again
+            } else {
+                self.app.next_turn(&self.io)
+            };
             self.finish_half_closed();
             self.flush();
             if let Some(exit_code) = self.io.stop.take() {
@@ -199,6 +207,7 @@ impl<A: App> Driver<A> {
                 Op::Send => self.sent(completion),
                 Op::Accept => self.accepted(completion),
                 Op::Signal => self.signalled(completion.result),
+                Op::File => self.file_completed(completion),
                 Op::Cancel | Op::Doorbell | Op::Ring => {}
             }
         }
@@ -212,6 +221,13 @@ impl<A: App> Driver<A> {
             for listener in 0..self.listeners.len() {
                 self.arm_accept(listener);
             }
+        }
+    }
+
+    fn file_completed(&mut self, completion: Completion) {
+        let Completion { token, result, .. } = completion;
+        if let Some(done) = self.files.completed(token, result, &mut self.ring) {
+            self.app.file_done(done, &mut self.io);
         }
     }
 
@@ -443,6 +459,9 @@ impl<A: App> Driver<A> {
         }
         self.io.dirty = dirty;
         self.io.dirty.clear();
+        for request in self.io.files.drain(..) {
+            self.files.start(request, &mut self.ring);
+        }
         self.send_mail();
         let ring = &mut self.ring;
         self.mailboxes.doorbells(|fd: RawFd| ring.ring_doorbell(fd));

@@ -15,6 +15,7 @@ pub mod clock;
 mod conn;
 pub mod cpus;
 mod driver;
+mod files;
 mod listen;
 mod mailbox;
 pub mod preflight;
@@ -22,6 +23,7 @@ mod ring;
 mod start;
 
 pub use app::{App, CloseReason, ConnId, ConnInfo, Io, NextTurn, Now, Peer, Signal};
+pub use files::{FileDone, FileOp};
 pub use listen::{ListenError, Listening};
 pub use preflight::StartError;
 pub use start::{Bound, Options, bind};

@@ -15,6 +15,8 @@ use super::buffers::{Buffers, GROUP};
 /// Submission entries; a turn that needs more submits in between.
 const SUBMISSIONS: u32 = 4096;
 const COMPLETIONS: u32 = 16384;
+/// Bytes of one read or write of a file: what the kernel transfers at most is a little more.
+const IO_MAX_BYTES: usize = 1 << 30;
 
 /// What a completion belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,7 @@ pub(super) enum Op {
     Doorbell = 5,
     Signal = 6,
     Ring = 7,
+    File = 8,
 }
 
 /// Operation, connection index (or listener), and the low 24 bits of its generation.
@@ -60,6 +63,7 @@ impl Token {
             5 => Op::Doorbell,
             6 => Op::Signal,
             7 => Op::Ring,
+            8 => Op::File,
             _ => return None,
         };
         Some(Token {
@@ -171,6 +175,40 @@ impl Ring {
         self.push(&entry);
     }
 
+    /// Reads from a file into `buffer`, which must stay in place until the completion.
+    pub fn read_at(&mut self, fd: RawFd, buffer: &mut [u8], at: u64, token: Token) {
+        let len = buffer.len().min(IO_MAX_BYTES) as u32;
+        let entry = opcode::Read::new(types::Fd(fd), buffer.as_mut_ptr(), len)
+            .offset(at)
+            .build()
+            .user_data(token.pack());
+        self.push(&entry);
+    }
+
+    /// Writes `bytes`, which must stay in place until the completion, to a file.
+    pub fn write_at(&mut self, fd: RawFd, bytes: &[u8], at: u64, token: Token) {
+        let len = bytes.len().min(IO_MAX_BYTES) as u32;
+        let entry = opcode::Write::new(types::Fd(fd), bytes.as_ptr(), len)
+            .offset(at)
+            .build()
+            .user_data(token.pack());
+        self.push(&entry);
+    }
+
+    /// Makes durable what was written to a file and has completed.
+    pub fn sync(&mut self, fd: RawFd, data_only: bool, token: Token) {
+        let flags = if data_only {
+            types::FsyncFlags::DATASYNC
+        } else {
+            types::FsyncFlags::empty()
+        };
+        let entry = opcode::Fsync::new(types::Fd(fd))
+            .flags(flags)
+            .build()
+            .user_data(token.pack());
+        self.push(&entry);
+    }
+
     /// Cancels the operation with this token.
     pub fn cancel(&mut self, target: Token) {
         let token = Token {
@@ -252,6 +290,7 @@ mod tests {
             Op::Doorbell,
             Op::Signal,
             Op::Ring,
+            Op::File,
         ] {
             let token = Token::new(op, 0xffff_fffe, 0x1234_5678);
             assert_eq!(Token::unpack(token.pack()), Some(token));

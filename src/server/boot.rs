@@ -9,6 +9,7 @@ use super::config::{self, Config};
 use super::host::ServerHost;
 use super::log::{self, Level};
 use super::node::Node;
+use super::persist::{self, Part};
 use super::settings;
 use super::tools;
 use crate::command::Table;
@@ -143,7 +144,6 @@ fn announce(config: &Config, shards: usize) {
         ));
     }
     log::notice("Server initialized");
-    log::notice("Ready to accept connections");
 }
 
 fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) -> ExitCode {
@@ -151,6 +151,11 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
     let started_ms = clock::now().unix_ms();
     let seed = fastrand::u64(..);
     let figures = budget::figures(shards);
+    let changes = persist::changes(shards);
+    let loads = std::path::Path::new(config.text("dbfilename")).exists();
+    if !loads {
+        log::notice("Ready to accept connections");
+    }
     let ran = bound.run(move |shard| {
         let databases = config.int("databases") as u32;
         let keyspace = Keyspace::new(databases, seed.wrapping_add(shard as u64));
@@ -159,7 +164,10 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         let mut shard_state = Shard::new(place, keyspace, commands, clock::mono_ns);
         shard_state.budget = Budget::new(shard, figures.clone());
         let mut core = Core::new(shard_state, table.clone());
-        let mut host = ServerHost::new(shard, shards, config.clone(), started_ms);
+        let mut part = Part::new(shard, changes.clone());
+        part.loading = loads;
+        let mut host = ServerHost::new(part, shards, config.clone(), started_ms);
+        host.boot_load = loads && shard == 0;
         settings::install(&config, &mut core, &mut host);
         Node { core, host }
     });

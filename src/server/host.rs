@@ -8,16 +8,20 @@ use super::ask::{
 use super::auth::{self, Greeting, Passwords};
 use super::clients::{self, Pause, Selection, Unblock};
 use super::config::Config;
+use super::digest;
 use super::info::{self, Context, NodeFigures};
 use super::jobs::{self, done, write_error};
 use super::monitor::{self, Monitors};
 use super::patrol::Patrol;
+use super::persist::{Part, Persistence};
+use super::saves::MISCONF;
 use super::settings;
 use super::slowlog::{self, Slowlog};
 use crate::command::{Entry, Job, Table, flags, introspection};
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Admission, Core, Host, Link, Performed};
 use crate::shard::message::SessionKey;
+use crate::value::limits::Limits;
 
 /// The version whose command surface this is; clients switch features on by it.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -37,13 +41,22 @@ pub struct ServerHost {
     pub patrol: Patrol,
     pub config: Arc<Config>,
     pub started_ms: i64,
+    /// Wall clock of this turn, unix milliseconds.
+    pub now_ms: i64,
+    pub part: Part,
+    /// Shard 0's alone.
+    pub persistence: Persistence,
+    /// Load the snapshot before serving anybody.
+    pub boot_load: bool,
+    pub limits: Limits,
     /// Messages to other nodes, sent when the callback returns.
     pub mail: Vec<(usize, NodeMessage)>,
     pub stop: Option<i32>,
 }
 
 impl ServerHost {
-    pub fn new(shard: usize, shards: usize, config: Arc<Config>, started_ms: i64) -> ServerHost {
+    pub fn new(part: Part, shards: usize, config: Arc<Config>, started_ms: i64) -> ServerHost {
+        let shard = part.shard();
         ServerHost {
             shard,
             shards,
@@ -57,6 +70,11 @@ impl ServerHost {
             patrol: Patrol::default(),
             config,
             started_ms,
+            now_ms: started_ms,
+            part,
+            persistence: Persistence::new(shards, started_ms),
+            boot_load: false,
+            limits: Limits::default(),
             mail: Vec::new(),
             stop: None,
         }
@@ -103,7 +121,7 @@ impl ServerHost {
     }
 
     /// Performs the job here if this is shard 0, else sends it there.
-    fn forward(
+    pub(super) fn forward(
         &mut self,
         job: Job,
         requester: Requester,
@@ -151,7 +169,11 @@ impl ServerHost {
         match job {
             Job::ConfigSet => self.config_set(requester, args),
             Job::ConfigRewrite => done(self.config_rewrite(&mut writer)),
-            Job::Shutdown => self.shutdown(args),
+            Job::Shutdown => self.shutdown(requester, args),
+            Job::Save | Job::BgSave | Job::LastSave => {
+                self.save_command(job, requester, args, &mut writer)
+            }
+            Job::Debug => self.reload(requester, args),
             _ => done(self.slowlog.command(args, &mut writer)),
         }
     }
@@ -210,9 +232,25 @@ impl ServerHost {
                 }
             }
             Job::ConfigResetStat => jobs::reset_stats(core),
-            Job::Debug => jobs::set_active_expire(core, &args),
+            Job::Debug if args.is(1, "set-active-expire") => {
+                jobs::set_active_expire(core, &args);
+            }
+            Job::Debug => {
+                return Box::new(digest::part(
+                    core,
+                    &args,
+                    question.requester.db,
+                    self.now_ms,
+                ));
+            }
             Job::Latency if args.is(1, "reset") => core.shard.stats.reset_latency(),
-            _ => return Box::new(NodeFigures::of(core)),
+            _ => {
+                let mut figures = NodeFigures::of(core);
+                if self.shard == 0 {
+                    figures.files = Some(self.file_figures());
+                }
+                return Box::new(figures);
+            }
         }
         Box::new(())
     }
@@ -255,6 +293,9 @@ impl ServerHost {
                 };
                 let text = info::render(&question.args.as_args(), &nodes, &context);
                 writer.verbatim("txt", text.as_bytes())
+            }
+            Job::Debug if digest::is_asked(&question.args.as_args()) => {
+                digest::reply(&question.args.as_args(), parts_of(parts), &mut writer)
             }
             Job::Latency if question.args.as_args().is(1, "histogram") => {
                 let nodes: Vec<NodeFigures> = parts_of(parts).collect();
@@ -357,9 +398,13 @@ impl Host for ServerHost {
                 self.monitors.here.push(session);
                 self.ask_all(job, requester, args.to_buf(), None)
             }
-            Job::Slowlog | Job::ConfigSet | Job::ConfigRewrite | Job::Shutdown => {
-                self.forward(job, requester, args, out)
-            }
+            Job::Slowlog
+            | Job::ConfigSet
+            | Job::ConfigRewrite
+            | Job::Shutdown
+            | Job::Save
+            | Job::BgSave
+            | Job::LastSave => self.forward(job, requester, args, out),
             Job::ConfigGet => done(self.config_get(args, &mut writer)),
             Job::ConfigResetStat | Job::Info => self.ask_all(job, requester, args.to_buf(), None),
             Job::Command => {
@@ -368,13 +413,12 @@ impl Host for ServerHost {
             }
             Job::Debug => {
                 let is_local = core.session(session).is_some_and(|s| s.peer.is_local());
-                self.debug(requester, is_local, args, &mut writer)
+                self.debug(requester, is_local, args, out)
             }
             Job::Latency => self.latency(requester, args, &mut writer),
             Job::Memory => done(self.memory(args, &mut writer)),
             Job::Lolwut => done(self.lolwut(&mut writer)),
             Job::Role => done(self.role(&mut writer)),
-            Job::LastSave => done(writer.int(self.started_ms / 1000)),
             Job::FunctionFlush => done(self.functions(args, &mut writer)),
             Job::Time => done(self.time(link, &mut writer)),
             _ => Performed::Failed(CmdError::Text("ERR not supported by this server")),
@@ -382,7 +426,10 @@ impl Host for ServerHost {
     }
 
     fn is_watching(&self) -> bool {
-        self.pause.until_ms != 0 || self.monitors.any()
+        self.pause.until_ms != 0
+            || self.monitors.any()
+            || self.part.loading
+            || self.part.save_failed
     }
 
     fn admit(
@@ -394,17 +441,24 @@ impl Host for ServerHost {
         args: &Args,
     ) -> Admission {
         let now_ms = link.now_ms();
+        let flags = entry.command.flags;
+        if self.part.loading && flags & flags::LOADING == 0 {
+            return Admission::Refuse(CmdError::Loading);
+        }
+        let is_told = flags & flags::WRITE != 0 || entry.command.name == "ping";
+        if is_told && self.is_misconfigured() {
+            return Admission::Refuse(MISCONF);
+        }
         if self.pause.until_ms != 0 {
             if !self.pause.is_active(now_ms) {
                 self.pause = Pause::default();
-            } else if !self.pause.writes_only
-                || entry.command.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0
+            } else if !self.pause.writes_only || flags & (flags::WRITE | flags::MAY_REPLICATE) != 0
             {
                 self.postponed.push(session);
                 return Admission::Postpone;
             }
         }
-        if self.monitors.any() && entry.command.flags & (flags::SKIP_MONITOR | flags::ADMIN) == 0 {
+        if self.monitors.any() && flags & (flags::SKIP_MONITOR | flags::ADMIN) == 0 {
             self.show_monitors(core, link, session, entry, args);
         }
         Admission::Run

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::persist::Status;
 use crate::command::{CommandId, Table};
 use crate::keyspace::{self, DbStats};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
@@ -25,6 +26,18 @@ pub struct NodeFigures {
     pub dbs: Vec<DbStats>,
     pub commands: Stats,
     pub errors: Vec<(Box<str>, u64)>,
+    /// Shard 0's alone.
+    pub files: Option<FileFigures>,
+}
+
+/// How saving and loading go.
+#[derive(Clone, Debug)]
+pub struct FileFigures {
+    pub status: Status,
+    /// Seconds that the snapshot in progress has taken; keys it has and will have.
+    pub saving: Option<(i64, u64, usize)>,
+    /// Of the load in progress: begin (unix seconds), bytes done and to do, seconds taken.
+    pub loading: Option<(i64, u64, u64, i64)>,
 }
 
 impl NodeFigures {
@@ -52,6 +65,7 @@ impl NodeFigures {
                 .iter()
                 .map(|(name, n)| (name.clone(), *n))
                 .collect(),
+            files: None,
         }
     }
 }
@@ -269,18 +283,62 @@ fn memory(nodes: &[NodeFigures], context: &Context) -> String {
 }
 
 fn persistence(nodes: &[NodeFigures]) -> String {
-    lines(&[
-        ("loading", "0".into()),
+    let Some(files) = nodes.iter().find_map(|node| node.files.as_ref()) else {
+        return String::new();
+    };
+    let status = &files.status;
+    let flag = |on: bool| if on { "1" } else { "0" }.to_string();
+    let (saving_s, saved, to_save) = files.saving.unwrap_or((-1, 0, 0));
+    let verdict = if status.last_ok { "ok" } else { "err" };
+    let mut text = lines(&[
+        ("loading", flag(files.loading.is_some())),
         ("async_loading", "0".into()),
+        ("current_cow_peak", "0".into()),
+        ("current_cow_size", "0".into()),
+        ("current_cow_size_age", "0".into()),
+        ("current_fork_perc", "0.00".into()),
+        ("current_save_keys_processed", saved.to_string()),
+        ("current_save_keys_total", to_save.to_string()),
         (
             "rdb_changes_since_last_save",
             total(nodes, |n| n.dirty).to_string(),
         ),
-        ("rdb_bgsave_in_progress", "0".into()),
+        ("rdb_bgsave_in_progress", flag(files.saving.is_some())),
+        ("rdb_last_save_time", status.last_save_s.to_string()),
+        ("rdb_last_bgsave_status", verdict.into()),
+        ("rdb_last_bgsave_time_sec", status.last_took_s.to_string()),
+        ("rdb_current_bgsave_time_sec", saving_s.to_string()),
+        ("rdb_saves", status.saves.to_string()),
+        ("rdb_last_cow_size", "0".into()),
+        (
+            "rdb_last_load_keys_expired",
+            status.keys_expired.to_string(),
+        ),
+        ("rdb_last_load_keys_loaded", status.keys_loaded.to_string()),
         ("aof_enabled", "0".into()),
         ("aof_rewrite_in_progress", "0".into()),
         ("aof_rewrite_scheduled", "0".into()),
-    ])
+        ("aof_last_rewrite_time_sec", "-1".into()),
+        ("aof_current_rewrite_time_sec", "-1".into()),
+        ("aof_last_bgrewrite_status", "ok".into()),
+        ("aof_rewrites", "0".into()),
+        ("aof_last_write_status", "ok".into()),
+        ("aof_last_cow_size", "0".into()),
+        ("module_fork_in_progress", "0".into()),
+        ("module_fork_last_cow_size", "0".into()),
+    ]);
+    if let Some((begun_s, done, all, took_s)) = files.loading {
+        let percent = done as f64 * 100.0 / all.max(1) as f64;
+        let left = all.saturating_sub(done) as f64 * took_s as f64 / done.max(1) as f64;
+        text += &lines(&[
+            ("loading_start_time", begun_s.to_string()),
+            ("loading_total_bytes", all.to_string()),
+            ("loading_loaded_bytes", done.to_string()),
+            ("loading_loaded_perc", format!("{percent:.2}")),
+            ("loading_eta_seconds", format!("{left:.0}")),
+        ]);
+    }
+    text
 }
 
 fn stats(nodes: &[NodeFigures]) -> String {

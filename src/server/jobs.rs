@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::ask::Requester;
 use super::config;
+use super::digest;
 use super::host::ServerHost;
 use super::{info, log};
 use crate::command::connection::help;
@@ -68,7 +69,7 @@ impl ServerHost {
         requester: Requester,
         is_local: bool,
         args: &Args,
-        out: &mut Writer,
+        out: &mut Output,
     ) -> Performed {
         let allowed = match self.config.text("enable-debug-command") {
             "yes" => true,
@@ -82,6 +83,13 @@ impl ServerHost {
                  option in the configuration file, and then restart the server.",
             ));
         }
+        if args.is(1, "reload") {
+            return self.forward(Job::Debug, requester, args, out);
+        }
+        if digest::is_asked(args) {
+            return self.ask_all(Job::Debug, requester, args.to_buf(), None);
+        }
+        let out = &mut Writer::new(out, requester.proto);
         if args.is(1, "set-active-expire") && args.len() == 3 {
             return self.ask_all(Job::Debug, requester, args.to_buf(), None);
         }
@@ -128,30 +136,6 @@ impl ServerHost {
             "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
             String::from_utf8_lossy(args.get(1))
         )))
-    }
-
-    /// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]
-    pub(super) fn shutdown(&mut self, args: &Args) -> Performed {
-        let known = ["nosave", "save", "now", "force", "abort"];
-        let is_known = |i: usize| known.iter().any(|word| args.is(i, word));
-        let has = |word: &str| (1..args.len()).any(|i| args.is(i, word));
-        if !(1..args.len()).all(is_known)
-            || has("save") && has("nosave")
-            || has("abort") && args.len() > 2
-        {
-            return Performed::Failed(CmdError::Syntax);
-        }
-        if has("abort") {
-            return Performed::Failed(CmdError::Text("ERR No shutdown in progress."));
-        }
-        if has("save") {
-            return Performed::Failed(CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs."));
-        }
-        log::warning("User requested shutdown...");
-        log::warning("Pinion is now ready to exit, bye bye...");
-        self.stop = Some(0);
-        // No reply: the connection closes with the process.
-        Performed::Later
     }
 
     pub(super) fn memory(&self, args: &Args, out: &mut Writer) -> CmdResult {

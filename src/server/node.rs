@@ -4,8 +4,10 @@ use super::ask::NodeMessage;
 use super::host::ServerHost;
 use super::link::IoLink;
 use super::log;
+use super::persist::Operation;
+use super::saves::Wish;
 use crate::command::Client;
-use crate::runtime::{self, App, CloseReason, ConnId, ConnInfo, Io, NextTurn, Signal};
+use crate::runtime::{self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, NextTurn, Signal};
 use crate::session::{Core, Link, Peer, State};
 
 /// Expirations handled in one slice: well under a millisecond of work.
@@ -23,10 +25,14 @@ impl Node {
         io: &mut Io<NodeMessage>,
         work: impl FnOnce(&mut Core, &mut ServerHost, &mut IoLink),
     ) {
+        self.host.now_ms = io.now().unix_ms();
         let mut link = IoLink { io };
         work(&mut self.core, &mut self.host, &mut link);
         for (to, message) in self.host.mail.drain(..) {
             link.io.post(to, message);
+        }
+        for Operation { file, tag, op } in self.host.persistence.operations.drain(..) {
+            link.io.file(&file, tag, op);
         }
         if let Some(exit_code) = self.host.stop.take() {
             link.io.stop(exit_code);
@@ -62,6 +68,7 @@ impl Node {
                 let max_len = host.slowlog_max_len;
                 host.slowlog.push(*entry, max_len);
             }
+            NodeMessage::Persist(message) => host.persist_message(core, from, message),
             NodeMessage::Monitor(line) => {
                 for &session in &host.monitors.here {
                     link.out(session).bytes.extend_from_slice(&line);
@@ -99,6 +106,9 @@ from the outside.\r\n";
 
 /// Redis: networking.c acceptCommonHandler.
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// The longest a node sleeps before it looks at its deadlines again.
+const WAIT_MAX_MS: i64 = 24 * 3600 * 1000;
 
 impl App for Node {
     type Message = NodeMessage;
@@ -169,11 +179,16 @@ impl App for Node {
             Signal::Interrupt => "SIGINT",
         };
         log::warning(&format!("Received {name} scheduling shutdown..."));
-        log::warning("Pinion is now ready to exit, bye bye...");
-        io.stop(0);
+        self.with_link(io, |_, host, _| {
+            host.request_stop(None, Wish::Default, false)
+        });
     }
 
-    fn turn(&mut self, io: &mut Io<NodeMessage>) -> NextTurn {
+    fn file_done(&mut self, done: FileDone, io: &mut Io<NodeMessage>) {
+        self.with_link(io, |_, host, _| host.file_done(done));
+    }
+
+    fn turn(&mut self, io: &mut Io<NodeMessage>) -> bool {
         let now = io.now();
         let mut more = false;
         self.with_link(io, |core, host, link| {
@@ -189,22 +204,16 @@ impl App for Node {
             core.shard.make_room(now.unix_ms());
             more |= core.shard.is_evicting();
             more |= core.shard.keyspace.free_slice();
+            more |= host.persist_turn(core, link);
             host.patrol.walk(core, link);
         });
-        if more {
-            NextTurn::Again
-        } else {
-            self.next_turn(io)
-        }
+        more
     }
-}
 
-/// The longest a node sleeps before it looks at its deadlines again.
-const WAIT_MAX_MS: i64 = 24 * 3600 * 1000;
-
-impl Node {
-    /// When the next deadline of this node is due.
     fn next_turn(&self, io: &Io<NodeMessage>) -> NextTurn {
+        if self.host.persist_wants(&self.core) {
+            return NextTurn::Again;
+        }
         let now = io.now();
         let paused = self.host.pause.is_active(now.unix_ms());
         let pause = paused.then_some(self.host.pause.until_ms);
@@ -216,7 +225,10 @@ impl Node {
             .filter(|_| !paused);
         let patrol = self.host.patrol.due_ms();
         let timeout = self.core.next_timeout_ms();
-        let deadlines = pause.into_iter().chain(expiry).chain(patrol).chain(timeout);
+        let files = self.host.persist_due_ms();
+        let deadlines = [pause, expiry, patrol, timeout, files]
+            .into_iter()
+            .flatten();
         match deadlines.min() {
             None => NextTurn::Idle,
             Some(at_ms) => {

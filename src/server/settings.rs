@@ -19,6 +19,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     host.passwords.default_user = config.text("requirepass").as_bytes().to_vec();
     host.slowlog_max_len = bytes("slowlog-max-len");
     host.patrol = Patrol::new(config);
+    host.persistence.points.configure(config.text("save"));
     let keys = &mut core.shard.keyspace.settings;
     keys.string_max_bytes = bytes("proto-max-bulk-len");
     keys.lfu = config.text("maxmemory-policy").contains("lfu");
@@ -33,6 +34,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     let keys = &mut core.shard.keyspace.settings;
     keys.hll_sparse_max_bytes = bytes("hll-sparse-max-bytes");
     keys.limits = limits(config, keys.limits.seed);
+    host.limits = keys.limits.clone();
     let track = config.flag("latency-tracking");
     if core.shard.stats.track_latency && !track {
         core.shard.stats.reset_latency();

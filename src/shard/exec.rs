@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::budget::{Budget, EVICTIONS_AT_ONCE, figures};
 use super::holds::{Holds, Scope, TxId};
 use super::message::{Apply, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Request};
+use super::snapshot;
 use super::stats::Stats;
 use super::waiting::{Ticket, Waiter, Waiting};
 use super::watching::{Watcher, Watching};
@@ -23,6 +24,8 @@ pub struct Shard {
     holds: Holds<Parked>,
     /// How much memory there is.
     pub budget: Budget,
+    /// The last cut that began here.
+    pub cut_id: u32,
     waiting: Waiting,
     watching: Watching,
     /// Monotonic nanoseconds, for the durations in statistics alone.
@@ -60,6 +63,7 @@ impl Shard {
             stats: Stats::new(commands),
             holds: Holds::default(),
             budget: Budget::new(0, figures(1)),
+            cut_id: 0,
             waiting: Waiting::default(),
             watching: Watching::default(),
             clock,
@@ -335,6 +339,11 @@ impl Shard {
     ) -> Part {
         let apply = match apply {
             Apply::Peek(on) => return self.peek(request, &on, now_ms),
+            Apply::Cut(cut) => {
+                self.cut_id = cut.id;
+                snapshot::begin(&mut self.keyspace, cut.style, now_ms);
+                return Part::Nothing;
+            }
             Apply::Calls { calls, db } => return self.run_calls(request, &calls, db, now_ms),
             Apply::Read(wanted) => {
                 let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
@@ -348,7 +357,6 @@ impl Shard {
         let place = self.place;
         let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
         let part = match apply {
-            Apply::Nothing | Apply::Peek(_) | Apply::Calls { .. } | Apply::Read(_) => Part::Nothing,
             Apply::Wait => {
                 register(&mut tx, &mut self.waiting, request, keys);
                 Part::Nothing
@@ -384,6 +392,8 @@ impl Shard {
                 command::arrive(&mut tx, args.get(key), *value, event);
                 Part::Nothing
             }
+            // Nothing, or done above.
+            _ => Part::Nothing,
         };
         tx.finish();
         part

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::holds::TxId;
+use super::snapshot::Style;
 use super::waiting::Ticket;
 use super::watching::Watcher;
 use crate::command::{Change, Command, CommandId, Part, Wanted};
@@ -116,6 +117,8 @@ pub enum Apply {
     Wait,
     /// Nothing can be served yet: the client goes on waiting, those behind it may be served.
     Tried,
+    /// Begin a cut: everything is held on every shard.
+    Cut(Cut),
     /// Second half: store it.
     Arrive {
         db: u32,
@@ -123,6 +126,14 @@ pub enum Apply {
         value: Box<Taken>,
         event: Event,
     },
+}
+
+/// A cut of all shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Tells the chunks of this cut from those of one that was given up.
+    pub id: u32,
+    pub style: Style,
 }
 
 #[derive(Debug)]

@@ -9,6 +9,7 @@ pub mod budget;
 mod exec;
 mod holds;
 pub mod message;
+pub mod snapshot;
 pub mod stats;
 pub mod waiting;
 pub mod watching;

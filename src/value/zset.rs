@@ -135,9 +135,10 @@ fn score_of(item: Item) -> f64 {
     }
 }
 
-/// A score as Redis stores it in a listpack: an integer where it is one.
+/// A score as a listpack holds it. Redis: zzlInsertAt stores what equals an integer as one, so that
+/// the sign of zero is lost; the tree keeps it.
 fn score_text(score: f64) -> String {
-    format_f64(score)
+    format_f64(if score == 0.0 { 0.0 } else { score })
 }
 
 impl Zset {

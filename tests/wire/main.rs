@@ -11,6 +11,7 @@ mod fixtures;
 mod framing;
 mod lifecycle;
 mod limits;
+mod persistence;
 mod process;
 mod rdb;
 mod scanning;

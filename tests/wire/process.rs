@@ -65,6 +65,23 @@ impl Server {
         }
     }
 
+    /// Starts a server in the folder that another one left, without waiting for anything. The folder
+    /// stays the other's.
+    pub fn start_in(which: Which, dir: &Path, options: &[&str]) -> Server {
+        let (port, own) = (free_port(), fresh_dir());
+        let (port_text, dir_text) = (port.to_string(), dir.to_string_lossy().into_owned());
+        let mut args = vec!["--port", &port_text, "--save", "", "--dir", &dir_text];
+        args.extend(["--enable-debug-command", "yes"]);
+        args.extend(options);
+        let child = spawn_logged(&mut command(which, &args), &own);
+        Server {
+            which,
+            port,
+            dir: own,
+            child,
+        }
+    }
+
     /// Starts the process with exactly these arguments, in a fresh folder that holds `files`.
     pub fn spawn_bare(which: Which, files: &[(&str, &str)], args: &[&str]) -> Server {
         let dir = fresh_dir();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::command::stream;
+use crate::keyspace::cut::KeptValue;
 use crate::keyspace::{Event, Stored, Taken, Tx};
 use crate::rdb::Sink;
 use crate::rdb::dump::{self, Refusal};
@@ -23,7 +24,7 @@ pub(super) fn dump(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     }
     match tx.clone_value(key) {
         Some(taken) => out.bulk(&dump::put(
-            &Saved(&taken.value),
+            &Saved(taken.value.kept()),
             &mut StringWriter::new(true),
         )),
         None => out.null(),
@@ -31,13 +32,13 @@ pub(super) fn dump(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 }
 
 /// A value on its way into a payload or a file.
-pub struct Saved<'a>(pub &'a Stored);
+pub struct Saved<'a>(pub KeptValue<'a>);
 
 impl Encode for Saved<'_> {
     fn ty(&self) -> Type {
         match self.0 {
-            Stored::Int(_) | Stored::Text { .. } => Type::String,
-            Stored::Object(value) => match value {
+            KeptValue::Int(_) | KeptValue::Text(_) => Type::String,
+            KeptValue::Object(value) => match value {
                 Value::Shared(_) | Value::Edited(_) => Type::String,
                 Value::List(_) => Type::List,
                 Value::Set(set) => match &**set {
@@ -57,9 +58,9 @@ impl Encode for Saved<'_> {
 
     fn write<S: Sink>(&self, body: &mut Body<'_, S>) {
         match self.0 {
-            Stored::Int(n) => body.int(*n),
-            Stored::Text { bytes, .. } => body.string(bytes),
-            Stored::Object(value) => match value {
+            KeptValue::Int(n) => body.int(n),
+            KeptValue::Text(bytes) => body.string(bytes),
+            KeptValue::Object(value) => match value {
                 Value::Shared(bytes) => body.string(bytes),
                 Value::Edited(bytes) => body.string(bytes),
                 Value::List(list) => {
@@ -116,6 +117,13 @@ fn write_zset<S: Sink>(set: &Zset, body: &mut Body<'_, S>) {
     for (name, score) in set.iter_back_from(set.len().saturating_sub(1)) {
         body.scored(name.bytes(&mut scratch), score);
     }
+}
+
+/// The value that DEBUG DIGEST sums up. It takes the way that a value takes through a file, so
+/// that equal sums mean equal files.
+pub fn object(kept: KeptValue) -> Option<Object> {
+    let payload = dump::put(&Saved(kept), &mut StringWriter::new(false));
+    dump::take(&payload.into()).ok()
 }
 
 /// The value of an object that was read, encoded as configured.
@@ -285,7 +293,7 @@ mod tests {
                 taken
             };
             let before = taken(&mut bench);
-            let payload = dump::put(&Saved(&before.value), &mut StringWriter::new(true));
+            let payload = dump::put(&Saved(before.value.kept()), &mut StringWriter::new(true));
             let busy = bench.run(&request(&[b"RESTORE", b"k", b"0", &payload]));
             assert_eq!(busy.reply, "-BUSYKEY Target key name already exists.|");
             let restored = bench.run(&request(&[b"RESTORE", b"k", b"5", &payload, b"REPLACE"]));
@@ -294,7 +302,7 @@ mod tests {
                 ("+OK|", "restore k")
             );
             let after = taken(&mut bench);
-            let again = dump::put(&Saved(&after.value), &mut StringWriter::new(true));
+            let again = dump::put(&Saved(after.value.kept()), &mut StringWriter::new(true));
             assert_eq!(again, payload, "{maker}");
             assert_eq!(bench.line("PTTL k").reply, ":5|", "{maker}");
             let mut bad = payload.clone();

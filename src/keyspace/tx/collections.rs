@@ -111,6 +111,7 @@ impl Tx<'_> {
         change: impl FnOnce(&mut C, Context) -> R,
     ) -> Result<R, WrongType> {
         let now_ms = self.now_ms;
+        self.ks.preserve(self.db, found.handle);
         let ks = &mut *self.ks;
         let slot = ks.arena.get(found.handle);
         if found.layout.encoding != Encoding::Object {

@@ -1,0 +1,193 @@
+//! The shards' streams of one cut as one RDB file.
+//!
+//! ```text
+//! REDIS0010  AUX...  [SELECTDB RESIZEDB entries...]...  EOF  CRC-64
+//! ```
+//! A database's sizes are told when its first chunk comes; later chunks of it, after another's,
+//! begin with SELECTDB alone, which every reader takes. The version at the front is known only
+//! when the last chunk has come: whether some field of a hash expires decides it. So the front is
+//! written with the common version and, if need be, written again at the end; its share of the
+//! checksum is put in last.
+
+use crate::keyspace::cut::{Chunk, Sizes};
+use crate::rdb::file::{self, About};
+use crate::rdb::string::StringWriter;
+use crate::rdb::{self, crc64};
+
+/// Builds the file piece by piece.
+pub struct Merger {
+    /// Keys and keys with an expiry per database, all shards together.
+    sizes: Sizes,
+    announced: Vec<bool>,
+    db: Option<u32>,
+    /// Of everything behind the version; `None`: no checksum is wanted.
+    crc: Option<u64>,
+    /// Bytes behind the version so far.
+    body_bytes: u64,
+    expiring_fields: bool,
+    pub keys: u64,
+}
+
+/// Bytes of the signature with the version.
+const FRONT_BYTES: u64 = 9;
+
+impl Merger {
+    /// `parts`: the sizes that each shard reports. `checksum`: `rdbchecksum`.
+    pub fn new(parts: &[Sizes], checksum: bool) -> Merger {
+        let databases = parts.iter().map(Vec::len).max().unwrap_or(0);
+        let sum = |db: usize| {
+            let here = parts.iter().filter_map(|sizes| sizes.get(db));
+            here.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+        };
+        Merger {
+            sizes: (0..databases).map(sum).collect(),
+            announced: vec![false; databases],
+            db: None,
+            crc: checksum.then_some(0),
+            body_bytes: 0,
+            expiring_fields: false,
+            keys: 0,
+        }
+    }
+
+    /// Keys that the file will hold at most.
+    pub fn keys_expected(&self) -> usize {
+        self.sizes.iter().map(|(keys, _)| keys).sum()
+    }
+
+    /// The beginning of the file.
+    pub fn begin(&mut self, about: &About, out: &mut Vec<u8>) {
+        file::put_signature(out, rdb::VERSION);
+        let from = out.len();
+        file::put_about(out, &mut StringWriter::new(false), about);
+        self.count(&out[from..]);
+    }
+
+    /// Adds what a shard streamed.
+    pub fn chunk(&mut self, chunk: &Chunk, out: &mut Vec<u8>) {
+        let from = out.len();
+        if self.db != Some(chunk.db) {
+            self.db = Some(chunk.db);
+            file::put_select_db(out, chunk.db);
+            let at = chunk.db as usize;
+            if !std::mem::replace(&mut self.announced[at], true) {
+                let (keys, expires) = self.sizes[at];
+                file::put_resize_db(out, keys as u64, expires as u64);
+            }
+        }
+        out.extend_from_slice(&chunk.bytes);
+        self.count(&out[from..]);
+        self.keys += chunk.keys;
+        self.expiring_fields |= chunk.expiring_fields;
+    }
+
+    fn count(&mut self, bytes: &[u8]) {
+        self.body_bytes += bytes.len() as u64;
+        if let Some(crc) = &mut self.crc {
+            *crc = crc64::update(*crc, bytes);
+        }
+    }
+
+    /// Ends the file. Returns what to write at its front instead of what stands there.
+    pub fn end(&mut self, out: &mut Vec<u8>) -> Option<Vec<u8>> {
+        let mut front = Vec::new();
+        let version = if self.expiring_fields {
+            rdb::VERSION_FIELD_EXPIRY
+        } else {
+            rdb::VERSION
+        };
+        file::put_signature(&mut front, version);
+        debug_assert_eq!(front.len() as u64, FRONT_BYTES);
+        let crc = self.crc.map_or(0, |body| {
+            crc64::combine(crc64::update(0, &front), body, self.body_bytes)
+        });
+        file::put_end(out, crc);
+        self.expiring_fields.then_some(front)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::rdb::file::{Attributes, Checksum, Event, Reader};
+    use crate::rdb::object::Object;
+
+    fn chunk(db: u32, key: &[u8]) -> Chunk {
+        let mut bytes = Vec::new();
+        let strings = &mut StringWriter::new(true);
+        let value = Object::String(Bytes::from_static(b"v"));
+        file::put_entry(&mut bytes, strings, key, &Attributes::default(), &value);
+        Chunk {
+            db,
+            bytes,
+            keys: 1,
+            expiring_fields: key == b"expiring",
+        }
+    }
+
+    fn events(keys: &[(u32, &[u8])], checksum: bool) -> Vec<Event> {
+        let sizes = vec![vec![(2, 1), (1, 0)], vec![(1, 0), (0, 0)]];
+        let mut merger = Merger::new(&sizes, checksum);
+        assert_eq!(merger.keys_expected(), 4);
+        let about = About {
+            redis_version: "7.2.4",
+            created_s: 1,
+            used_memory_bytes: 2,
+            replication: None,
+            is_aof_base: false,
+        };
+        let mut out = Vec::new();
+        merger.begin(&about, &mut out);
+        for (db, key) in keys {
+            merger.chunk(&chunk(*db, key), &mut out);
+        }
+        if let Some(front) = merger.end(&mut out) {
+            out[..front.len()].copy_from_slice(&front);
+        }
+        assert_eq!(merger.keys, keys.len() as u64);
+        let mut reader = Reader::new(true, Some(out.len() as u64));
+        reader.feed(out.into());
+        reader.end_input();
+        let mut events = Vec::new();
+        while let Some(event) = reader.next_event().unwrap() {
+            let is_end = matches!(event, Event::End(_));
+            events.push(event);
+            if is_end {
+                break;
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn streams_of_several_shards_are_one_file() {
+        let keys: &[(u32, &[u8])] = &[(0, b"a"), (1, b"b"), (0, b"c"), (0, b"d")];
+        let events = events(keys, true);
+        let selected = events.iter().filter_map(|event| match event {
+            Event::SelectDb(db) => Some((*db, 0)),
+            Event::ResizeDb { keys, expires } => Some((*keys as u32, *expires as u32 + 10)),
+            _ => None,
+        });
+        let selected: Vec<_> = selected.collect();
+        assert_eq!(selected, [(0, 0), (3, 11), (1, 0), (1, 10), (0, 0)]);
+        let entries = events
+            .iter()
+            .filter(|event| matches!(event, Event::Entry(_)));
+        assert_eq!(entries.count(), 4);
+        assert_eq!(events.last(), Some(&Event::End(Checksum::Verified)));
+    }
+
+    #[test]
+    fn the_version_is_what_the_content_needs() {
+        for (key, wanted) in [(&b"plain"[..], 10), (b"expiring", 12)] {
+            let events = events(&[(0, key)], true);
+            let is_right = matches!(events[0], Event::Start { version, .. } if version == wanted);
+            assert!(is_right, "{:?}", events[0]);
+            assert_eq!(events.last(), Some(&Event::End(Checksum::Verified)));
+        }
+        let unsummed = events(&[(0, b"expiring")], false);
+        assert_eq!(unsummed.last(), Some(&Event::End(Checksum::Disabled)));
+    }
+}

@@ -1,0 +1,422 @@
+//! A cut: everything a shard held at one instant, streamed in slices while commands go on.
+//!
+//! Every entry carries a mark of one bit. Between two cuts all entries have the same; a cut turns
+//! the mark that entries are written with, so what was there before has the old one. A cursor goes
+//! through the dictionaries, streams what has the old mark and gives it the new one. Whoever is
+//! about to change or delete an entry of the old mark streams it first. So every entry is streamed
+//! once, as it was at the cut, whatever happens to it or to the table it stands in; and there is
+//! no second copy of anything.
+
+use smallvec::SmallVec;
+
+use super::entry::{self, Encoding};
+use super::garbage::Flushed;
+use super::{Db, Keyspace};
+use crate::value::Value;
+use crate::value::dict::{Dict, Handle};
+
+/// One entry as it was at the cut.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    pub db: u32,
+    pub key: &'a [u8],
+    pub value: KeptValue<'a>,
+    /// Unix milliseconds.
+    pub expire_at: Option<i64>,
+    /// Seconds since the last use, under an LRU policy.
+    pub idle_s: Option<u32>,
+    /// The logarithmic use counter, under an LFU policy.
+    pub frequency: Option<u8>,
+}
+
+/// A value where it stands.
+#[derive(Clone, Copy, Debug)]
+pub enum KeptValue<'a> {
+    Int(i64),
+    Text(&'a [u8]),
+    Object(&'a Value),
+}
+
+/// What entries of one database became.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    pub db: u32,
+    pub bytes: Vec<u8>,
+    pub keys: u64,
+    /// Some of it needs a format that knows fields which expire.
+    pub expiring_fields: bool,
+}
+
+/// Encodes the entries of a cut.
+pub trait Keeper: Send {
+    fn keep(&mut self, kept: Kept);
+    /// Bytes that wait to be taken.
+    fn waiting_bytes(&self) -> usize;
+    /// The oldest chunk that is full; any, with `all`.
+    fn take(&mut self, all: bool) -> Option<Chunk>;
+}
+
+/// Keys and keys with an expiry of each database at a cut.
+pub type Sizes = Vec<(usize, usize)>;
+
+/// A database that was flushed before the cursor had gone through it.
+struct Retired {
+    origin: u32,
+    dict: Dict,
+    lazy: bool,
+}
+
+/// A cut in progress.
+pub(super) struct Cut {
+    keeper: Box<dyn Keeper>,
+    now_ms: i64,
+    /// Tells which access clock to keep.
+    clocks: Clocks,
+    retired: Vec<Retired>,
+    /// The database, by its number at the cut, that the cursor is in.
+    at: u32,
+    cursor: u64,
+    /// The cursor has been everywhere.
+    done: bool,
+    sizes: Sizes,
+    /// Changes that the cut holds.
+    dirty: u64,
+}
+
+/// Which access clocks entries are kept with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clocks {
+    None,
+    Idle,
+    Frequency,
+}
+
+impl Keyspace {
+    /// Begins a cut; what is due at `now_ms` is not part of it. One that is in progress is given up.
+    pub fn begin_cut(&mut self, keeper: Box<dyn Keeper>, clocks: Clocks, now_ms: i64) {
+        self.end_cut();
+        self.mark ^= entry::MARK;
+        let size = |db: &Db| (db.dict.len(), db.expires);
+        self.cut = Some(Box::new(Cut {
+            keeper,
+            now_ms,
+            clocks,
+            retired: Vec::new(),
+            at: 0,
+            cursor: 0,
+            done: false,
+            sizes: self.dbs.iter().map(size).collect(),
+            dirty: self.effects.dirty,
+        }));
+        for (number, db) in self.dbs.iter_mut().enumerate() {
+            db.origin = Some(number as u32);
+        }
+    }
+
+    /// Whether a cut is in progress.
+    pub fn is_cutting(&self) -> bool {
+        self.cut.is_some()
+    }
+
+    /// The sizes of the databases at the cut in progress.
+    pub fn cut_sizes(&self) -> Option<&Sizes> {
+        self.cut.as_ref().map(|cut| &cut.sizes)
+    }
+
+    /// Changes since the last save that the cut in progress holds.
+    pub fn cut_dirty(&self) -> u64 {
+        self.cut.as_ref().map_or(0, |cut| cut.dirty)
+    }
+
+    /// Gives up the cut in progress, if there is one: all entries have the same mark afterwards.
+    pub fn end_cut(&mut self) {
+        let Some(cut) = &mut self.cut else { return };
+        cut.keeper = Box::new(Nobody);
+        while !self.cut_slice(usize::MAX) {}
+        self.cut = None;
+        for db in &mut self.dbs {
+            db.origin = None;
+        }
+    }
+
+    /// Streams entries until `max_bytes` wait to be taken, and buckets with next to nothing in them
+    /// only as far as a fraction of a millisecond goes. Returns whether every entry is streamed.
+    pub fn cut_slice(&mut self, max_bytes: usize) -> bool {
+        const BUCKETS: usize = 64;
+        for _ in 0..BUCKETS {
+            let Some(cut) = &self.cut else { return true };
+            if cut.done || cut.keeper.waiting_bytes() >= max_bytes {
+                return cut.done;
+            }
+            self.cut_bucket();
+        }
+        false
+    }
+
+    /// Takes what was streamed; full chunks only, until the last entry is streamed.
+    pub fn take_chunk(&mut self) -> Option<Chunk> {
+        let cut = self.cut.as_mut()?;
+        let all = cut.done;
+        cut.keeper.take(all)
+    }
+
+    /// Whether the cut is over: every entry streamed, every chunk taken.
+    pub fn is_cut_taken(&self) -> bool {
+        let is_taken = |cut: &Cut| cut.done && cut.keeper.waiting_bytes() == 0;
+        self.cut.as_deref().is_some_and(is_taken)
+    }
+
+    /// Streams the bucket at the cursor.
+    fn cut_bucket(&mut self) {
+        let Some(cut) = &mut self.cut else { return };
+        let retired = cut.retired.iter().position(|gone| gone.origin == cut.at);
+        let here = |db: &Db| db.origin == Some(cut.at);
+        let dict = match retired {
+            Some(i) => Some(&cut.retired[i].dict),
+            None => self.dbs.iter().find(|db| here(db)).map(|db| &db.dict),
+        };
+        let mut handles: SmallVec<[Handle; 16]> = SmallVec::new();
+        let next = match dict {
+            Some(dict) if !dict.is_empty() => dict.scan(cut.cursor, |handle| handles.push(handle)),
+            _ => 0,
+        };
+        let origin = cut.at;
+        cut.cursor = next;
+        if next == 0 {
+            cut.at += 1;
+            cut.done = cut.at as usize == self.dbs.len();
+        }
+        for handle in handles {
+            self.keep(handle, origin);
+        }
+        if next == 0
+            && let Some(i) = retired
+        {
+            self.discard_retired(i);
+        }
+    }
+
+    fn discard_retired(&mut self, i: usize) {
+        let Some(cut) = &mut self.cut else { return };
+        let Retired { dict, lazy, .. } = cut.retired.remove(i);
+        self.garbage.entries.push(Flushed { dict, lazy });
+    }
+
+    /// Keeps the content of a database that is being flushed until the cursor has been there.
+    /// Returns the dictionary if nobody needs it.
+    pub(super) fn retire(&mut self, db: Db, lazy: bool) -> Option<Dict> {
+        match (&mut self.cut, db.origin) {
+            (Some(cut), Some(origin)) if !cut.done && origin >= cut.at => {
+                let dict = db.dict;
+                cut.retired.push(Retired { origin, dict, lazy });
+                None
+            }
+            _ => Some(db.dict),
+        }
+    }
+
+    /// Whether flushed content is still to be streamed from the arena.
+    pub(super) fn has_retired(&self) -> bool {
+        self.cut.as_ref().is_some_and(|cut| !cut.retired.is_empty())
+    }
+
+    /// To be called before an entry of database `db` changes or goes.
+    #[inline]
+    pub(super) fn preserve(&mut self, db: u32, handle: Handle) {
+        if self.cut.is_some()
+            && let Some(origin) = self.dbs[db as usize].origin
+        {
+            self.keep(handle, origin);
+        }
+    }
+
+    /// Streams an entry unless it has been.
+    fn keep(&mut self, handle: Handle, db: u32) {
+        let slot = self.arena.get_mut(handle);
+        if entry::mark(slot) == self.mark {
+            return;
+        }
+        entry::set_mark(slot, self.mark);
+        let Some(cut) = &mut self.cut else { return };
+        let slot = self.arena.get(handle);
+        let layout = entry::layout(slot);
+        let expire_at = layout.has_expiry.then(|| layout.expiry(slot).0);
+        if expire_at.is_some_and(|at_ms| at_ms <= cut.now_ms) {
+            return;
+        }
+        let clock = entry::clock(slot);
+        let now_s = (cut.now_ms / 1000) as u32;
+        cut.keeper.keep(Kept {
+            db,
+            key: super::key_of(&self.arena, &self.objects, handle),
+            value: match layout.encoding {
+                Encoding::Int => KeptValue::Int(layout.int(slot)),
+                Encoding::Text => KeptValue::Text(&slot[layout.text(slot)]),
+                Encoding::Object => KeptValue::Object(&self.objects.get(layout.object(slot)).value),
+            },
+            expire_at,
+            idle_s: (cut.clocks == Clocks::Idle).then_some(now_s.wrapping_sub(clock) & 0xff_ffff),
+            frequency: (cut.clocks == Clocks::Frequency).then_some(clock as u8),
+        });
+    }
+}
+
+/// Keeps nothing: an abandoned cut only has its marks turned.
+struct Nobody;
+
+impl Keeper for Nobody {
+    fn keep(&mut self, _: Kept) {}
+
+    fn waiting_bytes(&self) -> usize {
+        0
+    }
+
+    fn take(&mut self, _: bool) -> Option<Chunk> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
+
+    use super::super::{Event, NewStr, Ttl};
+    use super::*;
+
+    type Content = BTreeMap<(u32, Vec<u8>), (Vec<u8>, Option<i64>)>;
+
+    /// Keeps entries as they are told, once each.
+    struct Notes(Arc<Mutex<Content>>);
+
+    fn text(value: KeptValue) -> Vec<u8> {
+        match value {
+            KeptValue::Int(n) => n.to_string().into_bytes(),
+            KeptValue::Text(text) => text.to_vec(),
+            KeptValue::Object(Value::Shared(bytes)) => bytes.to_vec(),
+            KeptValue::Object(Value::Edited(bytes)) => bytes.to_vec(),
+            KeptValue::Object(other) => panic!("only strings here: {other:?}"),
+        }
+    }
+
+    impl Keeper for Notes {
+        fn keep(&mut self, kept: Kept) {
+            let entry = (
+                (kept.db, kept.key.to_vec()),
+                (text(kept.value), kept.expire_at),
+            );
+            let before = self.0.lock().unwrap().insert(entry.0, entry.1);
+            assert_eq!(before, None, "every entry is streamed once");
+        }
+
+        fn waiting_bytes(&self) -> usize {
+            0
+        }
+
+        fn take(&mut self, _: bool) -> Option<Chunk> {
+            None
+        }
+    }
+
+    fn content(ks: &mut Keyspace, now_ms: i64) -> Content {
+        let mut content = Content::new();
+        for db in 0..ks.databases() {
+            let mut keys = Vec::new();
+            let mut tx = ks.tx(db, now_ms, false);
+            tx.for_each_key(|key, _| keys.push(key.to_vec()));
+            for key in keys {
+                let deadline = tx.expire_at(&key).flatten();
+                let value = tx.peek_string(&key).unwrap().unwrap().to_bytes().to_vec();
+                content.insert((db, key), (value, deadline));
+            }
+            tx.finish();
+        }
+        content
+    }
+
+    fn change_something(ks: &mut Keyspace, rng: &mut fastrand::Rng, now_ms: i64) {
+        let key = format!("key:{}", rng.u32(..3000)).into_bytes();
+        let key = if rng.u8(..) == 0 {
+            key.repeat(100)
+        } else {
+            key
+        };
+        let mut tx = ks.tx(rng.u32(..3), now_ms, true);
+        match rng.u32(..1000) {
+            0 => drop(tx.flush_db(rng.bool())),
+            1 => tx.swap_dbs(0, 1),
+            2 => tx.flush_all(true),
+            3..300 => {
+                if tx.remove(&key) {
+                    tx.wrote(&key, Event::DEL, |_| {});
+                }
+            }
+            300..400 => {
+                let _edited = tx.string_mut(&key, rng.usize(..600)).unwrap();
+                tx.wrote(&key, Event::APPEND, |_| {});
+            }
+            400..500 => {
+                let deadline = rng.bool().then_some(now_ms + rng.i64(0..500));
+                if tx.set_expiry(&key, deadline) {
+                    tx.wrote(&key, Event::EXPIRE, |_| {});
+                }
+            }
+            500..600 => {
+                tx.set_int(&key, rng.i64(..));
+                tx.wrote(&key, Event::SET, |_| {});
+            }
+            600..650 => {
+                if let Some(taken) = tx.take(&key) {
+                    tx.wrote(&key, Event::DEL, |_| {});
+                    tx.put(b"moved", taken);
+                    tx.wrote(b"moved", Event::SET, |_| {});
+                }
+            }
+            _ => {
+                let value = vec![b'v'; rng.usize(..700)];
+                tx.set_string(&key, NewStr::Bytes(&value), Ttl::Keep);
+                tx.wrote(&key, Event::SET, |_| {});
+            }
+        }
+        tx.finish();
+    }
+
+    #[test]
+    fn a_cut_holds_what_was_there_whatever_happens_while_it_is_streamed() {
+        let mut total = 0;
+        for seed in 0..40 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut ks = Keyspace::new(3, seed);
+            let mut now_ms = 1_000_000;
+            for round in 0..4 {
+                for _ in 0..rng.usize(..4000) {
+                    change_something(&mut ks, &mut rng, now_ms);
+                }
+                let expected = content(&mut ks, now_ms);
+                total += expected.len();
+                let notes = Arc::new(Mutex::new(Content::new()));
+                ks.begin_cut(Box::new(Notes(notes.clone())), Clocks::None, now_ms);
+                let mut slices = 0;
+                let abandoned = round == 2;
+                while !(ks.cut_slice(1) || abandoned && slices == 3) {
+                    slices += 1;
+                    now_ms += 3;
+                    ks.pulse(now_ms, 10, |_, _| false);
+                    for _ in 0..rng.usize(..200) {
+                        change_something(&mut ks, &mut rng, now_ms);
+                    }
+                    ks.free_slice();
+                }
+                if !abandoned {
+                    assert!(ks.is_cut_taken());
+                    assert!(
+                        *notes.lock().unwrap() == expected,
+                        "seed {seed}, cut {round}"
+                    );
+                }
+                ks.end_cut();
+            }
+        }
+        assert!(total > 10_000, "{total} entries were compared");
+    }
+}

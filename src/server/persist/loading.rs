@@ -1,0 +1,353 @@
+//! Reading a snapshot: its entries go home in batches, while every command that could see a part of
+//! it is refused.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Loaded, Message, Operation, Persistence, Purpose, reply, tag};
+use crate::command::{generic, keys};
+use crate::keyspace::Taken;
+use crate::rdb::file::{Entry, Event, Reader};
+use crate::resp::CmdError;
+use crate::runtime::{FileDone, FileOp};
+use crate::server::ask::{NodeMessage, Requester};
+use crate::server::log;
+use crate::value::limits::Limits;
+
+/// Bytes of one read; one is under way while another is worked on.
+const READ_BYTES: usize = 1024 * 1024;
+/// Entries of one batch.
+const BATCH: usize = 256;
+/// Batches on their way to one shard.
+const UNTAKEN_MAX: usize = 8;
+/// Entries read in one slice: clients that ask how far it is get their answer between two.
+const SLICE: usize = 2048;
+const PROGRESS_MS: i64 = 2_000;
+
+type Mail = Vec<(usize, NodeMessage)>;
+
+/// Who waits for the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The server starts with it; a file that cannot be read is its end.
+    Serve,
+    /// DEBUG RELOAD.
+    Reply(Requester),
+}
+
+/// A load in progress.
+pub struct Loading {
+    id: u32,
+    file: Arc<File>,
+    pub size_bytes: u64,
+    pub started_ms: i64,
+    told_ms: i64,
+    reader: Reader,
+    /// Where the next read begins.
+    at: u64,
+    reading: bool,
+    /// A piece that was read ahead.
+    ahead: Option<Bytes>,
+    at_end: bool,
+    finished: bool,
+    db: u32,
+    databases: u32,
+    batches: Vec<Vec<Loaded>>,
+    untaken: Vec<usize>,
+    then: Then,
+    keys_loaded: u64,
+    keys_expired: u64,
+    limits: Limits,
+}
+
+impl Loading {
+    /// Bytes read and understood.
+    pub fn loaded_bytes(&self) -> u64 {
+        self.reader.position()
+    }
+}
+
+/// Why a load ended before its end.
+#[derive(Debug)]
+pub enum LoadError {
+    Io(io::Error),
+    Format(crate::rdb::Error),
+    /// The file knows more databases than the server.
+    Databases(u32),
+    Module(String),
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LoadError::Io(error) => write!(f, "{error}"),
+            LoadError::Format(error) => write!(f, "{error}"),
+            LoadError::Databases(databases) => write!(
+                f,
+                "Data file was created with a Redis server configured to handle more than \
+                 {databases} databases"
+            ),
+            LoadError::Module(name) => write!(
+                f,
+                "The RDB file contains module data I can't load: no matching module type '{name}'"
+            ),
+        }
+    }
+}
+
+impl Persistence {
+    /// Begins to load a file. The nodes refuse commands from here on.
+    pub fn load(
+        &mut self,
+        file: File,
+        verify: bool,
+        (databases, limits): (u32, Limits),
+        then: Then,
+        now_ms: i64,
+    ) -> io::Result<()> {
+        let size_bytes = file.metadata()?.len();
+        let id = self.new_id();
+        let shards = self.shards;
+        self.loading = Some(Box::new(Loading {
+            id,
+            file: Arc::new(file),
+            size_bytes,
+            started_ms: now_ms,
+            told_ms: now_ms,
+            reader: Reader::new(verify, Some(size_bytes)),
+            at: 0,
+            reading: false,
+            ahead: None,
+            at_end: false,
+            finished: false,
+            db: 0,
+            databases,
+            batches: (0..shards).map(|_| Vec::new()).collect(),
+            untaken: vec![0; shards],
+            then,
+            keys_loaded: 0,
+            keys_expired: 0,
+            limits,
+        }));
+        self.read_on();
+        Ok(())
+    }
+
+    fn read_on(&mut self) {
+        let Some(loading) = &mut self.loading else {
+            return;
+        };
+        if loading.reading || loading.at_end || loading.ahead.is_some() {
+            return;
+        }
+        loading.reading = true;
+        self.operations.push(Operation {
+            file: loading.file.clone(),
+            tag: tag(Purpose::Read, loading.id),
+            op: FileOp::Read {
+                at: loading.at,
+                len: READ_BYTES,
+            },
+        });
+    }
+
+    /// A read is over. Returns whether there is work to do at once.
+    pub fn load_file_done(&mut self, done: FileDone) -> Result<(), LoadError> {
+        let Some(loading) = &mut self.loading else {
+            return Ok(());
+        };
+        if done.tag >> 8 != u64::from(loading.id) {
+            return Ok(());
+        }
+        loading.reading = false;
+        let n = done.result.map_err(LoadError::Io)?;
+        loading.at += n as u64;
+        loading.at_end = n == 0;
+        loading.ahead = (n > 0).then(|| Bytes::from(done.bytes));
+        Ok(())
+    }
+
+    pub fn batch_taken(&mut self, from: usize) {
+        if let Some(loading) = &mut self.loading {
+            loading.untaken[from] = loading.untaken[from].saturating_sub(1);
+        }
+    }
+
+    /// Reads some entries. Returns whether there is more to do at once; nothing more is done once
+    /// the load is over, which [`Persistence::load_over`] tells.
+    pub fn load_slice(&mut self, mail: &mut Mail, now_ms: i64) -> Result<bool, LoadError> {
+        let Some(loading) = &mut self.loading else {
+            return Ok(false);
+        };
+        for _ in 0..SLICE {
+            if loading.finished || loading.untaken.iter().any(|&n| n >= UNTAKEN_MAX) {
+                return Ok(false);
+            }
+            match loading.reader.next_event().map_err(LoadError::Format)? {
+                Some(event) => loading.take(event, mail, now_ms)?,
+                None => {
+                    if let Some(bytes) = loading.ahead.take() {
+                        loading.reader.feed(bytes);
+                    } else if loading.at_end {
+                        loading.reader.end_input();
+                    } else {
+                        self.read_on();
+                        return Ok(false);
+                    }
+                    self.read_on();
+                    return Ok(true);
+                }
+            }
+        }
+        if now_ms - loading.told_ms >= PROGRESS_MS {
+            loading.told_ms = now_ms;
+            let percent = loading.loaded_bytes() * 100 / loading.size_bytes.max(1);
+            log::notice(&format!(
+                "Loading: {percent}% of {} bytes",
+                loading.size_bytes
+            ));
+        }
+        Ok(true)
+    }
+
+    /// Whether [`Persistence::load_slice`] would find input, or the load is over.
+    pub fn wants_to_load(&self) -> bool {
+        self.loading.as_ref().is_some_and(|loading| {
+            let most = loading.untaken.iter().max().copied().unwrap_or(0);
+            if loading.finished {
+                most == 0
+            } else {
+                most < UNTAKEN_MAX && (loading.ahead.is_some() || loading.at_end)
+            }
+        })
+    }
+
+    /// Ends the load if all of it has arrived. Returns who waits for it.
+    pub fn load_over(&mut self, mail: &mut Mail, now_ms: i64) -> Option<Then> {
+        let loading = self.loading.take_if(|loading| {
+            loading.finished && loading.untaken.iter().all(|&untaken| untaken == 0)
+        })?;
+        self.status.keys_loaded = loading.keys_loaded;
+        self.status.keys_expired = loading.keys_expired;
+        log::notice(&format!(
+            "Done loading RDB, keys loaded: {}, keys expired: {}.",
+            loading.keys_loaded, loading.keys_expired
+        ));
+        let took_ms = now_ms - loading.started_ms;
+        log::notice(&format!(
+            "DB loaded from disk: {}.{:03} seconds",
+            took_ms / 1000,
+            took_ms % 1000
+        ));
+        self.tell_all(mail, || Message::LoadEnded);
+        if let Then::Reply(requester) = loading.then {
+            reply(mail, requester, Ok(()));
+        }
+        Some(loading.then)
+    }
+
+    /// The file cannot be read on. Returns whether the server may live on.
+    pub fn load_failed(&mut self, error: &LoadError, mail: &mut Mail) -> bool {
+        let Some(loading) = self.loading.take() else {
+            return true;
+        };
+        log::warning(&format!("Error loading the RDB file: {error}"));
+        match loading.then {
+            Then::Serve => {
+                log::warning("Fatal error loading the DB, check server logs. Exiting.");
+                false
+            }
+            Then::Reply(requester) => {
+                self.tell_all(mail, || Message::LoadEnded);
+                let error =
+                    CmdError::Text("ERR Error trying to load the RDB dump, check server logs");
+                reply(mail, requester, Err(error));
+                true
+            }
+        }
+    }
+}
+
+impl Loading {
+    fn take(&mut self, event: Event, mail: &mut Mail, now_ms: i64) -> Result<(), LoadError> {
+        match event {
+            Event::SelectDb(db) if db >= self.databases => {
+                return Err(LoadError::Databases(self.databases));
+            }
+            Event::SelectDb(db) => self.db = db,
+            Event::Entry(entry) => self.entry(*entry, mail, now_ms),
+            Event::ModuleKey { module, .. } | Event::ModuleAux { module, .. } => {
+                return Err(LoadError::Module(module));
+            }
+            Event::Aux { name, value } => tell_aux(&name, &value, now_ms),
+            Event::Function(_) => {
+                log::warning("The RDB file contains functions, which are skipped.");
+            }
+            Event::EmptyKey { key, .. } => {
+                let key = String::from_utf8_lossy(&key).into_owned();
+                log::notice(&format!("rdbLoadObject found empty key: {key}"));
+            }
+            Event::End(_) => {
+                self.finished = true;
+                for shard in 0..self.batches.len() {
+                    self.send(shard, mail);
+                }
+            }
+            Event::Start { .. } | Event::ResizeDb { .. } | Event::Hint => {}
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: Entry, mail: &mut Mail, now_ms: i64) {
+        let expire_at = entry.attributes.expire_at_ms;
+        if expire_at.is_some_and(|at_ms| at_ms <= now_ms) {
+            self.keys_expired += 1;
+            return;
+        }
+        let Some(stored) = generic::stored(entry.object, &self.limits, now_ms) else {
+            return;
+        };
+        self.keys_loaded += 1;
+        let shard = keys::home(&entry.key, self.batches.len());
+        self.batches[shard].push(Loaded {
+            db: self.db,
+            key: entry.key,
+            value: Taken::new(stored, expire_at),
+            idle_s: entry.attributes.idle_s.map(|s| s.min(1 << 40) as i64),
+            frequency: entry.attributes.frequency.map(i64::from),
+        });
+        if self.batches[shard].len() >= BATCH {
+            self.send(shard, mail);
+        }
+    }
+
+    fn send(&mut self, shard: usize, mail: &mut Mail) {
+        let batch = std::mem::take(&mut self.batches[shard]);
+        if !batch.is_empty() {
+            self.untaken[shard] += 1;
+            mail.push((shard, NodeMessage::Persist(Message::Load(batch))));
+        }
+    }
+}
+
+/// What the file says about itself, in the log.
+fn tell_aux(name: &[u8], value: &[u8], now_ms: i64) {
+    let text = String::from_utf8_lossy(value);
+    match name {
+        b"redis-ver" | b"valkey-ver" => {
+            log::notice(&format!("Loading RDB produced by version {text}"));
+        }
+        b"ctime" => {
+            let age_s = text.parse::<i64>().map_or(0, |at_s| now_ms / 1000 - at_s);
+            log::notice(&format!("RDB age {} seconds", age_s.max(0)));
+        }
+        b"used-mem" => {
+            let megabytes = text.parse::<f64>().unwrap_or(0.0) / 1024.0 / 1024.0;
+            log::notice(&format!("RDB memory usage when created {megabytes:.2} Mb"));
+        }
+        _ => {}
+    }
+}

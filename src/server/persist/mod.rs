@@ -1,0 +1,201 @@
+//! Files of the whole data set: when they are written, how they are read, and what became of it.
+//!
+//! ```text
+//! shard 0: Persistence        saving: cut -> chunks of all shards -> merged -> file -> durable
+//!                             loading: file -> entries -> batches to their homes
+//! every shard: Part           streams its cut, takes its batches
+//! ```
+//! Shard 0 decides and writes; the others stream to it and are told what became of it. All file
+//! operations are the runtime's: nothing here waits for a disk, except for opening and renaming.
+
+mod loading;
+mod part;
+mod points;
+mod saving;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::ask::{NodeMessage, Requester};
+use super::log;
+use crate::keyspace::Taken;
+use crate::keyspace::cut::{Chunk, Sizes};
+use crate::resp::{CmdError, Output, Writer};
+use crate::runtime::FileOp;
+
+pub use loading::{LoadError, Loading, Then};
+pub use part::{Part, changes};
+pub use points::SavePoints;
+pub use saving::{After, Saving};
+
+/// What nodes say to each other about files.
+pub enum Message {
+    /// A shard's part of a cut has begun.
+    CutBegun {
+        id: u32,
+        sizes: Sizes,
+        used_bytes: u64,
+    },
+    /// A piece of it.
+    Chunk {
+        id: u32,
+        chunk: Box<Chunk>,
+    },
+    /// Its last piece was sent.
+    CutDone {
+        id: u32,
+    },
+    /// Shard 0 took a chunk: the next may come.
+    ChunkTaken {
+        id: u32,
+    },
+    /// What the shard streams is of no use any more.
+    CutCancelled {
+        id: u32,
+    },
+    /// How the snapshot ended. A shard that was part of it forgets the changes that it holds.
+    SaveEnded {
+        id: u32,
+        ok: bool,
+    },
+    /// Keys have changed for the first time since the last save.
+    Changed,
+    /// Entries come next; commands are refused meanwhile. What is there goes, with `flush`.
+    LoadBegins {
+        flush: bool,
+    },
+    Load(Vec<Loaded>),
+    /// A batch was stored.
+    LoadTaken,
+    LoadEnded,
+    /// The server is about to stop: no more writes are accepted.
+    Quiesce,
+    /// It does not stop after all.
+    Resume,
+}
+
+/// An entry on its way home.
+pub struct Loaded {
+    pub db: u32,
+    pub key: bytes::Bytes,
+    pub value: Taken,
+    pub idle_s: Option<i64>,
+    pub frequency: Option<i64>,
+}
+
+/// An operation that shard 0 asks of the runtime.
+pub struct Operation {
+    pub file: Arc<File>,
+    pub tag: u64,
+    pub op: FileOp,
+}
+
+/// How the last snapshot went, for INFO and for `stop-writes-on-bgsave-error`.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Unix seconds.
+    pub last_save_s: i64,
+    pub last_try_ms: i64,
+    pub last_ok: bool,
+    /// Seconds that the last one took, -1 before the first.
+    pub last_took_s: i64,
+    pub saves: u64,
+    pub keys_loaded: u64,
+    pub keys_expired: u64,
+}
+
+/// What shard 0 knows.
+pub struct Persistence {
+    shards: usize,
+    pub saving: Option<Box<Saving>>,
+    pub loading: Option<Box<Loading>>,
+    pub status: Status,
+    pub points: SavePoints,
+    /// BGSAVE SCHEDULE while something else is under way.
+    pub scheduled: bool,
+    next_id: u32,
+    /// What a snapshot that ended leads to.
+    pub follow_up: Option<After>,
+    /// Asked of the runtime at the end of the callback.
+    pub operations: Vec<Operation>,
+    /// A cut to be begun as soon as the core is at hand.
+    pub wanted_cut: Option<crate::shard::message::Cut>,
+}
+
+/// What operations are for: the low byte of their tags; the rest is the id of the save or load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Write = 1,
+    Front = 2,
+    Sync = 3,
+    SyncDirectory = 4,
+    Read = 5,
+}
+
+/// Whether an operation was a read of a file that is loaded.
+pub fn is_read(tag: u64) -> bool {
+    tag & 0xff == Purpose::Read as u64
+}
+
+fn tag(purpose: Purpose, id: u32) -> u64 {
+    u64::from(id) << 8 | purpose as u64
+}
+
+impl Persistence {
+    pub fn new(shards: usize, started_ms: i64) -> Persistence {
+        Persistence {
+            shards,
+            saving: None,
+            loading: None,
+            status: Status {
+                last_save_s: started_ms / 1000,
+                last_try_ms: 0,
+                last_ok: true,
+                last_took_s: -1,
+                saves: 0,
+                keys_loaded: 0,
+                keys_expired: 0,
+            },
+            points: SavePoints::default(),
+            scheduled: false,
+            next_id: 0,
+            follow_up: None,
+            operations: Vec::new(),
+            wanted_cut: None,
+        }
+    }
+
+    fn new_id(&mut self) -> u32 {
+        self.next_id = self.next_id.wrapping_add(1);
+        self.next_id
+    }
+
+    /// A message to every node.
+    fn tell_all(&self, mail: &mut Vec<(usize, NodeMessage)>, message: impl Fn() -> Message) {
+        for node in 0..self.shards {
+            mail.push((node, NodeMessage::Persist(message())));
+        }
+    }
+}
+
+/// Sends a late reply.
+pub fn reply(mail: &mut Vec<(usize, NodeMessage)>, to: Requester, result: Result<(), CmdError>) {
+    let mut out = Output::default();
+    let mut writer = Writer::new(&mut out, to.proto);
+    let written = match result {
+        Ok(()) => writer.ok(),
+        Err(error) => writer.error(&error),
+    };
+    debug_assert!(written.is_ok(), "a short reply fits");
+    let (session, out) = (to.session, Box::new(out));
+    mail.push((to.shard, NodeMessage::Reply { session, out }));
+}
+
+/// Removes a file that is of no use; that it stays is worth a line and nothing else.
+fn discard(path: &str) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        log::warning(&format!("Cannot remove {path}: {error}"));
+    }
+}

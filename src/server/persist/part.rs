@@ -1,0 +1,161 @@
+//! One shard's part in saving and loading.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Loaded, Message};
+use crate::server::ask::NodeMessage;
+use crate::session::Core;
+use crate::shard::snapshot::CHUNK_BYTES;
+
+/// Chunks of one shard that shard 0 has not taken yet.
+const UNTAKEN_MAX: usize = 4;
+
+#[derive(Debug)]
+pub struct Part {
+    /// The cut whose sizes were reported.
+    reported: Option<u32>,
+    untaken: usize,
+    /// Changes since the last save that the cut `reported` holds.
+    dirty: u64,
+    /// Shard 0 was told that there are changes.
+    told_changed: bool,
+    /// Entries are being loaded: commands are refused.
+    pub loading: bool,
+    /// The last snapshot failed and `stop-writes-on-bgsave-error` is on.
+    pub save_failed: bool,
+    /// Changes since the last save of every shard, each written by its own.
+    changes: Arc<[AtomicU64]>,
+    shard: usize,
+}
+
+/// The numbers of changes of so many shards, to be shared by their parts.
+pub fn changes(shards: usize) -> Arc<[AtomicU64]> {
+    (0..shards).map(|_| AtomicU64::new(0)).collect()
+}
+
+impl Part {
+    pub fn new(shard: usize, changes: Arc<[AtomicU64]>) -> Part {
+        Part {
+            reported: None,
+            untaken: 0,
+            dirty: 0,
+            told_changed: false,
+            loading: false,
+            save_failed: false,
+            changes,
+            shard,
+        }
+    }
+
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// Changes since the last save, all shards together.
+    pub fn changes_of_all(&self) -> u64 {
+        let all = self.changes.iter();
+        all.map(|changes| changes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Streams some of the cut in progress. Returns whether there is more to do at once.
+    pub fn stream(&mut self, core: &mut Core, mail: &mut Vec<(usize, NodeMessage)>) -> bool {
+        let id = core.shard.cut_id;
+        let keyspace = &mut core.shard.keyspace;
+        let dirty = keyspace.effects.dirty;
+        self.changes[self.shard].store(dirty, Ordering::Relaxed);
+        if !self.told_changed && dirty > 0 {
+            self.told_changed = true;
+            mail.push((0, NodeMessage::Persist(Message::Changed)));
+        }
+        let Some(sizes) = keyspace.cut_sizes() else {
+            return false;
+        };
+        let mut tell = |message| mail.push((0, NodeMessage::Persist(message)));
+        if self.reported != Some(id) {
+            self.reported = Some(id);
+            self.untaken = 0;
+            let sizes = sizes.clone();
+            let used_bytes = keyspace.memory_bytes() as u64;
+            tell(Message::CutBegun {
+                id,
+                sizes,
+                used_bytes,
+            });
+            self.dirty = keyspace.cut_dirty();
+        }
+        if self.untaken < UNTAKEN_MAX {
+            keyspace.cut_slice(CHUNK_BYTES);
+        }
+        while self.untaken < UNTAKEN_MAX
+            && let Some(chunk) = keyspace.take_chunk()
+        {
+            self.untaken += 1;
+            let chunk = Box::new(chunk);
+            tell(Message::Chunk { id, chunk });
+        }
+        if keyspace.is_cut_taken() {
+            keyspace.end_cut();
+            tell(Message::CutDone { id });
+            return false;
+        }
+        self.untaken < UNTAKEN_MAX
+    }
+
+    /// Whether [`Part::stream`] would do something.
+    pub fn wants(&self, core: &Core) -> bool {
+        let keyspace = &core.shard.keyspace;
+        let is_new = self.reported != Some(core.shard.cut_id);
+        keyspace.is_cutting() && (is_new || self.untaken < UNTAKEN_MAX)
+            || !self.told_changed && keyspace.effects.dirty > 0
+    }
+
+    /// Shard 0 took a chunk.
+    pub fn chunk_taken(&mut self, id: u32) {
+        if self.reported == Some(id) {
+            self.untaken = self.untaken.saturating_sub(1);
+        }
+    }
+
+    pub fn cut_cancelled(&mut self, core: &mut Core, id: u32) {
+        if core.shard.cut_id == id {
+            core.shard.keyspace.end_cut();
+        }
+    }
+
+    /// A snapshot ended.
+    pub fn save_ended(&mut self, core: &mut Core, id: u32, ok: bool) {
+        self.save_failed = !ok;
+        if ok && self.reported == Some(id) {
+            let dirty = &mut core.shard.keyspace.effects.dirty;
+            *dirty = dirty.saturating_sub(std::mem::take(&mut self.dirty));
+            self.told_changed = false;
+        }
+    }
+
+    /// Entries come next.
+    pub fn load_begins(&mut self, core: &mut Core, flush: bool) {
+        self.loading = true;
+        if flush {
+            core.shard.keyspace.clear();
+        }
+    }
+
+    /// Stores entries that live here.
+    pub fn load(&mut self, core: &mut Core, entries: Vec<Loaded>, now_ms: i64) {
+        let keyspace = &mut core.shard.keyspace;
+        for entry in entries {
+            let Loaded {
+                db,
+                key,
+                mut value,
+                idle_s,
+                frequency,
+            } = entry;
+            let mut tx = keyspace.tx(db, now_ms, false);
+            tx.set_clock(&mut value, idle_s, frequency);
+            tx.load(&key, value);
+            tx.finish();
+        }
+    }
+}

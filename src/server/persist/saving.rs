@@ -1,0 +1,363 @@
+//! Writing a snapshot: the shards' chunks, merged, into a temporary file that takes the name of the
+//! real one once it is durable.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use super::{Message, Operation, Persistence, Purpose, discard, reply, tag};
+use crate::coordinator::merge::Merger;
+use crate::keyspace::cut::{Chunk, Clocks, Sizes};
+use crate::rdb::file::About;
+use crate::resp::CmdError;
+use crate::runtime::{FileDone, FileOp};
+use crate::server::ask::{NodeMessage, Requester};
+use crate::server::config::Config;
+use crate::server::host::REDIS_VERSION;
+use crate::server::log;
+use crate::shard::message::Cut;
+use crate::shard::snapshot::Style;
+
+/// Bytes of one write to the file, about.
+const WRITE_BYTES: usize = 1024 * 1024;
+/// Time between two lines of progress in the log.
+const PROGRESS_MS: i64 = 5_000;
+
+type Mail = Vec<(usize, NodeMessage)>;
+
+/// What follows a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    Nothing,
+    /// SAVE: the client gets its reply.
+    Reply(Requester),
+    /// DEBUG RELOAD.
+    Reload {
+        requester: Requester,
+        flush: bool,
+    },
+    /// SHUTDOWN or a signal; without a requester a failure leaves the server running as well.
+    Stop {
+        requester: Option<Requester>,
+        force: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Not all shards have begun.
+    Cutting,
+    Streaming,
+    /// The end of the file is being written.
+    Ending,
+    /// The version at its front is being corrected.
+    Front,
+    Syncing,
+    SyncingDirectory,
+}
+
+/// A snapshot in progress.
+pub struct Saving {
+    id: u32,
+    stage: Stage,
+    file: Arc<File>,
+    /// Under which name it is being written, and under which it will be found.
+    temporary: String,
+    name: String,
+    checksum: bool,
+    after: After,
+    pub started_ms: i64,
+    told_ms: i64,
+    sizes: Vec<Option<Sizes>>,
+    used_bytes: u64,
+    merger: Option<Merger>,
+    /// Shards that have sent their last chunk.
+    ended: usize,
+    chunks: VecDeque<(usize, Box<Chunk>)>,
+    at: u64,
+    writing: bool,
+    front: Option<Vec<u8>>,
+    /// Buffer for the next write.
+    spare: Vec<u8>,
+}
+
+impl Saving {
+    /// Keys written so far, and keys there are.
+    pub fn progress(&self) -> (u64, usize) {
+        let merger = self.merger.as_ref();
+        merger.map_or((0, 0), |merger| (merger.keys, merger.keys_expected()))
+    }
+
+    pub fn after(&self) -> After {
+        self.after
+    }
+
+    /// Adds what follows: a client that asked for the server's end while it was being saved.
+    pub fn set_after(&mut self, after: After) {
+        self.after = after;
+    }
+}
+
+/// What `rdbcompression` and `maxmemory-policy` say about snapshots.
+pub fn style(config: &Config) -> Style {
+    let policy = config.text("maxmemory-policy");
+    let clocks = if policy.contains("lru") {
+        Clocks::Idle
+    } else if policy.contains("lfu") {
+        Clocks::Frequency
+    } else {
+        Clocks::None
+    };
+    Style {
+        compress: config.flag("rdbcompression"),
+        clocks,
+    }
+}
+
+impl Persistence {
+    /// Begins a snapshot into `dbfilename`.
+    pub fn save(&mut self, config: &Config, after: After, now_ms: i64, mail: &mut Mail) {
+        self.scheduled = false;
+        self.status.last_try_ms = now_ms;
+        let temporary = format!("temp-{}.rdb", std::process::id());
+        let opened = File::create(&temporary);
+        let file = match opened {
+            Ok(file) => Arc::new(file),
+            Err(error) => {
+                log::warning(&format!(
+                    "Failed opening the temp RDB file {temporary} (in server root dir {}) for \
+                     saving: {error}",
+                    config.text("dir")
+                ));
+                return self.save_failed(0, after, mail);
+            }
+        };
+        let id = self.new_id();
+        self.saving = Some(Box::new(Saving {
+            id,
+            stage: Stage::Cutting,
+            file,
+            temporary,
+            name: config.text("dbfilename").to_owned(),
+            checksum: config.flag("rdbchecksum"),
+            after,
+            started_ms: now_ms,
+            told_ms: now_ms,
+            sizes: vec![None; self.shards],
+            used_bytes: 0,
+            merger: None,
+            ended: 0,
+            chunks: VecDeque::new(),
+            at: 0,
+            writing: false,
+            front: None,
+            spare: Vec::new(),
+        }));
+        self.wanted_cut = Some(Cut {
+            id,
+            style: style(config),
+        });
+    }
+
+    fn saving_of(&mut self, id: u32) -> Option<&mut Saving> {
+        self.saving.as_deref_mut().filter(|saving| saving.id == id)
+    }
+
+    /// A shard's part of the cut has begun.
+    pub fn cut_begun(&mut self, from: usize, id: u32, (sizes, bytes): (Sizes, u64), now_ms: i64) {
+        let Some(saving) = self.saving_of(id) else {
+            return;
+        };
+        saving.sizes[from] = Some(sizes);
+        saving.used_bytes += bytes;
+        if saving.sizes.iter().any(Option::is_none) {
+            return;
+        }
+        let sizes: Vec<Sizes> = saving.sizes.iter_mut().filter_map(Option::take).collect();
+        let mut merger = Merger::new(&sizes, saving.checksum);
+        let about = About {
+            redis_version: REDIS_VERSION,
+            created_s: (now_ms / 1000) as u64,
+            used_memory_bytes: saving.used_bytes,
+            replication: None,
+            is_aof_base: false,
+        };
+        merger.begin(&about, &mut saving.spare);
+        saving.merger = Some(merger);
+        saving.stage = Stage::Streaming;
+    }
+
+    pub fn chunk(&mut self, from: usize, id: u32, chunk: Box<Chunk>, mail: &mut Mail, now_ms: i64) {
+        if let Some(saving) = self.saving_of(id) {
+            saving.chunks.push_back((from, chunk));
+            self.write_on(mail, now_ms);
+        }
+    }
+
+    pub fn cut_done(&mut self, id: u32, mail: &mut Mail, now_ms: i64) {
+        if let Some(saving) = self.saving_of(id) {
+            saving.ended += 1;
+            self.write_on(mail, now_ms);
+        }
+    }
+
+    /// Writes what has come, if no write is under way.
+    fn write_on(&mut self, mail: &mut Mail, now_ms: i64) {
+        let shards = self.shards;
+        let Some(saving) = self.saving.as_deref_mut() else {
+            return;
+        };
+        if saving.writing || saving.stage != Stage::Streaming {
+            return;
+        }
+        let Some(merger) = &mut saving.merger else {
+            return;
+        };
+        let mut bytes = std::mem::take(&mut saving.spare);
+        while bytes.len() < WRITE_BYTES
+            && let Some((from, chunk)) = saving.chunks.pop_front()
+        {
+            merger.chunk(&chunk, &mut bytes);
+            let id = saving.id;
+            mail.push((from, NodeMessage::Persist(Message::ChunkTaken { id })));
+        }
+        if saving.ended == shards && saving.chunks.is_empty() {
+            saving.front = merger.end(&mut bytes);
+            saving.stage = Stage::Ending;
+        } else if bytes.is_empty() {
+            saving.spare = bytes;
+            return;
+        }
+        if now_ms - saving.told_ms >= PROGRESS_MS {
+            saving.told_ms = now_ms;
+            let (keys, all) = saving.progress();
+            log::notice(&format!("Saving: {keys} of {all} keys written"));
+        }
+        saving.writing = true;
+        let at = saving.at;
+        saving.at += bytes.len() as u64;
+        let op = FileOp::Write { at, bytes };
+        self.operate(Purpose::Write, op);
+    }
+
+    fn operate(&mut self, purpose: Purpose, op: FileOp) {
+        if let Some(saving) = &self.saving {
+            self.operations.push(Operation {
+                file: saving.file.clone(),
+                tag: tag(purpose, saving.id),
+                op,
+            });
+        }
+    }
+
+    /// An operation on the snapshot's file is over.
+    pub fn save_file_done(&mut self, done: FileDone, mail: &mut Mail, now_ms: i64) {
+        let Some(saving) = self.saving_of((done.tag >> 8) as u32) else {
+            return;
+        };
+        if let Err(error) = done.result {
+            return self.save_error(&error, mail);
+        }
+        match saving.stage {
+            Stage::Cutting => {}
+            Stage::Streaming => {
+                saving.writing = false;
+                saving.spare = done.bytes;
+                saving.spare.clear();
+                self.write_on(mail, now_ms);
+            }
+            Stage::Ending if saving.front.is_some() => {
+                saving.stage = Stage::Front;
+                let bytes = saving.front.take().unwrap_or_default();
+                self.operate(Purpose::Front, FileOp::Write { at: 0, bytes });
+            }
+            Stage::Ending | Stage::Front => {
+                saving.stage = Stage::Syncing;
+                self.operate(Purpose::Sync, FileOp::Sync { metadata: true });
+            }
+            Stage::Syncing => {
+                let renamed = std::fs::rename(&saving.temporary, &saving.name);
+                match renamed.and_then(|()| File::open(".")) {
+                    Err(error) => self.save_error(&error, mail),
+                    Ok(directory) => {
+                        saving.stage = Stage::SyncingDirectory;
+                        saving.file = Arc::new(directory);
+                        self.operate(Purpose::SyncDirectory, FileOp::Sync { metadata: true });
+                    }
+                }
+            }
+            Stage::SyncingDirectory => self.saved(mail, now_ms),
+        }
+    }
+
+    fn saved(&mut self, mail: &mut Mail, now_ms: i64) {
+        let Some(saving) = self.saving.take() else {
+            return;
+        };
+        log::notice("DB saved on disk");
+        let status = &mut self.status;
+        status.last_save_s = now_ms / 1000;
+        status.last_took_s = (now_ms - saving.started_ms) / 1000;
+        status.last_ok = true;
+        status.saves += 1;
+        self.points.disarm();
+        let id = saving.id;
+        self.tell_all(mail, || Message::SaveEnded { id, ok: true });
+        if let After::Nothing = saving.after {
+            log::notice("Background saving terminated with success");
+        }
+        if let After::Reply(requester) = saving.after {
+            reply(mail, requester, Ok(()));
+        }
+        self.follow_up = Some(saving.after);
+    }
+
+    fn save_error(&mut self, error: &io::Error, mail: &mut Mail) {
+        let Some(saving) = self.saving.take() else {
+            return;
+        };
+        log::warning(&format!("Write error saving DB on disk: {error}"));
+        discard(&saving.temporary);
+        let id = saving.id;
+        self.tell_all(mail, || Message::CutCancelled { id });
+        self.save_failed(id, saving.after, mail);
+    }
+
+    fn save_failed(&mut self, id: u32, after: After, mail: &mut Mail) {
+        self.status.last_ok = false;
+        self.tell_all(mail, || Message::SaveEnded { id, ok: false });
+        match after {
+            After::Nothing => log::warning("Background saving error"),
+            After::Reply(requester) => reply(mail, requester, Err(CmdError::Text("ERR"))),
+            After::Reload { requester, .. } => {
+                let error = CmdError::Text("ERR Error trying to save the DB, check server logs.");
+                reply(mail, requester, Err(error));
+            }
+            After::Stop { force: true, .. } => self.follow_up = Some(after),
+            After::Stop { requester, .. } => {
+                log::warning("Error trying to save the DB, can't exit.");
+                self.tell_all(mail, || Message::Resume);
+                if let Some(requester) = requester {
+                    let error = CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs.");
+                    reply(mail, requester, Err(error));
+                }
+            }
+        }
+    }
+
+    /// Gives up the snapshot in progress.
+    pub fn cancel_save(&mut self, mail: &mut Mail) -> bool {
+        let Some(saving) = self.saving.take() else {
+            return false;
+        };
+        self.wanted_cut = None;
+        discard(&saving.temporary);
+        let id = saving.id;
+        self.tell_all(mail, || Message::CutCancelled { id });
+        if let After::Reply(requester) = saving.after {
+            reply(mail, requester, Err(CmdError::Text("ERR")));
+        }
+        true
+    }
+}

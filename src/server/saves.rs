@@ -1,0 +1,367 @@
+//! What saves, loads and stops the server: the persistence room's commands and messages.
+
+use std::fs::File;
+
+use super::ask::{NodeMessage, Requester};
+use super::host::ServerHost;
+use super::info::FileFigures;
+use super::jobs::done;
+use super::log;
+use super::persist::{self, After, Message, Then};
+use crate::command::Job;
+use crate::resp::{Args, CmdError, Writer};
+use crate::runtime::FileDone;
+use crate::session::{Core, Link, Performed};
+
+/// Whether a stopping server saves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// If there are save points.
+    Default,
+    Save,
+    NoSave,
+}
+
+const IN_PROGRESS: CmdError = CmdError::Text("ERR Background save already in progress");
+
+impl ServerHost {
+    /// SAVE, BGSAVE and LASTSAVE, on shard 0.
+    pub(super) fn save_command(
+        &mut self,
+        job: Job,
+        requester: Requester,
+        args: &Args,
+        out: &mut Writer,
+    ) -> Performed {
+        let persistence = &mut self.persistence;
+        match job {
+            Job::LastSave => done(out.int(persistence.status.last_save_s)),
+            Job::Save if persistence.saving.is_some() => Performed::Failed(IN_PROGRESS),
+            Job::Save => {
+                let after = After::Reply(requester);
+                persistence.save(&self.config, after, self.now_ms, &mut self.mail);
+                Performed::Later
+            }
+            _ => self.bgsave(args, out),
+        }
+    }
+
+    /// BGSAVE [SCHEDULE|CANCEL]
+    fn bgsave(&mut self, args: &Args, out: &mut Writer) -> Performed {
+        let persistence = &mut self.persistence;
+        let is_saving = persistence.saving.is_some();
+        match args.len() {
+            1 => {}
+            2 if args.is(1, "schedule") => {}
+            2 if args.is(1, "cancel") => {
+                if std::mem::take(&mut persistence.scheduled) && !is_saving {
+                    return done(out.simple("Scheduled background saving cancelled"));
+                }
+                if persistence.cancel_save(&mut self.mail) {
+                    log::notice("Background saving cancelled");
+                    return done(out.simple("Background saving cancelled"));
+                }
+                return Performed::Failed(CmdError::Text(
+                    "ERR Background saving is currently not in progress or scheduled",
+                ));
+            }
+            _ => return Performed::Failed(CmdError::Syntax),
+        }
+        if is_saving {
+            return Performed::Failed(IN_PROGRESS);
+        }
+        self.begin_bgsave();
+        match self.persistence.saving {
+            Some(_) => done(out.simple("Background saving started")),
+            None => Performed::Failed(CmdError::Text("ERR")),
+        }
+    }
+
+    fn begin_bgsave(&mut self) {
+        let persistence = &mut self.persistence;
+        persistence.save(&self.config, After::Nothing, self.now_ms, &mut self.mail);
+        if persistence.saving.is_some() {
+            let pid = std::process::id();
+            log::notice(&format!("Background saving started by pid {pid}"));
+        }
+    }
+
+    /// Ends the server, perhaps after a last snapshot. On shard 0.
+    pub(super) fn request_stop(&mut self, requester: Option<Requester>, wish: Wish, force: bool) {
+        let persistence = &mut self.persistence;
+        let saves = match wish {
+            Wish::Default => !persistence.points.is_empty(),
+            Wish::Save => true,
+            Wish::NoSave => false,
+        };
+        if !saves || persistence.loading.is_some() {
+            return self.stop_now();
+        }
+        if persistence.cancel_save(&mut self.mail) {
+            log::warning("There is a background save in progress: it is given up for the last one");
+        }
+        for node in 0..self.shards {
+            self.mail
+                .push((node, NodeMessage::Persist(Message::Quiesce)));
+        }
+        log::notice("Saving the final RDB snapshot before exiting.");
+        let after = After::Stop { requester, force };
+        self.persistence
+            .save(&self.config, after, self.now_ms, &mut self.mail);
+    }
+
+    fn stop_now(&mut self) {
+        log::warning("Pinion is now ready to exit, bye bye...");
+        self.stop = Some(0);
+    }
+
+    /// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT], on shard 0.
+    pub(super) fn shutdown(&mut self, requester: Requester, args: &Args) -> Performed {
+        let known = ["nosave", "save", "now", "force", "abort"];
+        let is_known = |i: usize| known.iter().any(|word| args.is(i, word));
+        let has = |word: &str| (1..args.len()).any(|i| args.is(i, word));
+        if !(1..args.len()).all(is_known)
+            || has("save") && has("nosave")
+            || has("abort") && args.len() > 2
+        {
+            return Performed::Failed(CmdError::Syntax);
+        }
+        if has("abort") {
+            return Performed::Failed(CmdError::Text("ERR No shutdown in progress."));
+        }
+        log::warning("User requested shutdown...");
+        let wish = match (has("save"), has("nosave")) {
+            (true, _) => Wish::Save,
+            (_, true) => Wish::NoSave,
+            _ => Wish::Default,
+        };
+        self.request_stop(Some(requester), wish, has("force"));
+        // No reply: the connection closes with the process.
+        Performed::Later
+    }
+
+    /// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE], on shard 0.
+    pub(super) fn reload(&mut self, requester: Requester, args: &Args) -> Performed {
+        let has = |word: &str| (2..args.len()).any(|i| args.is(i, word));
+        let known = ["merge", "noflush", "nosave"];
+        if !(2..args.len()).all(|i| known.iter().any(|word| args.is(i, word))) {
+            return Performed::Failed(CmdError::Text(
+                "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+            ));
+        }
+        let flush = !has("noflush");
+        if has("nosave") {
+            self.begin_load(Then::Reply(requester), flush);
+            return Performed::Later;
+        }
+        self.persistence.cancel_save(&mut self.mail);
+        let after = After::Reload { requester, flush };
+        self.persistence
+            .save(&self.config, after, self.now_ms, &mut self.mail);
+        Performed::Later
+    }
+
+    /// Loads `dbfilename`.
+    fn begin_load(&mut self, then: Then, flush: bool) {
+        let file = File::open(self.config.text("dbfilename"));
+        let databases = self.config.int("databases") as u32;
+        let verify = self.config.flag("rdbchecksum");
+        let about = (databases, self.limits.clone());
+        let begun = file.and_then(|file| {
+            self.persistence
+                .load(file, verify, about, then, self.now_ms)
+        });
+        match (begun, then) {
+            (Ok(()), _) => {
+                for node in 0..self.shards {
+                    let message = Message::LoadBegins { flush };
+                    self.mail.push((node, NodeMessage::Persist(message)));
+                }
+            }
+            (Err(error), Then::Serve) => {
+                log::warning(&format!("Fatal error: can't open the RDB file: {error}"));
+                self.stop = Some(1);
+            }
+            (Err(_), Then::Reply(requester)) => persist::reply(
+                &mut self.mail,
+                requester,
+                Err(CmdError::Text(
+                    "ERR Error trying to load the RDB dump, check server logs",
+                )),
+            ),
+        }
+    }
+
+    /// A message about files.
+    pub fn persist_message(&mut self, core: &mut Core, from: usize, message: Message) {
+        let (mail, now_ms) = (&mut self.mail, self.now_ms);
+        let persistence = &mut self.persistence;
+        match message {
+            Message::CutBegun {
+                id,
+                sizes,
+                used_bytes,
+            } => persistence.cut_begun(from, id, (sizes, used_bytes), now_ms),
+            Message::Chunk { id, chunk } => persistence.chunk(from, id, chunk, mail, now_ms),
+            Message::CutDone { id } => persistence.cut_done(id, mail, now_ms),
+            Message::ChunkTaken { id } => self.part.chunk_taken(id),
+            Message::CutCancelled { id } => self.part.cut_cancelled(core, id),
+            Message::SaveEnded { id, ok } => self.part.save_ended(core, id, ok),
+            Message::Changed => persistence.points.arm(),
+            Message::LoadBegins { flush } => self.part.load_begins(core, flush),
+            Message::Load(entries) => {
+                self.part.load(core, entries, now_ms);
+                mail.push((0, NodeMessage::Persist(Message::LoadTaken)));
+            }
+            Message::LoadTaken => persistence.batch_taken(from),
+            Message::LoadEnded => self.part.loading = false,
+            Message::Quiesce => {
+                self.pause = super::clients::Pause {
+                    until_ms: i64::MAX,
+                    writes_only: true,
+                }
+            }
+            Message::Resume => self.pause = Default::default(),
+        }
+    }
+
+    /// An operation on a file is over.
+    pub fn file_done(&mut self, done: FileDone) {
+        let (mail, now_ms) = (&mut self.mail, self.now_ms);
+        if persist::is_read(done.tag) {
+            if let Err(error) = self.persistence.load_file_done(done) {
+                self.load_failed(&error);
+            }
+        } else {
+            self.persistence.save_file_done(done, mail, now_ms);
+        }
+    }
+
+    fn load_failed(&mut self, error: &persist::LoadError) {
+        if !self.persistence.load_failed(error, &mut self.mail) {
+            self.stop = Some(1);
+        }
+    }
+
+    /// Background work of a turn. Returns whether there is more to do at once.
+    pub fn persist_turn(&mut self, core: &mut Core, link: &mut dyn Link) -> bool {
+        let more = self.part.stream(core, &mut self.mail);
+        if self.shard != 0 {
+            return more;
+        }
+        if std::mem::take(&mut self.boot_load) {
+            self.limits = core.shard.keyspace.settings.limits.clone();
+            self.begin_load(Then::Serve, false);
+        }
+        if let Some(cut) = self.persistence.wanted_cut.take() {
+            let mut post = |to, message| link.post(to, message);
+            core.coordinator.start_cut(cut, &mut post);
+        }
+        self.look_at_save_points();
+        if let Some(after) = self.persistence.follow_up.take() {
+            self.follow(after);
+        }
+        let loading = self.load_on();
+        more || loading
+    }
+
+    fn load_on(&mut self) -> bool {
+        let (mail, now_ms) = (&mut self.mail, self.now_ms);
+        match self.persistence.load_slice(mail, now_ms) {
+            Err(error) => {
+                self.load_failed(&error);
+                false
+            }
+            Ok(more) => {
+                if self.persistence.load_over(mail, now_ms) == Some(Then::Serve) {
+                    log::notice("Ready to accept connections");
+                }
+                more
+            }
+        }
+    }
+
+    fn follow(&mut self, after: After) {
+        match after {
+            After::Nothing | After::Reply(_) => {}
+            After::Reload { requester, flush } => self.begin_load(Then::Reply(requester), flush),
+            After::Stop { .. } => self.stop_now(),
+        }
+    }
+
+    /// Saves if enough has changed for long enough.
+    fn look_at_save_points(&mut self) {
+        let persistence = &mut self.persistence;
+        let is_time = |at_ms| at_ms <= self.now_ms;
+        if persistence.saving.is_some()
+            || persistence.loading.is_some()
+            || !persistence.points.next_look_ms().is_some_and(is_time)
+        {
+            return;
+        }
+        let status = &persistence.status;
+        let tried = (status.last_try_ms, status.last_ok);
+        let last_save_s = status.last_save_s;
+        let changes = self.part.changes_of_all();
+        let due = persistence
+            .points
+            .due(changes, self.now_ms, last_save_s, tried);
+        if let Some((changes, seconds)) = due {
+            log::notice(&format!(
+                "{changes} changes in {seconds} seconds. Saving..."
+            ));
+            self.begin_bgsave();
+        }
+    }
+
+    /// How saving and loading go, for INFO.
+    pub(super) fn file_figures(&self) -> FileFigures {
+        let persistence = &self.persistence;
+        let saving = persistence.saving.as_ref().map(|saving| {
+            let (keys, all) = saving.progress();
+            ((self.now_ms - saving.started_ms) / 1000, keys, all)
+        });
+        let loading = persistence.loading.as_ref().map(|loading| {
+            let took_s = (self.now_ms - loading.started_ms) / 1000;
+            let begun_s = loading.started_ms / 1000;
+            (begun_s, loading.loaded_bytes(), loading.size_bytes, took_s)
+        });
+        FileFigures {
+            status: persistence.status.clone(),
+            saving,
+            loading,
+        }
+    }
+
+    /// Whether a turn would find something to do that no message announces.
+    pub fn persist_wants(&self, core: &Core) -> bool {
+        let persistence = &self.persistence;
+        self.part.wants(core)
+            || persistence.wanted_cut.is_some()
+            || persistence.follow_up.is_some()
+            || persistence.wants_to_load()
+    }
+
+    /// When files want to be looked at, unix milliseconds.
+    pub fn persist_due_ms(&self) -> Option<i64> {
+        if self.shard != 0 || self.persistence.saving.is_some() {
+            return None;
+        }
+        self.persistence.points.next_look_ms()
+    }
+
+    /// Whether writes are refused because snapshots fail.
+    pub(super) fn is_misconfigured(&self) -> bool {
+        self.part.save_failed
+            && self.config.flag("stop-writes-on-bgsave-error")
+            && !self.config.text("save").is_empty()
+    }
+}
+
+/// Redis: server.c, DISK_ERROR_TYPE_RDB.
+pub const MISCONF: CmdError = CmdError::Text(
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
+     disk. Commands that may modify the data set are disabled, because this instance is configured \
+     to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error \
+     option). Please check the Redis logs for details about the RDB error.",
+);

@@ -1,0 +1,87 @@
+//! The entries of a cut as stretches of an RDB file.
+
+use std::collections::VecDeque;
+
+use crate::command::generic::Saved;
+use crate::keyspace::Keyspace;
+use crate::keyspace::cut::{Chunk, Clocks, Keeper, Kept, KeptValue};
+use crate::rdb::file::{self, Attributes};
+use crate::rdb::string::StringWriter;
+use crate::value::Value;
+
+/// A chunk is handed on when it is this long: large enough that its way to the file costs nothing,
+/// small enough that many shards' chunks fit in memory.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Encodes what a cut keeps.
+struct Stream {
+    strings: StringWriter,
+    open: Chunk,
+    full: VecDeque<Chunk>,
+}
+
+impl Stream {
+    fn seal(&mut self) {
+        if !self.open.bytes.is_empty() {
+            self.full.push_back(std::mem::take(&mut self.open));
+        }
+    }
+}
+
+impl Keeper for Stream {
+    fn keep(&mut self, kept: Kept) {
+        if self.open.db != kept.db {
+            self.seal();
+            self.open.db = kept.db;
+        }
+        let attributes = Attributes {
+            expire_at_ms: kept.expire_at,
+            idle_s: kept.idle_s.map(u64::from),
+            frequency: kept.frequency,
+        };
+        let Stream { strings, open, .. } = self;
+        let value = Saved(kept.value);
+        file::put_entry(&mut open.bytes, strings, kept.key, &attributes, &value);
+        open.keys += 1;
+        open.expiring_fields |= has_expiring_fields(kept.value);
+        if open.bytes.len() >= CHUNK_BYTES {
+            self.seal();
+            self.open.db = kept.db;
+        }
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        let full: usize = self.full.iter().map(|chunk| chunk.bytes.len()).sum();
+        full + self.open.bytes.len()
+    }
+
+    fn take(&mut self, all: bool) -> Option<Chunk> {
+        if all && self.full.is_empty() {
+            self.seal();
+        }
+        self.full.pop_front()
+    }
+}
+
+fn has_expiring_fields(value: KeptValue) -> bool {
+    matches!(value, KeptValue::Object(Value::Hash(hash)) if hash.next_deadline().is_some())
+}
+
+/// How a snapshot is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// `rdbcompression`
+    pub compress: bool,
+    /// What `maxmemory-policy` makes worth keeping.
+    pub clocks: Clocks,
+}
+
+/// Begins a cut of a keyspace that is streamed as RDB.
+pub fn begin(keyspace: &mut Keyspace, style: Style, now_ms: i64) {
+    let stream = Stream {
+        strings: StringWriter::new(style.compress),
+        open: Chunk::default(),
+        full: VecDeque::new(),
+    };
+    keyspace.begin_cut(Box::new(stream), style.clocks, now_ms);
+}

@@ -1,0 +1,290 @@
+//! Snapshots: what one server saves, another loads, and nothing is lost on the way.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, Got};
+use crate::fixtures::fixtures;
+use crate::process::{Server, Which};
+
+const OK: &str = "+OK";
+
+/// A reply of one line without its end.
+fn line(client: &mut Client, command: &str) -> String {
+    let text = client.text(command);
+    text.strip_suffix("\\r\\n").unwrap_or(&text).to_string()
+}
+
+fn info(client: &mut Client, name: &str) -> String {
+    let text = client.text("INFO persistence");
+    let found = text
+        .split("\\r\\n")
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    found.expect(name).to_string()
+}
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn hand_over(from: &Path, to: &Server) {
+    fs::copy(from.join("dump.rdb"), to.dir.join("dump.rdb")).expect("copy the snapshot");
+    let mut client = to.client();
+    assert_eq!(line(&mut client, "DEBUG RELOAD NOSAVE"), OK, "{}", to.log());
+}
+
+/// Keys of every type and encoding, in three databases, some with a deadline far away.
+fn fill(client: &mut Client) {
+    let long = "long".repeat(400);
+    let mut commands: Vec<String> = Vec::new();
+    for db in [0, 3, 15] {
+        commands.push(format!("SELECT {db}"));
+        for n in 0..300 {
+            commands.push(format!("SET string:{n} value:{n}"));
+            commands.push(format!("SET int:{n} {}", n * 1_000_003));
+        }
+        commands.push(format!("SET long {long}"));
+        commands.push("APPEND raw some".into());
+        commands.push("APPEND raw more".into());
+        commands.push("PFADD hll a b c d e".into());
+        for n in 0..200 {
+            commands.push(format!("RPUSH list {n} element:{n}"));
+            commands.push(format!("SADD ints {n}"));
+            commands.push(format!("SADD members member:{n} {n}"));
+            commands.push(format!("ZADD scores {n}.5 member:{n}"));
+            commands.push(format!("HSET fields field:{n} {long}"));
+            commands.push(format!("XADD stream {n}-1 field {n}"));
+        }
+        for small in ["RPUSH l a 1", "SADD s a b", "ZADD z 1 a 2 b", "HSET h f v"] {
+            commands.push(small.into());
+        }
+        for stream in [
+            "XGROUP CREATE stream group 0",
+            "XREADGROUP GROUP group alice COUNT 20 STREAMS stream >",
+            "XACK stream group 3-1 4-1",
+            "XDEL stream 100-1",
+        ] {
+            commands.push(stream.into());
+        }
+        for key in ["string:1", "list", "scores", "h"] {
+            commands.push(format!("PEXPIREAT {key} 4000000000000"));
+        }
+        commands.push("SET gone soon PX 1".into());
+    }
+    commands.push("SELECT 0".into());
+    for command in commands {
+        let reply = client.text(&command);
+        assert!(!reply.starts_with('-'), "{command}: {reply}");
+    }
+    thread::sleep(Duration::from_millis(5));
+}
+
+#[test]
+fn a_snapshot_goes_to_redis_and_back() {
+    let redis = Server::start(Which::Reference, &[]);
+    for shards in [1, 2, 4] {
+        let server = Server::start(Which::Pinion { shards }, &[]);
+        let mut client = server.client();
+        fill(&mut client);
+        let digest = line(&mut client, "DEBUG DIGEST");
+        assert_eq!(line(&mut client, "SAVE"), OK);
+        hand_over(&server.dir, &redis);
+        let mut theirs = redis.client();
+        assert_eq!(line(&mut theirs, "DEBUG DIGEST"), digest, "{shards} shards");
+        assert_eq!(line(&mut theirs, "SAVE"), OK);
+        let back = Server::start(Which::Pinion { shards: 5 - shards }, &[]);
+        hand_over(&redis.dir, &back);
+        assert_eq!(line(&mut back.client(), "DEBUG DIGEST"), digest);
+        assert_eq!(line(&mut client, "DEBUG RELOAD"), OK);
+        assert_eq!(line(&mut client, "DEBUG DIGEST"), digest);
+        assert_eq!(info(&mut client, "rdb_changes_since_last_save"), "0");
+    }
+}
+
+#[test]
+fn files_of_other_servers_load_as_redis_loads_them() {
+    let server = Server::start(Which::Pinion { shards: 2 }, &[]);
+    let mut client = server.client();
+    let (mut equal, mut refused) = (0, 0);
+    for fixture in fixtures() {
+        if fixture.name.ends_with("zset_zl_v6.rdb") {
+            // Its ziplist holds the score "-0" as text. Redis keeps that text until the member is
+            // set again, and then stores 0, as is done here at once.
+            continue;
+        }
+        fs::write(server.dir.join("dump.rdb"), &fixture.bytes).expect("write");
+        let reply = line(&mut client, "DEBUG RELOAD NOSAVE");
+        match fixture.verdict.as_str() {
+            "loads" => {
+                assert_eq!(reply, OK, "{}\n{}", fixture.name, server.log());
+                let digest = line(&mut client, "DEBUG DIGEST");
+                assert_eq!(digest, format!("+{}", fixture.digest), "{}", fixture.name);
+                equal += 1;
+            }
+            _ if reply != OK => {
+                let told = "-ERR Error trying to load the RDB dump, check server logs";
+                assert_eq!(reply, told, "{}", fixture.name);
+                refused += 1;
+            }
+            // Later formats than Redis 7.0 knows.
+            _ => {}
+        }
+    }
+    assert!(
+        equal > 50 && refused > 5,
+        "{equal} equal, {refused} refused"
+    );
+}
+
+#[test]
+fn a_snapshot_is_one_instant_of_all_shards() {
+    const ACCOUNTS: u64 = 64;
+    let server = Server::start(Which::Pinion { shards: 4 }, &[]);
+    let other = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let mut client = server.client();
+    for n in 0..ACCOUNTS {
+        assert_eq!(line(&mut client, &format!("SET account:{n} 1000")), OK);
+    }
+    for n in 0..20_000 {
+        client.send(format!("SET filler:{n} {n}\r\n").as_bytes());
+    }
+    (0..20_000).for_each(|_| drop(client.reply()));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let mut compared = 0;
+    thread::scope(|scope| {
+        for seed in 0..3 {
+            let (stop, server) = (&stop, &server);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(seed);
+                let mut client = server.client();
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let (from, to) = (rng.u64(..ACCOUNTS), rng.u64(..ACCOUNTS));
+                    client.send(
+                        format!(
+                            "MULTI\r\nDECRBY account:{from} 7\r\nINCRBY account:{to} 7\r\nEXEC\r\n"
+                        )
+                        .as_bytes(),
+                    );
+                    (0..4).for_each(|_| drop(client.reply()));
+                }
+            });
+        }
+        for _ in 0..12 {
+            assert_eq!(line(&mut client, "BGSAVE"), "+Background saving started");
+            wait_for("the end of a snapshot", || {
+                info(&mut client, "rdb_bgsave_in_progress") == "0"
+            });
+            hand_over(&server.dir, &other);
+            let mut reader = other.client();
+            let balance = |n: u64| {
+                let reply = reader.text(&format!("GET account:{n}"));
+                let digits = reply.split("\\r\\n").nth(1).expect("a value");
+                digits.parse::<i64>().expect("a number")
+            };
+            let sum: i64 = (0..ACCOUNTS).map(balance).sum();
+            assert_eq!(sum, 1000 * ACCOUNTS as i64);
+            assert_eq!(line(&mut other.client(), "DBSIZE"), ":20064");
+            compared += 1;
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(compared, 12);
+    let saves = info(&mut client, "rdb_saves");
+    assert_eq!(saves, "12");
+}
+
+#[test]
+fn a_snapshot_that_fails_stops_writes_until_one_succeeds() {
+    for which in [Which::Reference, Which::Pinion { shards: 2 }] {
+        let server = Server::start(which, &["--save", "3600 1000000"]);
+        let mut client = server.client();
+        assert_eq!(line(&mut client, "SET key value"), OK);
+        assert_eq!(info(&mut client, "rdb_last_bgsave_status"), "ok");
+        // A directory stands where the file is to be.
+        fs::create_dir(server.dir.join("dump.rdb")).expect("create");
+        assert_eq!(line(&mut client, "SAVE"), "-ERR", "{which}");
+        assert_eq!(line(&mut client, "BGSAVE"), "+Background saving started");
+        wait_for("the end of a snapshot", || {
+            info(&mut client, "rdb_bgsave_in_progress") == "0"
+        });
+        assert_eq!(info(&mut client, "rdb_last_bgsave_status"), "err");
+        for refused in ["SET key other", "PING", "DEL key"] {
+            let reply = line(&mut client, refused);
+            assert!(
+                reply.starts_with("-MISCONF Redis is configured to save RDB snapshots"),
+                "{which}: {refused}: {reply}"
+            );
+        }
+        assert_eq!(client.text("GET key"), "$5\\r\\nvalue\\r\\n");
+        let left = fs::read_dir(&server.dir).expect("list");
+        let temporary = left.filter_map(Result::ok).filter(|entry| {
+            let name = entry.file_name();
+            name.to_string_lossy().starts_with("temp-")
+        });
+        assert_eq!(temporary.count(), 0, "{which} leaves a temporary file");
+        fs::remove_dir(server.dir.join("dump.rdb")).expect("remove");
+        assert_eq!(line(&mut client, "BGSAVE"), "+Background saving started");
+        wait_for("the status", || {
+            info(&mut client, "rdb_last_bgsave_status") == "ok"
+        });
+        assert_eq!(line(&mut client, "SET key other"), OK, "{which}");
+        let unset = client.call(&["CONFIG", "SET", "save", ""]);
+        assert_eq!(unset.shown(), "+OK\\r\\n", "{which}");
+    }
+}
+
+#[test]
+fn a_server_that_stops_keeps_what_it_held() {
+    for (shards, later) in [(1, 2), (4, 1)] {
+        let which = Which::Pinion { shards };
+        let mut server = Server::start(which, &["--save", "3600 1"]);
+        let mut client = server.client();
+        assert_eq!(line(&mut client, "SET stays value"), OK);
+        assert_eq!(line(&mut client, "SET goes value PX 50"), OK);
+        assert_eq!(line(&mut client, "SET expires value EX 1000"), OK);
+        server.signal("TERM");
+        assert!(server.exit().success());
+        thread::sleep(Duration::from_millis(60));
+        let mut again = Server::start_in(Which::Pinion { shards: later }, &server.dir, &[]);
+        again.wait_until_up();
+        let mut client = again.client();
+        wait_for("the load", || info(&mut client, "loading") == "0");
+        assert_eq!(client.text("GET stays"), "$5\\r\\nvalue\\r\\n");
+        assert_eq!(client.text("EXISTS goes expires"), ":1\\r\\n");
+        let ttl = line(&mut client, "TTL expires");
+        assert!([":1000", ":999"].contains(&ttl.as_str()), "{ttl}");
+        assert_eq!(info(&mut client, "rdb_last_load_keys_loaded"), "2");
+        assert_eq!(info(&mut client, "rdb_last_load_keys_expired"), "1");
+        assert!(again.log().contains("DB loaded from disk"));
+        // A client that asks for the end without a save gets it.
+        assert_eq!(line(&mut client, "SET stays other"), OK);
+        client.send(b"SHUTDOWN NOSAVE\r\n");
+        assert!(matches!(client.reply(), Got::Closed(_)));
+        assert!(again.exit().success());
+    }
+}
+
+#[test]
+fn a_damaged_snapshot_is_the_end_of_a_start() {
+    let server = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let mut client = server.client();
+    fill(&mut client);
+    assert_eq!(line(&mut client, "SAVE"), OK);
+    let mut bytes = fs::read(server.dir.join("dump.rdb")).expect("read");
+    let middle = bytes.len() / 2;
+    for damage in [0, middle] {
+        bytes[damage] ^= 0x55;
+        fs::write(server.dir.join("dump.rdb"), &bytes).expect("write");
+        let mut broken = Server::start_in(Which::Pinion { shards: 2 }, &server.dir, &[]);
+        assert_eq!(broken.exit().code(), Some(1));
+        let log = broken.log();
+        assert!(log.contains("Fatal error loading the DB"), "{log}");
+        bytes[damage] ^= 0x55;
+    }
+}
