@@ -30,6 +30,20 @@ impl ReplyMode {
     }
 }
 
+/// How much a client listens to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subscriptions {
+    pub channels: usize,
+    pub patterns: usize,
+    pub shard_channels: usize,
+}
+
+impl Subscriptions {
+    pub fn any(self) -> bool {
+        self.channels + self.patterns + self.shard_channels > 0
+    }
+}
+
 /// The state of one client that its own commands may touch.
 #[derive(Debug, Default)]
 pub struct Client {
@@ -44,6 +58,15 @@ pub struct Client {
     pub reply: ReplyMode,
     pub no_touch: bool,
     pub no_evict: bool,
+    /// What it listens to; the server room keeps the names.
+    pub subscriptions: Subscriptions,
     /// Set by QUIT: close once the reply is out.
     pub closing: bool,
+}
+
+impl Client {
+    /// Whether it may do nothing but listen: in RESP2, replies and messages could not be told apart.
+    pub fn only_listens(&self) -> bool {
+        self.subscriptions.any() && self.proto == Proto::Resp2
+    }
 }

@@ -262,7 +262,12 @@ fn echo(_client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
     out.bulk(args.get(1))
 }
 
-fn ping(_client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
+fn ping(client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
+    if client.only_listens() && args.len() <= 2 {
+        out.array(2)?;
+        out.bulk(b"pong")?;
+        return out.bulk(if args.len() == 2 { args.get(1) } else { b"" });
+    }
     match args.len() {
         1 => out.simple("PONG"),
         2 => out.bulk(args.get(1)),

@@ -26,6 +26,7 @@ pub mod keys;
 pub mod list;
 mod peeks;
 mod plan;
+pub mod pubsub;
 mod sample;
 pub mod server;
 pub mod set;
@@ -228,12 +229,16 @@ pub enum Job {
     Memory,
     Module,
     Monitor,
+    Publish(pubsub::Kind),
+    Pubsub,
     Quit,
     Reset,
     Role,
     Save,
     Shutdown,
     Slowlog,
+    Subscribe(pubsub::Kind),
     Time,
+    Unsubscribe(pubsub::Kind),
     Wait,
 }

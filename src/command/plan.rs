@@ -333,11 +333,8 @@ pub fn apply(tx: &mut Tx, args: &Args, change: Change, out: &mut Writer) {
             left,
             arrived,
         } => {
-            tx.select(from.0);
-            if let Some(value) = take(tx, args.get(from.1), left) {
-                tx.select(to.0);
-                arrive(tx, args.get(to.1), value, arrived);
-            }
+            let (from, to) = ((from.0, args.get(from.1)), (to.0, args.get(to.1)));
+            move_value(tx, from, to, left, arrived);
         }
     }
 }
@@ -357,8 +354,32 @@ pub fn take(tx: &mut Tx, key: &[u8], event: Event) -> Option<Taken> {
     Some(value)
 }
 
+/// A move whose ends are both here. Redis: the new key is announced before the old one's end.
+fn move_value(
+    tx: &mut Tx,
+    (from_db, from): (u32, &[u8]),
+    (to_db, to): (u32, &[u8]),
+    left: Event,
+    arrived: Event,
+) {
+    tx.select(from_db);
+    let Some(value) = tx.take(from) else { return };
+    tx.select(to_db);
+    replace(tx, to, value);
+    tx.select(from_db);
+    tx.wrote(from, left, |rec| rec.cmd(&[b"DEL", from]));
+    tx.select(to_db);
+    tx.wrote_state(to, arrived);
+}
+
 /// Second half of a move: the value takes its key.
 pub fn arrive(tx: &mut Tx, key: &[u8], value: Taken, event: Event) {
-    tx.put(key, value);
+    replace(tx, key, value);
     tx.wrote_state(key, event);
+}
+
+/// Stores a value in the place of whatever the key held, as a new key.
+fn replace(tx: &mut Tx, key: &[u8], value: Taken) {
+    tx.remove(key);
+    tx.put(key, value);
 }

@@ -3,8 +3,8 @@
 use ahash::AHashMap;
 
 use super::{
-    Command, Run, bitmap, connection, generic, geo, hash, hyperloglog, list, server, set, stream,
-    string, transaction, zset,
+    Command, Run, bitmap, connection, generic, geo, hash, hyperloglog, list, pubsub, server, set,
+    stream, string, transaction, zset,
 };
 use crate::resp::{Args, CmdError};
 
@@ -17,6 +17,7 @@ const FAMILIES: &[&[Command]] = &[
     hash::COMMANDS,
     hyperloglog::COMMANDS,
     list::COMMANDS,
+    pubsub::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     stream::COMMANDS,

@@ -15,6 +15,7 @@
 //!
 //! Nothing here touches a keyspace: this shard's own part goes through the same messages.
 
+pub mod listeners;
 pub mod merge;
 mod work;
 

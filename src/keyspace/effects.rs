@@ -11,6 +11,10 @@ pub struct Event {
 
 /// Class bits. Redis: server.h NOTIFY_*.
 pub mod class {
+    /// Announced under the key's name.
+    pub const KEYSPACE: u32 = 1 << 0;
+    /// Announced under the event's name.
+    pub const KEYEVENT: u32 = 1 << 1;
     /// Changes that Redis does not announce.
     pub const SILENT: u32 = 0;
     pub const GENERIC: u32 = 1 << 2;
@@ -23,7 +27,11 @@ pub mod class {
     pub const EVICTED: u32 = 1 << 9;
     pub const STREAM: u32 = 1 << 10;
     pub const KEY_MISS: u32 = 1 << 11;
+    pub const MODULE: u32 = 1 << 13;
     pub const NEW: u32 = 1 << 14;
+    /// What the letter A stands for.
+    pub const ALL: u32 =
+        GENERIC | STRING | LIST | SET | HASH | ZSET | EXPIRED | EVICTED | STREAM | MODULE;
 }
 
 macro_rules! events {

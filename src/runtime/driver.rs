@@ -1,7 +1,7 @@
 //! One core's turn: completions in, app, everything it asked for out, one `io_uring_enter`.
 //!
 //! ```text
-//! completions -> mail -> app.turn -> mail to myself -> requests -> sends -> mail out -> enter
+//! mail -> completions -> app.turn -> mail to myself -> requests -> sends -> mail out -> enter
 //! ```
 //! While the app has nothing to do at once, the thread sleeps in the ring until a completion, a
 //! doorbell from another core, or the app's next deadline.
@@ -17,7 +17,7 @@ use super::clock;
 use super::conn::Conn;
 use super::files::Files;
 use super::listen::{Listener, greet};
-use super::mailbox::{Mail, Mailboxes, Shared};
+use super::mailbox::{Collected, Mail, Mailboxes, Shared};
 use super::ring::{Completion, Op, Ring, Token};
 
 /// After an accept that failed for want of descriptors or memory, nanoseconds until the next try.
@@ -51,6 +51,8 @@ pub(super) struct Driver<A: App> {
     ring: Ring,
     shared: Arc<Shared>,
     mailboxes: Mailboxes<A::Message>,
+    /// Emptied, for the mail of the next turn.
+    collected: Collected<A::Message>,
     /// Mail that found its box full.
     unsent_mail: Vec<(usize, Mail<A::Message>)>,
     slots: Vec<Slot>,
@@ -105,6 +107,7 @@ impl<A: App> Driver<A> {
             ring,
             shared,
             mailboxes,
+            collected: Vec::new(),
             unsent_mail: Vec::new(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -133,8 +136,9 @@ impl<A: App> Driver<A> {
             self.mailboxes.awake();
             self.io.now = clock::now();
             self.io.connections = self.shared.connections();
-            self.take_completions();
+            // What a client sends may follow from what another core has done: its mail comes first.
             self.take_mail();
+            self.take_completions();
             let more = self.app.turn(&mut self.io);
             self.deliver_to_self();
             next = if more {
@@ -411,12 +415,15 @@ impl<A: App> Driver<A> {
     }
 
     fn take_mail(&mut self) {
-        while let Some((from, mail)) = self.mailboxes.receive() {
+        let mut collected = std::mem::take(&mut self.collected);
+        self.mailboxes.collect(&mut collected);
+        for (_, from, mail) in collected.drain(..) {
             match mail {
                 Mail::Messages(messages) => self.app.delivered(from, messages, &mut self.io),
                 Mail::Adopt(fd, info) => self.open(fd, *info),
             }
         }
+        self.collected = collected;
     }
 
     /// What the app posted to its own core arrives within the turn.

@@ -6,10 +6,14 @@
 //! A batch is everything one turn has for one destination. A core that is about to sleep says so
 //! first and looks into its mailboxes once more; a sender looks at that flag after it has put its
 //! batch in. Whatever the interleaving, one of the two sees the other.
+//!
+//! Mail arrives in causal order: if one core sends a message after it has heard, by whatever way,
+//! of another core's earlier one, nobody gets the two the other way round. Batches are numbered
+//! from one counter; what is there is handed out in the order of the numbers.
 
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -40,6 +44,8 @@ pub(super) struct Door {
 /// What all cores share.
 pub(super) struct Shared {
     pub doors: Vec<Door>,
+    /// Numbers batches.
+    sequence: AtomicU64,
     pub stopping: AtomicBool,
     pub exit_code: AtomicI32,
 }
@@ -52,6 +58,7 @@ impl Shared {
         };
         Arc::new(Shared {
             doors: (0..shards).map(|_| door()).collect(),
+            sequence: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             exit_code: AtomicI32::new(0),
         })
@@ -71,12 +78,18 @@ impl Shared {
     }
 }
 
+/// A batch with its number.
+type Numbered<M> = (u64, Mail<M>);
+
+/// Mail that was collected, with its number and its sender.
+pub(super) type Collected<M> = Vec<(u64, usize, Mail<M>)>;
+
 /// One core's ends of all mailboxes.
 pub(super) struct Mailboxes<M> {
     shard: usize,
     shared: Arc<Shared>,
-    outgoing: Vec<Producer<Mail<M>>>,
-    incoming: Vec<Consumer<Mail<M>>>,
+    outgoing: Vec<Producer<Numbered<M>>>,
+    incoming: Vec<Consumer<Numbered<M>>>,
     /// Destinations that got mail in this turn.
     rung: Vec<bool>,
 }
@@ -106,9 +119,10 @@ pub(super) fn mesh<M>(shared: &Arc<Shared>) -> Vec<Mailboxes<M>> {
 impl<M> Mailboxes<M> {
     /// Puts mail into the box of `to`; gives it back if the box is full.
     pub fn send(&mut self, to: usize, mail: Mail<M>) -> Result<(), Mail<M>> {
+        let number = self.shared.sequence.fetch_add(1, Ordering::SeqCst);
         self.outgoing[to]
-            .push(mail)
-            .map_err(|rtrb::PushError::Full(mail)| mail)?;
+            .push((number, mail))
+            .map_err(|rtrb::PushError::Full((_, mail))| mail)?;
         self.rung[to] = true;
         Ok(())
     }
@@ -127,12 +141,29 @@ impl<M> Mailboxes<M> {
         }
     }
 
-    /// Takes the next mail, from whichever core.
-    pub fn receive(&mut self) -> Option<(usize, Mail<M>)> {
-        self.incoming
-            .iter_mut()
-            .enumerate()
-            .find_map(|(from, incoming)| incoming.pop().ok().map(|mail| (from, mail)))
+    /// Takes the mail that is there, in causal order.
+    ///
+    /// While one box is looked at, a batch may come into a box that was looked at before, and what
+    /// follows from it into one that is still to come. So the boxes are looked at again, for what
+    /// has a smaller number than the newest taken, until there is nothing of that kind: whatever a
+    /// batch follows from was in its box before the batch was in its own.
+    pub fn collect(&mut self, into: &mut Collected<M>) {
+        let mut newest = u64::MAX;
+        loop {
+            let before = into.len();
+            for (from, incoming) in self.incoming.iter_mut().enumerate() {
+                while incoming.peek().is_ok_and(|(number, _)| *number <= newest)
+                    && let Ok((number, mail)) = incoming.pop()
+                {
+                    into.push((number, from, mail));
+                }
+            }
+            if into.len() == before {
+                break;
+            }
+            newest = into.iter().map(|(number, ..)| *number).max().unwrap_or(0);
+        }
+        into.sort_unstable_by_key(|(number, ..)| *number);
     }
 
     /// Announces sleep. Returns whether there is mail after all: then stay awake.
@@ -158,6 +189,16 @@ impl<M> Mailboxes<M> {
 mod tests {
     use super::*;
 
+    fn batches(mailboxes: &mut Mailboxes<u32>) -> Vec<(usize, Vec<u32>)> {
+        let mut collected = Vec::new();
+        mailboxes.collect(&mut collected);
+        let batch = |(_, from, mail)| match mail {
+            Mail::Messages(batch) => (from, batch),
+            Mail::Adopt(..) => panic!("no connections here"),
+        };
+        collected.into_iter().map(batch).collect()
+    }
+
     #[test]
     fn mail_arrives_in_order_and_a_full_box_gives_it_back() {
         let shared = Shared::new(2);
@@ -168,13 +209,24 @@ mod tests {
             assert!(one.send(1, Mail::Messages(vec![n])).is_ok());
         }
         assert!(one.send(1, Mail::Messages(vec![9])).is_err());
-        for n in 0..BATCHES_MAX as u32 {
-            let Some((0, Mail::Messages(batch))) = two.receive() else {
-                panic!("mail is missing")
-            };
-            assert_eq!(batch, [n]);
+        let arrived = batches(&mut two);
+        let sent = (0..BATCHES_MAX as u32).map(|n| (0, vec![n]));
+        assert!(arrived.into_iter().eq(sent));
+        assert!(batches(&mut two).is_empty());
+    }
+
+    #[test]
+    fn mail_of_several_cores_arrives_in_the_order_it_was_sent() {
+        let shared = Shared::new(4);
+        let mut boxes = mesh::<u32>(&shared);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut last = boxes.pop().unwrap();
+        for n in 0..200 {
+            let from = rng.usize(..3);
+            assert!(boxes[from].send(3, Mail::Messages(vec![n])).is_ok());
         }
-        assert!(two.receive().is_none());
+        let arrived = batches(&mut last).into_iter().flat_map(|(_, batch)| batch);
+        assert!(arrived.eq(0..200));
     }
 
     #[test]
@@ -189,7 +241,7 @@ mod tests {
         one.doorbells(|fd| rung.push(fd));
         assert!(rung.is_empty());
         assert!(two.prepare_sleep(), "there is mail");
-        assert!(two.receive().is_some());
+        assert_eq!(batches(&mut two).len(), 1);
         assert!(!two.prepare_sleep());
         assert!(one.send(1, Mail::Messages(vec![2])).is_ok());
         one.doorbells(|fd| rung.push(fd));

@@ -69,6 +69,8 @@ pub enum NodeMessage {
     Slow(Box<super::slowlog::Entry>),
     /// One formatted line for this node's monitors.
     Monitor(Arc<[u8]>),
+    /// Messages between clients.
+    Pubsub(super::pubsub::Message),
     /// About files of the whole data set.
     Persist(super::persist::Message),
     /// A node's monitors came or went.

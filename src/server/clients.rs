@@ -31,6 +31,14 @@ pub enum Kind {
     Pubsub,
 }
 
+fn kind_of(session: &Session) -> Kind {
+    if session.client.subscriptions.any() {
+        Kind::Pubsub
+    } else {
+        Kind::Normal
+    }
+}
+
 fn parse_kind(word: &[u8]) -> Result<Kind, CmdError> {
     let kinds: [(&str, Kind); 5] = [
         ("normal", Kind::Normal),
@@ -138,7 +146,7 @@ impl Selection {
         let id = session.client.id;
         self.skip != Some(id)
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&id))
-            && self.kind.is_none_or(|kind| kind == Kind::Normal)
+            && self.kind.is_none_or(|kind| kind == kind_of(session))
             && self
                 .addr
                 .as_ref()
@@ -181,8 +189,8 @@ pub fn describe(
     let mut line = String::with_capacity(384);
     let written = write!(
         line,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
-         ssub=0 multi={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl=0 oll={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} \
+         ssub={} multi={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl=0 oll={} \
          omem={out_bytes} tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} \
          lib-ver={}",
         client.id,
@@ -193,6 +201,9 @@ pub fn describe(
         (now_ms - session.created_ms).max(0) / 1000,
         (now_ms - session.last_ms).max(0) / 1000,
         client.db,
+        client.subscriptions.channels,
+        client.subscriptions.patterns,
+        client.subscriptions.shard_channels,
         session
             .multi
             .as_ref()
@@ -228,6 +239,7 @@ fn client_flags(session: &Session, monitors: &[SessionKey]) -> String {
         (session.multi.is_some(), 'x'),
         (session.state == State::Closing, 'c'),
         (matches!(session.peer, crate::session::Peer::Unix(_)), 'U'),
+        (session.client.subscriptions.any(), 'P'),
         (session.client.no_evict, 'e'),
         (session.client.no_touch, 'T'),
     ];

@@ -14,10 +14,11 @@ use super::jobs::{self, done, write_error};
 use super::monitor::{self, Monitors};
 use super::patrol::Patrol;
 use super::persist::{Part, Persistence};
+use super::pubsub::{self, Pubsub};
 use super::saves::MISCONF;
 use super::settings;
 use super::slowlog::{self, Slowlog};
-use crate::command::{Entry, Job, Table, flags, introspection};
+use crate::command::{Entry, Job, flags, introspection};
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Admission, Core, Host, Link, Performed};
 use crate::shard::message::SessionKey;
@@ -44,6 +45,7 @@ pub struct ServerHost {
     /// Wall clock of this turn, unix milliseconds.
     pub now_ms: i64,
     pub part: Part,
+    pub pubsub: Pubsub,
     /// Shard 0's alone.
     pub persistence: Persistence,
     /// Load the snapshot before serving anybody.
@@ -72,6 +74,7 @@ impl ServerHost {
             started_ms,
             now_ms: started_ms,
             part,
+            pubsub: Pubsub::default(),
             persistence: Persistence::new(shards, started_ms),
             boot_load: false,
             limits: Limits::default(),
@@ -223,6 +226,11 @@ impl ServerHost {
                     self.pause.merge(*pause, link.now_ms());
                 }
             }
+            Job::Subscribe(_) | Job::Unsubscribe(_) => {
+                if let Some(change) = question.prepared::<pubsub::Change>() {
+                    self.listen(core, origin, change);
+                }
+            }
             Job::ClientUnpause => self.pause = Pause::default(),
             Job::Monitor => self.monitors.everywhere[origin] += 1,
             Job::ConfigSet => {
@@ -247,6 +255,7 @@ impl ServerHost {
             _ => {
                 let mut figures = NodeFigures::of(core);
                 if self.shard == 0 {
+                    figures.pubsub = self.pubsub.figures();
                     figures.files = Some(self.file_figures());
                 }
                 return Box::new(figures);
@@ -256,11 +265,16 @@ impl ServerHost {
     }
 
     /// All nodes have answered: the reply.
-    pub fn collected(&mut self, table: &Table, now_ms: i64, collecting: Collecting) {
+    pub fn collected(&mut self, core: &mut Core, link: &mut dyn Link, collecting: Collecting) {
+        let (table, now_ms) = (&*core.table.clone(), link.now_ms());
         let Collecting {
             question, parts, ..
         } = collecting;
         let mut out = Output::default();
+        if let Job::Subscribe(_) | Job::Unsubscribe(_) = question.job {
+            self.subscribed(core, link, &question, &mut out);
+            return self.reply(question.requester, out);
+        }
         let mut writer = Writer::new(&mut out, question.requester.proto);
         let result = match question.job {
             Job::ClientList => {
@@ -319,7 +333,8 @@ impl ServerHost {
     }
 
     /// A session is gone.
-    pub fn session_closed(&mut self, session: SessionKey) {
+    pub fn session_closed(&mut self, core: &mut Core, session: SessionKey) {
+        self.forget_subscriptions(core, session);
         let before = self.monitors.here.len();
         self.monitors.here.retain(|key| *key != session);
         if self.monitors.here.len() < before {
@@ -405,6 +420,14 @@ impl Host for ServerHost {
             | Job::Save
             | Job::BgSave
             | Job::LastSave => self.forward(job, requester, args, out),
+            Job::Subscribe(kind) => {
+                self.subscribe(core, link, requester, (job, kind, true), args, out)
+            }
+            Job::Unsubscribe(kind) => {
+                self.subscribe(core, link, requester, (job, kind, false), args, out)
+            }
+            Job::Publish(kind) => self.publish(core, link, requester, kind, args, out),
+            Job::Pubsub => done(self.pubsub_command(args, &mut writer)),
             Job::ConfigGet => done(self.config_get(args, &mut writer)),
             Job::ConfigResetStat | Job::Info => self.ask_all(job, requester, args.to_buf(), None),
             Job::Command => {
@@ -498,11 +521,11 @@ impl ServerHost {
     ) -> Performed {
         if job == Job::Reset {
             core.forget_transaction(session, link);
+            self.session_closed(core, session);
         }
         let Some(session) = core.session_mut(session) else {
             return Performed::Done;
         };
-        let key = session.key;
         let client = &mut session.client;
         let proto = client.proto;
         done(match job {
@@ -516,11 +539,7 @@ impl ServerHost {
                 args,
                 out,
             ),
-            _ => {
-                let result = auth::reset(client, &self.passwords, &mut Writer::new(out, proto));
-                self.session_closed(key);
-                result
-            }
+            _ => auth::reset(client, &self.passwords, &mut Writer::new(out, proto)),
         })
     }
 

@@ -26,6 +26,9 @@ pub struct NodeFigures {
     pub dbs: Vec<DbStats>,
     pub commands: Stats,
     pub errors: Vec<(Box<str>, u64)>,
+    /// Different channels, patterns and shard channels; shard 0's alone.
+    pub pubsub: (usize, usize, usize),
+    pub subscribers: usize,
     /// Shard 0's alone.
     pub files: Option<FileFigures>,
 }
@@ -65,6 +68,11 @@ impl NodeFigures {
                 .iter()
                 .map(|(name, n)| (name.clone(), *n))
                 .collect(),
+            pubsub: (0, 0, 0),
+            subscribers: core
+                .sessions()
+                .filter(|session| session.client.subscriptions.any())
+                .count(),
             files: None,
         }
     }
@@ -203,6 +211,10 @@ fn clients(nodes: &[NodeFigures], context: &Context) -> String {
         ("cluster_connections", "0".into()),
         ("maxclients", context.config.text("maxclients").into()),
         ("blocked_clients", total(nodes, |n| n.blocked).to_string()),
+        (
+            "pubsub_clients",
+            total(nodes, |n| n.subscribers).to_string(),
+        ),
         ("tracking_clients", "0".into()),
         (
             "clients_in_timeout_table",
@@ -353,8 +365,12 @@ fn stats(nodes: &[NodeFigures]) -> String {
         ("evicted_keys", keys(|c| c.evicted)),
         ("keyspace_hits", keys(|c| c.hits)),
         ("keyspace_misses", keys(|c| c.misses)),
-        ("pubsub_channels", "0".into()),
-        ("pubsub_patterns", "0".into()),
+        ("pubsub_channels", total(nodes, |n| n.pubsub.0).to_string()),
+        ("pubsub_patterns", total(nodes, |n| n.pubsub.1).to_string()),
+        (
+            "pubsubshard_channels",
+            total(nodes, |n| n.pubsub.2).to_string(),
+        ),
         ("latest_fork_usec", "0".into()),
         ("total_forks", "0".into()),
         ("unexpected_error_replies", "0".into()),

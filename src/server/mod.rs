@@ -20,6 +20,7 @@ pub mod monitor;
 pub mod node;
 mod patrol;
 pub mod persist;
+mod pubsub;
 mod saves;
 pub mod settings;
 pub mod slowlog;

@@ -28,6 +28,9 @@ impl Node {
         self.host.now_ms = io.now().unix_ms();
         let mut link = IoLink { io };
         work(&mut self.core, &mut self.host, &mut link);
+        if !self.core.shard.keyspace.effects.events.is_empty() {
+            self.host.notify(&mut self.core, &mut link);
+        }
         for (to, message) in self.host.mail.drain(..) {
             link.io.post(to, message);
         }
@@ -58,8 +61,7 @@ impl Node {
             }
             NodeMessage::Answer { id, part } => {
                 if let Some(collecting) = host.asking.answered(id, part) {
-                    let table = core.table.clone();
-                    host.collected(&table, link.now_ms(), collecting);
+                    host.collected(core, link, collecting);
                 }
             }
             NodeMessage::Forward(forwarded) => host.forwarded(*forwarded),
@@ -68,6 +70,7 @@ impl Node {
                 let max_len = host.slowlog_max_len;
                 host.slowlog.push(*entry, max_len);
             }
+            NodeMessage::Pubsub(message) => host.pubsub_message(core, link, from, message),
             NodeMessage::Persist(message) => host.persist_message(core, from, message),
             NodeMessage::Monitor(line) => {
                 for &session in &host.monitors.here {
@@ -151,7 +154,7 @@ impl App for Node {
     fn closed(&mut self, conn: ConnId, _reason: CloseReason, io: &mut Io<NodeMessage>) {
         self.with_link(io, |core, host, link| {
             core.closed(conn.pack(), link);
-            host.session_closed(conn.pack());
+            host.session_closed(core, conn.pack());
         });
     }
 

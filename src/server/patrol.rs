@@ -18,25 +18,53 @@ const STRANGER_OUTPUT_MAX_BYTES: usize = 1024;
 pub struct Patrol {
     /// `timeout`, milliseconds; 0 is never.
     idle_max_ms: i64,
-    /// `client-output-buffer-limit normal`: hard bytes, soft bytes, seconds above soft; 0 is none.
-    hard_bytes: usize,
-    soft_bytes: usize,
-    soft_ms: i64,
+    /// `client-output-buffer-limit` for ordinary clients and for those that listen to channels.
+    normal: Output,
+    pubsub: Output,
+    /// Some client of this node listens to channels.
+    listening: bool,
     strangers: bool,
     due_ms: i64,
 }
 
-impl Patrol {
-    pub fn new(config: &Config) -> Patrol {
+/// How much unsent output a client may have; 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Output {
+    hard_bytes: usize,
+    soft_bytes: usize,
+    soft_ms: i64,
+}
+
+impl Output {
+    fn new(config: &Config, class: &str) -> Output {
         let mut words = config.text("client-output-buffer-limit").split(' ');
-        let mut normal = words.by_ref().skip_while(|word| *word != "normal").skip(1);
-        let mut number = || normal.next().and_then(|word| word.parse::<i64>().ok());
+        let mut limits = words.by_ref().skip_while(|word| *word != class).skip(1);
+        let mut number = || limits.next().and_then(|word| word.parse::<i64>().ok());
         let (hard, soft, seconds) = (number(), number(), number());
-        Patrol {
-            idle_max_ms: config.int("timeout").saturating_mul(1000),
+        Output {
             hard_bytes: usize::try_from(hard.unwrap_or(0)).unwrap_or(0),
             soft_bytes: usize::try_from(soft.unwrap_or(0)).unwrap_or(0),
             soft_ms: seconds.unwrap_or(0).saturating_mul(1000),
+        }
+    }
+
+    fn is_set(&self) -> bool {
+        self.hard_bytes > 0 || self.soft_bytes > 0
+    }
+}
+
+impl Patrol {
+    /// Whether some client of this node listens to channels.
+    pub fn set_listening(&mut self, listening: bool) {
+        self.listening = listening;
+    }
+
+    pub fn new(config: &Config) -> Patrol {
+        Patrol {
+            idle_max_ms: config.int("timeout").saturating_mul(1000),
+            normal: Output::new(config, "normal"),
+            pubsub: Output::new(config, "pubsub"),
+            listening: false,
             strangers: !config.text("requirepass").is_empty(),
             due_ms: 0,
         }
@@ -44,8 +72,10 @@ impl Patrol {
 
     /// When to look again, unix milliseconds; `None` while no setting asks for it.
     pub fn due_ms(&self) -> Option<i64> {
-        let asked =
-            self.idle_max_ms > 0 || self.hard_bytes > 0 || self.soft_bytes > 0 || self.strangers;
+        let asked = self.idle_max_ms > 0
+            || self.normal.is_set()
+            || self.listening && self.pubsub.is_set()
+            || self.strangers;
         asked.then_some(self.due_ms)
     }
 
@@ -71,7 +101,12 @@ impl Patrol {
         if session.state == State::Closing {
             return false;
         }
-        if unsent <= self.soft_bytes || self.soft_bytes == 0 {
+        let limit = if session.client.subscriptions.any() {
+            self.pubsub
+        } else {
+            self.normal
+        };
+        if unsent <= limit.soft_bytes || limit.soft_bytes == 0 {
             session.soft_limit_since_ms = None;
         } else {
             session.soft_limit_since_ms.get_or_insert(now_ms);
@@ -79,10 +114,10 @@ impl Patrol {
         let idle = self.idle_max_ms > 0
             && session.is_idle()
             && now_ms.saturating_sub(session.last_ms) > self.idle_max_ms;
-        let slow = (self.hard_bytes > 0 && unsent >= self.hard_bytes)
+        let slow = (limit.hard_bytes > 0 && unsent >= limit.hard_bytes)
             || session
                 .soft_limit_since_ms
-                .is_some_and(|since_ms| now_ms.saturating_sub(since_ms) > self.soft_ms);
+                .is_some_and(|since_ms| now_ms.saturating_sub(since_ms) > limit.soft_ms);
         let stranger =
             self.strangers && !session.client.authenticated && unsent > STRANGER_OUTPUT_MAX_BYTES;
         idle || slow || stranger

@@ -4,6 +4,7 @@ use super::config::Config;
 use super::host::ServerHost;
 use super::log;
 use super::patrol::Patrol;
+use super::pubsub;
 use crate::keyspace::Policy;
 use crate::session::Core;
 use crate::value::limits::Limits;
@@ -19,7 +20,11 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     host.passwords.default_user = config.text("requirepass").as_bytes().to_vec();
     host.slowlog_max_len = bytes("slowlog-max-len");
     host.patrol = Patrol::new(config);
+    host.patrol.set_listening(host.pubsub.has_subscribers());
     host.persistence.points.configure(config.text("save"));
+    host.pubsub.classes = pubsub::classes(config.text("notify-keyspace-events"));
+    host.pubsub.hard_bytes = hard_limit(config, "pubsub");
+    core.shard.keyspace.effects.classes = host.pubsub.wanted_classes();
     let keys = &mut core.shard.keyspace.settings;
     keys.string_max_bytes = bytes("proto-max-bulk-len");
     keys.lfu = config.text("maxmemory-policy").contains("lfu");
@@ -51,6 +56,14 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
             log::warning("The log file cannot be opened; the old one stays in use");
         }
     }
+}
+
+/// The hard limit of a class of `client-output-buffer-limit`.
+fn hard_limit(config: &Config, class: &str) -> usize {
+    let mut words = config.text("client-output-buffer-limit").split(' ');
+    let found = words.by_ref().find(|word| *word == class);
+    let bytes = found.and_then(|_| words.next()?.parse().ok());
+    bytes.unwrap_or(0)
 }
 
 /// Where compact encodings end.

@@ -10,7 +10,7 @@ use super::core::Core;
 use super::link::{Admission, Host, Link, Performed};
 use super::state::State;
 use crate::command::transaction::Transaction;
-use crate::command::{Command, Entry, Job, Lookup, Run, client::ReplyMode, flags, keys};
+use crate::command::{Command, CommandId, Entry, Job, Lookup, Run, client::ReplyMode, flags, keys};
 use crate::coordinator::{Homes, homes};
 use crate::resp::{self, Args, CmdError, Output, Parsed, ProtocolError, Writer};
 use crate::shard::Call;
@@ -25,6 +25,15 @@ const HOP_BYTES_MAX: usize = 256 * 1024;
 /// Replies that a client which has not authenticated may have waiting before it is cut off: Redis'
 /// 16 KiB buffer and the 1,024 bytes beyond it (CVE-2025-21605).
 const STRANGER_DRAIN_BYTES: usize = 17 * 1024;
+
+/// Whether a client that speaks RESP2 may run this while it listens to channels.
+fn may_listener_run(command: &Command) -> bool {
+    let is_job = matches!(
+        command.run,
+        Run::Job(Job::Subscribe(_) | Job::Unsubscribe(_) | Job::Quit | Job::Reset)
+    );
+    is_job || matches!(command.name, "ping" | "quit")
+}
 
 /// What to do after a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -154,6 +163,9 @@ impl Core {
             return self.reply_error(key, &CmdError::NoAuth, link);
         }
         let in_multi = session.multi.is_some();
+        if session.client.only_listens() && !may_listener_run(command) {
+            return self.refuse_listener(key, id, link);
+        }
         if self.shard.budget.max_bytes > 0
             && !self.shard.make_room(link.now_ms())
             && command.flags & flags::DENYOOM != 0
@@ -184,6 +196,18 @@ impl Core {
             return self.queue(key, call, args, link);
         }
         self.route(key, call, args, hopping, link, host)
+    }
+
+    /// A client that listens in RESP2 sent something else.
+    fn refuse_listener(&mut self, key: SessionKey, id: CommandId, link: &mut dyn Link) -> Next {
+        let name = self.table.entry(id).full_name();
+        self.count_rejected(id);
+        self.spoil_transaction(key);
+        let error = CmdError::owned(format!(
+            "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
+             RESET are allowed in this context"
+        ));
+        self.reply_error(key, &error, link)
     }
 
     /// Asks the server whether the command may run now; `None` if so.

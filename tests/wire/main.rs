@@ -13,6 +13,7 @@ mod lifecycle;
 mod limits;
 mod persistence;
 mod process;
+mod pubsub;
 mod rdb;
 mod scanning;
 mod tools;

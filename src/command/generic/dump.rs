@@ -256,6 +256,7 @@ pub(super) fn restore(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     };
     let mut taken = Taken::new(value, expire_at);
     tx.set_clock(&mut taken, options.idle_s, options.frequency);
+    tx.remove(key);
     tx.put(key, taken);
     tx.wrote_state(key, Event::RESTORE);
     out.ok()

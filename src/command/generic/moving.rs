@@ -155,10 +155,12 @@ pub(super) fn move_key(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult 
     if tx.peek_exists(key) {
         return out.int(0);
     }
-    tx.select(from);
-    if let Some(value) = crate::command::take(tx, key, Event::MOVE_FROM) {
-        tx.select(to);
-        crate::command::arrive(tx, key, value, Event::MOVE_TO);
-    }
+    let change = Change::Move {
+        from: (from, 1),
+        to: (to, 1),
+        left: Event::MOVE_FROM,
+        arrived: Event::MOVE_TO,
+    };
+    crate::command::apply(tx, args, change, out);
     out.int(1)
 }

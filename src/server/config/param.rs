@@ -352,7 +352,8 @@ fn check_output_limits(words: &[&str], old: &str) -> Result<String, String> {
     Ok(classes.join(" "))
 }
 
-/// Redis: notify.c: `A` stands for all classes but `m` and `n`; canonical order is theirs.
+/// Redis: notify.c: `A` stands for all classes but `m` and `n`; canonical order is theirs, except that
+/// 7.0 forgets to show `n` beside `A`.
 fn check_events(letters: &str) -> Result<String, String> {
     const ALL: &str = "g$lshzxetd";
     if !letters.chars().all(|c| "Ag$lshzxetdnmKE".contains(c)) {
@@ -366,6 +367,9 @@ fn check_events(letters: &str) -> Result<String, String> {
         canonical.extend(ALL.chars().chain(['n']).filter(|c| letters.contains(*c)));
     }
     canonical.extend(['K', 'E', 'm'].iter().filter(|c| letters.contains(**c)));
+    if all && letters.contains('n') {
+        canonical.push('n');
+    }
     Ok(canonical)
 }
 

@@ -140,7 +140,7 @@ const ACCEPTED: &[(&str, &str, &str)] = &[
     ("save", "", ""),
     ("save", "100 1 20 300", "100 1 20 300"),
     ("bind", "", ""),
-    ("notify-keyspace-events", "KEAn", "AKE"),
+    ("notify-keyspace-events", "KEAn", "AKEn"),
     ("notify-keyspace-events", "Kmn", "nKm"),
     (
         "client-output-buffer-limit",

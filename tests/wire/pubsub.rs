@@ -1,0 +1,319 @@
+//! Messages between clients, and what happens to keys as messages.
+
+use std::time::Duration;
+
+use crate::client::{Client, Got};
+use crate::compare::cases_dir;
+use crate::process::{Server, Which};
+use crate::transcript::{Compare, Replies, Request, Step, parse};
+
+fn everywhere() -> [Which; 4] {
+    [
+        Which::Reference,
+        Which::Pinion { shards: 1 },
+        Which::Pinion { shards: 2 },
+        Which::Pinion { shards: 4 },
+    ]
+}
+
+fn tell(client: &mut Client, line: &str) -> String {
+    client.words(line).shown()
+}
+
+/// Reads what arrives without being asked for.
+fn next(client: &mut Client) -> String {
+    client.reply().shown()
+}
+
+#[test]
+fn subscriptions_and_messages_are_those_of_redis() {
+    let mut transcripts = Vec::new();
+    for which in everywhere() {
+        let server = Server::start(which, &[]);
+        let mut said = Vec::new();
+        for protocol in [2, 3] {
+            let (mut ear, mut mouth) = (server.client(), server.client());
+            tell(&mut ear, &format!("HELLO {protocol}"));
+            tell(&mut mouth, &format!("HELLO {protocol}"));
+            for (line, replies) in [
+                ("SUBSCRIBE a b a", 3),
+                ("PSUBSCRIBE a* ?", 2),
+                ("SSUBSCRIBE s a", 2),
+                ("PING", 1),
+                ("PING text", 1),
+                ("GET key", 1),
+                ("UNSUBSCRIBE b nothing", 2),
+                ("PUNSUBSCRIBE nothing", 1),
+            ] {
+                said.push(tell(&mut ear, line));
+                (1..replies).for_each(|_| said.push(next(&mut ear)));
+            }
+            for (line, messages) in [
+                ("PUBLISH a one", 3),
+                ("PUBLISH b two", 1),
+                ("PUBLISH ab three", 1),
+                ("SPUBLISH a four", 1),
+                ("SPUBLISH ab five", 0),
+                ("PUBLISH nobody six", 0),
+                ("PUBSUB CHANNELS", 0),
+                ("PUBSUB CHANNELS x*", 0),
+                ("PUBSUB NUMSUB a b", 0),
+                ("PUBSUB NUMSUB", 0),
+                ("PUBSUB NUMPAT", 0),
+                ("PUBSUB SHARDNUMSUB s a b", 0),
+                ("PUBSUB CHANNELS a b", 0),
+                ("PUBLISH a", 0),
+                ("MULTI", 0),
+                ("PUBLISH b seven", 0),
+                ("PUBLISH ab eight", 0),
+                ("EXEC", 2),
+            ] {
+                said.push(tell(&mut mouth, line));
+                let mut heard: Vec<String> = (0..messages).map(|_| next(&mut ear)).collect();
+                // Which pattern comes first is a matter of Redis' hash table.
+                heard.sort_unstable();
+                said.extend(heard);
+            }
+            said.push(tell(&mut ear, "UNSUBSCRIBE"));
+            said.push(tell(&mut ear, "SUNSUBSCRIBE a s"));
+            said.push(next(&mut ear));
+            said.push(tell(&mut mouth, "PUBLISH a nine"));
+            let nine = [next(&mut ear), next(&mut ear)];
+            assert!(
+                nine.iter().all(|message| message.ends_with("nine\\r\\n")),
+                "{which}"
+            );
+            // Which of two patterns goes first is a matter of Redis' hash table again.
+            let gone = [tell(&mut ear, "PUNSUBSCRIBE"), next(&mut ear)];
+            said.extend(
+                gone.iter()
+                    .map(|reply| reply[reply.len() - 6..].to_string()),
+            );
+            said.push(tell(&mut ear, "GET key"));
+            said.push(tell(&mut mouth, "PUBLISH a ten"));
+            said.push(tell(&mut ear, "SUBSCRIBE a"));
+            said.push(tell(&mut ear, "RESET"));
+            said.push(tell(&mut mouth, "PUBLISH a eleven"));
+        }
+        transcripts.push((which, said));
+    }
+    let (_, wanted) = &transcripts[0];
+    for (which, said) in &transcripts[1..] {
+        for (wanted, got) in wanted.iter().zip(said) {
+            assert_eq!(got, wanted, "{which}");
+        }
+        assert_eq!(wanted.len(), said.len());
+    }
+}
+
+#[test]
+fn all_subscribers_of_all_shards_see_one_order() {
+    const MESSAGES: usize = 400;
+    let server = Server::start(Which::Pinion { shards: 4 }, &[]);
+    let mut ears: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    for (n, ear) in ears.iter_mut().enumerate() {
+        let line = if n % 2 == 0 {
+            "SUBSCRIBE news"
+        } else {
+            "PSUBSCRIBE n*"
+        };
+        tell(ear, line);
+    }
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c", "d"] {
+            let server = &server;
+            scope.spawn(move || {
+                let mut mouth = server.client();
+                for n in 0..MESSAGES {
+                    let count = tell(&mut mouth, &format!("PUBLISH news {name}:{n}"));
+                    assert_eq!(count, ":8\\r\\n");
+                }
+            });
+        }
+    });
+    let heard: Vec<Vec<String>> = ears
+        .iter_mut()
+        .map(|ear| {
+            let texts = (0..4 * MESSAGES).map(|_| {
+                let message = next(ear);
+                let words: Vec<&str> = message.split("\\r\\n").collect();
+                words[words.len() - 2].to_string()
+            });
+            texts.collect()
+        })
+        .collect();
+    assert!(heard.iter().all(|order| *order == heard[0]));
+    for name in ["a", "b", "c", "d"] {
+        let own: Vec<&String> = heard[0]
+            .iter()
+            .filter(|text| text.starts_with(name))
+            .collect();
+        let sent: Vec<String> = (0..MESSAGES).map(|n| format!("{name}:{n}")).collect();
+        assert!(
+            own.into_iter().eq(sent.iter()),
+            "the order of publisher {name}"
+        );
+    }
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_cut_off() {
+    for which in everywhere() {
+        let limit = ["--client-output-buffer-limit", "pubsub 200kb 100kb 60"];
+        let server = Server::start(which, &limit);
+        let (mut ear, mut mouth) = (server.client(), server.client());
+        tell(&mut ear, "SUBSCRIBE flood");
+        let text = "x".repeat(100_000);
+        let mut published = 0;
+        while tell(&mut mouth, &format!("PUBLISH flood {text}")) == ":1\\r\\n" {
+            published += 1;
+            assert!(published < 1000, "{which}: nobody is cut off");
+        }
+        assert!(published > 1, "{which}");
+        ear.set_wait(Duration::from_secs(5));
+        assert!(matches!(ear.until_closed(), Got::Closed(_)), "{which}");
+    }
+}
+
+#[test]
+fn an_expired_event_leaves_at_the_deadline() {
+    for shards in [1, 2] {
+        let options = ["--notify-keyspace-events", "Ex"];
+        let server = Server::start(Which::Pinion { shards }, &options);
+        let (mut ear, mut client) = (server.client(), server.client());
+        tell(&mut ear, "SUBSCRIBE __keyevent@0__:expired");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let begin_ms = now.expect("after 1970").as_millis() as u64 + 100;
+        for n in 0..100 {
+            let at_ms = begin_ms + 2 * (100 - n);
+            tell(&mut client, &format!("SET key:{n} value PXAT {at_ms}"));
+        }
+        let heard: Vec<String> = (0..100).map(|_| next(&mut ear)).collect();
+        let mut order: Vec<u64> = heard
+            .iter()
+            .map(|message| {
+                let name = message.trim_end_matches("\\r\\n").rsplit(':').next();
+                name.expect("a key").parse().expect("a number")
+            })
+            .collect();
+        if shards > 1 {
+            // Each shard goes by its own deadlines.
+            order.sort_unstable_by(|a, b| b.cmp(a));
+        }
+        assert!(order.into_iter().eq((0..100).rev()), "{heard:?}");
+        assert_eq!(tell(&mut client, "DBSIZE"), ":0\\r\\n");
+    }
+}
+
+/// What Redis announces when it comes by, and Pinion at the deadline.
+fn is_timed(message: &str) -> bool {
+    message.contains("expired")
+}
+
+/// The events of every request of a case file, as they were announced.
+fn events(which: Which, file: &str) -> Vec<(String, Vec<String>)> {
+    let server = Server::start(which, &["--notify-keyspace-events", "KEAn"]);
+    let text = std::fs::read_to_string(cases_dir().join(file)).expect("the case file");
+    let sections = parse(file, &text);
+    let (mut ear, mut fence) = (server.client(), server.client());
+    tell(&mut ear, "PSUBSCRIBE __key*");
+    let mut all = Vec::new();
+    let mut take = |fence: &mut Client| {
+        tell(fence, "PUBLISH __key-fence here");
+        let mut heard = Vec::new();
+        loop {
+            let message = next(&mut ear);
+            if message.contains("__key-fence") {
+                return heard;
+            }
+            if !is_timed(&message) {
+                let words: Vec<&str> = message.split("\\r\\n").collect();
+                heard.push(format!("{} {}", words[6], words[8]));
+            }
+        }
+    };
+    for section in &sections {
+        let mut clients = std::collections::BTreeMap::new();
+        tell(&mut fence, "FLUSHALL");
+        take(&mut fence);
+        for step in &section.steps {
+            let request = match step {
+                Step::Sleep(wait) => {
+                    std::thread::sleep(*wait);
+                    continue;
+                }
+                Step::Send(request) => request,
+            };
+            if !is_comparable(request) {
+                continue;
+            }
+            let client = clients
+                .entry(request.connection)
+                .or_insert_with(|| server.client());
+            client.send(&request.bytes);
+            let Replies::Count(count) = request.replies else {
+                continue;
+            };
+            (0..count).for_each(|_| drop(client.reply()));
+            let line = format!("{file}:{} {}", request.line_number, request.line);
+            all.push((line, take(&mut fence)));
+        }
+    }
+    all
+}
+
+/// What both servers know, and what leaves the connections as they are.
+fn is_comparable(request: &Request) -> bool {
+    const DISTURBING: [&str; 6] = ["CONFIG", "CLIENT", "DEBUG", "SHUTDOWN", "RESET", "HELLO"];
+    let line = request.line.to_ascii_uppercase();
+    matches!(request.replies, Replies::Count(_))
+        && !matches!(request.compare, Compare::New | Compare::ReferenceOnly)
+        && !DISTURBING.iter().any(|word| line.contains(word))
+}
+
+#[test]
+fn every_write_is_announced_as_redis_announces_it() {
+    let files = [
+        "bitmaps",
+        "collections",
+        "hashes",
+        "keyspace",
+        "lists",
+        "sets",
+        "sorted_sets",
+        "streams",
+        "strings",
+        "transactions",
+    ];
+    let (mut compared, mut complaints) = (0, Vec::new());
+    for file in files {
+        let file = format!("{file}.txt");
+        let wanted = events(Which::Reference, &file);
+        for shards in [1, 2, 4] {
+            let got = events(Which::Pinion { shards }, &file);
+            assert_eq!(wanted.len(), got.len());
+            for ((line, wanted), (_, got)) in wanted.iter().zip(&got) {
+                compared += wanted.len();
+                let (mut wanted, mut got) = (wanted.clone(), got.clone());
+                if shards > 1 {
+                    // Keys of one command live on several shards, and each announces its own.
+                    wanted.sort_unstable();
+                    got.sort_unstable();
+                }
+                if wanted != got {
+                    complaints.push(format!(
+                        "{shards} {line}\n  want {wanted:?}\n  got  {got:?}"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(compared > 3_000, "{compared} events");
+    let shown = complaints.iter().take(30).cloned().collect::<Vec<_>>();
+    assert!(
+        complaints.is_empty(),
+        "{}\n{} in all",
+        shown.join("\n"),
+        complaints.len()
+    );
+}
