@@ -1,5 +1,6 @@
 pub mod command;
 pub mod coordinator;
+pub mod journal;
 pub mod keyspace;
 pub mod number;
 pub mod rdb;

@@ -138,6 +138,8 @@ impl App for Echo {
         false
     }
 
+    fn commit(&mut self, _: &mut Io<Parcel>) {}
+
     fn next_turn(&self, _: &Io<Parcel>) -> NextTurn {
         let next = self.paused.iter().map(|(until_ns, _)| *until_ns).min();
         next.map_or(NextTurn::Idle, NextTurn::At)

@@ -34,6 +34,17 @@ const USAGE_KEY: Keys = &[KeySpec::range(keys::RO, 2, 0, 1)];
 pub const COMMANDS: &[Command] = &[
     Command {
         since: "1.0.0",
+        summary: "Rewrites the append-only file while commands go on being served.",
+        acl: ADMINS | DANGEROUS,
+        ..row(
+            "bgrewriteaof",
+            1,
+            ADMIN | NOSCRIPT | NO_ASYNC_LOADING,
+            Job::BgRewriteAof,
+        )
+    },
+    Command {
+        since: "1.0.0",
         summary: "Saves the data set to disk while commands go on being served.",
         acl: ADMINS | DANGEROUS,
         ..row(

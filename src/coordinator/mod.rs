@@ -25,9 +25,11 @@ use ahash::AHashMap;
 use smallvec::SmallVec;
 
 use crate::command::{Command, Part, Run, flags, keys};
+use crate::journal::Mark;
 use crate::resp::{CmdError, Output};
+use crate::shard::TxId;
 use crate::shard::message::{
-    Apply, Cut, Finish, Hold, HoldOn, KeyIndices, Message, Request, SessionKey,
+    Apply, Cut, Finish, Hold, HoldOn, KeyIndices, Message, Request, SessionKey, Settle,
 };
 
 pub use crate::shard::message::HopCall;
@@ -48,6 +50,8 @@ pub struct Coordinator {
     shards: usize,
     next: u64,
     pending: AHashMap<u64, Work>,
+    /// The shards write journals: work that spans them is settled before it is answered.
+    pub journaled: bool,
 }
 
 /// An answer for a session.
@@ -72,6 +76,8 @@ pub enum Done {
         work: u64,
         clean: bool,
     },
+    /// A transaction is in all journals and its holds are given back.
+    Settled,
     /// The replies of some commands of a transaction.
     Part(Result<Output, CmdError>),
 }
@@ -130,6 +136,7 @@ impl Coordinator {
             shards,
             next: 0,
             pending: AHashMap::new(),
+            journaled: false,
         }
     }
 
@@ -216,13 +223,14 @@ impl Coordinator {
         session: SessionKey,
         request: Arc<Request>,
         home: usize,
-        calls: Vec<HopCall>,
-        db: u32,
+        (calls, db): (Vec<HopCall>, u32),
+        under: TxId,
         post: &mut dyn FnMut(usize, Message),
     ) {
         let tx = self.new_tx();
         let participants = vec![Participant::new(home, HoldOn::Keys(KeyIndices::new()))];
         let mut work = Work::new(session, request, participants, Kind::ExecPart);
+        work.under = Some(under);
         work.step = Step::Finish;
         work.reply = Some(Output::default());
         let apply = Apply::Calls { calls, db };
@@ -236,12 +244,14 @@ impl Coordinator {
         session: SessionKey,
         request: Arc<Request>,
         scopes: Vec<(usize, HoldOn)>,
+        under: TxId,
         post: &mut dyn FnMut(usize, Message),
     ) {
         let tx = self.new_tx();
         let participant = |(shard, on)| Participant::new(shard, on);
         let participants = scopes.into_iter().map(participant).collect();
         let mut work = Work::new(session, request, participants, Kind::ExecPart);
+        work.under = Some(under);
         for i in 0..work.participants.len() {
             let apply = Apply::Peek(work.participants[i].on.clone());
             self.send_finish(tx, &mut work, i, apply, false, post);
@@ -249,11 +259,42 @@ impl Coordinator {
         self.pending.insert(tx, work);
     }
 
-    /// Gives back the holds of a transaction.
-    pub fn end_exec(&mut self, tx: u64, post: &mut dyn FnMut(usize, Message)) {
-        if let Some(mut work) = self.pending.remove(&tx) {
-            self.release_all(tx, &mut work, post);
+    /// Gives back the holds of a transaction. Returns false if its journals have to be written
+    /// first: then [`Done::Settled`] follows.
+    pub fn end_exec(&mut self, tx: u64, post: &mut dyn FnMut(usize, Message)) -> bool {
+        let Some(mut work) = self.pending.remove(&tx) else {
+            return true;
+        };
+        if self.settle(tx, &mut work, post) {
+            work.settled_reply = Some(Ok(Output::default()));
+            self.pending.insert(tx, work);
+            return false;
         }
+        self.release_all(tx, &mut work, post);
+        true
+    }
+
+    /// Asks the journals of all who applied something to write it. Returns whether there are any.
+    fn settle(&self, tx: u64, work: &mut Work, post: &mut dyn FnMut(usize, Message)) -> bool {
+        let unsettled = work.participants.iter().filter(|one| one.unsettled);
+        let shards: SmallVec<[u32; 4]> = unsettled.map(|one| one.shard as u32).collect();
+        if shards.is_empty() {
+            return false;
+        }
+        work.step = Step::Settle;
+        let settle = Settle {
+            mark: Mark {
+                id: work.under.unwrap_or(tx),
+                shards,
+            },
+            is_barrier: matches!(work.request.call.command.run, Run::Shards { .. }),
+        };
+        for i in 0..work.participants.len() {
+            if std::mem::take(&mut work.participants[i].unsettled) {
+                self.send_finish(tx, work, i, Apply::Settle(settle.clone()), false, post);
+            }
+        }
+        true
     }
 
     fn new_tx(&mut self) -> u64 {
@@ -297,6 +338,19 @@ impl Coordinator {
         work.awaited += 1;
     }
 
+    /// Whether what a shard applies stands in its journal only once the work is settled.
+    fn settles(&self, apply: &Apply) -> bool {
+        let writes = matches!(
+            apply,
+            Apply::Run
+                | Apply::Changes(_)
+                | Apply::Take { .. }
+                | Apply::Arrive { .. }
+                | Apply::Calls { .. }
+        );
+        self.journaled && writes
+    }
+
     fn send_finish(
         &self,
         tx: u64,
@@ -309,14 +363,18 @@ impl Coordinator {
         if !matches!(apply, Apply::Nothing) {
             work.awaited += 1;
         }
-        let participant = &work.participants[i];
+        let settles = self.settles(&apply);
+        let participant = &mut work.participants[i];
+        participant.unsettled |= settles;
         let finish = Finish {
             tx,
             origin: self.shard,
             request: work.request.clone(),
             keys: participant.keys(),
             apply,
-            release,
+            // Until all journals have it, nobody may build upon what was changed.
+            release: release && !settles,
+            settles_under: settles.then(|| work.under.unwrap_or(tx)),
         };
         post(participant.shard, Message::Finish(Box::new(finish)));
     }
@@ -337,14 +395,32 @@ impl Coordinator {
         let answer = match work.step {
             Step::HoldAll => self.held_all(tx, &mut work, post),
             Step::HoldNext(i) => self.held_next(tx, &mut work, i, post),
-            Step::Finish | Step::Read | Step::Move { .. } => {
+            Step::Finish | Step::Read | Step::Move { .. } | Step::Settle => {
                 unreachable!("no hold is asked for any more")
             }
         };
-        self.keep_unless_done(tx, work, answer)
+        self.keep_unless_done(tx, work, answer, post)
     }
 
-    fn keep_unless_done(&mut self, tx: u64, work: Work, outcome: Outcome) -> Option<Answer> {
+    fn keep_unless_done(
+        &mut self,
+        tx: u64,
+        mut work: Work,
+        outcome: Outcome,
+        post: &mut dyn FnMut(usize, Message),
+    ) -> Option<Answer> {
+        let outcome = match outcome {
+            Outcome::Reply(reply)
+                if work.kind == Kind::ExecPart && self.owe_settlement(&mut work) =>
+            {
+                Outcome::Reply(reply)
+            }
+            Outcome::Reply(reply) if self.settle(tx, &mut work, post) => {
+                work.settled_reply = Some(reply);
+                Outcome::Pending
+            }
+            outcome => outcome,
+        };
         let done = match (outcome, work.kind) {
             (Outcome::Pending, _) => {
                 self.pending.insert(tx, work);
@@ -361,9 +437,10 @@ impl Coordinator {
                 });
             }
             (Outcome::Reply(_), Kind::Cut(_)) => return None,
+            (Outcome::Reply(_), Kind::Exec) => Done::Settled,
             (Outcome::Reply(reply), Kind::ExecPart) => Done::Part(reply),
             (Outcome::Reply(reply), Kind::Retry) => Done::Tried(Some(reply)),
-            (Outcome::Reply(reply), Kind::Command | Kind::Exec) => Done::Reply(reply),
+            (Outcome::Reply(reply), Kind::Command) => Done::Reply(reply),
             (Outcome::Waits, Kind::Retry) => Done::Tried(None),
             (Outcome::Waits, _) => Done::Waits,
         };
@@ -373,6 +450,20 @@ impl Coordinator {
             request: work.request,
             done,
         })
+    }
+
+    /// What a part of a transaction applied is settled at the transaction's end. Returns false if
+    /// that has come already, since the client is gone.
+    fn owe_settlement(&mut self, work: &mut Work) -> bool {
+        let Some(whole) = work.under.and_then(|under| self.pending.get_mut(&under)) else {
+            return false;
+        };
+        for part in &mut work.participants {
+            if std::mem::take(&mut part.unsettled) {
+                whole.participant_mut(part.shard).unsettled = true;
+            }
+        }
+        true
     }
 
     fn held_all(
@@ -548,6 +639,22 @@ impl Coordinator {
         Outcome::Pending
     }
 
+    /// A journal has its part: once all have, the holds are given back and the client is answered.
+    fn settled(
+        &mut self,
+        tx: u64,
+        mut work: Work,
+        post: &mut dyn FnMut(usize, Message),
+    ) -> Option<Answer> {
+        let mut outcome = Outcome::Pending;
+        if work.awaited == 0 {
+            self.release_all(tx, &mut work, post);
+            let reply = work.settled_reply.take();
+            outcome = Outcome::Reply(reply.unwrap_or(Ok(Output::default())));
+        }
+        self.keep_unless_done(tx, work, outcome, post)
+    }
+
     /// A shard's answer to a finish. Returns the reply if the work is complete.
     pub fn finished(
         &mut self,
@@ -581,7 +688,10 @@ impl Coordinator {
                 self.send_finish(tx, &mut work, arrival, apply, true, post);
             }
             let outcome = work.outcome_of_changes();
-            return self.keep_unless_done(tx, work, outcome);
+            return self.keep_unless_done(tx, work, outcome, post);
+        }
+        if let Step::Settle = work.step {
+            return self.settled(tx, work, post);
         }
         work.participant_mut(from).part = Some(part);
         if let Step::Read = work.step {
@@ -590,7 +700,7 @@ impl Coordinator {
             } else {
                 self.decide(tx, &mut work, post)
             };
-            return self.keep_unless_done(tx, work, outcome);
+            return self.keep_unless_done(tx, work, outcome, post);
         }
         if let Step::HoldAll = work.step {
             // Peeks under the holds of a transaction.
@@ -599,7 +709,7 @@ impl Coordinator {
             } else {
                 self.granted(tx, &mut work, post)
             };
-            return self.keep_unless_done(tx, work, outcome);
+            return self.keep_unless_done(tx, work, outcome, post);
         }
         let outcome = if work.awaited > 0 {
             Outcome::Pending
@@ -610,6 +720,6 @@ impl Coordinator {
         } else {
             Outcome::Reply(work.merge())
         };
-        self.keep_unless_done(tx, work, outcome)
+        self.keep_unless_done(tx, work, outcome, post)
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::command::{Ask, Change, Decision, First, Part, Peek, Run, Wanted, keys};
 use crate::keyspace::Event;
 use crate::resp::{Args, CmdError, Output, Writer};
+use crate::shard::TxId;
 use crate::shard::message::{Cut, HoldOn, KeyIndices, Request, SessionKey};
 
 /// How far the work is.
@@ -20,6 +21,8 @@ pub(super) enum Step {
     Read,
     /// The value of a move has been asked from its old home and goes to this key.
     Move { to: (u32, usize), arrived: Event },
+    /// Everything is applied; waiting for the journals to have it.
+    Settle,
     /// Everything was decided; waiting for the homes to have applied it.
     Finish,
 }
@@ -57,6 +60,8 @@ pub(super) struct Participant {
     pub on: HoldOn,
     pub held: bool,
     pub part: Option<Part>,
+    /// It applied something that its journal has not got yet.
+    pub unsettled: bool,
 }
 
 impl Participant {
@@ -66,6 +71,7 @@ impl Participant {
             on,
             held: false,
             part: None,
+            unsettled: false,
         }
     }
 
@@ -112,6 +118,10 @@ pub(super) struct Work {
     /// What to reply once all changes are applied.
     pub reply: Option<Output>,
     pub kind: Kind,
+    /// The transaction that its parts are put aside under: itself, or the EXEC it is part of.
+    pub under: Option<TxId>,
+    /// The reply, while the journals are being written.
+    pub settled_reply: Option<Result<Output, CmdError>>,
     /// Nothing could be served.
     pub waits: bool,
     /// The first reading of a decision that takes a second one.
@@ -137,6 +147,8 @@ impl Work {
             awaited: 0,
             reply: None,
             kind,
+            under: None,
+            settled_reply: None,
             waits: false,
             peeks: None,
             change_order: Vec::new(),

@@ -109,6 +109,8 @@ pub trait App: Sized {
     fn signalled(&mut self, signal: Signal, io: &mut Io<Self::Message>);
     /// The end of a turn: background work, timers. Returns whether there is more of it.
     fn turn(&mut self, io: &mut Io<Self::Message>) -> bool;
+    /// The last word of a turn, when all its work is done and nothing of it has been sent.
+    fn commit(&mut self, io: &mut Io<Self::Message>);
     /// When to come again, after everything of this turn was delivered.
     fn next_turn(&self, io: &Io<Self::Message>) -> NextTurn;
 }
@@ -133,6 +135,8 @@ pub(super) struct Outgoing {
     pub in_flight_bytes: usize,
     /// Already in `Io::dirty`.
     pub dirty: bool,
+    /// The release that some of it waits for.
+    pub gate: u64,
 }
 
 /// An app's way out: replies, messages, requests. Plain data until the end of the turn.
@@ -146,6 +150,10 @@ pub struct Io<M> {
     /// Messages per destination.
     pub(super) mail: Vec<Vec<M>>,
     pub(super) stop: Option<i32>,
+    /// What this turn's replies and mail wait for, and what has been released: numbers that only
+    /// grow and mean something to the app alone.
+    pub(super) gate: u64,
+    pub(super) released: u64,
     pub(super) files: Vec<FileRequest>,
     pub(super) connections: usize,
     /// Empty reply buffers; a connection holds one only while it has something to send.
@@ -164,11 +172,16 @@ impl<M> Io<M> {
         Io {
             now: Now::default(),
             shard,
-            outgoing: Vec::new(),
+            outgoing: vec![Outgoing {
+                generation: u32::MAX,
+                ..Outgoing::default()
+            }],
             dirty: Vec::new(),
             requests: Vec::new(),
             mail: (0..shards).map(|_| Vec::new()).collect(),
             stop: None,
+            gate: 0,
+            released: 0,
             files: Vec::new(),
             connections: 0,
             spare: Vec::new(),
@@ -275,6 +288,17 @@ impl<M> Io<M> {
             tag,
             op,
         });
+    }
+
+    /// Keeps everything that this turn sends until [`Io::release`] reaches `gate`. Only from
+    /// [`App::commit`].
+    pub fn hold(&mut self, gate: u64) {
+        self.gate = gate;
+    }
+
+    /// Lets go what is held for gates up to this one.
+    pub fn release(&mut self, gate: u64) {
+        self.released = self.released.max(gate);
     }
 
     /// Ends the process with this exit code once this turn's output is on its way.

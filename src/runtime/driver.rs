@@ -51,6 +51,9 @@ pub(super) struct Driver<A: App> {
     ring: Ring,
     shared: Arc<Shared>,
     mailboxes: Mailboxes<A::Message>,
+    /// Connections with replies that are held, and mail that is, in the order of their gates.
+    held_replies: VecDeque<(u64, u32)>,
+    held_mail: VecDeque<(u64, usize, Vec<A::Message>)>,
     /// Emptied, for the mail of the next turn.
     collected: Collected<A::Message>,
     /// Mail that found its box full.
@@ -107,9 +110,15 @@ impl<A: App> Driver<A> {
             ring,
             shared,
             mailboxes,
+            held_replies: VecDeque::new(),
+            held_mail: VecDeque::new(),
             collected: Vec::new(),
             unsent_mail: Vec::new(),
-            slots: Vec::new(),
+            // The first place is nobody's: the app may use its name for work of its own.
+            slots: vec![Slot {
+                generation: 0,
+                conn: None,
+            }],
             free: Vec::new(),
             half_closed: Vec::new(),
             completions: Vec::with_capacity(1024),
@@ -141,6 +150,7 @@ impl<A: App> Driver<A> {
             self.take_completions();
             let more = self.app.turn(&mut self.io);
             self.deliver_to_self();
+            self.app.commit(&mut self.io);
             next = if more {
                 NextTurn::Again
             } else {
@@ -460,18 +470,40 @@ impl<A: App> Driver<A> {
     /// Carries out what the app asked for in this turn.
     fn flush(&mut self) {
         self.carry_out_requests();
+        self.let_go();
+        let gate = std::mem::take(&mut self.io.gate);
         let dirty = std::mem::take(&mut self.io.dirty);
         for &index in &dirty {
-            self.flush_conn(index);
+            let outgoing = &mut self.io.outgoing[index as usize];
+            outgoing.gate = outgoing.gate.max(gate);
+            if outgoing.gate > self.io.released {
+                outgoing.dirty = false;
+                self.held_replies.push_back((outgoing.gate, index));
+            } else {
+                self.flush_conn(index);
+            }
         }
         self.io.dirty = dirty;
         self.io.dirty.clear();
         for request in self.io.files.drain(..) {
             self.files.start(request, &mut self.ring);
         }
-        self.send_mail();
+        self.send_mail(gate);
         let ring = &mut self.ring;
         self.mailboxes.doorbells(|fd: RawFd| ring.ring_doorbell(fd));
+    }
+
+    /// Sends replies that were held and need not be any more.
+    fn let_go(&mut self) {
+        while let Some(&(gate, index)) = self.held_replies.front()
+            && gate <= self.io.released
+        {
+            self.held_replies.pop_front();
+            // What was added since may have to wait longer; then it stands further back.
+            if self.io.outgoing[index as usize].gate <= self.io.released {
+                self.flush_conn(index);
+            }
+        }
     }
 
     fn flush_conn(&mut self, index: u32) {
@@ -524,7 +556,19 @@ impl<A: App> Driver<A> {
         }
     }
 
-    fn send_mail(&mut self) {
+    fn send_mail(&mut self, gate: u64) {
+        if gate > self.io.released || !self.held_mail.is_empty() {
+            let mail = self.io.mail.iter_mut().enumerate();
+            for (to, batch) in mail.filter(|(_, batch)| !batch.is_empty()) {
+                self.held_mail.push_back((gate, to, std::mem::take(batch)));
+            }
+            while let Some((gate, _, _)) = self.held_mail.front()
+                && *gate <= self.io.released
+                && let Some((_, to, batch)) = self.held_mail.pop_front()
+            {
+                self.io.mail[to].extend(batch);
+            }
+        }
         for (to, mail) in std::mem::take(&mut self.unsent_mail) {
             if let Err(mail) = self.mailboxes.send(to, mail) {
                 self.unsent_mail.push((to, mail));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::config::cli::{self, Invocation};
 use super::config::{self, Config};
 use super::host::ServerHost;
+use super::journal::Boot;
 use super::log::{self, Level};
 use super::node::Node;
 use super::persist::{self, Part};
@@ -151,9 +152,15 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
     let started_ms = clock::now().unix_ms();
     let seed = fastrand::u64(..);
     let figures = budget::figures(shards);
-    let changes = persist::changes(shards);
-    let loads = std::path::Path::new(config.text("dbfilename")).exists();
-    if !loads {
+    let file_figures = persist::figures(shards);
+    let boot = if config.flag("appendonly") {
+        Boot::Journal
+    } else if std::path::Path::new(config.text("dbfilename")).exists() {
+        Boot::Snapshot
+    } else {
+        Boot::Nothing
+    };
+    if boot == Boot::Nothing {
         log::notice("Ready to accept connections");
     }
     let ran = bound.run(move |shard| {
@@ -164,10 +171,12 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         let mut shard_state = Shard::new(place, keyspace, commands, clock::mono_ns);
         shard_state.budget = Budget::new(shard, figures.clone());
         let mut core = Core::new(shard_state, table.clone());
-        let mut part = Part::new(shard, changes.clone());
-        part.loading = loads;
+        let mut part = Part::new(shard, file_figures.clone());
+        part.loading = boot != Boot::Nothing;
         let mut host = ServerHost::new(part, shards, config.clone(), started_ms);
-        host.boot_load = loads && shard == 0;
+        if shard == 0 {
+            host.boot = boot;
+        }
         settings::install(&config, &mut core, &mut host);
         Node { core, host }
     });

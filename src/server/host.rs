@@ -11,8 +11,11 @@ use super::config::Config;
 use super::digest;
 use super::info::{self, Context, NodeFigures};
 use super::jobs::{self, done, write_error};
+use super::journal::{self, Boot};
 use super::monitor::{self, Monitors};
 use super::patrol::Patrol;
+use super::persist::replay;
+use super::persist::segment::Segment;
 use super::persist::{Part, Persistence};
 use super::pubsub::{self, Pubsub};
 use super::saves::MISCONF;
@@ -48,8 +51,14 @@ pub struct ServerHost {
     pub pubsub: Pubsub,
     /// Shard 0's alone.
     pub persistence: Persistence,
-    /// Load the snapshot before serving anybody.
-    pub boot_load: bool,
+    /// What is to be loaded before anybody is served.
+    pub boot: Boot,
+    /// This shard's part of the append-only file.
+    pub segment: Option<Segment>,
+    /// Where the last segment ended: positions go on there.
+    pub journal_end: u64,
+    /// Nodes that have not opened their segments yet.
+    pub opening: usize,
     pub limits: Limits,
     /// Messages to other nodes, sent when the callback returns.
     pub mail: Vec<(usize, NodeMessage)>,
@@ -76,7 +85,10 @@ impl ServerHost {
             part,
             pubsub: Pubsub::default(),
             persistence: Persistence::new(shards, started_ms),
-            boot_load: false,
+            boot: Boot::Nothing,
+            segment: None,
+            journal_end: 0,
+            opening: 0,
             limits: Limits::default(),
             mail: Vec::new(),
             stop: None,
@@ -173,6 +185,7 @@ impl ServerHost {
             Job::ConfigSet => self.config_set(requester, args),
             Job::ConfigRewrite => done(self.config_rewrite(&mut writer)),
             Job::Shutdown => self.shutdown(requester, args),
+            Job::BgRewriteAof => self.bgrewriteaof(&mut writer),
             Job::Save | Job::BgSave | Job::LastSave => {
                 self.save_command(job, requester, args, &mut writer)
             }
@@ -266,7 +279,7 @@ impl ServerHost {
 
     /// All nodes have answered: the reply.
     pub fn collected(&mut self, core: &mut Core, link: &mut dyn Link, collecting: Collecting) {
-        let (table, now_ms) = (&*core.table.clone(), link.now_ms());
+        let (table, now_ms) = (&*core.table.clone(), self.now_ms);
         let Collecting {
             question, parts, ..
         } = collecting;
@@ -418,6 +431,7 @@ impl Host for ServerHost {
             | Job::ConfigRewrite
             | Job::Shutdown
             | Job::Save
+            | Job::BgRewriteAof
             | Job::BgSave
             | Job::LastSave => self.forward(job, requester, args, out),
             Job::Subscribe(kind) => {
@@ -453,6 +467,7 @@ impl Host for ServerHost {
             || self.monitors.any()
             || self.part.loading
             || self.part.save_failed
+            || self.part.journal_failing.is_some()
     }
 
     fn admit(
@@ -465,10 +480,16 @@ impl Host for ServerHost {
     ) -> Admission {
         let now_ms = link.now_ms();
         let flags = entry.command.flags;
+        if session == replay::SESSION {
+            return Admission::Run;
+        }
         if self.part.loading && flags & flags::LOADING == 0 {
             return Admission::Refuse(CmdError::Loading);
         }
         let is_told = flags & flags::WRITE != 0 || entry.command.name == "ping";
+        if is_told && let Some(failure) = &self.part.journal_failing {
+            return Admission::Refuse(journal::misconf(failure));
+        }
         if is_told && self.is_misconfigured() {
             return Admission::Refuse(MISCONF);
         }

@@ -33,12 +33,29 @@ pub struct NodeFigures {
     pub files: Option<FileFigures>,
 }
 
+/// How the append-only file does.
+#[derive(Clone, Debug)]
+pub struct JournalFigures {
+    pub on: bool,
+    /// Seconds that the rewrite under way has taken.
+    pub rewriting_s: Option<i64>,
+    pub scheduled: bool,
+    pub last_took_s: i64,
+    pub last_ok: bool,
+    pub rewrites: u64,
+    pub write_ok: bool,
+    pub base_bytes: u64,
+    pub size_bytes: u64,
+    pub pending_bytes: u64,
+}
+
 /// How saving and loading go.
 #[derive(Clone, Debug)]
 pub struct FileFigures {
     pub status: Status,
     /// Seconds that the snapshot in progress has taken; keys it has and will have.
     pub saving: Option<(i64, u64, usize)>,
+    pub journal: JournalFigures,
     /// Of the load in progress: begin (unix seconds), bytes done and to do, seconds taken.
     pub loading: Option<(i64, u64, u64, i64)>,
 }
@@ -294,14 +311,20 @@ fn memory(nodes: &[NodeFigures], context: &Context) -> String {
     ])
 }
 
+fn flag(on: bool) -> String {
+    if on { "1" } else { "0" }.to_string()
+}
+
+fn verdict(ok: bool) -> String {
+    if ok { "ok" } else { "err" }.to_string()
+}
+
 fn persistence(nodes: &[NodeFigures]) -> String {
     let Some(files) = nodes.iter().find_map(|node| node.files.as_ref()) else {
         return String::new();
     };
     let status = &files.status;
-    let flag = |on: bool| if on { "1" } else { "0" }.to_string();
     let (saving_s, saved, to_save) = files.saving.unwrap_or((-1, 0, 0));
-    let verdict = if status.last_ok { "ok" } else { "err" };
     let mut text = lines(&[
         ("loading", flag(files.loading.is_some())),
         ("async_loading", "0".into()),
@@ -317,7 +340,7 @@ fn persistence(nodes: &[NodeFigures]) -> String {
         ),
         ("rdb_bgsave_in_progress", flag(files.saving.is_some())),
         ("rdb_last_save_time", status.last_save_s.to_string()),
-        ("rdb_last_bgsave_status", verdict.into()),
+        ("rdb_last_bgsave_status", verdict(status.last_ok)),
         ("rdb_last_bgsave_time_sec", status.last_took_s.to_string()),
         ("rdb_current_bgsave_time_sec", saving_s.to_string()),
         ("rdb_saves", status.saves.to_string()),
@@ -327,18 +350,8 @@ fn persistence(nodes: &[NodeFigures]) -> String {
             status.keys_expired.to_string(),
         ),
         ("rdb_last_load_keys_loaded", status.keys_loaded.to_string()),
-        ("aof_enabled", "0".into()),
-        ("aof_rewrite_in_progress", "0".into()),
-        ("aof_rewrite_scheduled", "0".into()),
-        ("aof_last_rewrite_time_sec", "-1".into()),
-        ("aof_current_rewrite_time_sec", "-1".into()),
-        ("aof_last_bgrewrite_status", "ok".into()),
-        ("aof_rewrites", "0".into()),
-        ("aof_last_write_status", "ok".into()),
-        ("aof_last_cow_size", "0".into()),
-        ("module_fork_in_progress", "0".into()),
-        ("module_fork_last_cow_size", "0".into()),
     ]);
+    text += &journal_lines(&files.journal);
     if let Some((begun_s, done, all, took_s)) = files.loading {
         let percent = done as f64 * 100.0 / all.max(1) as f64;
         let left = all.saturating_sub(done) as f64 * took_s as f64 / done.max(1) as f64;
@@ -348,6 +361,39 @@ fn persistence(nodes: &[NodeFigures]) -> String {
             ("loading_loaded_bytes", done.to_string()),
             ("loading_loaded_perc", format!("{percent:.2}")),
             ("loading_eta_seconds", format!("{left:.0}")),
+        ]);
+    }
+    text
+}
+
+fn journal_lines(journal: &JournalFigures) -> String {
+    let mut text = lines(&[
+        ("aof_enabled", flag(journal.on)),
+        (
+            "aof_rewrite_in_progress",
+            flag(journal.rewriting_s.is_some()),
+        ),
+        ("aof_rewrite_scheduled", flag(journal.scheduled)),
+        ("aof_last_rewrite_time_sec", journal.last_took_s.to_string()),
+        (
+            "aof_current_rewrite_time_sec",
+            journal.rewriting_s.unwrap_or(-1).to_string(),
+        ),
+        ("aof_last_bgrewrite_status", verdict(journal.last_ok)),
+        ("aof_rewrites", journal.rewrites.to_string()),
+        ("aof_last_write_status", verdict(journal.write_ok)),
+        ("aof_last_cow_size", "0".into()),
+        ("module_fork_in_progress", "0".into()),
+        ("module_fork_last_cow_size", "0".into()),
+    ]);
+    if journal.on {
+        text += &lines(&[
+            ("aof_current_size", journal.size_bytes.to_string()),
+            ("aof_base_size", journal.base_bytes.to_string()),
+            ("aof_pending_rewrite", "0".into()),
+            ("aof_buffer_length", journal.pending_bytes.to_string()),
+            ("aof_pending_bio_fsync", "0".into()),
+            ("aof_delayed_fsync", "0".into()),
         ]);
     }
     text

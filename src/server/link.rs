@@ -9,6 +9,8 @@ use crate::shard::message::{Message, SessionKey};
 /// [`Link`] over one turn's [`Io`].
 pub struct IoLink<'a> {
     pub io: &'a mut Io<NodeMessage>,
+    /// Time stands still at 0 while data is loaded: nothing of it expires on the way.
+    pub frozen: bool,
 }
 
 impl Link for IoLink<'_> {
@@ -45,6 +47,10 @@ impl Link for IoLink<'_> {
     }
 
     fn now_us(&self) -> i64 {
-        self.io.now().unix_us
+        if self.frozen {
+            0
+        } else {
+            self.io.now().unix_us
+        }
     }
 }

@@ -14,6 +14,7 @@ mod digest;
 pub mod host;
 pub mod info;
 mod jobs;
+pub mod journal;
 pub mod link;
 pub mod log;
 pub mod monitor;

@@ -26,7 +26,8 @@ impl Node {
         work: impl FnOnce(&mut Core, &mut ServerHost, &mut IoLink),
     ) {
         self.host.now_ms = io.now().unix_ms();
-        let mut link = IoLink { io };
+        let frozen = self.host.part.loading;
+        let mut link = IoLink { io, frozen };
         work(&mut self.core, &mut self.host, &mut link);
         if !self.core.shard.keyspace.effects.events.is_empty() {
             self.host.notify(&mut self.core, &mut link);
@@ -187,6 +188,19 @@ impl App for Node {
         });
     }
 
+    fn commit(&mut self, io: &mut Io<NodeMessage>) {
+        let mut operations = Vec::new();
+        let (gate, released) = self.host.commit(&mut self.core, &mut operations);
+        io.release(released);
+        io.hold(gate);
+        for Operation { file, tag, op } in operations {
+            io.file(&file, tag, op);
+        }
+        for (to, message) in self.host.mail.drain(..) {
+            io.post(to, message);
+        }
+    }
+
     fn file_done(&mut self, done: FileDone, io: &mut Io<NodeMessage>) {
         self.with_link(io, |_, host, _| host.file_done(done));
     }
@@ -198,7 +212,7 @@ impl App for Node {
             for session in host.unpaused(now.unix_ms()) {
                 core.resume(session, link, host);
             }
-            if !host.pause.is_active(now.unix_ms()) {
+            if !host.pause.is_active(now.unix_ms()) && !host.part.loading {
                 more = core.shard.pulse(now.unix_ms(), PULSE_BUDGET);
                 let mut post = |to, message| link.post(to, message);
                 core.shard.serve_waiting(now.unix_ms(), &mut post);
@@ -225,7 +239,7 @@ impl App for Node {
             .shard
             .keyspace
             .next_expiry_ms()
-            .filter(|_| !paused);
+            .filter(|_| !paused && !self.host.part.loading);
         let patrol = self.host.patrol.due_ms();
         let timeout = self.core.next_timeout_ms();
         let files = self.host.persist_due_ms();

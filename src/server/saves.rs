@@ -6,6 +6,7 @@ use super::ask::{NodeMessage, Requester};
 use super::host::ServerHost;
 use super::info::FileFigures;
 use super::jobs::done;
+use super::journal::Boot;
 use super::log;
 use super::persist::{self, After, Message, Then};
 use crate::command::Job;
@@ -67,6 +68,16 @@ impl ServerHost {
             }
             _ => return Performed::Failed(CmdError::Syntax),
         }
+        if persistence.aof.is_rewriting() {
+            if args.len() == 2 {
+                persistence.scheduled = true;
+                return done(out.simple("Background saving scheduled"));
+            }
+            return Performed::Failed(CmdError::Text(
+                "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE \
+                 SCHEDULE in order to schedule a BGSAVE whenever possible.",
+            ));
+        }
         if is_saving {
             return Performed::Failed(IN_PROGRESS);
         }
@@ -110,7 +121,13 @@ impl ServerHost {
             .save(&self.config, after, self.now_ms, &mut self.mail);
     }
 
-    fn stop_now(&mut self) {
+    /// Ends the server once the append-only file is complete.
+    pub(super) fn stop_now(&mut self) {
+        if self.persistence.aof.on {
+            self.persistence.aof.on = false;
+            log::notice("Calling fsync() on the AOF file.");
+            return self.close_journals(true);
+        }
         log::warning("Pinion is now ready to exit, bye bye...");
         self.stop = Some(0);
     }
@@ -163,7 +180,12 @@ impl ServerHost {
 
     /// Loads `dbfilename`.
     fn begin_load(&mut self, then: Then, flush: bool) {
-        let file = File::open(self.config.text("dbfilename"));
+        let path = std::path::PathBuf::from(self.config.text("dbfilename"));
+        self.begin_load_of(&path, then, flush);
+    }
+
+    pub(super) fn begin_load_of(&mut self, path: &std::path::Path, then: Then, flush: bool) {
+        let file = File::open(path);
         let databases = self.config.int("databases") as u32;
         let verify = self.config.flag("rdbchecksum");
         let about = (databases, self.limits.clone());
@@ -178,7 +200,7 @@ impl ServerHost {
                     self.mail.push((node, NodeMessage::Persist(message)));
                 }
             }
-            (Err(error), Then::Serve) => {
+            (Err(error), Then::Serve | Then::Replay) => {
                 log::warning(&format!("Fatal error: can't open the RDB file: {error}"));
                 self.stop = Some(1);
             }
@@ -214,7 +236,7 @@ impl ServerHost {
                 mail.push((0, NodeMessage::Persist(Message::LoadTaken)));
             }
             Message::LoadTaken => persistence.batch_taken(from),
-            Message::LoadEnded => self.part.loading = false,
+            Message::LoadEnded => self.load_ended(core),
             Message::Quiesce => {
                 self.pause = super::clients::Pause {
                     until_ms: i64::MAX,
@@ -222,11 +244,18 @@ impl ServerHost {
                 }
             }
             Message::Resume => self.pause = Default::default(),
+            message => self.journal_message(core, message),
         }
     }
 
     /// An operation on a file is over.
     pub fn file_done(&mut self, done: FileDone) {
+        if let Some(is_write) = persist::of_journal(done.tag) {
+            return self.journal_file_done(done, is_write);
+        }
+        if persist::is_idle(done.tag) {
+            return;
+        }
         let (mail, now_ms) = (&mut self.mail, self.now_ms);
         if persist::is_read(done.tag) {
             if let Err(error) = self.persistence.load_file_done(done) {
@@ -249,9 +278,10 @@ impl ServerHost {
         if self.shard != 0 {
             return more;
         }
-        if std::mem::take(&mut self.boot_load) {
-            self.limits = core.shard.keyspace.settings.limits.clone();
-            self.begin_load(Then::Serve, false);
+        match std::mem::replace(&mut self.boot, Boot::Nothing) {
+            Boot::Nothing => {}
+            Boot::Snapshot => self.begin_load(Then::Serve, false),
+            Boot::Journal => self.recover(),
         }
         if let Some(cut) = self.persistence.wanted_cut.take() {
             let mut post = |to, message| link.post(to, message);
@@ -261,8 +291,13 @@ impl ServerHost {
         if let Some(after) = self.persistence.follow_up.take() {
             self.follow(after);
         }
+        if let Some(temporary) = self.persistence.rewritten.take() {
+            self.base_written(&temporary);
+        }
+        self.mind_journal();
         let loading = self.load_on();
-        more || loading
+        let replaying = self.replay_on(core, link);
+        more || loading || replaying
     }
 
     fn load_on(&mut self) -> bool {
@@ -273,8 +308,10 @@ impl ServerHost {
                 false
             }
             Ok(more) => {
-                if self.persistence.load_over(mail, now_ms) == Some(Then::Serve) {
-                    log::notice("Ready to accept connections");
+                match self.persistence.load_over(mail, now_ms) {
+                    Some((Then::Serve, _)) => log::notice("Ready to accept connections"),
+                    Some((Then::Replay, from)) => self.replay_from(from),
+                    Some((Then::Reply(_), _)) | None => {}
                 }
                 more
             }
@@ -284,6 +321,7 @@ impl ServerHost {
     fn follow(&mut self, after: After) {
         match after {
             After::Nothing | After::Reply(_) => {}
+            After::Rewrite => self.persistence.aof.rewrite_failed(self.now_ms),
             After::Reload { requester, flush } => self.begin_load(Then::Reply(requester), flush),
             After::Stop { .. } => self.stop_now(),
         }
@@ -299,6 +337,8 @@ impl ServerHost {
         {
             return;
         }
+        self.look_at_journal_size();
+        let persistence = &mut self.persistence;
         let status = &persistence.status;
         let tried = (status.last_try_ms, status.last_ok);
         let last_save_s = status.last_save_s;
@@ -326,10 +366,16 @@ impl ServerHost {
             let begun_s = loading.started_ms / 1000;
             (begun_s, loading.loaded_bytes(), loading.size_bytes, took_s)
         });
+        // Commands of the append-only file count by nothing but their time.
+        let replaying = self.part.loading.then(|| {
+            let took_s = (self.now_ms - self.started_ms) / 1000;
+            (self.started_ms / 1000, 0, 0, took_s)
+        });
         FileFigures {
             status: persistence.status.clone(),
             saving,
-            loading,
+            loading: loading.or(replaying),
+            journal: self.journal_figures(),
         }
     }
 
@@ -339,15 +385,24 @@ impl ServerHost {
         self.part.wants(core)
             || persistence.wanted_cut.is_some()
             || persistence.follow_up.is_some()
+            || persistence.rewritten.is_some()
+            || persistence
+                .replay
+                .as_ref()
+                .is_some_and(|replay| !replay.waits(core))
             || persistence.wants_to_load()
     }
 
     /// When files want to be looked at, unix milliseconds.
     pub fn persist_due_ms(&self) -> Option<i64> {
+        let segment = self.segment.as_ref().and_then(|segment| segment.due_ms());
         if self.shard != 0 || self.persistence.saving.is_some() {
-            return None;
+            return segment;
         }
-        self.persistence.points.next_look_ms()
+        let aof = &self.persistence.aof;
+        let retry = aof.scheduled.then_some(aof.retry_ms);
+        let points = self.persistence.points.next_look_ms();
+        [segment, retry, points].into_iter().flatten().min()
     }
 
     /// Whether writes are refused because snapshots fail.

@@ -4,6 +4,7 @@ use super::config::Config;
 use super::host::ServerHost;
 use super::log;
 use super::patrol::Patrol;
+use super::persist::segment::Policy as SyncPolicy;
 use super::pubsub;
 use crate::keyspace::Policy;
 use crate::session::Core;
@@ -36,6 +37,14 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     budget.max_bytes = bytes("maxmemory");
     budget.policy = known.unwrap_or(Policy::NoEviction);
     budget.samples = bytes("maxmemory-samples");
+    if host.part.loading {
+        // What was stored once is loaded, also beyond the limit.
+        budget.max_bytes = 0;
+    }
+    if let Some(segment) = &mut host.segment {
+        segment.policy = SyncPolicy::parse(config.text("appendfsync"));
+        segment.timestamps = config.flag("aof-timestamp-enabled");
+    }
     let keys = &mut core.shard.keyspace.settings;
     keys.hll_sparse_max_bytes = bytes("hll-sparse-max-bytes");
     keys.limits = limits(config, keys.limits.seed);

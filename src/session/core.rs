@@ -302,6 +302,7 @@ impl Core {
         } = answer;
         let reply = match done {
             Done::Tried(reply) => return self.tried(key, &request, reply, link, host),
+            Done::Settled => return self.exec_settled(key, link, host),
             Done::Held { work, clean } => return self.exec_held(key, work, clean, link, host),
             Done::Part(reply) => {
                 self.shard.stats.ran(call.id, 0, reply.is_err());

@@ -448,9 +448,23 @@ impl Core {
         self.resume(key, link, host);
     }
 
-    fn release_exec(&mut self, work: u64, link: &mut dyn Link) {
+    /// Gives back the holds; false if the journals come first.
+    fn release_exec(&mut self, work: u64, link: &mut dyn Link) -> bool {
         let mut post = |to, message| link.post(to, message);
-        self.coordinator.end_exec(work, &mut post);
+        self.coordinator.end_exec(work, &mut post)
+    }
+
+    /// A transaction is in all journals: the reply goes out.
+    pub(super) fn exec_settled(
+        &mut self,
+        key: SessionKey,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        if let Some(exec) = self.execs.remove(&key) {
+            self.exec_reply(key, &exec, link);
+            self.resume(key, link, host);
+        }
     }
 
     /// The replies of commands that ran elsewhere.
@@ -496,8 +510,7 @@ impl Core {
                 return false;
             }
         }
-        self.exec_done(key, link);
-        true
+        self.exec_done(key, link)
     }
 
     /// A command of the session itself or of the server. Returns whether it is done.
@@ -596,6 +609,7 @@ impl Core {
             return false;
         };
         let db = db.unwrap_or(exec.request.db);
+        let under = exec.held.unwrap_or_default();
         let all = exec.request.args.as_args();
         let home_of = |call: &HopCall| only_home(call, &all, place.shards);
         let mut post = |to, message| link.post(to, message);
@@ -610,7 +624,7 @@ impl Core {
             self.counters.commands += calls.len() as u64;
             let request = exec.request.clone();
             self.coordinator
-                .exec_calls(key, request, home, calls, db, &mut post);
+                .exec_calls(key, request, home, (calls, db), under, &mut post);
             return false;
         }
         exec.running = 1;
@@ -640,24 +654,35 @@ impl Core {
             }
         };
         self.coordinator
-            .exec_spread(key, request, participants, &mut post);
+            .exec_spread(key, request, participants, under, &mut post);
         false
     }
 
-    /// Everything has run: the reply goes out, others may go on.
-    fn exec_done(&mut self, key: SessionKey, link: &mut dyn Link) {
+    /// Everything has run: the reply goes out, others may go on. Returns false if the reply has to
+    /// wait for the journals.
+    fn exec_done(&mut self, key: SessionKey, link: &mut dyn Link) -> bool {
         let Some(exec) = self.execs.remove(&key) else {
-            return;
+            return true;
         };
         let now_ms = link.now_ms();
         match exec.held {
-            Some(work) => self.release_exec(work, link),
+            Some(work) => {
+                if !self.release_exec(work, link) {
+                    self.execs.insert(key, exec);
+                    return false;
+                }
+            }
             None => {
                 self.shard.keyspace.effects.wrap_transaction(exec.records);
                 self.shard
                     .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
             }
         }
+        self.exec_reply(key, &exec, link);
+        true
+    }
+
+    fn exec_reply(&mut self, key: SessionKey, exec: &Exec, link: &mut dyn Link) {
         let mut reply = Output::default();
         let header = Writer::new(&mut reply, exec.request.proto).array(exec.calls.len());
         debug_assert!(header.is_ok());

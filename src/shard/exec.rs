@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::budget::{Budget, EVICTIONS_AT_ONCE, figures};
 use super::holds::{Holds, Scope, TxId};
-use super::message::{Apply, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Request};
+use super::journal::Journal;
+use super::message::{
+    Apply, Cut, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Request,
+};
 use super::snapshot;
 use super::stats::Stats;
 use super::waiting::{Ticket, Waiter, Waiting};
@@ -24,6 +27,8 @@ pub struct Shard {
     holds: Holds<Parked>,
     /// How much memory there is.
     pub budget: Budget,
+    /// What is to be written to this shard's segment of the append-only file, while there is one.
+    pub journal: Option<Box<Journal>>,
     /// The last cut that began here.
     pub cut_id: u32,
     waiting: Waiting,
@@ -63,6 +68,7 @@ impl Shard {
             stats: Stats::new(commands),
             holds: Holds::default(),
             budget: Budget::new(0, figures(1)),
+            journal: None,
             cut_id: 0,
             waiting: Waiting::default(),
             watching: Watching::default(),
@@ -264,9 +270,23 @@ impl Shard {
             keys,
             apply,
             release,
+            settles_under,
         } = finish;
         let answer = !matches!(apply, Apply::Nothing);
-        let part = self.apply(&request, &keys, apply, now_ms);
+        let records = self.keyspace.effects.records.len();
+        let part = match apply {
+            Apply::Settle(settle) => {
+                let effects = &mut self.keyspace.effects;
+                if let Some(journal) = &mut self.journal {
+                    journal.settle(&settle, self.place.shard, effects);
+                }
+                Part::Nothing
+            }
+            apply => self.apply(&request, &keys, apply, now_ms),
+        };
+        if let (Some(under), Some(journal)) = (settles_under, &mut self.journal) {
+            journal.put_aside(under, &mut self.keyspace.effects, records);
+        }
         if answer {
             post(
                 origin,
@@ -330,6 +350,17 @@ impl Shard {
         part
     }
 
+    fn begin_cut(&mut self, cut: Cut, now_ms: i64) -> Part {
+        self.cut_id = cut.id;
+        if cut.begins_segment {
+            let journal = self.journal.get_or_insert_default();
+            journal.begin_segment(&mut self.keyspace.effects);
+            self.keyspace.effects.recording = true;
+        }
+        snapshot::begin(&mut self.keyspace, cut.style, now_ms);
+        Part::Nothing
+    }
+
     fn apply(
         &mut self,
         request: &Arc<Request>,
@@ -339,11 +370,7 @@ impl Shard {
     ) -> Part {
         let apply = match apply {
             Apply::Peek(on) => return self.peek(request, &on, now_ms),
-            Apply::Cut(cut) => {
-                self.cut_id = cut.id;
-                snapshot::begin(&mut self.keyspace, cut.style, now_ms);
-                return Part::Nothing;
-            }
+            Apply::Cut(cut) => return self.begin_cut(cut, now_ms),
             Apply::Calls { calls, db } => return self.run_calls(request, &calls, db, now_ms),
             Apply::Read(wanted) => {
                 let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);

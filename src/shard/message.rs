@@ -17,6 +17,7 @@ use super::snapshot::Style;
 use super::waiting::Ticket;
 use super::watching::Watcher;
 use crate::command::{Change, Command, CommandId, Part, Wanted};
+use crate::journal::Mark;
 use crate::keyspace::{Event, Taken};
 use crate::resp::{ArgBuf, Output, Proto};
 
@@ -119,6 +120,8 @@ pub enum Apply {
     Tried,
     /// Begin a cut: everything is held on every shard.
     Cut(Cut),
+    /// Every home has applied its part: write it to the journal.
+    Settle(Settle),
     /// Second half: store it.
     Arrive {
         db: u32,
@@ -134,6 +137,16 @@ pub struct Cut {
     /// Tells the chunks of this cut from those of one that was given up.
     pub id: u32,
     pub style: Style,
+    /// The journal goes on in a new segment.
+    pub begins_segment: bool,
+}
+
+/// How a transaction over several shards stands in their journals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settle {
+    pub mark: Mark,
+    /// It concerns whole databases: everything before it comes before everything behind it.
+    pub is_barrier: bool,
 }
 
 #[derive(Debug)]
@@ -144,6 +157,8 @@ pub struct Finish {
     pub keys: KeyIndices,
     pub apply: Apply,
     pub release: bool,
+    /// The transaction under which what is applied is put aside until it is settled.
+    pub settles_under: Option<TxId>,
 }
 
 /// Everything the shards of one process say to each other about keys.

@@ -8,6 +8,7 @@
 pub mod budget;
 mod exec;
 mod holds;
+pub mod journal;
 pub mod message;
 pub mod snapshot;
 pub mod stats;
@@ -16,4 +17,4 @@ pub mod watching;
 
 pub use crate::command::Place;
 pub use exec::{Call, Shard, key_positions as exec_keys, waited_keys};
-pub use holds::Scope;
+pub use holds::{Scope, TxId};

@@ -9,6 +9,7 @@ mod compare;
 #[path = "../rdb/fixtures.rs"]
 mod fixtures;
 mod framing;
+mod journal;
 mod lifecycle;
 mod limits;
 mod persistence;

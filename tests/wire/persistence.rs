@@ -12,12 +12,12 @@ use crate::process::{Server, Which};
 const OK: &str = "+OK";
 
 /// A reply of one line without its end.
-fn line(client: &mut Client, command: &str) -> String {
+pub fn line(client: &mut Client, command: &str) -> String {
     let text = client.text(command);
     text.strip_suffix("\\r\\n").unwrap_or(&text).to_string()
 }
 
-fn info(client: &mut Client, name: &str) -> String {
+pub fn info(client: &mut Client, name: &str) -> String {
     let text = client.text("INFO persistence");
     let found = text
         .split("\\r\\n")
@@ -25,7 +25,7 @@ fn info(client: &mut Client, name: &str) -> String {
     found.expect(name).to_string()
 }
 
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
@@ -40,7 +40,7 @@ fn hand_over(from: &Path, to: &Server) {
 }
 
 /// Keys of every type and encoding, in three databases, some with a deadline far away.
-fn fill(client: &mut Client) {
+pub fn fill(client: &mut Client) {
     let long = "long".repeat(400);
     let mut commands: Vec<String> = Vec::new();
     for db in [0, 3, 15] {

@@ -42,7 +42,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("loglevel", "notice", Kind::Enum(&["debug", "verbose", "notice", "warning"])).effective(),
     Param::new("lua-enable-deprecated-api", "no", Kind::Bool).immutable().hidden(),
     Param::new("maxclients", "10000", Kind::Int { min: 1, max: 4294967295 }).effective(),
-    Param::new("notify-keyspace-events", "", Kind::Events),
+    Param::new("notify-keyspace-events", "", Kind::Events).effective(),
     Param::new("oom-score-adj", "no", Kind::Enum(&["no", "yes", "relative", "absolute"])).synonym("relative", "yes"),
     Param::new("oom-score-adj-values", "0 200 800", Kind::Words).rule(rules::oom_scores),
     Param::new("pidfile", "", Kind::Text).immutable(),

@@ -34,6 +34,8 @@ type Mail = Vec<(usize, NodeMessage)>;
 pub enum Then {
     /// The server starts with it; a file that cannot be read is its end.
     Serve,
+    /// Commands of the append-only file follow.
+    Replay,
     /// DEBUG RELOAD.
     Reply(Requester),
 }
@@ -226,7 +228,8 @@ impl Persistence {
     }
 
     /// Ends the load if all of it has arrived. Returns who waits for it.
-    pub fn load_over(&mut self, mail: &mut Mail, now_ms: i64) -> Option<Then> {
+    /// With it comes where in the file it ended.
+    pub fn load_over(&mut self, mail: &mut Mail, now_ms: i64) -> Option<(Then, u64)> {
         let loading = self.loading.take_if(|loading| {
             loading.finished && loading.untaken.iter().all(|&untaken| untaken == 0)
         })?;
@@ -242,11 +245,13 @@ impl Persistence {
             took_ms / 1000,
             took_ms % 1000
         ));
-        self.tell_all(mail, || Message::LoadEnded);
+        if loading.then != Then::Replay {
+            self.tell_all(mail, || Message::LoadEnded);
+        }
         if let Then::Reply(requester) = loading.then {
             reply(mail, requester, Ok(()));
         }
-        Some(loading.then)
+        Some((loading.then, loading.loaded_bytes()))
     }
 
     /// The file cannot be read on. Returns whether the server may live on.
@@ -256,7 +261,7 @@ impl Persistence {
         };
         log::warning(&format!("Error loading the RDB file: {error}"));
         match loading.then {
-            Then::Serve => {
+            Then::Serve | Then::Replay => {
                 log::warning("Fatal error loading the DB, check server logs. Exiting.");
                 false
             }

@@ -8,10 +8,13 @@
 //! Shard 0 decides and writes; the others stream to it and are told what became of it. All file
 //! operations are the runtime's: nothing here waits for a disk, except for opening and renaming.
 
+mod aof;
 mod loading;
 mod part;
 mod points;
+pub mod replay;
 mod saving;
+pub mod segment;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -23,10 +26,13 @@ use crate::keyspace::cut::{Chunk, Sizes};
 use crate::resp::{CmdError, Output, Writer};
 use crate::runtime::FileOp;
 
+pub use aof::Aof;
 pub use loading::{LoadError, Loading, Then};
-pub use part::{Part, changes};
+pub use part::{Part, figures};
 pub use points::SavePoints;
+pub use replay::Replay;
 pub use saving::{After, Saving};
+use segment::Policy;
 
 /// What nodes say to each other about files.
 pub enum Message {
@@ -68,6 +74,33 @@ pub enum Message {
     /// A batch was stored.
     LoadTaken,
     LoadEnded,
+    /// This shard's segment, and that it has it: nothing is accepted before all have.
+    JournalOpen {
+        file: Arc<File>,
+        policy: Policy,
+    },
+    JournalOpened,
+    /// The segment that the next cut goes over to.
+    JournalNext {
+        file: Arc<File>,
+        policy: Policy,
+    },
+    /// The append-only file is turned off, or the server stops: all is to be written and synced.
+    JournalClose,
+    JournalClosed {
+        ok: bool,
+    },
+    /// A shard cannot write its segment, or can again.
+    JournalStatus {
+        failure: Option<String>,
+        sync_failed: bool,
+    },
+    /// Some shard cannot: writes are refused.
+    JournalFailing(Option<String>),
+    /// A new base holds everything.
+    JournalMended,
+    /// The directory wants to be rewritten.
+    WantsRewrite,
     /// The server is about to stop: no more writes are accepted.
     Quiesce,
     /// It does not stop after all.
@@ -111,9 +144,15 @@ pub struct Persistence {
     pub loading: Option<Box<Loading>>,
     pub status: Status,
     pub points: SavePoints,
+    pub aof: Aof,
+    pub replay: Option<Box<Replay>>,
+    /// Nodes that have not closed their segments yet, and whether the server stops then.
+    pub closing: Option<(usize, bool)>,
     /// BGSAVE SCHEDULE while something else is under way.
     pub scheduled: bool,
     next_id: u32,
+    /// A new base of the append-only file is durable under this name.
+    pub rewritten: Option<String>,
     /// What a snapshot that ended leads to.
     pub follow_up: Option<After>,
     /// Asked of the runtime at the end of the callback.
@@ -130,6 +169,25 @@ enum Purpose {
     Sync = 3,
     SyncDirectory = 4,
     Read = 5,
+    /// Of a shard's own segment.
+    JournalWrite = 6,
+    JournalSync = 7,
+    /// Of the segment before; nobody waits for it.
+    OldSync = 8,
+}
+
+/// What an operation on a shard's own segment was: a write, or a sync.
+pub fn of_journal(tag: u64) -> Option<bool> {
+    match tag & 0xff {
+        of if of == Purpose::JournalWrite as u64 => Some(true),
+        of if of == Purpose::JournalSync as u64 => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether nobody waits for an operation.
+pub fn is_idle(tag: u64) -> bool {
+    tag & 0xff == Purpose::OldSync as u64
 }
 
 /// Whether an operation was a read of a file that is loaded.
@@ -157,12 +215,21 @@ impl Persistence {
                 keys_expired: 0,
             },
             points: SavePoints::default(),
+            aof: Aof::default(),
+            replay: None,
+            closing: None,
             scheduled: false,
             next_id: 0,
+            rewritten: None,
             follow_up: None,
             operations: Vec::new(),
             wanted_cut: None,
         }
+    }
+
+    /// Whether a cut is being taken or written.
+    pub fn is_busy(&self) -> bool {
+        self.saving.is_some()
     }
 
     fn new_id(&mut self) -> u32 {

@@ -24,18 +24,29 @@ pub struct Part {
     pub loading: bool,
     /// The last snapshot failed and `stop-writes-on-bgsave-error` is on.
     pub save_failed: bool,
-    /// Changes since the last save of every shard, each written by its own.
-    changes: Arc<[AtomicU64]>,
+    /// Why some shard cannot write its segment of the append-only file.
+    pub journal_failing: Option<String>,
+    /// What every shard tells of itself.
+    figures: Arc<[Figures]>,
     shard: usize,
 }
 
-/// The numbers of changes of so many shards, to be shared by their parts.
-pub fn changes(shards: usize) -> Arc<[AtomicU64]> {
-    (0..shards).map(|_| AtomicU64::new(0)).collect()
+/// What one shard tells the others.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Changes since the last save.
+    changes: AtomicU64,
+    /// Size of its segment.
+    journal_bytes: AtomicU64,
+}
+
+/// The figures of so many shards, to be shared by their parts.
+pub fn figures(shards: usize) -> Arc<[Figures]> {
+    (0..shards).map(|_| Figures::default()).collect()
 }
 
 impl Part {
-    pub fn new(shard: usize, changes: Arc<[AtomicU64]>) -> Part {
+    pub fn new(shard: usize, figures: Arc<[Figures]>) -> Part {
         Part {
             reported: None,
             untaken: 0,
@@ -43,7 +54,8 @@ impl Part {
             told_changed: false,
             loading: false,
             save_failed: false,
-            changes,
+            journal_failing: None,
+            figures,
             shard,
         }
     }
@@ -54,8 +66,19 @@ impl Part {
 
     /// Changes since the last save, all shards together.
     pub fn changes_of_all(&self) -> u64 {
-        let all = self.changes.iter();
-        all.map(|changes| changes.load(Ordering::Relaxed)).sum()
+        let of = |figures: &Figures| figures.changes.load(Ordering::Relaxed);
+        self.figures.iter().map(of).sum()
+    }
+
+    /// Bytes of the segments of all shards.
+    pub fn journal_bytes_of_all(&self) -> u64 {
+        let of = |figures: &Figures| figures.journal_bytes.load(Ordering::Relaxed);
+        self.figures.iter().map(of).sum()
+    }
+
+    pub fn publish_journal_bytes(&self, bytes: u64) {
+        let own = &self.figures[self.shard].journal_bytes;
+        own.store(bytes, Ordering::Relaxed);
     }
 
     /// Streams some of the cut in progress. Returns whether there is more to do at once.
@@ -63,7 +86,8 @@ impl Part {
         let id = core.shard.cut_id;
         let keyspace = &mut core.shard.keyspace;
         let dirty = keyspace.effects.dirty;
-        self.changes[self.shard].store(dirty, Ordering::Relaxed);
+        let own = &self.figures[self.shard].changes;
+        own.store(dirty, Ordering::Relaxed);
         if !self.told_changed && dirty > 0 {
             self.told_changed = true;
             mail.push((0, NodeMessage::Persist(Message::Changed)));
@@ -136,6 +160,7 @@ impl Part {
     /// Entries come next.
     pub fn load_begins(&mut self, core: &mut Core, flush: bool) {
         self.loading = true;
+        core.shard.keyspace.effects.classes = 0;
         if flush {
             core.shard.keyspace.clear();
         }

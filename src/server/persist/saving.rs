@@ -32,6 +32,8 @@ pub enum After {
     Nothing,
     /// SAVE: the client gets its reply.
     Reply(Requester),
+    /// It is the new base of the append-only file.
+    Rewrite,
     /// DEBUG RELOAD.
     Reload {
         requester: Requester,
@@ -118,9 +120,15 @@ pub fn style(config: &Config) -> Style {
 impl Persistence {
     /// Begins a snapshot into `dbfilename`.
     pub fn save(&mut self, config: &Config, after: After, now_ms: i64, mail: &mut Mail) {
-        self.scheduled = false;
-        self.status.last_try_ms = now_ms;
-        let temporary = format!("temp-{}.rdb", std::process::id());
+        if after != After::Rewrite {
+            self.scheduled = false;
+            self.status.last_try_ms = now_ms;
+        }
+        let is_rewrite = after == After::Rewrite;
+        let temporary = match is_rewrite {
+            true => format!("temp-rewriteaof-bg-{}.aof", std::process::id()),
+            false => format!("temp-{}.rdb", std::process::id()),
+        };
         let opened = File::create(&temporary);
         let file = match opened {
             Ok(file) => Arc::new(file),
@@ -157,6 +165,7 @@ impl Persistence {
         self.wanted_cut = Some(Cut {
             id,
             style: style(config),
+            begins_segment: is_rewrite,
         });
     }
 
@@ -181,7 +190,7 @@ impl Persistence {
             created_s: (now_ms / 1000) as u64,
             used_memory_bytes: saving.used_bytes,
             replication: None,
-            is_aof_base: false,
+            is_aof_base: saving.after == After::Rewrite,
         };
         merger.begin(&about, &mut saving.spare);
         saving.merger = Some(merger);
@@ -276,6 +285,9 @@ impl Persistence {
                 saving.stage = Stage::Syncing;
                 self.operate(Purpose::Sync, FileOp::Sync { metadata: true });
             }
+            Stage::Syncing if saving.after == After::Rewrite => {
+                self.rewritten = self.saving.take().map(|saving| saving.temporary);
+            }
             Stage::Syncing => {
                 let renamed = std::fs::rename(&saving.temporary, &saving.name);
                 match renamed.and_then(|()| File::open(".")) {
@@ -325,10 +337,14 @@ impl Persistence {
     }
 
     fn save_failed(&mut self, id: u32, after: After, mail: &mut Mail) {
+        if after == After::Rewrite {
+            self.follow_up = Some(after);
+            return;
+        }
         self.status.last_ok = false;
         self.tell_all(mail, || Message::SaveEnded { id, ok: false });
         match after {
-            After::Nothing => log::warning("Background saving error"),
+            After::Nothing | After::Rewrite => log::warning("Background saving error"),
             After::Reply(requester) => reply(mail, requester, Err(CmdError::Text("ERR"))),
             After::Reload { requester, .. } => {
                 let error = CmdError::Text("ERR Error trying to save the DB, check server logs.");

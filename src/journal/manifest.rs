@@ -1,0 +1,287 @@
+//! The list of files that make up an append-only file (Redis: aof.c, manifest).
+//!
+//! ```text
+//! file appendonly.aof.1.base.rdb seq 1 type b
+//! file appendonly.aof.1.incr.aof seq 1 type i shard 0
+//! ```
+//! Redis ignores pairs that it does not know, and so do we.
+
+use std::fmt;
+
+/// Longest line. Redis: MANIFEST_MAX_LINE.
+const LINE_MAX: usize = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Base,
+    /// Not needed any more, and to be deleted.
+    History,
+    Incr,
+}
+
+impl Kind {
+    const fn letter(self) -> char {
+        match self {
+            Kind::Base => 'b',
+            Kind::History => 'h',
+            Kind::Incr => 'i',
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    pub name: String,
+    pub seq: u64,
+    pub kind: Kind,
+    /// The shard whose records it holds; `None` in files of Redis.
+    pub shard: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    pub base: Option<File>,
+    pub history: Vec<File>,
+    pub incr: Vec<File>,
+}
+
+/// Why a manifest is refused, and on which line (from 1; 0: the whole).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    pub line: usize,
+    pub reason: &'static str,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (line {})", self.reason, self.line)
+    }
+}
+
+impl Manifest {
+    pub fn parse(text: &str) -> Result<Manifest, Error> {
+        let mut manifest = Manifest::default();
+        let mut seen = 0;
+        for (at, line) in text.split_inclusive('\n').enumerate() {
+            let fail = |reason| Error {
+                line: at + 1,
+                reason,
+            };
+            if line.len() > LINE_MAX || !line.ends_with('\n') {
+                return Err(fail("The AOF manifest file contains too long line"));
+            }
+            seen += 1;
+            let line = line.trim_matches(|c: char| c.is_ascii_whitespace());
+            if line.starts_with('#') {
+                continue;
+            }
+            manifest
+                .add(parse_line(line).map_err(fail)?)
+                .map_err(fail)?;
+        }
+        if seen == 0 {
+            let reason = "Found an empty AOF manifest";
+            return Err(Error { line: 0, reason });
+        }
+        Ok(manifest)
+    }
+
+    fn add(&mut self, file: File) -> Result<(), &'static str> {
+        match file.kind {
+            Kind::Base if self.base.is_some() => {
+                return Err("Found duplicate base file information");
+            }
+            Kind::Base => self.base = Some(file),
+            Kind::History => self.history.push(file),
+            Kind::Incr => {
+                if self.incr.last().is_some_and(|last| last.seq >= file.seq) {
+                    return Err("Found a non-monotonic sequence number");
+                }
+                self.incr.push(file);
+            }
+        }
+        Ok(())
+    }
+
+    /// The sequence number of the next base.
+    pub fn next_base_seq(&self) -> u64 {
+        let of = |file: &File| if file.kind == Kind::Base { file.seq } else { 0 };
+        self.base.as_ref().map_or(0, of) + 1
+    }
+
+    /// The sequence number of the next segment.
+    pub fn next_incr_seq(&self) -> u64 {
+        let incr = self.incr.iter().chain(&self.history);
+        incr.map(|file| file.seq).max().unwrap_or(0) + 1
+    }
+
+    /// All files that hold data, in the order in which they are read.
+    pub fn files(&self) -> impl Iterator<Item = &File> {
+        self.base.iter().chain(&self.incr)
+    }
+}
+
+/// `appendonly.aof.1.base.rdb`
+pub fn base_name(prefix: &str, seq: u64) -> String {
+    format!("{prefix}.{seq}.base.rdb")
+}
+
+/// `appendonly.aof.1.incr.aof`
+pub fn incr_name(prefix: &str, seq: u64) -> String {
+    format!("{prefix}.{seq}.incr.aof")
+}
+
+/// `appendonly.aof.manifest`
+pub fn manifest_name(prefix: &str) -> String {
+    format!("{prefix}.manifest")
+}
+
+fn parse_line(line: &str) -> Result<File, &'static str> {
+    const FORMAT: &str = "Invalid AOF manifest file format";
+    let words = words(line).ok_or(FORMAT)?;
+    if words.len() < 6 || !words.len().is_multiple_of(2) {
+        return Err(FORMAT);
+    }
+    let (mut name, mut seq, mut kind, mut shard) = (None, 0, None, None);
+    for pair in words.chunks_exact(2) {
+        let value = &pair[1];
+        match pair[0].to_ascii_lowercase().as_str() {
+            "file" if value.is_empty() || value.contains('/') || value.contains('\\') => {
+                return Err("File can't be a path, just a filename");
+            }
+            "file" => name = Some(value.clone()),
+            "seq" => seq = value.parse().unwrap_or(0),
+            "type" => {
+                kind = match value.as_str() {
+                    "b" => Some(Kind::Base),
+                    "h" => Some(Kind::History),
+                    "i" => Some(Kind::Incr),
+                    _ => return Err("Unknown AOF file type"),
+                }
+            }
+            "shard" => shard = value.parse().ok(),
+            _ => {}
+        }
+    }
+    match (name, kind) {
+        (Some(name), Some(kind)) if seq > 0 => Ok(File {
+            name,
+            seq,
+            kind,
+            shard,
+        }),
+        _ => Err(FORMAT),
+    }
+}
+
+/// Words between blanks; quotes and escapes as in redis.conf.
+fn words(line: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_start();
+    while !rest.is_empty() {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut word = String::new();
+            let mut chars = quoted.char_indices();
+            let end = loop {
+                match chars.next()? {
+                    (at, '"') => break at,
+                    (_, '\\') => word.push(chars.next()?.1),
+                    (_, c) => word.push(c),
+                }
+            };
+            words.push(word);
+            rest = quoted[end + 1..].trim_start();
+        } else {
+            let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+            words.push(rest[..end].to_string());
+            rest = rest[end..].trim_start();
+        }
+    }
+    Some(words)
+}
+
+impl fmt::Display for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files = self.base.iter().chain(&self.history).chain(&self.incr);
+        for file in files {
+            let plain = file
+                .name
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+            if plain {
+                write!(f, "file {}", file.name)?;
+            } else {
+                let escaped = file.name.replace('\\', "\\\\").replace('"', "\\\"");
+                write!(f, "file \"{escaped}\"")?;
+            }
+            write!(f, " seq {} type {}", file.seq, file.kind.letter())?;
+            if let Some(shard) = file.shard {
+                write!(f, " shard {shard}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_reads_back_as_written() {
+        let text = "file appendonly.aof.2.base.rdb seq 2 type b\n\
+                    file \"old one.aof\" seq 1 type h\n\
+                    file appendonly.aof.4.incr.aof seq 4 type i shard 0\n\
+                    file appendonly.aof.5.incr.aof seq 5 type i shard 1\n";
+        let manifest = Manifest::parse(text).unwrap();
+        assert_eq!(manifest.to_string(), text);
+        assert_eq!(manifest.incr[1].shard, Some(1));
+        assert_eq!((manifest.next_base_seq(), manifest.next_incr_seq()), (3, 6));
+        let redis = "# a comment\nfile a.aof seq 1 type i startoffset 5 unknown pair\n";
+        let manifest = Manifest::parse(redis).unwrap();
+        assert_eq!(manifest.to_string(), "file a.aof seq 1 type i\n");
+        assert_eq!(manifest.next_base_seq(), 1);
+    }
+
+    #[test]
+    fn what_redis_refuses_is_refused() {
+        for (text, line, reason) in [
+            ("", 0, "Found an empty AOF manifest"),
+            (
+                "file a seq 1 type i",
+                1,
+                "The AOF manifest file contains too long line",
+            ),
+            ("file a seq 1\n", 1, "Invalid AOF manifest file format"),
+            ("file a seq 1 type\n", 1, "Invalid AOF manifest file format"),
+            (
+                "file a seq 0 type i\n",
+                1,
+                "Invalid AOF manifest file format",
+            ),
+            (
+                "file a/b seq 1 type i\n",
+                1,
+                "File can't be a path, just a filename",
+            ),
+            ("file a seq 1 type x\n", 1, "Unknown AOF file type"),
+            (
+                "file a seq 1 type b\nfile b seq 2 type b\n",
+                2,
+                "Found duplicate base file information",
+            ),
+            (
+                "file a seq 2 type i\nfile b seq 2 type i\n",
+                2,
+                "Found a non-monotonic sequence number",
+            ),
+        ] {
+            assert_eq!(
+                Manifest::parse(text),
+                Err(Error { line, reason }),
+                "{text:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,537 @@
+//! Reading a segment, or an append-only file that Redis wrote.
+//!
+//! Segments are read unit by unit; a file without units is read command by command, transactions
+//! as wholes. What ends too early is *torn*: the end of the file was not written completely when the
+//! server ended. Everything else that cannot be read is *damaged*. A unit with a wrong checksum is
+//! torn if no good unit follows it: the kernel may write the last pages in any order. Commands
+//! behind the last unit are those of a Redis that went on with the file.
+
+use smallvec::SmallVec;
+
+use super::segment::{CRC, HEAD, HEAD_MAX_BYTES, Mark, checksum};
+
+/// Longest comment. Redis: AOF_ANNOTATION_LINE_MAX_LEN.
+const COMMENT_MAX_BYTES: usize = 1024;
+/// Arguments of one command; more is damage.
+const ARGS_MAX: usize = 1 << 20;
+/// Bytes of one argument; more is damage.
+const ARG_MAX_BYTES: usize = 4 << 30;
+
+/// Something that counts as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where in the file it begins.
+    pub at: u64,
+    /// Its commands, encoded as RESP.
+    pub commands: Vec<u8>,
+    pub mark: Option<Mark>,
+    pub barrier: Option<u64>,
+}
+
+/// Why a file cannot be read on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The file is good up to here, and what follows was not written completely.
+    Torn {
+        valid_to: u64,
+    },
+    Damaged {
+        at: u64,
+        reason: &'static str,
+    },
+}
+
+/// Reads a file from bytes as they arrive.
+#[derive(Debug)]
+pub struct Reader {
+    /// Everything stands in units, until a server that knows none has appended to the file.
+    framed: bool,
+    bytes: Vec<u8>,
+    /// Read bytes at the front of `bytes`.
+    from: usize,
+    /// Where in the file `bytes` begins.
+    base: u64,
+    ended: bool,
+    /// Number of the last unit.
+    seq: u64,
+    /// Where in the file the last item ended: comments behind it belong to the next.
+    good: u64,
+}
+
+/// How far a piece of input reaches.
+enum Found {
+    Whole(usize),
+    /// More input is needed.
+    More,
+    Bad(&'static str),
+}
+
+impl Reader {
+    /// `framed`: a segment of ours, in which nothing stands outside of units.
+    pub fn new(framed: bool) -> Reader {
+        Reader {
+            framed,
+            bytes: Vec::new(),
+            from: 0,
+            base: 0,
+            ended: false,
+            seq: 0,
+            good: 0,
+        }
+    }
+
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.from);
+        self.base += self.from as u64;
+        self.from = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// There is no more input.
+    pub fn end_input(&mut self) {
+        self.ended = true;
+    }
+
+    /// Where in the file the next item begins.
+    pub fn position(&self) -> u64 {
+        self.base + self.from as u64
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.from..]
+    }
+
+    /// The next item; `None` if more input is needed or, once there is none, at the end.
+    pub fn next_item(&mut self) -> Result<Option<Item>, Fault> {
+        loop {
+            let rest = self.rest();
+            if rest.is_empty() {
+                return Ok(None);
+            }
+            if rest[0] != b'#' {
+                if self.framed && rest[0] != b'*' {
+                    return self.bad_unit("something stands outside of units");
+                }
+                self.framed = false;
+                return self.commands();
+            }
+            let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
+                if rest.len() > COMMENT_MAX_BYTES {
+                    return Err(self.damaged("a comment is too long"));
+                }
+                return self.incomplete();
+            };
+            let line = String::from_utf8_lossy(&rest[..end]).into_owned();
+            if line.starts_with(HEAD) {
+                if !self.framed {
+                    return Err(self.damaged("a unit follows what stands outside of units"));
+                }
+                return self.unit(line.trim_end(), end + 1);
+            }
+            if self.framed && !line.starts_with("#TS:") {
+                return self.bad_unit("the line before a unit cannot be read");
+            }
+            self.from += end + 1;
+        }
+    }
+
+    fn damaged(&self, reason: &'static str) -> Fault {
+        Fault::Damaged {
+            at: self.position(),
+            reason,
+        }
+    }
+
+    fn incomplete(&self) -> Result<Option<Item>, Fault> {
+        if self.ended {
+            let valid_to = self.good;
+            return Err(Fault::Torn { valid_to });
+        }
+        Ok(None)
+    }
+
+    /// A unit whose line ends after `head_len` bytes.
+    fn unit(&mut self, head: &str, head_len: usize) -> Result<Option<Item>, Fault> {
+        let Some(head) = Head::parse(head).filter(|_| head_len <= HEAD_MAX_BYTES + 2) else {
+            return self.bad_unit("the line before a unit cannot be read");
+        };
+        let Some(payload) = self.rest()[head_len..].get(..head.len) else {
+            return self.incomplete();
+        };
+        if !head.is_sum_of(payload) {
+            return self.bad_unit("a unit's checksum is wrong");
+        }
+        if head.seq != self.seq + 1 {
+            return Err(self.damaged("a unit is missing"));
+        }
+        let item = Item {
+            at: self.position(),
+            commands: payload.to_vec(),
+            mark: head.mark,
+            barrier: head.barrier,
+        };
+        self.seq = head.seq;
+        self.from += head_len + head.len;
+        self.good = self.position();
+        Ok(Some(item))
+    }
+
+    /// A unit that is not as it was written: torn, unless a good one follows.
+    fn bad_unit(&mut self, reason: &'static str) -> Result<Option<Item>, Fault> {
+        if !self.ended {
+            // All of the rest is needed to tell.
+            return Ok(None);
+        }
+        let rest = &self.rest()[1..];
+        let heads = rest
+            .windows(HEAD.len())
+            .enumerate()
+            .filter(|(_, window)| *window == HEAD.as_bytes());
+        for (at, _) in heads {
+            let after = &rest[at..];
+            let Some(end) = after.iter().position(|&byte| byte == b'\n') else {
+                continue;
+            };
+            let line = String::from_utf8_lossy(&after[..end]).into_owned();
+            let is_good = |head: Head| {
+                let payload = after[end + 1..].get(..head.len);
+                payload.is_some_and(|payload| head.is_sum_of(payload))
+            };
+            if Head::parse(line.trim_end()).is_some_and(is_good) {
+                return Err(self.damaged(reason));
+            }
+        }
+        let valid_to = self.good;
+        Err(Fault::Torn { valid_to })
+    }
+
+    /// A command outside of units, or a whole transaction.
+    fn commands(&mut self) -> Result<Option<Item>, Fault> {
+        let rest = self.rest();
+        let mut end = 0;
+        let mut open = false;
+        loop {
+            if open && rest.get(end) == Some(&b'#') {
+                match rest[end..].iter().position(|&byte| byte == b'\n') {
+                    Some(len) => end += len + 1,
+                    None => return self.incomplete(),
+                }
+                continue;
+            }
+            match command(&rest[end..]) {
+                Found::More => return self.incomplete(),
+                Found::Bad(reason) => return Err(self.damaged(reason)),
+                Found::Whole(len) => {
+                    let this = &rest[end..end + len];
+                    end += len;
+                    if is_named(this, b"MULTI") {
+                        open = true;
+                    } else if is_named(this, b"EXEC") {
+                        open = false;
+                    }
+                }
+            }
+            if !open {
+                break;
+            }
+        }
+        let item = Item {
+            at: self.position(),
+            commands: rest[..end].to_vec(),
+            mark: None,
+            barrier: None,
+        };
+        self.from += end;
+        self.good = self.position();
+        Ok(Some(item))
+    }
+}
+
+/// What the line before a unit says.
+struct Head {
+    seq: u64,
+    len: usize,
+    crc: u64,
+    /// The line as far as the checksum.
+    summed: String,
+    mark: Option<Mark>,
+    barrier: Option<u64>,
+}
+
+impl Head {
+    fn parse(line: &str) -> Option<Head> {
+        let (summed, crc) = line.rsplit_once(CRC)?;
+        let (mut seq, mut len, mut mark, mut barrier) = (None, None, None, None);
+        for pair in summed.strip_prefix(HEAD)?.split(' ') {
+            let (name, value) = pair.split_once('=')?;
+            match name {
+                "seq" => seq = Some(value.parse().ok()?),
+                "len" => len = Some(value.parse().ok()?),
+                "tx" => mark = Some(parse_mark(value)?),
+                "barrier" => barrier = Some(value.parse().ok()?),
+                _ => {}
+            }
+        }
+        Some(Head {
+            seq: seq?,
+            len: len?,
+            crc: u64::from_str_radix(crc, 16).ok()?,
+            summed: summed.to_string(),
+            mark,
+            barrier,
+        })
+    }
+}
+
+impl Head {
+    fn is_sum_of(&self, payload: &[u8]) -> bool {
+        checksum(self.summed.as_bytes(), payload) == self.crc
+    }
+}
+
+fn parse_mark(text: &str) -> Option<Mark> {
+    let (id, shards) = text.split_once(':')?;
+    let shards: Option<SmallVec<[u32; 4]>> =
+        shards.split(',').map(|shard| shard.parse().ok()).collect();
+    Some(Mark {
+        id: u64::from_str_radix(id, 16).ok()?,
+        shards: shards?,
+    })
+}
+
+/// A line `<mark><number>\r\n`: the number and the line's length.
+fn number(bytes: &[u8], mark: u8) -> Result<Option<(usize, usize)>, &'static str> {
+    const LINE_MAX: usize = 32;
+    match bytes.first() {
+        None => return Ok(None),
+        Some(&first) if first != mark => return Err("a command has a bad format"),
+        Some(_) => {}
+    }
+    let Some(end) = bytes.iter().take(LINE_MAX).position(|&byte| byte == b'\n') else {
+        return if bytes.len() < LINE_MAX {
+            Ok(None)
+        } else {
+            Err("a command has a bad format")
+        };
+    };
+    let text = std::str::from_utf8(&bytes[1..end]).ok();
+    let n = text.and_then(|text| text.strip_suffix('\r')?.parse().ok());
+    Ok(Some((n.ok_or("a command has a bad format")?, end + 1)))
+}
+
+/// How long the command at the front is.
+fn command(bytes: &[u8]) -> Found {
+    let (count, mut at) = match number(bytes, b'*') {
+        Err(reason) => return Found::Bad(reason),
+        Ok(None) => return Found::More,
+        Ok(Some(found)) => found,
+    };
+    if count == 0 || count > ARGS_MAX {
+        return Found::Bad("a command has a bad number of arguments");
+    }
+    for _ in 0..count {
+        let (len, line) = match number(&bytes[at..], b'$') {
+            Err(reason) => return Found::Bad(reason),
+            Ok(None) => return Found::More,
+            Ok(Some(found)) => found,
+        };
+        if len > ARG_MAX_BYTES {
+            return Found::Bad("an argument is too long");
+        }
+        at += line + len + 2;
+        match bytes.get(at - 2..at) {
+            None => return Found::More,
+            Some(b"\r\n") => {}
+            Some(_) => return Found::Bad("an argument has a bad end"),
+        }
+    }
+    Found::Whole(at)
+}
+
+/// Whether a command without arguments has this name.
+fn is_named(command: &[u8], name: &[u8]) -> bool {
+    let head = command.len().checked_sub(name.len() + 2);
+    command.starts_with(b"*1\r\n")
+        && head.is_some_and(|at| command[at..at + name.len()].eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Writer;
+    use super::*;
+
+    fn encode(args: &[&str]) -> Vec<u8> {
+        let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in args {
+            bytes.extend_from_slice(format!("${}\r\n{arg}\r\n", arg.len()).as_bytes());
+        }
+        bytes
+    }
+
+    fn read(bytes: &[u8], piece: usize) -> (Vec<Item>, Option<Fault>) {
+        let mut reader = Reader::new(bytes.starts_with(b"#"));
+        let mut items = Vec::new();
+        let mut pieces = bytes.chunks(piece.max(1));
+        loop {
+            match reader.next_item() {
+                Err(fault) => return (items, Some(fault)),
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => match pieces.next() {
+                    Some(piece) => reader.feed(piece),
+                    None if reader.ended => return (items, None),
+                    None => reader.end_input(),
+                },
+            }
+        }
+    }
+
+    fn read_framed(bytes: &[u8]) -> (Vec<Item>, Option<Fault>) {
+        let mut reader = Reader::new(true);
+        reader.feed(bytes);
+        reader.end_input();
+        let mut items = Vec::new();
+        loop {
+            match reader.next_item() {
+                Err(fault) => return (items, Some(fault)),
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => return (items, None),
+            }
+        }
+    }
+
+    /// A segment with random units; returns it, its items and where each unit ends.
+    fn segment(rng: &mut fastrand::Rng) -> (Vec<u8>, Vec<Item>, Vec<usize>) {
+        let mut writer = Writer::default();
+        let (mut bytes, mut items, mut ends) = (Vec::new(), Vec::new(), vec![0]);
+        for n in 0..rng.u64(1..8) {
+            let at = bytes.len();
+            let mut commands = Vec::new();
+            let mut db = None;
+            for _ in 0..rng.usize(1..5) {
+                let next = rng.u32(..12);
+                let command = encode(&["SET", "key", &"#PINION \r\n".repeat(rng.usize(..4))]);
+                writer.push(next, &command);
+                if db != Some(next) {
+                    db = Some(next);
+                    commands.extend(encode(&["SELECT", &next.to_string()]));
+                }
+                commands.extend(command);
+            }
+            let (mut mark, mut barrier) = (None, None);
+            match rng.u32(..4) {
+                0 => {
+                    let id = rng.u64(..);
+                    let shards = SmallVec::from_slice(&[0, 3]);
+                    mark = Some(Mark { id, shards });
+                    writer.seal_transaction(mark.as_ref().unwrap());
+                }
+                1 => {
+                    barrier = Some(n);
+                    let shards = SmallVec::from_slice(&[0, 1, 2]);
+                    mark = Some(Mark { id: n, shards });
+                    writer.seal_barrier(mark.as_ref().unwrap());
+                }
+                _ => writer.seal(),
+            }
+            writer.take(&mut bytes);
+            ends.push(bytes.len());
+            items.push(Item {
+                at: at as u64,
+                commands,
+                mark,
+                barrier,
+            });
+        }
+        (bytes, items, ends)
+    }
+
+    #[test]
+    fn segments_read_back_in_pieces_of_any_size() {
+        let mut rng = fastrand::Rng::with_seed(8);
+        for piece in [1, 2, 7, 100, 100_000] {
+            let (bytes, items, _) = segment(&mut rng);
+            assert_eq!(read(&bytes, piece), (items, None));
+        }
+    }
+
+    #[test]
+    fn a_segment_cut_anywhere_is_good_up_to_its_last_whole_unit() {
+        let mut rng = fastrand::Rng::with_seed(9);
+        let (bytes, items, ends) = segment(&mut rng);
+        for cut in 0..bytes.len() {
+            let whole = ends.iter().rposition(|&end| end <= cut).unwrap();
+            let (read, fault) = read(&bytes[..cut], 64);
+            assert_eq!(read, items[..whole]);
+            let valid_to = ends[whole] as u64;
+            let torn = (cut > ends[whole]).then_some(Fault::Torn { valid_to });
+            assert_eq!(fault, torn, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_that_was_not_written() {
+        let mut rng = fastrand::Rng::with_seed(10);
+        let (mut torn, mut damaged) = (0, 0);
+        for _ in 0..400 {
+            let (mut bytes, items, ends) = segment(&mut rng);
+            let at = rng.usize(..bytes.len());
+            bytes[at] ^= 1 << rng.u32(..8);
+            let (read, fault) = read_framed(&bytes);
+            assert!(read.len() <= items.len());
+            for item in &read {
+                assert!(items.contains(item));
+            }
+            match fault {
+                Some(Fault::Torn { valid_to }) => {
+                    torn += 1;
+                    assert!(ends.contains(&(valid_to as usize)));
+                }
+                Some(Fault::Damaged { .. }) => damaged += 1,
+                None => {}
+            }
+        }
+        assert!(torn > 20 && damaged > 100, "{torn} torn, {damaged} damaged");
+    }
+
+    #[test]
+    fn what_redis_appends_to_a_segment_is_read() {
+        let mut rng = fastrand::Rng::with_seed(11);
+        let (mut bytes, items, _) = segment(&mut rng);
+        bytes.extend_from_slice(b"#TS:5\r\n");
+        let set = encode(&["SET", "k", "v"]);
+        bytes.extend_from_slice(&set);
+        let (read, fault) = read_framed(&bytes);
+        assert_eq!((read.len(), fault), (items.len() + 1, None));
+        assert_eq!(read.last().unwrap().commands, set);
+    }
+
+    #[test]
+    fn files_of_redis_are_read_command_by_command() {
+        let set = encode(&["SET", "k", "v"]);
+        let transaction = [encode(&["MULTI"]), set.clone(), encode(&["exec"])].concat();
+        let file = [&set[..], b"#TS:123\r\n", &transaction, &set].concat();
+        let (items, fault) = read(&file, 10);
+        let commands: Vec<&[u8]> = items.iter().map(|item| &item.commands[..]).collect();
+        assert_eq!(
+            (commands, fault),
+            (vec![&set[..], &transaction, &set], None)
+        );
+        // A transaction without its end is torn from its beginning.
+        let cut = set.len() + 9 + transaction.len() - 1;
+        let valid_to = set.len() as u64;
+        assert_eq!(read(&file[..cut], 10).1, Some(Fault::Torn { valid_to }));
+        for bad in [
+            "*x\r\n",
+            "*1\r\n:1\r\n",
+            "$3\r\nSET\r\n",
+            "*1\r\n$2\r\nSET\r\n",
+            "*0\r\n",
+        ] {
+            let file = [&set[..], bad.as_bytes(), &set].concat();
+            let at = set.len() as u64;
+            let is_found =
+                matches!(read(&file, 10).1, Some(Fault::Damaged { at: found, .. }) if found == at);
+            assert!(is_found, "{bad:?}");
+        }
+    }
+}

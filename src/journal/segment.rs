@@ -1,0 +1,151 @@
+//! Writing a segment: the records of one shard, in units that count as a whole or not at all.
+//!
+//! ```text
+//! #PINION seq=<n> len=<bytes>[ tx=<hex>:<shard>,<shard>...][ barrier=<n>] crc=<16 hex digits>\r\n
+//! *2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n            the payload: commands, the first of which selects
+//! *3\r\n$3\r\nSET\r\n...
+//! ```
+//! `seq` counts the units of a segment from 1. `crc` is the CRC-64/XZ of the line up to it
+//! and of the payload. `tx` names a transaction over several shards: it took place if each of these shards has a unit of it. At a
+//! `barrier`, which all segments of a generation have, everything before it in any of them comes
+//! before everything behind it in any other; what it does stands in shard 0's segment.
+
+use std::fmt::Write as _;
+
+use crc64fast::Digest;
+use smallvec::SmallVec;
+
+/// What the line before a unit begins with.
+pub const HEAD: &str = "#PINION ";
+/// What stands before the checksum.
+pub const CRC: &str = " crc=";
+/// A comment may be 1,024 bytes long in Redis.
+pub const HEAD_MAX_BYTES: usize = 1000;
+
+/// A transaction over several shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub id: u64,
+    /// All that have a unit of it, ascending.
+    pub shards: SmallVec<[u32; 4]>,
+}
+
+/// The checksum of a unit: of its line as far as the checksum, and of its payload.
+pub fn checksum(head: &[u8], payload: &[u8]) -> u64 {
+    let mut digest = Digest::new();
+    digest.write(head);
+    digest.write(payload);
+    digest.sum64()
+}
+
+/// Collects the units of one segment.
+#[derive(Debug)]
+pub struct Writer {
+    seq: u64,
+    /// Complete units that were not taken yet.
+    ready: Vec<u8>,
+    /// The payload of the unit being built, and the database it has selected.
+    open: Vec<u8>,
+    db: Option<u32>,
+}
+
+impl Default for Writer {
+    fn default() -> Writer {
+        Writer {
+            seq: 1,
+            ready: Vec::new(),
+            open: Vec::new(),
+            db: None,
+        }
+    }
+}
+
+impl Writer {
+    /// Adds a command, encoded as RESP, to the unit being built.
+    pub fn push(&mut self, db: u32, command: &[u8]) {
+        if self.db != Some(db) {
+            self.db = Some(db);
+            let mut text = itoa::Buffer::new();
+            let text = text.format(db);
+            // A growing string takes everything.
+            self.open.extend_from_slice(b"*2\r\n$6\r\nSELECT\r\n$");
+            self.open
+                .extend_from_slice(if db < 10 { b"1" } else { digits(text) });
+            self.open.extend_from_slice(b"\r\n");
+            self.open.extend_from_slice(text.as_bytes());
+            self.open.extend_from_slice(b"\r\n");
+        }
+        self.open.extend_from_slice(command);
+    }
+
+    /// Ends the unit being built, if there is anything in it.
+    pub fn seal(&mut self) {
+        if !self.open.is_empty() {
+            self.close(None, None);
+        }
+    }
+
+    /// Ends the unit being built as this shard's part of a transaction, empty or not.
+    pub fn seal_transaction(&mut self, mark: &Mark) {
+        self.close(Some(mark), None);
+    }
+
+    /// Ends the unit being built as this shard's part of a barrier, empty or not.
+    pub fn seal_barrier(&mut self, mark: &Mark) {
+        self.close(Some(mark), Some(mark.id));
+    }
+
+    fn close(&mut self, mark: Option<&Mark>, barrier: Option<u64>) {
+        let mut head = format!("{HEAD}seq={} len={}", self.seq, self.open.len());
+        if let Some(mark) = mark {
+            let shards: Vec<String> = mark.shards.iter().map(u32::to_string).collect();
+            let written = write!(head, " tx={:x}:{}", mark.id, shards.join(","));
+            debug_assert!(written.is_ok(), "a string takes everything");
+        }
+        if let Some(barrier) = barrier {
+            let written = write!(head, " barrier={barrier}");
+            debug_assert!(written.is_ok(), "a string takes everything");
+        }
+        let crc = checksum(head.as_bytes(), &self.open);
+        let written = write!(head, "{CRC}{crc:016x}");
+        debug_assert!(written.is_ok(), "a string takes everything");
+        debug_assert!(head.len() < HEAD_MAX_BYTES, "a few hundred shards fit");
+        self.ready.extend_from_slice(head.as_bytes());
+        self.ready.extend_from_slice(b"\r\n");
+        self.ready.append(&mut self.open);
+        self.seq += 1;
+        // Every unit selects its database: the one before may be dropped at recovery.
+        self.db = None;
+    }
+
+    /// Says when what follows was written. Redis: `aof-timestamp-enabled`.
+    pub fn timestamp(&mut self, unix_s: i64) {
+        self.ready
+            .extend_from_slice(format!("#TS:{unix_s}\r\n").as_bytes());
+    }
+
+    /// Bytes of complete units that were not taken yet.
+    pub fn ready_bytes(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Moves the complete units into `into`.
+    pub fn take(&mut self, into: &mut Vec<u8>) {
+        into.append(&mut self.ready);
+    }
+
+    /// Begins a new segment. All units were taken.
+    pub fn restart(&mut self) {
+        debug_assert!(self.open.is_empty() && self.ready.is_empty());
+        self.seq = 1;
+        self.db = None;
+    }
+}
+
+/// The number of digits of a number of two or more.
+fn digits(text: &str) -> &'static [u8] {
+    const COUNTS: [&[u8]; 11] = [
+        b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9", b"10",
+    ];
+    COUNTS[text.len()]
+}

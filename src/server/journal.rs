@@ -1,0 +1,402 @@
+//! What keeps the append-only file going: recovery at the start, segments, rewrites, failures.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::Arc;
+
+use super::ask::NodeMessage;
+use super::host::ServerHost;
+use super::info::JournalFigures;
+use super::jobs::done;
+use super::log;
+use super::persist::replay::Source;
+use super::persist::segment::{Policy, Segment};
+use super::persist::{After, Message, Operation, Replay, Then};
+use super::settings;
+use crate::journal::manifest;
+use crate::resp::{CmdError, Writer};
+use crate::runtime::FileDone;
+use crate::session::{Core, Link, Performed};
+
+/// What a server begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boot {
+    Nothing,
+    Snapshot,
+    Journal,
+}
+
+impl ServerHost {
+    fn policy(&self) -> Policy {
+        Policy::parse(self.config.text("appendfsync"))
+    }
+
+    fn tell_nodes(&mut self, message: impl Fn(usize) -> Message) {
+        for node in 0..self.shards {
+            self.mail.push((node, NodeMessage::Persist(message(node))));
+        }
+    }
+
+    /// Ends the start: what was found cannot be used.
+    fn refuse_start(&mut self, error: &dyn std::fmt::Display) {
+        log::warning(&error.to_string());
+        self.stop = Some(1);
+    }
+
+    /// Recovers from the append-only file: first its base.
+    pub(super) fn recover(&mut self) {
+        let aof = &mut self.persistence.aof;
+        aof.configure(&self.config);
+        if let Err(error) = aof.open() {
+            return self.refuse_start(&error);
+        }
+        let base = aof.manifest.base.as_ref().map(|base| aof.path(&base.name));
+        let is_snapshot = base.as_ref().is_some_and(|path| {
+            let mut head = [0; 5];
+            let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+            read.is_ok() && head == *b"REDIS"
+        });
+        match base {
+            Some(path) if is_snapshot => self.begin_load_of(&path, Then::Replay, false),
+            _ => self.replay_from(0),
+        }
+    }
+
+    /// The base was read as far as it is a snapshot: now the commands.
+    pub(super) fn replay_from(&mut self, base_from: u64) {
+        let aof = &self.persistence.aof;
+        let mut generations: Vec<Vec<Source>> = Vec::new();
+        let source = |file: &manifest::File, from| Source {
+            path: aof.path(&file.name),
+            framed: file.shard.is_some(),
+            shard: file.shard.unwrap_or(0),
+            from,
+        };
+        if let Some(base) = &aof.manifest.base {
+            generations.push(vec![source(base, base_from)]);
+        }
+        for file in &aof.manifest.incr {
+            let goes_on = generations.last().is_some_and(|generation| {
+                let last = generation.last();
+                last.is_some_and(|last| last.framed && Some(last.shard) < file.shard)
+            });
+            match generations.last_mut() {
+                Some(generation) if goes_on => generation.push(source(file, 0)),
+                _ => generations.push(vec![source(file, 0)]),
+            }
+        }
+        let mends = self.config.flag("aof-load-truncated");
+        match Replay::prepare(generations, mends) {
+            Ok(replay) => self.persistence.replay = Some(Box::new(replay)),
+            Err(error) => self.refuse_start(&error),
+        }
+    }
+
+    /// Runs a slice of what is being recovered. Returns whether there is more to do at once.
+    pub(super) fn replay_on(&mut self, core: &mut Core, link: &mut dyn Link) -> bool {
+        let Some(mut replay) = self.persistence.replay.take() else {
+            return false;
+        };
+        match replay.slice(core, link, self) {
+            Err(error) => {
+                self.refuse_start(&error);
+                false
+            }
+            Ok(false) => {
+                let waits = replay.waits(core);
+                self.persistence.replay = Some(replay);
+                !waits
+            }
+            Ok(true) => {
+                if replay.dropped > 0 {
+                    let dropped = replay.dropped;
+                    log::warning(&format!(
+                        "{dropped} part(s) of transactions that were not complete when the server \
+                         ended were left out"
+                    ));
+                    self.persistence.aof.scheduled = true;
+                }
+                let took_ms = self.now_ms - self.started_ms;
+                let seconds = took_ms as f64 / 1000.0;
+                log::notice(&format!(
+                    "DB loaded from append only file: {seconds:.3} seconds"
+                ));
+                self.open_segments();
+                false
+            }
+        }
+    }
+
+    /// Everything is recovered: the shards get the segments they go on with.
+    fn open_segments(&mut self) {
+        let files = match self.persistence.aof.begin(self.shards) {
+            Ok(files) => files,
+            Err(error) => {
+                return self.refuse_start(&format!("Can't open the append-only file: {error}"));
+            }
+        };
+        let policy = self.policy();
+        self.opening = files.len();
+        self.tell_nodes(|node| Message::JournalOpen {
+            file: files[node].clone(),
+            policy,
+        });
+    }
+
+    /// BGREWRITEAOF, on shard 0.
+    pub(super) fn bgrewriteaof(&mut self, out: &mut Writer) -> Performed {
+        let persistence = &mut self.persistence;
+        if persistence.aof.is_rewriting() {
+            return Performed::Failed(CmdError::Text(
+                "ERR Background append only file rewriting already in progress",
+            ));
+        }
+        if persistence.is_busy() {
+            persistence.aof.scheduled = true;
+            return done(out.simple("Background append only file rewriting scheduled"));
+        }
+        self.begin_rewrite();
+        done(out.simple("Background append only file rewriting started"))
+    }
+
+    fn begin_rewrite(&mut self) {
+        let (shards, now_ms) = (self.shards, self.now_ms);
+        self.persistence.aof.configure(&self.config);
+        let files = match self.persistence.aof.begin_rewrite(shards, now_ms) {
+            Ok(files) => files,
+            Err(error) => {
+                log::warning(&format!("Can't begin an AOF rewrite: {error}"));
+                return self.persistence.aof.rewrite_failed(now_ms);
+            }
+        };
+        let policy = self.policy();
+        self.tell_nodes(|node| Message::JournalNext {
+            file: files[node].clone(),
+            policy,
+        });
+        let pid = std::process::id();
+        log::notice(&format!(
+            "Background append only file rewriting started by pid {pid}"
+        ));
+        let persistence = &mut self.persistence;
+        persistence.save(&self.config, After::Rewrite, now_ms, &mut self.mail);
+    }
+
+    /// The new base is durable under its temporary name.
+    pub(super) fn base_written(&mut self, temporary: &str) {
+        let now_ms = self.now_ms;
+        match self.persistence.aof.end_rewrite(temporary, now_ms) {
+            Ok(()) => self.tell_nodes(|_| Message::JournalMended),
+            Err(error) => {
+                log::warning(&format!("Can't end an AOF rewrite: {error}"));
+                self.persistence.aof.rewrite_failed(now_ms);
+            }
+        }
+    }
+
+    /// Brings the append-only file to what the configuration asks for, and begins rewrites that
+    /// are due.
+    pub(super) fn mind_journal(&mut self) {
+        let persistence = &mut self.persistence;
+        let is_starting = self.part.loading || self.opening > 0;
+        if is_starting || persistence.is_busy() || persistence.closing.is_some() {
+            return;
+        }
+        let wanted = self.config.flag("appendonly");
+        let aof = &mut persistence.aof;
+        if aof.on && !wanted {
+            aof.close();
+            return self.close_journals(false);
+        }
+        let may_try = self.now_ms >= aof.retry_ms;
+        if may_try && (wanted && !aof.on || aof.scheduled) {
+            self.begin_rewrite();
+        }
+    }
+
+    /// Begins a rewrite if the segments have grown by `auto-aof-rewrite-percentage`.
+    pub(super) fn look_at_journal_size(&mut self) {
+        let percentage = self.config.int("auto-aof-rewrite-percentage");
+        let min = self.config.int("auto-aof-rewrite-min-size") as u64;
+        let aof = &mut self.persistence.aof;
+        if !aof.on || aof.is_rewriting() || percentage <= 0 {
+            return;
+        }
+        let size = aof.base_bytes + self.part.journal_bytes_of_all();
+        let base = aof.base_bytes.max(1);
+        let growth = size.saturating_sub(base) as i128 * 100 / i128::from(base);
+        if size > min && growth >= i128::from(percentage) {
+            log::notice(&format!(
+                "Starting automatic rewriting of AOF on {growth}% growth"
+            ));
+            aof.scheduled = true;
+        }
+    }
+
+    /// Ends all segments, and the server after them if it `stops`.
+    pub(super) fn close_journals(&mut self, stops: bool) {
+        self.persistence.closing = Some((self.shards, stops));
+        self.tell_nodes(|_| Message::JournalClose);
+    }
+
+    /// A message about segments.
+    pub(super) fn journal_message(&mut self, core: &mut Core, message: Message) {
+        match message {
+            Message::JournalOpen { file, policy } => {
+                self.open_segment(core, file, policy);
+                core.shard.journal.get_or_insert_default();
+                core.shard.keyspace.effects.recording = true;
+                self.mail
+                    .push((0, NodeMessage::Persist(Message::JournalOpened)));
+            }
+            Message::JournalNext { file, policy } => match &mut self.segment {
+                Some(segment) => segment.next = Some(file),
+                None => self.open_segment(core, file, policy),
+            },
+            Message::JournalOpened => {
+                self.opening -= 1;
+                if self.opening == 0 {
+                    self.tell_nodes(|_| Message::LoadEnded);
+                    log::notice("Ready to accept connections");
+                }
+            }
+            Message::JournalClose => self.close_segment(core),
+            Message::JournalClosed { ok } => self.journal_closed(ok),
+            Message::JournalStatus {
+                failure,
+                sync_failed,
+            } => {
+                self.persistence.aof.scheduled |= sync_failed;
+                self.tell_nodes(|_| Message::JournalFailing(failure.clone()));
+            }
+            Message::JournalFailing(failure) => self.part.journal_failing = failure,
+            Message::JournalMended => {
+                if let Some(segment) = &mut self.segment {
+                    segment.mend();
+                }
+            }
+            _ => self.persistence.aof.scheduled = true,
+        }
+    }
+
+    fn open_segment(&mut self, core: &mut Core, file: Arc<File>, policy: Policy) {
+        let mut segment = Segment::new(file, policy, self.journal_end);
+        segment.timestamps = self.config.flag("aof-timestamp-enabled");
+        self.segment = Some(segment);
+        core.coordinator.journaled = self.shards > 1;
+    }
+
+    fn close_segment(&mut self, core: &mut Core) {
+        let shard = &mut core.shard;
+        shard.keyspace.effects.recording = false;
+        core.coordinator.journaled = false;
+        let mut ok = true;
+        if let (Some(segment), Some(mut journal)) = (self.segment.take(), shard.journal.take()) {
+            match segment.close(&mut journal, &mut shard.keyspace.effects) {
+                Ok(end) => self.journal_end = end,
+                Err(error) => {
+                    log::warning(&format!("Error ending an AOF segment: {error}"));
+                    ok = false;
+                }
+            }
+        }
+        self.part.journal_failing = None;
+        self.mail
+            .push((0, NodeMessage::Persist(Message::JournalClosed { ok })));
+    }
+
+    fn journal_closed(&mut self, ok: bool) {
+        let Some((left, stops)) = &mut self.persistence.closing else {
+            return;
+        };
+        *left -= 1;
+        let stops = *stops;
+        if *left > 0 {
+            return;
+        }
+        self.persistence.closing = None;
+        if stops {
+            if !ok {
+                log::warning("Some of the append-only file could not be written.");
+            }
+            self.stop_now();
+        }
+    }
+
+    /// The end of a turn: what it changed goes into the segment. Returns what its replies wait for
+    /// and what may leave.
+    pub fn commit(&mut self, core: &mut Core, operations: &mut Vec<Operation>) -> (u64, u64) {
+        let (Some(segment), Some(journal)) = (&mut self.segment, &mut core.shard.journal) else {
+            // What the last segment got is on the disk.
+            return (0, self.journal_end);
+        };
+        let before = segment.failure().is_some();
+        let effects = &mut core.shard.keyspace.effects;
+        let verdict = segment.commit(journal, effects, self.now_ms, operations);
+        self.part.publish_journal_bytes(segment.size_bytes());
+        if segment.failure().is_some() != before {
+            self.tell_status();
+        }
+        if let Some(journal) = &mut core.shard.journal
+            && std::mem::take(&mut journal.wants_rewrite)
+        {
+            self.mail
+                .push((0, NodeMessage::Persist(Message::WantsRewrite)));
+        }
+        (verdict.gate, verdict.released)
+    }
+
+    fn tell_status(&mut self) {
+        let Some(segment) = &self.segment else { return };
+        let message = Message::JournalStatus {
+            failure: segment.failure().map(str::to_owned),
+            sync_failed: segment.sync_failed,
+        };
+        self.mail.push((0, NodeMessage::Persist(message)));
+    }
+
+    /// A write or a sync of the segment is over.
+    pub(super) fn journal_file_done(&mut self, done: FileDone, is_write: bool) {
+        let Some(segment) = &mut self.segment else {
+            return;
+        };
+        let before = segment.failure().is_some();
+        segment.file_done(done, is_write, self.now_ms);
+        if segment.failure().is_some() != before {
+            self.tell_status();
+        }
+    }
+
+    /// How the append-only file does, for INFO.
+    pub(super) fn journal_figures(&self) -> JournalFigures {
+        let aof = &self.persistence.aof;
+        JournalFigures {
+            on: aof.on || aof.is_rewriting() && self.config.flag("appendonly"),
+            rewriting_s: aof.is_rewriting().then(|| aof.rewriting_s(self.now_ms)),
+            scheduled: aof.scheduled,
+            last_took_s: aof.last_took_s,
+            last_ok: aof.last_ok,
+            rewrites: aof.rewrites,
+            write_ok: self.part.journal_failing.is_none(),
+            base_bytes: aof.base_bytes,
+            size_bytes: aof.base_bytes + self.part.journal_bytes_of_all(),
+            pending_bytes: self
+                .segment
+                .as_ref()
+                .map_or(0, |segment| segment.pending_bytes()),
+        }
+    }
+
+    /// All entries are in place: commands are accepted.
+    pub(super) fn load_ended(&mut self, core: &mut Core) {
+        self.part.loading = false;
+        core.shard.keyspace.effects.dirty = 0;
+        let config = self.config.clone();
+        settings::install(&config, core, self);
+    }
+}
+
+/// Redis: server.c, DISK_ERROR_TYPE_AOF.
+pub fn misconf(failure: &str) -> CmdError {
+    CmdError::owned(format!("MISCONF Errors writing to the AOF file: {failure}"))
+}

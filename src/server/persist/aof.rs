@@ -1,0 +1,304 @@
+//! The directory of the append-only file: its manifest, its segments, its rewrites.
+//!
+//! ```text
+//! rewrite   new segments -> manifest {base, segments, new segments} -> cut, shards go over
+//!           new base -> manifest {new base, new segments, history: the rest} -> rest deleted
+//!           -> manifest {new base, new segments}
+//! ```
+//! At every instant the manifest on the disk names files that together hold everything. These
+//! few small files are written and synced where they stand: a rewrite is rare.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::coordinator::merge::Merger;
+use crate::journal::Manifest;
+use crate::journal::manifest::{self, Kind};
+use crate::rdb::file::About;
+use crate::server::config::Config;
+use crate::server::host::REDIS_VERSION;
+use crate::server::log;
+
+/// Why the directory cannot be used.
+#[derive(Debug)]
+pub enum AofError {
+    Io(PathBuf, io::Error),
+    Manifest(manifest::Error),
+    /// Another server uses the directory.
+    Locked(PathBuf),
+}
+
+impl std::fmt::Display for AofError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AofError::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            AofError::Manifest(error) => write!(f, "the AOF manifest: {error}"),
+            AofError::Locked(path) => {
+                write!(f, "{} is in use by another server", path.display())
+            }
+        }
+    }
+}
+
+/// A rewrite under way.
+#[derive(Debug)]
+struct Rewrite {
+    base: manifest::File,
+    incr: Vec<manifest::File>,
+    started_ms: i64,
+}
+
+/// The directory as shard 0 knows it.
+#[derive(Debug, Default)]
+pub struct Aof {
+    /// Writes go into segments that the manifest names.
+    pub on: bool,
+    pub manifest: Manifest,
+    directory: PathBuf,
+    prefix: String,
+    rewrite: Option<Rewrite>,
+    /// A rewrite waits for the end of a snapshot.
+    pub scheduled: bool,
+    pub base_bytes: u64,
+    pub last_ok: bool,
+    pub last_took_s: i64,
+    pub rewrites: u64,
+    /// Not before this time, unix milliseconds, after one that failed.
+    pub retry_ms: i64,
+    /// Held as long as the server runs.
+    lock: Option<File>,
+}
+
+impl Aof {
+    /// Takes the names from the configuration.
+    pub fn configure(&mut self, config: &Config) {
+        self.directory = PathBuf::from(config.text("appenddirname"));
+        self.prefix = config.text("appendfilename").to_owned();
+        if self.rewrites == 0 && self.rewrite.is_none() {
+            self.last_ok = true;
+            self.last_took_s = -1;
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub fn is_rewriting(&self) -> bool {
+        self.rewrite.is_some()
+    }
+
+    /// Seconds that the rewrite under way has taken.
+    pub fn rewriting_s(&self, now_ms: i64) -> i64 {
+        let rewrite = self.rewrite.as_ref();
+        rewrite.map_or(-1, |rewrite| (now_ms - rewrite.started_ms) / 1000)
+    }
+
+    /// Makes the directory ours alone, and reads its manifest if there is one. An append-only file
+    /// of a server before Redis 7 is moved into the directory as its base.
+    pub fn open(&mut self) -> Result<(), AofError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |error| AofError::Io(path, error)
+        };
+        fs::create_dir_all(&self.directory).map_err(at(&self.directory))?;
+        let lock = File::open(&self.directory).map_err(at(&self.directory))?;
+        if lock.try_lock().is_err() {
+            return Err(AofError::Locked(self.directory.clone()));
+        }
+        self.lock = Some(lock);
+        let path = self.path(&manifest::manifest_name(&self.prefix));
+        match fs::read_to_string(&path) {
+            Ok(text) => self.manifest = Manifest::parse(&text).map_err(AofError::Manifest)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let old = PathBuf::from(&self.prefix);
+                if old.is_file() {
+                    let new = self.path(&self.prefix);
+                    fs::rename(&old, &new).map_err(at(&new))?;
+                    self.manifest.base = Some(manifest::File {
+                        name: self.prefix.clone(),
+                        seq: 1,
+                        kind: Kind::Base,
+                        shard: None,
+                    });
+                    self.write_manifest().map_err(at(&path))?;
+                    log::notice("Successfully migrated an old-style AOF into the AOF directory.");
+                }
+            }
+            Err(error) => return Err(AofError::Io(path, error)),
+        }
+        Ok(())
+    }
+
+    /// Creates one segment for each shard; the manifest does not name them yet.
+    fn create_segments(&self, shards: usize) -> io::Result<(Vec<manifest::File>, Vec<Arc<File>>)> {
+        let (mut named, mut files) = (Vec::new(), Vec::new());
+        for shard in 0..shards {
+            let seq = self.manifest.next_incr_seq() + shard as u64;
+            let name = manifest::incr_name(&self.prefix, seq);
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true);
+            files.push(Arc::new(options.open(self.path(&name))?));
+            named.push(manifest::File {
+                name,
+                seq,
+                kind: Kind::Incr,
+                shard: Some(shard as u32),
+            });
+        }
+        Ok((named, files))
+    }
+
+    /// At the start: segments to go on with, beside what was loaded. Segments of a run in which
+    /// nothing was written are dropped.
+    pub fn begin(&mut self, shards: usize) -> io::Result<Vec<Arc<File>>> {
+        if self.manifest.base.is_none() && self.manifest.incr.is_empty() {
+            self.create_empty_base()?;
+        }
+        let dropped = self.empty_generations();
+        let (named, files) = self.create_segments(shards)?;
+        self.manifest.incr.retain(|file| !dropped.contains(file));
+        self.manifest.incr.extend(named);
+        self.write_manifest()?;
+        for file in dropped {
+            super::discard(&self.path(&file.name).to_string_lossy());
+        }
+        self.note_base();
+        self.on = true;
+        Ok(files)
+    }
+
+    /// Segments of generations in which no shard wrote anything.
+    fn empty_generations(&self) -> Vec<manifest::File> {
+        let is_empty = |file: &manifest::File| {
+            let about = fs::metadata(self.directory.join(&file.name));
+            about.is_ok_and(|about| about.len() == 0)
+        };
+        let begins = |a: &manifest::File, b: &manifest::File| a.shard < b.shard;
+        let generations = self.manifest.incr.chunk_by(begins);
+        let empty = generations.filter(|generation| generation.iter().all(is_empty));
+        empty.flatten().cloned().collect()
+    }
+
+    fn create_empty_base(&mut self) -> io::Result<()> {
+        let seq = self.manifest.next_base_seq();
+        let name = manifest::base_name(&self.prefix, seq);
+        let mut merger = Merger::new(&[], true);
+        let mut bytes = Vec::new();
+        let about = About {
+            redis_version: REDIS_VERSION,
+            created_s: 0,
+            used_memory_bytes: 0,
+            replication: None,
+            is_aof_base: true,
+        };
+        merger.begin(&about, &mut bytes);
+        merger.end(&mut bytes);
+        let mut file = File::create(self.path(&name))?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        log::notice(&format!("Creating AOF base file {name} on server start"));
+        self.manifest.base = Some(manifest::File {
+            name,
+            seq,
+            kind: Kind::Base,
+            shard: None,
+        });
+        Ok(())
+    }
+
+    fn note_base(&mut self) {
+        let size = |file: &manifest::File| {
+            fs::metadata(self.directory.join(&file.name)).map_or(0, |about| about.len())
+        };
+        self.base_bytes = self.manifest.base.as_ref().map_or(0, size);
+    }
+
+    /// Begins a rewrite: the segments that the shards go over to at the cut.
+    pub fn begin_rewrite(&mut self, shards: usize, now_ms: i64) -> io::Result<Vec<Arc<File>>> {
+        fs::create_dir_all(&self.directory)?;
+        let (incr, files) = self.create_segments(shards)?;
+        if self.on {
+            self.manifest.incr.extend(incr.iter().cloned());
+            self.write_manifest()?;
+        }
+        let seq = self.manifest.next_base_seq();
+        let base = manifest::File {
+            name: manifest::base_name(&self.prefix, seq),
+            seq,
+            kind: Kind::Base,
+            shard: None,
+        };
+        self.scheduled = false;
+        self.rewrite = Some(Rewrite {
+            base,
+            incr,
+            started_ms: now_ms,
+        });
+        Ok(files)
+    }
+
+    /// The new base is on the disk under a temporary name.
+    pub fn end_rewrite(&mut self, temporary: &str, now_ms: i64) -> io::Result<()> {
+        let Some(rewrite) = self.rewrite.take() else {
+            return Ok(());
+        };
+        fs::rename(temporary, self.path(&rewrite.base.name))?;
+        let old = std::mem::take(&mut self.manifest);
+        let is_new = |file: &manifest::File| rewrite.incr.contains(file);
+        let history = old.base.into_iter().chain(old.incr).chain(old.history);
+        let history = history
+            .filter(|file| !is_new(file))
+            .map(|file| manifest::File {
+                kind: Kind::History,
+                ..file
+            });
+        self.manifest = Manifest {
+            base: Some(rewrite.base),
+            history: history.collect(),
+            incr: rewrite.incr,
+        };
+        self.write_manifest()?;
+        for file in std::mem::take(&mut self.manifest.history) {
+            super::discard(&self.path(&file.name).to_string_lossy());
+        }
+        self.write_manifest()?;
+        self.note_base();
+        self.on = true;
+        self.last_ok = true;
+        self.last_took_s = (now_ms - rewrite.started_ms) / 1000;
+        self.rewrites += 1;
+        log::notice("Background AOF rewrite finished successfully");
+        Ok(())
+    }
+
+    /// A rewrite came to nothing: the segments it began stay in use.
+    pub fn rewrite_failed(&mut self, now_ms: i64) {
+        const RETRY_MS: i64 = 2_000;
+        if self.rewrite.take().is_some() {
+            self.last_ok = false;
+            self.retry_ms = now_ms + RETRY_MS;
+            self.scheduled = true;
+            log::warning("Background AOF rewrite terminated with error");
+        }
+    }
+
+    /// Replaces the manifest on the disk, durably.
+    fn write_manifest(&self) -> io::Result<()> {
+        let name = manifest::manifest_name(&self.prefix);
+        let temporary = self.path(&format!("temp-{name}"));
+        let mut file = File::create(&temporary)?;
+        file.write_all(self.manifest.to_string().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, self.path(&name))?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// The append-only file is turned off: its files stay as they are.
+    pub fn close(&mut self) {
+        self.on = false;
+        self.rewrite = None;
+    }
+}

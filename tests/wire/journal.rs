@@ -1,0 +1,411 @@
+//! The append-only file: what was acknowledged is there again, whatever ended the server.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, Got};
+use crate::compare::cases_dir;
+use crate::persistence::{fill, info, line, wait_for};
+use crate::process::{Server, Which};
+use crate::transcript::{Compare, Replies, Step, parse};
+
+const ON: [&str; 2] = ["--appendonly", "yes"];
+
+fn restart(shards: u32, dir: &Path, options: &[&str]) -> Server {
+    let mut all = ON.to_vec();
+    all.extend(options);
+    let mut server = Server::start_in(Which::Pinion { shards }, dir, &all);
+    server.wait_until_up();
+    let mut client = server.client();
+    wait_for("the recovery", || info(&mut client, "loading") == "0");
+    server
+}
+
+fn digest(server: &Server) -> String {
+    line(&mut server.client(), "DEBUG DIGEST")
+}
+
+#[test]
+fn every_command_is_recovered() {
+    let files = [
+        "bitmaps",
+        "collections",
+        "hashes",
+        "keyspace",
+        "lists",
+        "sets",
+        "sorted_sets",
+        "streams",
+        "strings",
+        "transactions",
+    ];
+    for (shards, later) in [(1, 2), (4, 3)] {
+        let mut server = Server::start(Which::Pinion { shards }, &ON);
+        for file in files {
+            let text = fs::read_to_string(cases_dir().join(format!("{file}.txt"))).expect("a file");
+            let mut sent = 0;
+            let mut clients = std::collections::BTreeMap::new();
+            for section in parse(file, &text) {
+                for step in &section.steps {
+                    let Step::Send(request) = step else { continue };
+                    let Replies::Count(count) = request.replies else {
+                        continue;
+                    };
+                    let upper = request.line.to_ascii_uppercase();
+                    let disturbs = ["CONFIG", "DEBUG", "SHUTDOWN", "CLIENT REPLY"];
+                    if request.compare == Compare::ReferenceOnly
+                        || disturbs.iter().any(|word| upper.contains(word))
+                    {
+                        continue;
+                    }
+                    let client = clients
+                        .entry(request.connection)
+                        .or_insert_with(|| server.client());
+                    client.send(&request.bytes);
+                    (0..count).for_each(|_| drop(client.reply()));
+                    sent += 1;
+                }
+            }
+            assert!(sent > 10, "{file}: {sent}");
+            let mut client = server.client();
+            // Nothing may expire between the two sums.
+            for key in keys_with_deadlines(&mut client) {
+                client.call(&[&b"PERSIST"[..], &key]);
+            }
+            thread::sleep(Duration::from_millis(50));
+            let before = digest(&server);
+            server.signal("KILL");
+            server.exit();
+            let again = restart(later, &server.dir, &[]);
+            assert_eq!(
+                digest(&again),
+                before,
+                "{file} on {shards} shards\n{}",
+                again.log()
+            );
+            drop(again);
+            server = restarted_in_place(server, shards);
+        }
+    }
+}
+
+fn restarted_in_place(server: Server, shards: u32) -> Server {
+    let fresh = Server::start(Which::Pinion { shards }, &ON);
+    drop(server);
+    fresh
+}
+
+fn keys_with_deadlines(client: &mut Client) -> Vec<Vec<u8>> {
+    let Got::Reply(reply) = client.words("KEYS *") else {
+        panic!("no keys")
+    };
+    let text = reply.split(|&byte| byte == b'\n');
+    let plain = text.filter(|line| !line.starts_with(b"$") && !line.starts_with(b"*"));
+    let keys: Vec<Vec<u8>> = plain
+        .filter_map(|line| line.strip_suffix(b"\r"))
+        .map(<[u8]>::to_vec)
+        .collect();
+    let has_deadline =
+        |key: &Vec<u8>| client.call(&[&b"PTTL"[..], key]) != Got::Reply(b":-1\r\n".to_vec());
+    keys.into_iter().filter(has_deadline).collect()
+}
+
+#[test]
+fn the_directory_is_one_that_redis_boots_from() {
+    for shards in [1, 2, 4] {
+        let mut server = Server::start(Which::Pinion { shards }, &ON);
+        let mut client = server.client();
+        fill(&mut client);
+        assert_eq!(
+            line(&mut client, "BGREWRITEAOF"),
+            "+Background append only file rewriting started"
+        );
+        for n in 0..100 {
+            client.text(&format!("MSET more:{n} {n} other:{n} {n}"));
+            client.text(&format!("RENAME more:{n} renamed:{n}"));
+            client.text(&format!("LPUSH list {n}"));
+        }
+        wait_for("the rewrite", || {
+            info(&mut client, "aof_rewrite_in_progress") == "0"
+        });
+        assert_eq!(info(&mut client, "aof_last_bgrewrite_status"), "ok");
+        let wanted = digest(&server);
+        server.signal("TERM");
+        assert!(server.exit().success());
+        let redis = Server::start_in(Which::Reference, &server.dir, &ON);
+        let mut redis = redis;
+        redis.wait_until_up();
+        let mut loading = redis.client();
+        wait_for("the load", || info(&mut loading, "loading") == "0");
+        assert_eq!(digest(&redis), wanted, "{shards} shards\n{}", redis.log());
+        // What Redis appends, Pinion reads.
+        let mut theirs = redis.client();
+        for n in 0..50 {
+            theirs.text(&format!("MSET theirs:{n} {n} ours:{n} {n}"));
+            theirs.text(&format!("RENAME theirs:{n} again:{n}"));
+        }
+        assert_eq!(line(&mut theirs, "MULTI"), "+OK");
+        theirs.text("SADD theirs a b c");
+        theirs.text("SPOP theirs");
+        theirs.text("EXEC");
+        let wanted = digest(&redis);
+        redis.signal("KILL");
+        redis.exit();
+        let back = restart(shards, &server.dir, &[]);
+        assert_eq!(digest(&back), wanted, "{}", back.log());
+    }
+}
+
+#[test]
+fn an_old_file_with_and_without_a_snapshot_is_taken_over() {
+    for shards in [1, 3] {
+        let redis = Server::start(Which::Reference, &["--appendonly", "yes"]);
+        let mut client = redis.client();
+        fill(&mut client);
+        // Redis deletes what has expired when it comes by.
+        for db in [0, 3, 15] {
+            client.text(&format!("SELECT {db}"));
+            client.text("DEL gone");
+        }
+        client.text("SELECT 0");
+        let wanted = digest(&redis);
+        let parts = redis.dir.join("appendonlydir");
+        let incr = fs::read(parts.join("appendonly.aof.1.incr.aof")).expect("the commands");
+        let base = fs::read(parts.join("appendonly.aof.1.base.rdb")).expect("the base");
+        for head in [Vec::new(), base] {
+            let old = Server::start(Which::Pinion { shards: 1 }, &[]);
+            let mut file = head;
+            file.extend_from_slice(&incr);
+            fs::write(old.dir.join("appendonly.aof"), file).expect("write");
+            let server = restart(shards, &old.dir, &[]);
+            assert_eq!(digest(&server), wanted, "{}", server.log());
+            assert!(!old.dir.join("appendonly.aof").exists());
+        }
+    }
+}
+
+#[test]
+fn flushes_and_swaps_of_all_shards_are_recovered_in_their_place() {
+    for shards in [1, 2, 4] {
+        let mut server = Server::start(Which::Pinion { shards }, &ON);
+        let mut client = server.client();
+        let mut rng = fastrand::Rng::with_seed(u64::from(shards));
+        for round in 0..40 {
+            for n in 0..rng.u32(1..30) {
+                let key = rng.u32(..100);
+                client.text(&format!("SET key:{key} {round}:{n}"));
+                client.text(&format!("SELECT {}", rng.u32(..3)));
+            }
+            match rng.u32(..6) {
+                0 => drop(client.text("FLUSHALL")),
+                1 => drop(client.text("FLUSHDB")),
+                2 => drop(client.text("SWAPDB 0 1")),
+                3 => drop(client.text("SWAPDB 2 1")),
+                4 => drop(client.text("MULTI")),
+                _ => {}
+            }
+            client.text("EXEC");
+        }
+        let wanted = digest(&server);
+        server.signal("KILL");
+        server.exit();
+        let again = restart(5 - shards, &server.dir, &[]);
+        assert_eq!(digest(&again), wanted, "{shards} shards\n{}", again.log());
+    }
+}
+
+#[test]
+fn the_file_is_turned_on_and_off_while_clients_write() {
+    for shards in [1, 2] {
+        let mut server = Server::start(Which::Pinion { shards }, &[]);
+        let mut client = server.client();
+        fill(&mut client);
+        client.text("SELECT 0");
+        assert_eq!(line(&mut client, "CONFIG SET appendonly yes"), OK);
+        for n in 0..500 {
+            client.text(&format!("INCR counter:{n}"));
+        }
+        wait_for("the first rewrite", || {
+            info(&mut client, "aof_rewrites") == "1"
+        });
+        assert_eq!(info(&mut client, "aof_enabled"), "1");
+        client.text("SET last before");
+        let wanted = digest(&server);
+        assert_eq!(line(&mut client, "CONFIG SET appendonly no"), OK);
+        wait_for("the end", || info(&mut client, "aof_enabled") == "0");
+        client.text("SET last after");
+        server.signal("KILL");
+        server.exit();
+        let again = restart(shards, &server.dir, &[]);
+        assert_eq!(digest(&again), wanted, "{}", again.log());
+    }
+}
+
+const OK: &str = "+OK";
+
+#[test]
+fn a_torn_end_is_cut_off_and_damage_is_refused() {
+    for shards in [1, 2] {
+        let mut server = Server::start(Which::Pinion { shards }, &ON);
+        let mut client = server.client();
+        for n in 0..100 {
+            client.text(&format!("SET key:{n} value:{n}"));
+        }
+        server.signal("KILL");
+        server.exit();
+        let segment = server.dir.join("appendonlydir/appendonly.aof.1.incr.aof");
+        let whole = fs::read(&segment).expect("the segment");
+        fs::write(&segment, &whole[..whole.len() - 3]).expect("write");
+        let mut refuses = Server::start_in(
+            Which::Pinion { shards },
+            &server.dir,
+            &["--appendonly", "yes", "--aof-load-truncated", "no"],
+        );
+        assert_eq!(refuses.exit().code(), Some(1));
+        assert!(
+            refuses.log().contains("Unexpected end of file"),
+            "{}",
+            refuses.log()
+        );
+        let again = restart(shards, &server.dir, &[]);
+        assert_eq!(
+            line(&mut again.client(), "DBSIZE"),
+            ":99",
+            "{}",
+            again.log()
+        );
+        drop(again);
+        let mut damaged = whole.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 1;
+        fs::write(&segment, &damaged).expect("write");
+        let mut refuses = Server::start_in(Which::Pinion { shards }, &server.dir, &ON);
+        assert_eq!(refuses.exit().code(), Some(1));
+        let log = refuses.log();
+        assert!(
+            log.contains("Bad file format reading the append only file"),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn two_servers_do_not_share_a_directory() {
+    let server = Server::start(Which::Pinion { shards: 1 }, &ON);
+    let mut second = Server::start_in(Which::Pinion { shards: 1 }, &server.dir, &ON);
+    assert_eq!(second.exit().code(), Some(1));
+    assert!(
+        second.log().contains("in use by another server"),
+        "{}",
+        second.log()
+    );
+}
+
+/// Writers note what was acknowledged; the server is killed at a random moment; everything noted is
+/// there again, and transfers between accounts are whole.
+fn kill_cycles(shards: u32, policy: &str, cycles: u64) -> u64 {
+    const ACCOUNTS: u64 = 16;
+    const WRITERS: u64 = 3;
+    let options = ["--appendfsync", policy];
+    let mut rng = fastrand::Rng::with_seed(u64::from(shards));
+    let first = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let dir = first.dir.clone();
+    let mut acknowledged = vec![0u64; WRITERS as usize];
+    let mut checked = 0;
+    for cycle in 0..cycles {
+        let mut server = restart(1 + (cycle as u32 + shards) % 4, &dir, &options);
+        let mut client = server.client();
+        for (writer, &count) in acknowledged.iter().enumerate() {
+            let reply = client.text(&format!("GET count:{writer}"));
+            let found = reply.split("\\r\\n").nth(1).unwrap_or("0").parse::<u64>();
+            let found = found.unwrap_or(0);
+            assert!(
+                found >= count,
+                "cycle {cycle}: {found} of {count}\n{}",
+                server.log()
+            );
+            let length = line(&mut client, &format!("LLEN log:{writer}"));
+            assert_eq!(
+                length,
+                format!(":{found}"),
+                "cycle {cycle}: a transaction is torn"
+            );
+            checked += found;
+        }
+        if cycle > 0 {
+            let balances = (0..ACCOUNTS).map(|n| {
+                let reply = client.text(&format!("GET account:{n}"));
+                reply
+                    .split("\\r\\n")
+                    .nth(1)
+                    .expect("a value")
+                    .parse::<i64>()
+                    .expect("a number")
+            });
+            assert_eq!(
+                balances.sum::<i64>(),
+                100 * ACCOUNTS as i64,
+                "cycle {cycle}"
+            );
+        } else {
+            (0..ACCOUNTS).for_each(|n| drop(client.text(&format!("SET account:{n} 100"))));
+        }
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for (writer, count) in acknowledged.iter_mut().enumerate() {
+                let (server, stop) = (&server, &stop);
+                let mut rng = rng.fork();
+                scope.spawn(move || {
+                    let mut client = server.client();
+                    while !stop.load(Ordering::Relaxed) {
+                        let (from, to) = (rng.u64(..ACCOUNTS), rng.u64(..ACCOUNTS));
+                        let text = format!(
+                            "MULTI\r\nINCR count:{writer}\r\nRPUSH log:{writer} x\r\n\
+                             DECRBY account:{from} 3\r\nINCRBY account:{to} 3\r\nEXEC\r\n"
+                        );
+                        client.send(text.as_bytes());
+                        let replies: Vec<Got> = (0..6).map(|_| client.reply()).collect();
+                        match &replies[5] {
+                            Got::Reply(bytes) if bytes.starts_with(b"*4\r\n:") => {
+                                let text = String::from_utf8_lossy(&bytes[5..]).into_owned();
+                                let end = text.find('\r').expect("a number");
+                                *count = text[..end].parse().expect("a number");
+                            }
+                            _ => return,
+                        }
+                    }
+                });
+            }
+            if rng.bool() {
+                client.text("BGREWRITEAOF");
+            } else {
+                client.text("BGSAVE");
+            }
+            let begun = Instant::now();
+            let life = Duration::from_millis(rng.u64(5..120));
+            thread::sleep(life.saturating_sub(begun.elapsed()));
+            server.signal("KILL");
+            stop.store(true, Ordering::Relaxed);
+        });
+        server.exit();
+    }
+    checked
+}
+
+#[test]
+fn a_killed_server_loses_nothing_that_it_acknowledged() {
+    let mut checked = 0;
+    for (shards, policy, cycles) in [
+        (1, "always", 8),
+        (2, "always", 8),
+        (1, "everysec", 10),
+        (3, "everysec", 10),
+        (4, "no", 6),
+    ] {
+        checked += kill_cycles(shards, policy, cycles);
+    }
+    assert!(checked > 1_000, "{checked} transactions");
+}
