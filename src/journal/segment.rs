@@ -10,8 +10,6 @@
 //! `barrier`, which all segments of a generation have, everything before it in any of them comes
 //! before everything behind it in any other; what it does stands in shard 0's segment.
 
-use std::fmt::Write as _;
-
 use crc64fast::Digest;
 use smallvec::SmallVec;
 
@@ -96,23 +94,27 @@ impl Writer {
     }
 
     fn close(&mut self, mark: Option<&Mark>, barrier: Option<u64>) {
-        let mut head = format!("{HEAD}seq={} len={}", self.seq, self.open.len());
+        let begin = self.ready.len();
+        let head = &mut self.ready;
+        head.extend_from_slice(HEAD.as_bytes());
+        put_number(head, "seq=", self.seq);
+        put_number(head, " len=", self.open.len() as u64);
         if let Some(mark) = mark {
             let shards: Vec<String> = mark.shards.iter().map(u32::to_string).collect();
-            let written = write!(head, " tx={:x}:{}", mark.id, shards.join(","));
-            debug_assert!(written.is_ok(), "a string takes everything");
+            head.extend_from_slice(format!(" tx={:x}:{}", mark.id, shards.join(",")).as_bytes());
         }
         if let Some(barrier) = barrier {
-            let written = write!(head, " barrier={barrier}");
-            debug_assert!(written.is_ok(), "a string takes everything");
+            put_number(head, " barrier=", barrier);
         }
-        let crc = checksum(head.as_bytes(), &self.open);
-        let written = write!(head, "{CRC}{crc:016x}");
-        debug_assert!(written.is_ok(), "a string takes everything");
-        debug_assert!(head.len() < HEAD_MAX_BYTES, "a few hundred shards fit");
-        self.ready.extend_from_slice(head.as_bytes());
-        self.ready.extend_from_slice(b"\r\n");
-        self.ready.append(&mut self.open);
+        let crc = checksum(&head[begin..], &self.open);
+        head.extend_from_slice(CRC.as_bytes());
+        put_hex(head, crc);
+        debug_assert!(
+            head.len() - begin < HEAD_MAX_BYTES,
+            "a few hundred shards fit"
+        );
+        head.extend_from_slice(b"\r\n");
+        head.append(&mut self.open);
         self.seq += 1;
         // Every unit selects its database: the one before may be dropped at recovery.
         self.db = None;
@@ -140,6 +142,20 @@ impl Writer {
         self.seq = 1;
         self.db = None;
     }
+}
+
+fn put_number(into: &mut Vec<u8>, name: &str, n: u64) {
+    into.extend_from_slice(name.as_bytes());
+    into.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+}
+
+/// Sixteen hexadecimal digits.
+fn put_hex(into: &mut Vec<u8>, n: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let nibbles = (0..16)
+        .rev()
+        .map(|at| DIGITS[(n >> (4 * at) & 15) as usize]);
+    into.extend(nibbles);
 }
 
 /// The number of digits of a number of two or more.

@@ -1,6 +1,7 @@
 //! What transactions did: the one source of everything that follows from a change.
 
 use super::interest::Interest;
+use super::records::Records;
 
 /// A keyspace event: its name and its class bit of `notify-keyspace-events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,13 +116,6 @@ events! {
     NEW = "new", NEW;
 }
 
-/// One change as a RESP command that repeats it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    pub db: u32,
-    pub command: Vec<u8>,
-}
-
 /// One event that somebody asked to be told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occurrence {
@@ -139,7 +133,7 @@ pub struct Effects {
     pub recording: bool,
     /// Event classes that somebody wants to know of.
     pub classes: u32,
-    pub records: Vec<Record>,
+    pub records: Records,
     pub events: Vec<Occurrence>,
     /// Keys that clients watch or wait for.
     pub(super) interest: Interest,
@@ -215,14 +209,13 @@ impl Effects {
 
     /// Marks the records from an index on as one transaction, as Redis propagates it.
     pub fn wrap_transaction(&mut self, from: usize) {
-        let Some(db) = self.records.get(from).map(|first| first.db) else {
+        let inner = self.records.split_off(from);
+        let Some(db) = inner.iter().next().map(|first| first.db) else {
             return;
         };
-        self.record(db, &[b"EXEC"]);
         self.record(db, &[b"MULTI"]);
-        if let Some(multi) = self.records.pop() {
-            self.records.insert(from, multi);
-        }
+        self.records.append(&inner);
+        self.record(db, &[b"EXEC"]);
     }
 
     /// A client waits for a key no longer.
@@ -244,7 +237,7 @@ impl Effects {
 
 /// Encodes records.
 pub struct Recorder<'a> {
-    records: &'a mut Vec<Record>,
+    records: &'a mut Records,
     db: u32,
 }
 
@@ -256,15 +249,6 @@ impl Recorder<'_> {
 
     /// Adds one command of `count` arguments.
     pub fn cmd_of<'k>(&mut self, count: usize, args: impl Iterator<Item = &'k [u8]>) {
-        let mut command = format!("*{count}\r\n").into_bytes();
-        for arg in args {
-            command.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-            command.extend_from_slice(arg);
-            command.extend_from_slice(b"\r\n");
-        }
-        self.records.push(Record {
-            db: self.db,
-            command,
-        });
+        self.records.encode(self.db, count, args);
     }
 }

@@ -14,6 +14,7 @@ mod entry;
 mod evict;
 mod garbage;
 mod interest;
+mod records;
 mod rewrite;
 mod tx;
 mod wheel;
@@ -28,8 +29,9 @@ use crate::value::Value;
 use crate::value::dict::{Dict, Handle};
 use crate::value::limits::Limits;
 use crate::value::slab::Slab;
-pub use effects::{Effects, Event, Record, Recorder};
+pub use effects::{Effects, Event, Recorder};
 pub use evict::Policy;
+pub use records::{Record, Records};
 pub use tx::{Context, Encoded, NewStr, Seen, Stored, Str, Taken, Ttl, Tx, WrongType};
 
 /// What keys' behaviour depends on, taken from the configuration.
@@ -356,6 +358,13 @@ impl Keyspace {
             (0..SLICES_AT_ONCE).any(|_| !self.free_slice());
         }
         keys
+    }
+
+    /// Makes room for so many keys in a database that has none yet.
+    pub fn reserve(&mut self, db: u32, keys: usize) {
+        if let Some(db) = self.dbs.get_mut(db as usize) {
+            db.dict.reserve(keys);
+        }
     }
 
     /// Empties everything as if it had never been: nobody is told.

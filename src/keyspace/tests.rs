@@ -140,7 +140,7 @@ fn reading_what_is_due_deletes_it_with_the_same_effects_as_the_pulse() {
             assert!(!ks.pulse(2000, 100, |_, _| false));
         }
         assert_eq!(
-            ks.effects.records[0].command,
+            ks.effects.records.iter().next().unwrap().command,
             b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"
         );
         assert_eq!(ks.effects.events[0].event, Event::EXPIRED);

@@ -144,6 +144,8 @@ pub struct Tx<'a> {
     db: u32,
     now_ms: i64,
     touch: bool,
+    /// The access clock of the value that is stored next, if it brings its own.
+    clock: Option<u32>,
     /// A change was made and `wrote` has not been called since.
     unaccounted: bool,
     /// The last change emptied a collection, whose key went with it.
@@ -157,6 +159,7 @@ impl<'a> Tx<'a> {
             db,
             now_ms,
             touch,
+            clock: None,
             unaccounted: false,
             emptied: false,
         }
@@ -515,7 +518,8 @@ impl<'a> Tx<'a> {
             edited,
         };
         let object = self.make_object(&mut shape, value);
-        let (clock, is_new) = (self.new_clock(), found.is_none());
+        let clock = self.clock.take().unwrap_or_else(|| self.new_clock());
+        let is_new = found.is_none();
         match found {
             Some(found) => self.overwrite(found, &shape, clock, deadline),
             None => self.insert(key, &shape, clock, deadline),
@@ -854,6 +858,7 @@ impl<'a> Tx<'a> {
     /// Stores a value that was taken elsewhere, whatever the key held.
     pub fn put(&mut self, key: &[u8], taken: Taken) {
         let ttl = taken.expire_at.map_or(Ttl::Clear, Ttl::At);
+        self.clock = Some(taken.clock);
         match taken.value {
             Stored::Int(n) => self.store(key, Payload::Int(n), None, false, ttl),
             Stored::Text { bytes, edited } => {
@@ -861,8 +866,5 @@ impl<'a> Tx<'a> {
             }
             Stored::Object(value) => self.store(key, Payload::Object(0), Some(value), false, ttl),
         };
-        if let Some(found) = self.find_any(key) {
-            entry::set_clock(self.ks.arena.get_mut(found.handle), taken.clock);
-        }
     }
 }

@@ -224,13 +224,14 @@ impl ServerHost {
                 sizes,
                 used_bytes,
             } => persistence.cut_begun(from, id, (sizes, used_bytes), now_ms),
-            Message::Chunk { id, chunk } => persistence.chunk(from, id, chunk, mail, now_ms),
-            Message::CutDone { id } => persistence.cut_done(id, mail, now_ms),
+            Message::Chunk { id, chunk } => persistence.chunk(from, id, chunk),
+            Message::CutDone { id } => persistence.cut_done(id),
             Message::ChunkTaken { id } => self.part.chunk_taken(id),
             Message::CutCancelled { id } => self.part.cut_cancelled(core, id),
             Message::SaveEnded { id, ok } => self.part.save_ended(core, id, ok),
             Message::Changed => persistence.points.arm(),
             Message::LoadBegins { flush } => self.part.load_begins(core, flush),
+            Message::Reserve { db, keys } => core.shard.keyspace.reserve(db, keys),
             Message::Load(entries) => {
                 self.part.load(core, entries, now_ms);
                 mail.push((0, NodeMessage::Persist(Message::LoadTaken)));
@@ -295,9 +296,10 @@ impl ServerHost {
             self.base_written(&temporary);
         }
         self.mind_journal();
+        let writing = self.persistence.write_on(&mut self.mail, self.now_ms);
         let loading = self.load_on();
         let replaying = self.replay_on(core, link);
-        more || loading || replaying
+        more || writing || loading || replaying
     }
 
     fn load_on(&mut self) -> bool {
@@ -386,6 +388,7 @@ impl ServerHost {
             || persistence.wanted_cut.is_some()
             || persistence.follow_up.is_some()
             || persistence.rewritten.is_some()
+            || persistence.wants_to_write()
             || persistence
                 .replay
                 .as_ref()

@@ -9,13 +9,13 @@ use ahash::AHashMap;
 use super::holds::TxId;
 use super::message::Settle;
 use crate::journal::Writer;
-use crate::keyspace::{Effects, Record};
+use crate::keyspace::{Effects, Record, Records};
 
 /// One shard's segment as far as it is not in the hands of the kernel.
 #[derive(Debug, Default)]
 pub struct Journal {
     writer: Writer,
-    aside: AHashMap<TxId, Vec<Record>>,
+    aside: AHashMap<TxId, Records>,
     /// What still belongs into the segment before this one, since a cut began a new one.
     rest: Option<Vec<u8>>,
     /// A barrier was written: a server that does not know barriers reads the directory rightly only
@@ -26,16 +26,20 @@ pub struct Journal {
 impl Journal {
     /// Takes the records of a turn.
     pub fn collect(&mut self, effects: &mut Effects) {
-        for Record { db, command } in effects.records.drain(..) {
-            self.writer.push(db, &command);
+        if effects.records.is_empty() {
+            return;
         }
+        for Record { db, command } in effects.records.iter() {
+            self.writer.push(db, command);
+        }
+        effects.records.clear();
         self.writer.seal();
     }
 
     /// Puts the records from an index on aside for a transaction over several shards.
     pub fn put_aside(&mut self, tx: TxId, effects: &mut Effects, from: usize) {
         let records = effects.records.split_off(from);
-        self.aside.entry(tx).or_default().extend(records);
+        self.aside.entry(tx).or_default().append(&records);
     }
 
     /// Every home of a transaction has applied its part.
@@ -43,18 +47,19 @@ impl Journal {
         self.collect(effects);
         let records = self.aside.remove(&settle.mark.id).unwrap_or_default();
         let skips = settle.is_barrier && shard != 0;
-        let wraps = records.len() > 1 && !settle.is_barrier;
+        let first = records.iter().next().map(|record| record.db);
+        let wraps = first.filter(|_| records.len() > 1 && !settle.is_barrier);
         if !skips {
-            if wraps {
-                self.writer.push(records[0].db, b"*1\r\n$5\r\nMULTI\r\n");
+            if let Some(db) = wraps {
+                self.writer.push(db, b"*1\r\n$5\r\nMULTI\r\n");
             }
-            for Record { db, command } in &records {
+            for Record { db, command } in records.iter() {
                 if !is_bracket(command) {
-                    self.writer.push(*db, command);
+                    self.writer.push(db, command);
                 }
             }
-            if wraps {
-                self.writer.push(records[0].db, b"*1\r\n$4\r\nEXEC\r\n");
+            if let Some(db) = wraps {
+                self.writer.push(db, b"*1\r\n$4\r\nEXEC\r\n");
             }
         }
         if settle.is_barrier {

@@ -10,8 +10,8 @@ use crate::rdb::string::StringWriter;
 use crate::value::Value;
 
 /// A chunk is handed on when it is this long: large enough that its way to the file costs nothing,
-/// small enough that many shards' chunks fit in memory.
-pub const CHUNK_BYTES: usize = 256 * 1024;
+/// small enough that writing one takes a fraction of a millisecond.
+pub const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Encodes what a cut keeps.
 struct Stream {

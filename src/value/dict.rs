@@ -285,6 +285,21 @@ impl Dict {
         bucket.put(position.slot, fingerprint, handle);
     }
 
+    /// Makes room for so many entries at once, if there are none yet: they come without splits.
+    pub fn reserve(&mut self, entries: usize) {
+        if self.len > 0 {
+            return;
+        }
+        while self.buckets.len < entries / GROW_LOAD {
+            self.buckets.push(EMPTY);
+            self.split += 1;
+            if self.split == 1 << self.level {
+                self.level += 1;
+                self.split = 0;
+            }
+        }
+    }
+
     /// Adds an entry that is not there yet. `hash_of` rehashes entries of the bucket that splits.
     pub fn insert(&mut self, hash: u64, handle: Handle, hash_of: impl Fn(Handle) -> u64) {
         let bucket = self.bucket_of(hash);

@@ -23,12 +23,12 @@ fn run(shards: usize, seed: u64) {
             world.advance_ms(ms);
             replica.advance_ms(ms);
         }
-        for record in world.take_records() {
+        for record in world.take_records().iter() {
             replica.ask(replayer, &["SELECT", &record.db.to_string()]);
-            replica.send(replayer, &record.command);
+            replica.send(replayer, record.command);
             replica.settle();
             let reply = replica.received(replayer);
-            let text = String::from_utf8_lossy(&record.command).into_owned();
+            let text = String::from_utf8_lossy(record.command).into_owned();
             assert!(!reply.starts_with(b"-"), "seed {seed}: {text} was refused");
             replayed += 1;
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use pinion::command::{Client, Job, Table};
-use pinion::keyspace::{Keyspace, Record};
+use pinion::keyspace::{Keyspace, Records};
 use pinion::rdb::dump;
 use pinion::rdb::object::Object;
 use pinion::rdb::string::StringWriter;
@@ -201,14 +201,14 @@ impl World {
     }
 
     /// Effects recorded since they were last taken, shard by shard.
-    pub fn take_records(&mut self) -> Vec<Record> {
-        let effects = self
-            .cores
-            .iter_mut()
-            .map(|core| &mut core.shard.keyspace.effects);
-        effects
-            .flat_map(|effects| std::mem::take(&mut effects.records))
-            .collect()
+    pub fn take_records(&mut self) -> Records {
+        let mut all = Records::default();
+        for core in &mut self.cores {
+            let records = &mut core.shard.keyspace.effects.records;
+            all.append(records);
+            records.clear();
+        }
+        all
     }
 
     /// Every key of every database with its value and its deadline, in order.

@@ -301,7 +301,15 @@ impl Loading {
                     self.send(shard, mail);
                 }
             }
-            Event::Start { .. } | Event::ResizeDb { .. } | Event::Hint => {}
+            Event::ResizeDb { keys, .. } => {
+                // A key takes four bytes at least, whatever the file claims.
+                let keys = keys.min(self.size_bytes / 4) as usize / self.batches.len();
+                for node in 0..self.batches.len() {
+                    let message = Message::Reserve { db: self.db, keys };
+                    mail.push((node, NodeMessage::Persist(message)));
+                }
+            }
+            Event::Start { .. } | Event::Hint => {}
         }
         Ok(())
     }

@@ -70,6 +70,11 @@ pub enum Message {
     LoadBegins {
         flush: bool,
     },
+    /// About so many keys of a database come to this shard.
+    Reserve {
+        db: u32,
+        keys: usize,
+    },
     Load(Vec<Loaded>),
     /// A batch was stored.
     LoadTaken,
@@ -164,8 +169,6 @@ pub struct Persistence {
 /// What operations are for: the low byte of their tags; the rest is the id of the save or load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    Write = 1,
-    Front = 2,
     Sync = 3,
     SyncDirectory = 4,
     Read = 5,

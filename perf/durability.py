@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""What durability costs: latency beside a snapshot, time of snapshots and of starts, throughput and
+CPU of the append-only file."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+
+import bench
+
+
+def benchmark(options, server, requests, *words):
+    """Requests a second and CPU seconds of the server per million, of redis-benchmark."""
+    before = server.cpu_seconds()
+    done = subprocess.run(
+        ["redis-benchmark", "-p", str(server.port), "-n", str(requests), "-q", "-t", "set",
+         "-r", "1000000", "-d", "64", *words],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {options.load_core}),
+    )
+    rate = float(re.findall(r"([\d.]+) requests per second", done.stdout)[-1])
+    return rate, (server.cpu_seconds() - before) / requests * 1e6
+
+
+def info(server, name):
+    import socket
+
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as stream:
+        stream.sendall(b"INFO persistence\r\n")
+        text = b""
+        while b"module_fork_last_cow_size" not in text:
+            text += stream.recv(65536)
+    return re.search(rb"\b%s:(\S+)" % name.encode(), text).group(1).decode()
+
+
+def beside_a_snapshot(options, server):
+    """p99 of an open loop of SETs while BGSAVE runs, and how much memory it takes."""
+    before = server.rss_bytes()
+    words = bench.load_command("open", server.port, {"rate": 10_000, "seconds": 8, "connections": 50})
+    load = subprocess.Popen(words, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, {options.load_core}))
+    time.sleep(1.5)
+    server.command("BGSAVE")
+    peak = 0
+    while load.poll() is None:
+        peak = max(peak, tree_rss(server.process.pid))
+        time.sleep(0.01)
+    return bench.json.loads(load.stdout.read()), peak / before
+
+
+def tree_rss(pid):
+    """Proportional memory of a process and its children: a fork shares pages until they change."""
+    total = 0
+    pids = [pid]
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            pids += [int(word) for word in file.read().split()]
+        for one in pids:
+            with open(f"/proc/{one}/smaps_rollup") as file:
+                total += next(int(line.split()[1]) for line in file if line.startswith("Pss:")) * 1024
+    except (OSError, StopIteration):
+        pass
+    return total
+
+
+def save_seconds(server):
+    began = time.time()
+    server.command("SAVE")
+    return time.time() - began
+
+
+def start_seconds(options, server, make):
+    """Time from the start of a process until it has loaded the other's snapshot."""
+    copy = make()
+    copy.process.kill()
+    copy.process.wait()
+    shutil.copy(os.path.join(server.dir, "dump.rdb"), copy.dir)
+    began = time.time()
+    process = subprocess.Popen(copy.process.args, cwd=copy.dir, stdout=copy.log, stderr=copy.log,
+                               preexec_fn=lambda: os.sched_setaffinity(0, {options.server_core}))
+    while True:
+        try:
+            if info(copy, "loading") == "0":
+                break
+        except OSError:
+            pass
+        time.sleep(0.01)
+    took = time.time() - began
+    process.kill()
+    process.wait()
+    shutil.rmtree(copy.dir, ignore_errors=True)
+    return took
+
+
+def snapshots(options):
+    makers = [lambda: bench.pinion(options), lambda: bench.reference(options)]
+    servers = [make() for make in makers]
+    rows = []
+    try:
+        for server in servers:
+            words = ("-P", "64", "-r", str(options.keys))
+            for _ in range(3):
+                benchmark(options, server, options.keys, *words)
+        for make, server in zip(makers, servers):
+            saves = [save_seconds(server) for _ in range(3)]
+            loads = [start_seconds(options, server, make) for _ in range(3)]
+            latency, memory = beside_a_snapshot(options, server)
+            rows.append((server.name, bench.median(saves), bench.median(loads), latency, memory))
+    finally:
+        for server in servers:
+            server.stop()
+    print(f"{'':16}{'SAVE s':>9}{'load s':>9}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'memory':>9}   (10,000 SET/s beside BGSAVE)")
+    for name, save, load, latency, memory in rows:
+        print(f"{name:16}{save:9.2f}{load:9.2f}{latency['p50_ms']:9.2f}{latency['p99_ms']:9.2f}{latency['max_ms']:9.2f}{memory:9.2f}")
+    return rows
+
+
+def journals(options):
+    policies = ["off", "everysec", "always"]
+    samples = {}
+    servers = [bench.pinion(options), bench.reference(options)]
+    try:
+        for _ in range(options.pairs):
+            for policy in policies:
+                for server in servers:
+                    server.command("CONFIG SET appendonly " + ("no" if policy == "off" else "yes"))
+                    if policy != "off":
+                        server.command(f"CONFIG SET appendfsync {policy}")
+                        while info(server, "aof_rewrite_in_progress") != "0":
+                            time.sleep(0.05)
+                    got = benchmark(options, server, options.requests, "-c", "200")
+                    samples.setdefault((policy, server.name), []).append(got)
+    finally:
+        for server in servers:
+            server.stop()
+    print(f"\n{'SET, 200 connections':24}{'Pinion/s':>12}{servers[1].name + '/s':>16}{'ratio':>8}{'Pinion CPU':>12}{'CPU':>8}")
+    for policy in policies:
+        (rate, cpu), (other, other_cpu) = (
+            tuple(bench.median(values) for values in zip(*samples[policy, server.name])) for server in servers
+        )
+        print(f"{policy:24}{rate:12.0f}{other:16.0f}{rate / other:8.2f}{cpu:12.2f}{other_cpu:8.2f}")
+    return {f"{policy} {name}": values for (policy, name), values in samples.items()}
+
+
+def main():
+    parser = bench.arguments(__doc__)
+    parser.add_argument("--keys", type=int, default=3_000_000)
+    parser.add_argument("--requests", type=int, default=200_000)
+    parser.add_argument("--pairs", type=int, default=3)
+    options = parser.parse_args()
+    bench.build("--example", "load", "examples/load")
+    figures = {"snapshots": snapshots(options), "journals": journals(options)}
+    bench.finish(options, figures)
+
+
+if __name__ == "__main__":
+    main()
