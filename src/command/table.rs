@@ -139,6 +139,11 @@ impl Table {
         self.by_subcommand.get(&key).map(|&id| self.entry(id))
     }
 
+    /// Whether there is a command of this name.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.find(name).is_some()
+    }
+
     /// The command a request names, its arity checked.
     pub fn lookup(&self, args: &Args) -> Lookup<'_> {
         let Some(entry) = self.find(args.name()) else {

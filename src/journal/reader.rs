@@ -348,6 +348,25 @@ fn command(bytes: &[u8]) -> Found {
     Found::Whole(at)
 }
 
+/// The names of whole commands, one behind another; comments between them are passed over.
+pub fn names(mut commands: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        while commands.first() == Some(&b'#') {
+            let end = commands.iter().position(|&byte| byte == b'\n')?;
+            commands = &commands[end + 1..];
+        }
+        let Found::Whole(len) = command(commands) else {
+            return None;
+        };
+        let (_, line) = number(commands, b'*').ok()??;
+        let (name_len, name_line) = number(&commands[line..], b'$').ok()??;
+        let begin = line + name_line;
+        let name = &commands[begin..begin + name_len];
+        commands = &commands[len..];
+        Some(name)
+    })
+}
+
 /// Whether a command without arguments has this name.
 fn is_named(command: &[u8], name: &[u8]) -> bool {
     let head = command.len().checked_sub(name.len() + 2);
@@ -516,6 +535,8 @@ mod tests {
             (commands, fault),
             (vec![&set[..], &transaction, &set], None)
         );
+        let named: Vec<&[u8]> = names(&file).collect();
+        assert_eq!(named, [&b"SET"[..], b"MULTI", b"SET", b"exec", b"SET"]);
         // A transaction without its end is torn from its beginning.
         let cut = set.len() + 9 + transaction.len() - 1;
         let valid_to = set.len() as u64;

@@ -135,6 +135,8 @@ pub struct Effects {
     pub classes: u32,
     pub records: Records,
     pub events: Vec<Occurrence>,
+    /// Deadlines (unix milliseconds) of keys that have expired: how late that was is a statistic.
+    pub expired_at: Vec<i64>,
     /// Keys that clients watch or wait for.
     pub(super) interest: Interest,
 }

@@ -726,13 +726,17 @@ impl<'a> Tx<'a> {
         let Some(found) = self.find_any(key) else {
             return;
         };
+        match event {
+            Event::EVICTED => self.ks.counters.evicted += 1,
+            _ => {
+                self.ks.counters.expired += 1;
+                let deadline = self.deadline(&found);
+                self.ks.effects.expired_at.extend(deadline);
+            }
+        }
         self.ks.preserve(self.db, found.handle);
         self.unlink(&found);
         self.ks.drop_entry(found.handle);
-        match event {
-            Event::EVICTED => self.ks.counters.evicted += 1,
-            _ => self.ks.counters.expired += 1,
-        }
         self.ks.effects.deleted(self.db, key, event);
     }
 

@@ -17,6 +17,7 @@ use super::patrol::Patrol;
 use super::persist::replay;
 use super::persist::segment::Segment;
 use super::persist::{Part, Persistence};
+use super::populate;
 use super::pubsub::{self, Pubsub};
 use super::saves::MISCONF;
 use super::settings;
@@ -59,6 +60,8 @@ pub struct ServerHost {
     pub journal_end: u64,
     /// Nodes that have not opened their segments yet.
     pub opening: usize,
+    /// Nothing is begun any more.
+    pub stopping: bool,
     pub limits: Limits,
     /// Messages to other nodes, sent when the callback returns.
     pub mail: Vec<(usize, NodeMessage)>,
@@ -89,6 +92,7 @@ impl ServerHost {
             segment: None,
             journal_end: 0,
             opening: 0,
+            stopping: false,
             limits: Limits::default(),
             mail: Vec::new(),
             stop: None,
@@ -253,6 +257,9 @@ impl ServerHost {
                 }
             }
             Job::ConfigResetStat => jobs::reset_stats(core),
+            Job::Debug if args.is(1, "populate") => {
+                populate::fill(core, &args, question.requester.db, self.now_ms);
+            }
             Job::Debug if args.is(1, "set-active-expire") => {
                 jobs::set_active_expire(core, &args);
             }

@@ -7,7 +7,7 @@ use crate::command::{CommandId, Table};
 use crate::keyspace::{self, DbStats};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::session::{self, Core, State};
-use crate::shard::stats::Stats;
+use crate::shard::stats::{CommandStats, Stats};
 
 /// One node's figures.
 pub struct NodeFigures {
@@ -399,15 +399,36 @@ fn journal_lines(journal: &JournalFigures) -> String {
     text
 }
 
+/// How late keys expired: percentiles in microseconds.
+fn expire_lag(nodes: &[NodeFigures]) -> [(&'static str, String); 3] {
+    let mut all = CommandStats::default();
+    for node in nodes {
+        all.merge(node.commands.expire_lag());
+    }
+    let us = |share: f64| {
+        let lag = all.latency.as_ref();
+        lag.map_or(0, |lag| lag.value_at_quantile(share) / 1000)
+    };
+    [
+        ("expire_lag_usec_p50", us(0.5).to_string()),
+        ("expire_lag_usec_p99", us(0.99).to_string()),
+        ("expire_lag_usec_max", us(1.0).to_string()),
+    ]
+}
+
 fn stats(nodes: &[NodeFigures]) -> String {
     let session = |of: fn(&session::Counters) -> u64| total(nodes, |n| of(&n.session)).to_string();
     let keys = |of: fn(&keyspace::Counters) -> u64| total(nodes, |n| of(&n.keyspace)).to_string();
+    let [p50, p99, max] = expire_lag(nodes);
     lines(&[
         ("total_connections_received", session(|c| c.connections)),
         ("total_commands_processed", session(|c| c.commands)),
         ("total_net_input_bytes", session(|c| c.input_bytes)),
         ("total_net_output_bytes", session(|c| c.output_bytes)),
         ("expired_keys", keys(|c| c.expired)),
+        p50,
+        p99,
+        max,
         ("evicted_keys", keys(|c| c.evicted)),
         ("keyspace_hits", keys(|c| c.hits)),
         ("keyspace_misses", keys(|c| c.misses)),
@@ -561,23 +582,39 @@ pub fn histogram(args: &Args, nodes: &[NodeFigures], table: &Table, out: &mut Wr
         .iter()
         .filter(|entry| all.of(entry.id).latency.is_some() && asked(entry.id))
         .collect();
-    out.map(shown.len())?;
+    let lag = all.expire_lag();
+    let names_lag = args
+        .iter()
+        .skip(2)
+        .any(|arg| arg.eq_ignore_ascii_case(EXPIRE_LAG.as_bytes()));
+    let shows_lag = lag.calls > 0 && (args.len() == 2 || names_lag);
+    out.map(shown.len() + usize::from(shows_lag))?;
     for entry in shown {
-        let stats = all.of(entry.id);
-        out.bulk(entry.full_name().as_bytes())?;
-        out.map(2)?;
-        out.bulk(b"calls")?;
-        out.int(stats.calls as i64)?;
-        out.bulk(b"histogram_usec")?;
-        let buckets = stats
-            .latency
-            .as_ref()
-            .map_or_else(Vec::new, |h| powers_of_two(h));
-        out.map(buckets.len())?;
-        for (usec, count) in buckets {
-            out.int(usec)?;
-            out.int(count)?;
-        }
+        distribution(&entry.full_name(), all.of(entry.id), out)?;
+    }
+    if shows_lag {
+        distribution(EXPIRE_LAG, lag, out)?;
+    }
+    Ok(())
+}
+
+/// The name under which LATENCY HISTOGRAM tells how late keys expire.
+const EXPIRE_LAG: &str = "expire-lag";
+
+fn distribution(name: &str, stats: &CommandStats, out: &mut Writer) -> CmdResult {
+    out.bulk(name.as_bytes())?;
+    out.map(2)?;
+    out.bulk(b"calls")?;
+    out.int(stats.calls as i64)?;
+    out.bulk(b"histogram_usec")?;
+    let buckets = stats
+        .latency
+        .as_ref()
+        .map_or_else(Vec::new, |h| powers_of_two(h));
+    out.map(buckets.len())?;
+    for (usec, count) in buckets {
+        out.int(usec)?;
+        out.int(count)?;
     }
     Ok(())
 }

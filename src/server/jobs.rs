@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::ask::Requester;
 use super::config;
-use super::digest;
 use super::host::ServerHost;
+use super::{digest, populate};
 use super::{info, log};
 use crate::command::connection::help;
 use crate::command::{Job, server};
@@ -82,6 +82,12 @@ impl ServerHost {
                  \"local\", you can run it from a local connection, otherwise you need to set this \
                  option in the configuration file, and then restart the server.",
             ));
+        }
+        if args.is(1, "populate") && (3..=5).contains(&args.len()) {
+            return match populate::check(args) {
+                Ok(()) => self.ask_all(Job::Debug, requester, args.to_buf(), None),
+                Err(error) => Performed::Failed(error),
+            };
         }
         if args.is(1, "reload") {
             return self.forward(Job::Debug, requester, args, out);

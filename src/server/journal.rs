@@ -13,7 +13,7 @@ use super::persist::replay::Source;
 use super::persist::segment::{Policy, Segment};
 use super::persist::{After, Message, Operation, Replay, Then};
 use super::settings;
-use crate::journal::manifest;
+use crate::journal::{manifest, segment};
 use crate::resp::{CmdError, Writer};
 use crate::runtime::FileDone;
 use crate::session::{Core, Link, Performed};
@@ -68,7 +68,7 @@ impl ServerHost {
         let mut generations: Vec<Vec<Source>> = Vec::new();
         let source = |file: &manifest::File, from| Source {
             path: aof.path(&file.name),
-            framed: file.shard.is_some(),
+            framed: file.shard.is_some() || is_framed(&aof.path(&file.name)),
             shard: file.shard.unwrap_or(0),
             from,
         };
@@ -199,7 +199,7 @@ impl ServerHost {
     pub(super) fn mind_journal(&mut self) {
         let persistence = &mut self.persistence;
         let is_starting = self.part.loading || self.opening > 0;
-        if is_starting || persistence.is_busy() || persistence.closing.is_some() {
+        if is_starting || self.stopping || persistence.is_busy() || persistence.closing.is_some() {
             return;
         }
         let wanted = self.config.flag("appendonly");
@@ -316,6 +316,7 @@ impl ServerHost {
         }
         self.persistence.closing = None;
         if stops {
+            self.stopping = true;
             if !ok {
                 log::warning("Some of the append-only file could not be written.");
             }
@@ -394,6 +395,15 @@ impl ServerHost {
         let config = self.config.clone();
         settings::install(&config, core, self);
     }
+}
+
+/// Whether a file is a segment of ours: a unit begins near its front.
+fn is_framed(path: &std::path::Path) -> bool {
+    const FRONT_BYTES: u64 = 64 * 1024;
+    let mut front = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(FRONT_BYTES).read_to_end(&mut front));
+    let head = segment::HEAD.as_bytes();
+    read.is_ok() && front.windows(head.len()).any(|window| window == head)
 }
 
 /// Redis: server.c, DISK_ERROR_TYPE_AOF.

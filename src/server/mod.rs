@@ -21,6 +21,7 @@ pub mod monitor;
 pub mod node;
 mod patrol;
 pub mod persist;
+mod populate;
 mod pubsub;
 mod saves;
 pub mod settings;

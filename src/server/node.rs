@@ -19,6 +19,20 @@ pub struct Node {
 }
 
 impl Node {
+    /// How late keys expired, now that their events are on their way.
+    fn note_lags(core: &mut Core) {
+        let expired_at = std::mem::take(&mut core.shard.keyspace.effects.expired_at);
+        if expired_at.is_empty() {
+            return;
+        }
+        let now_us = runtime::clock::now().unix_us;
+        for at_ms in expired_at {
+            core.shard
+                .stats
+                .expired(now_us - at_ms.saturating_mul(1000));
+        }
+    }
+
     /// Runs `work` with a link over `io`, then sends what the host wrote to other nodes.
     fn with_link(
         &mut self,
@@ -32,6 +46,7 @@ impl Node {
         if !self.core.shard.keyspace.effects.events.is_empty() {
             self.host.notify(&mut self.core, &mut link);
         }
+        Node::note_lags(&mut self.core);
         for (to, message) in self.host.mail.drain(..) {
             link.io.post(to, message);
         }

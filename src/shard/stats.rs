@@ -6,6 +6,8 @@ use crate::command::CommandId;
 
 /// Largest latency a histogram tells apart: one second, in nanoseconds, as in Redis.
 const LATENCY_MAX_NS: u64 = 1_000_000_000;
+/// Largest lag of an expiry: an hour.
+const LAG_MAX_NS: u64 = 3600 * LATENCY_MAX_NS;
 /// Two significant digits, as in Redis.
 const LATENCY_DIGITS: u8 = 2;
 
@@ -42,6 +44,8 @@ impl CommandStats {
 #[derive(Clone, Debug)]
 pub struct Stats {
     commands: Vec<CommandStats>,
+    /// How late keys expired: from the deadline until the event left.
+    expire_lag: CommandStats,
     /// `latency-tracking`
     pub track_latency: bool,
 }
@@ -50,6 +54,7 @@ impl Stats {
     pub fn new(commands: usize) -> Stats {
         Stats {
             commands: vec![CommandStats::default(); commands],
+            expire_lag: CommandStats::default(),
             track_latency: true,
         }
     }
@@ -68,9 +73,24 @@ impl Stats {
         stats.spent_ns += spent_ns;
         stats.failed += u64::from(failed);
         if self.track_latency {
-            let histogram = stats.latency.get_or_insert_with(new_histogram);
+            let histogram = stats
+                .latency
+                .get_or_insert_with(|| new_histogram(LATENCY_MAX_NS));
             histogram.saturating_record(spent_ns.clamp(1, LATENCY_MAX_NS));
         }
+    }
+
+    /// A key expired so long after its deadline.
+    pub fn expired(&mut self, lag_us: i64) {
+        let lag = &mut self.expire_lag;
+        lag.calls += 1;
+        let histogram = lag.latency.get_or_insert_with(|| new_histogram(LAG_MAX_NS));
+        let lag_ns = u64::try_from(lag_us).unwrap_or(0).saturating_mul(1000);
+        histogram.saturating_record(lag_ns.clamp(1, LAG_MAX_NS));
+    }
+
+    pub fn expire_lag(&self) -> &CommandStats {
+        &self.expire_lag
     }
 
     pub fn rejected(&mut self, id: CommandId) {
@@ -81,11 +101,13 @@ impl Stats {
         for (ours, theirs) in self.commands.iter_mut().zip(&other.commands) {
             ours.merge(theirs);
         }
+        self.expire_lag.merge(&other.expire_lag);
     }
 
     /// CONFIG RESETSTAT.
     pub fn reset(&mut self) {
         self.commands.fill(CommandStats::default());
+        self.expire_lag = CommandStats::default();
     }
 
     /// LATENCY HISTOGRAM's RESET, and `latency-tracking no`.
@@ -93,12 +115,13 @@ impl Stats {
         self.commands
             .iter_mut()
             .for_each(|stats| stats.latency = None);
+        self.expire_lag = CommandStats::default();
     }
 }
 
-fn new_histogram() -> Box<Histogram<u32>> {
-    let histogram = Histogram::new_with_bounds(1, LATENCY_MAX_NS, LATENCY_DIGITS)
-        .expect("constant bounds are valid");
+fn new_histogram(max_ns: u64) -> Box<Histogram<u32>> {
+    let histogram =
+        Histogram::new_with_bounds(1, max_ns, LATENCY_DIGITS).expect("constant bounds are valid");
     Box::new(histogram)
 }
 

@@ -147,3 +147,58 @@ fn dump_rdb_lists_every_key() {
     server.signal("TERM");
     assert!(server.exit().success());
 }
+
+/// What both say of the same directory, whole and with its end cut off.
+#[test]
+fn check_aof_tells_what_redis_check_aof_tells() {
+    for (which, shards) in [(Which::Reference, 1), (Which::Pinion { shards: 2 }, 2)] {
+        let mut server = Server::start(which, &["--appendonly", "yes"]);
+        let mut client = server.client();
+        for n in 0..50 {
+            client.text(&format!("MSET a:{n} 1 b:{n} 2"));
+        }
+        server.signal("KILL");
+        server.exit();
+        let folder = server.dir.join("appendonlydir");
+        let manifest = folder.join("appendonly.aof.manifest");
+        let manifest = manifest.to_string_lossy().into_owned();
+        let (code, told, _) = run(PINION, &["check-aof", &manifest]);
+        let (redis_code, redis_told, _) = run("redis-check-aof", &[&manifest]);
+        assert_eq!(
+            (code, redis_code),
+            (Some(0), Some(0)),
+            "{told}\n{redis_told}"
+        );
+        let verdicts = |text: &str| -> Vec<String> {
+            let is_verdict = |line: &&str| line.contains("AOF") && !line.contains("FIELD");
+            text.lines().filter(is_verdict).map(str::to_owned).collect()
+        };
+        assert_eq!(verdicts(&told), verdicts(&redis_told), "{which}");
+        let last = folder.join(format!("appendonly.aof.{shards}.incr.aof"));
+        let bytes = fs::read(&last).expect("the segment");
+        fs::write(&last, &bytes[..bytes.len() - 5]).expect("cut");
+        let (code, told, _) = run(PINION, &["check-aof", &manifest]);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(
+            told.contains("is not valid. Use the --fix option"),
+            "{told}"
+        );
+        let mut fix = Command::new(PINION)
+            .args(["check-aof", "--fix", &manifest])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("start");
+        let mut answer = fix.stdin.take().expect("a pipe");
+        std::io::Write::write_all(&mut answer, b"y\n").expect("answer");
+        drop(answer);
+        let fixed = fix.wait_with_output().expect("an end");
+        let told = String::from_utf8_lossy(&fixed.stdout).into_owned();
+        assert!(
+            fixed.status.success() && told.contains("Successfully truncated"),
+            "{told}"
+        );
+        let (code, told, _) = run("redis-check-aof", &[&manifest]);
+        assert_eq!(code, Some(0), "{told}");
+    }
+}

@@ -30,12 +30,17 @@ pub enum Invocation {
 /// What the program does beside serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
+    CheckAof { fix: bool },
     CheckRdb,
     DumpRdb,
 }
 
 /// The words that ask for them, in the place of a configuration file.
-const TOOLS: &[(&str, Tool)] = &[("check-rdb", Tool::CheckRdb), ("dump-rdb", Tool::DumpRdb)];
+const TOOLS: &[(&str, Tool)] = &[
+    ("check-aof", Tool::CheckAof { fix: false }),
+    ("check-rdb", Tool::CheckRdb),
+    ("dump-rdb", Tool::DumpRdb),
+];
 
 /// Where the configuration comes from; what comes later wins.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -51,6 +56,14 @@ pub fn parse(args: &[String]) -> Invocation {
     let word = args.first().map(String::as_str);
     if let Some(&(name, tool)) = TOOLS.iter().find(|(name, _)| word == Some(name)) {
         return match args {
+            [_, fix, path] if fix == "--fix" && name == "check-aof" => Invocation::Tool {
+                tool: Tool::CheckAof { fix: true },
+                path: path.clone(),
+            },
+            _ if name == "check-aof" && args.len() != 2 => Invocation::Tell {
+                text: "Usage: pinion check-aof [--fix] <file.manifest|file.aof>\n".into(),
+                code: 1,
+            },
             [_, path] => Invocation::Tool {
                 tool,
                 path: path.clone(),
@@ -89,6 +102,8 @@ fn command() -> Command {
         .disable_version_flag(true)
         .override_usage(
             "pinion [redis.conf | -] [--option value ...]\n       \
+             pinion check-aof [--fix] <manifest | file>
+       \
              pinion check-rdb <file>      tells whether a file is intact\n       \
              pinion dump-rdb <file>       lists its keys, one JSON object per line\n       \
              pinion [--help | --version | --check-system | --test-memory <megabytes>]",
@@ -295,7 +310,14 @@ mod tests {
         };
         assert_eq!(parsed(&["check-rdb", "a.rdb"]), tool(Tool::CheckRdb));
         assert_eq!(parsed(&["dump-rdb", "a.rdb"]), tool(Tool::DumpRdb));
-        for args in [&["check-rdb"][..], &["dump-rdb", "a", "b"]] {
+        let check = |fix| tool(Tool::CheckAof { fix });
+        assert_eq!(parsed(&["check-aof", "a.rdb"]), check(false));
+        assert_eq!(parsed(&["check-aof", "--fix", "a.rdb"]), check(true));
+        for args in [
+            &["check-rdb"][..],
+            &["dump-rdb", "a", "b"],
+            &["check-aof", "a", "b"],
+        ] {
             assert!(matches!(parsed(args), Invocation::Tell { code: 1, .. }));
         }
     }

@@ -145,7 +145,8 @@ impl Aof {
                 name,
                 seq,
                 kind: Kind::Incr,
-                shard: Some(shard as u32),
+                // A single shard's segment is one like Redis', beside its comments.
+                shard: (shards > 1).then_some(shard as u32),
             });
         }
         Ok((named, files))

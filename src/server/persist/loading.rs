@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{Loaded, Message, Operation, Persistence, Purpose, reply, tag};
 use crate::command::{generic, keys};
 use crate::keyspace::Taken;
+use crate::rdb::Fault;
 use crate::rdb::file::{Entry, Event, Reader};
 use crate::resp::CmdError;
 use crate::runtime::{FileDone, FileOp};
@@ -86,7 +87,20 @@ impl std::fmt::Display for LoadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             LoadError::Io(error) => write!(f, "{error}"),
-            LoadError::Format(error) => write!(f, "{error}"),
+            LoadError::Format(error) => {
+                // In Redis' words first: supervisors look for them.
+                match error.fault {
+                    Fault::Checksum { .. } => f.write_str("RDB CRC error: ")?,
+                    Fault::Short { .. } => f.write_str(
+                        "Short read or OOM loading DB. Unrecoverable error, aborting now: ",
+                    )?,
+                    Fault::Signature => {
+                        f.write_str("Wrong signature trying to load DB from file: ")?;
+                    }
+                    _ => {}
+                }
+                write!(f, "{error}")
+            }
             LoadError::Databases(databases) => write!(
                 f,
                 "Data file was created with a Redis server configured to handle more than \

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use ahash::{AHashMap, AHashSet};
 
-use crate::journal::{Fault, Item, Mark, Reader};
+use crate::journal::{Fault, Item, Mark, Reader, reader};
 use crate::server::log;
 use crate::session::{Core, Host, Link, State};
 use crate::shard::message::SessionKey;
@@ -33,6 +33,7 @@ pub enum ReplayError {
     },
     /// `aof-load-truncated no`
     Torn(PathBuf),
+    Unknown(PathBuf, String),
 }
 
 impl std::fmt::Display for ReplayError {
@@ -43,6 +44,11 @@ impl std::fmt::Display for ReplayError {
                 f,
                 "Bad file format reading the append only file {} at offset {at}: {reason}. Make a \
                  backup of your AOF file, then use pinion check-aof --fix <filename.manifest>",
+                path.display()
+            ),
+            ReplayError::Unknown(path, name) => write!(
+                f,
+                "Unknown command '{name}' reading the append only file {}",
                 path.display()
             ),
             ReplayError::Torn(path) => write!(
@@ -130,8 +136,8 @@ impl Replay {
     /// Reads all files once. Torn ends are cut off if `mends`.
     pub fn prepare(generations: Vec<Vec<Source>>, mends: bool) -> Result<Replay, ReplayError> {
         let mut marks: Vec<(usize, Mark, u32)> = Vec::new();
-        let count = generations.iter().map(Vec::len).sum::<usize>();
         let mut seen = 0;
+        let last = last_with_content(&generations);
         for (number, sources) in generations.iter().enumerate() {
             for source in sources {
                 seen += 1;
@@ -145,7 +151,7 @@ impl Replay {
                         Err(fault) => break Some(fault),
                     }
                 };
-                let may_be_torn = source.framed || seen == count;
+                let may_be_torn = source.framed || seen >= last;
                 judge(source, fault, may_be_torn, mends)?;
             }
         }
@@ -190,10 +196,28 @@ impl Replay {
                     core.closed(SESSION, link);
                     return Ok(true);
                 }
-                Some(item) => core.receive(SESSION, &item.commands, link, host),
+                Some(item) => {
+                    self.check_names(&item, core)?;
+                    core.receive(SESSION, &item.commands, link, host);
+                }
             }
         }
         Ok(false)
+    }
+
+    /// A command that nobody knows is damage, or of a later version: nothing is recovered by half.
+    fn check_names(&self, item: &Item, core: &Core) -> Result<(), ReplayError> {
+        for name in reader::names(&item.commands) {
+            if !core.table.has(name) {
+                let track = self
+                    .tracks
+                    .get(self.at.min(self.tracks.len().saturating_sub(1)));
+                let path = track.map(|track| track.path.clone()).unwrap_or_default();
+                let name = String::from_utf8_lossy(name).into_owned();
+                return Err(ReplayError::Unknown(path, name));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the session waits for something that a message will end.
@@ -250,6 +274,16 @@ impl Replay {
         let is_incomplete = |mark: &Mark| self.incomplete.contains(&(generation, mark.id));
         item.mark.as_ref().is_some_and(is_incomplete)
     }
+}
+
+/// The number, from 1, of the last file with anything in it: the one that the server was writing.
+fn last_with_content(generations: &[Vec<Source>]) -> usize {
+    let sources: Vec<&Source> = generations.iter().flatten().collect();
+    let has_content = |source: &&Source| {
+        let about = std::fs::metadata(&source.path);
+        about.is_ok_and(|about| about.len() > source.from)
+    };
+    sources.iter().rposition(has_content).map_or(0, |at| at + 1)
 }
 
 /// Transactions of which a shard that is to have a part has none.

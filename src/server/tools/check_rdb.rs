@@ -20,8 +20,20 @@ struct Counts {
     empty: u64,
 }
 
+/// Checks a file of which only the front is a snapshot; returns where that ends.
+pub fn preamble(path: &str, out: &mut impl Write) -> io::Result<Option<u64>> {
+    let mut end = 0;
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let code = check(path, name, out, &mut end)?;
+    Ok((code == ExitCode::SUCCESS).then_some(end))
+}
+
 pub fn run(path: &str, out: &mut impl Write) -> io::Result<ExitCode> {
-    writeln!(out, "[offset 0] Checking RDB file {path}")?;
+    check(path, path, out, &mut 0)
+}
+
+fn check(path: &str, name: &str, out: &mut impl Write, end: &mut u64) -> io::Result<ExitCode> {
+    writeln!(out, "[offset 0] Checking RDB file {name}")?;
     let now_ms = clock::now().unix_ms();
     let mut counts = Counts::default();
     let mut last = 0;
@@ -38,6 +50,7 @@ pub fn run(path: &str, out: &mut impl Write) -> io::Result<ExitCode> {
             ExitCode::FAILURE
         }
         Ok(()) => {
+            *end = last;
             writeln!(out, "[offset {last}] \\o/ RDB looks OK! \\o/")?;
             ExitCode::SUCCESS
         }
