@@ -137,6 +137,8 @@ pub(super) struct Outgoing {
     pub dirty: bool,
     /// The release that some of it waits for.
     pub gate: u64,
+    /// What was written in this turn waits for nothing.
+    pub urgent: bool,
 }
 
 /// An app's way out: replies, messages, requests. Plain data until the end of the turn.
@@ -216,6 +218,7 @@ impl<M> Io<M> {
     pub fn out(&mut self, conn: ConnId) -> &mut Output {
         match self.outgoing.get_mut(conn.index as usize) {
             Some(outgoing) if outgoing.generation == conn.generation => {
+                outgoing.urgent = false;
                 if !outgoing.dirty {
                     outgoing.dirty = true;
                     self.dirty.push(conn.index);
@@ -231,6 +234,16 @@ impl<M> Io<M> {
                 self.void.clear();
                 &mut self.void
             }
+        }
+    }
+
+    /// What was just written for a connection tells of no change: it need not be held with the rest
+    /// of the turn, if it is all there is.
+    pub fn hasten(&mut self, conn: ConnId) {
+        if let Some(outgoing) = self.outgoing.get_mut(conn.index as usize)
+            && outgoing.generation == conn.generation
+        {
+            outgoing.urgent = true;
         }
     }
 

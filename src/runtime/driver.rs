@@ -475,7 +475,9 @@ impl<A: App> Driver<A> {
         let dirty = std::mem::take(&mut self.io.dirty);
         for &index in &dirty {
             let outgoing = &mut self.io.outgoing[index as usize];
-            outgoing.gate = outgoing.gate.max(gate);
+            if !std::mem::take(&mut outgoing.urgent) {
+                outgoing.gate = outgoing.gate.max(gate);
+            }
             if outgoing.gate > self.io.released {
                 outgoing.dirty = false;
                 self.held_replies.push_back((outgoing.gate, index));

@@ -125,7 +125,8 @@ fn await_all(
     Ok(exit_code)
 }
 
-/// Turns SIGTERM and SIGINT into bytes on a pipe that shard 0 reads, and ignores SIGHUP.
+/// Turns SIGTERM and SIGINT into bytes on a pipe that shard 0 reads, and ignores what would end the
+/// server for no reason.
 fn catch_signals() -> std::io::Result<Signals> {
     let (reader, writer) = UnixStream::pair()?;
     let asked = Arc::new(AtomicBool::new(false));
@@ -138,8 +139,11 @@ fn catch_signals() -> std::io::Result<Signals> {
         flag::register(signal, asked.clone())?;
         pipe::register(signal, writer.try_clone()?)?;
     }
-    // Ignored, as by Redis: a closed terminal does not end the server.
-    flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
+    // Ignored: a closed terminal does not end the server, as with Redis; nor does a file that may
+    // grow no further, of which the write tells.
+    for ignored in [SIGHUP, libc::SIGXFSZ] {
+        flag::register(ignored, Arc::new(AtomicBool::new(false)))?;
+    }
     Ok(Signals {
         pipe: reader.into(),
         interrupted,

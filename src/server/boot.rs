@@ -152,7 +152,7 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
     let started_ms = clock::now().unix_ms();
     let seed = fastrand::u64(..);
     let figures = budget::figures(shards);
-    let file_figures = persist::figures(shards);
+    let file_figures = persist::shared(shards);
     let boot = if config.flag("appendonly") {
         Boot::Journal
     } else if std::path::Path::new(config.text("dbfilename")).exists() {

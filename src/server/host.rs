@@ -257,20 +257,7 @@ impl ServerHost {
                 }
             }
             Job::ConfigResetStat => jobs::reset_stats(core),
-            Job::Debug if args.is(1, "populate") => {
-                populate::fill(core, &args, question.requester.db, self.now_ms);
-            }
-            Job::Debug if args.is(1, "set-active-expire") => {
-                jobs::set_active_expire(core, &args);
-            }
-            Job::Debug => {
-                return Box::new(digest::part(
-                    core,
-                    &args,
-                    question.requester.db,
-                    self.now_ms,
-                ));
-            }
+            Job::Debug => return self.debug_part(core, &args, question.requester.db),
             Job::Latency if args.is(1, "reset") => core.shard.stats.reset_latency(),
             _ => {
                 let mut figures = NodeFigures::of(core);
@@ -280,6 +267,17 @@ impl ServerHost {
                 }
                 return Box::new(figures);
             }
+        }
+        Box::new(())
+    }
+
+    fn debug_part(&self, core: &mut Core, args: &Args, db: u32) -> Contribution {
+        if args.is(1, "populate") {
+            populate::fill(core, args, db, self.now_ms);
+        } else if args.is(1, "set-active-expire") {
+            jobs::set_active_expire(core, args);
+        } else {
+            return Box::new(digest::part(core, args, db, self.now_ms));
         }
         Box::new(())
     }
@@ -474,7 +472,7 @@ impl Host for ServerHost {
             || self.monitors.any()
             || self.part.loading
             || self.part.save_failed
-            || self.part.journal_failing.is_some()
+            || self.part.is_journal_failing()
     }
 
     fn admit(
@@ -494,8 +492,8 @@ impl Host for ServerHost {
             return Admission::Refuse(CmdError::Loading);
         }
         let is_told = flags & flags::WRITE != 0 || entry.command.name == "ping";
-        if is_told && let Some(failure) = &self.part.journal_failing {
-            return Admission::Refuse(journal::misconf(failure));
+        if is_told && self.part.is_journal_failing() {
+            return Admission::Refuse(journal::misconf(&self.part.journal_failure()));
         }
         if is_told && self.is_misconfigured() {
             return Admission::Refuse(MISCONF);

@@ -204,6 +204,7 @@ impl ServerHost {
         }
         let wanted = self.config.flag("appendonly");
         let aof = &mut persistence.aof;
+        aof.scheduled |= self.part.take_wants_base();
         if aof.on && !wanted {
             aof.close();
             return self.close_journals(false);
@@ -262,17 +263,14 @@ impl ServerHost {
             }
             Message::JournalClose => self.close_segment(core),
             Message::JournalClosed { ok } => self.journal_closed(ok),
-            Message::JournalStatus {
-                failure,
-                sync_failed,
-            } => {
-                self.persistence.aof.scheduled |= sync_failed;
-                self.tell_nodes(|_| Message::JournalFailing(failure.clone()));
-            }
-            Message::JournalFailing(failure) => self.part.journal_failing = failure,
             Message::JournalMended => {
+                let failed = |segment: &Segment| segment.failure().is_some();
                 if let Some(segment) = &mut self.segment {
+                    let before = failed(segment);
                     segment.mend();
+                    if failed(segment) != before {
+                        self.tell_status();
+                    }
                 }
             }
             _ => self.persistence.aof.scheduled = true,
@@ -291,6 +289,10 @@ impl ServerHost {
         shard.keyspace.effects.recording = false;
         core.coordinator.journaled = false;
         let mut ok = true;
+        let was_failing = self
+            .segment
+            .as_ref()
+            .is_some_and(|it| it.failure().is_some());
         if let (Some(segment), Some(mut journal)) = (self.segment.take(), shard.journal.take()) {
             match segment.close(&mut journal, &mut shard.keyspace.effects) {
                 Ok(end) => self.journal_end = end,
@@ -300,7 +302,9 @@ impl ServerHost {
                 }
             }
         }
-        self.part.journal_failing = None;
+        if was_failing {
+            self.part.set_journal_failure(None, false);
+        }
         self.mail
             .push((0, NodeMessage::Persist(Message::JournalClosed { ok })));
     }
@@ -348,12 +352,10 @@ impl ServerHost {
     }
 
     fn tell_status(&mut self) {
-        let Some(segment) = &self.segment else { return };
-        let message = Message::JournalStatus {
-            failure: segment.failure().map(str::to_owned),
-            sync_failed: segment.sync_failed,
-        };
-        self.mail.push((0, NodeMessage::Persist(message)));
+        if let Some(segment) = &self.segment {
+            let failure = segment.failure();
+            self.part.set_journal_failure(failure, segment.sync_failed);
+        }
     }
 
     /// A write or a sync of the segment is over.
@@ -378,7 +380,7 @@ impl ServerHost {
             last_took_s: aof.last_took_s,
             last_ok: aof.last_ok,
             rewrites: aof.rewrites,
-            write_ok: self.part.journal_failing.is_none(),
+            write_ok: !self.part.is_journal_failing(),
             base_bytes: aof.base_bytes,
             size_bytes: aof.base_bytes + self.part.journal_bytes_of_all(),
             pending_bytes: self

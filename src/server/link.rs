@@ -42,6 +42,10 @@ impl Link for IoLink<'_> {
         self.io.close_after_flush(ConnId::unpack(session));
     }
 
+    fn hasten(&mut self, session: SessionKey) {
+        self.io.hasten(ConnId::unpack(session));
+    }
+
     fn post(&mut self, to: usize, message: Message) {
         self.io.post(to, NodeMessage::Core(message));
     }

@@ -20,6 +20,8 @@ pub trait Link {
     fn close(&mut self, session: SessionKey);
     fn close_after_flush(&mut self, session: SessionKey);
     fn post(&mut self, to: usize, message: Message);
+    /// What was just written for a session tells of no change: it waits for no disk.
+    fn hasten(&mut self, _session: SessionKey) {}
     /// Wall clock of this turn, unix microseconds.
     fn now_us(&self) -> i64;
 

@@ -225,7 +225,12 @@ impl Core {
             Admission::Refuse(error) => {
                 self.count_rejected(id);
                 self.spoil_transaction(key);
-                Some(self.reply_error(key, &error, link))
+                let is_all = link.pending_bytes(key) == 0;
+                let next = self.reply_error(key, &error, link);
+                if is_all {
+                    link.hasten(key);
+                }
+                Some(next)
             }
             Admission::Postpone => {
                 if let Some(session) = self.session_mut(key) {

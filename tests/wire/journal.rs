@@ -409,3 +409,68 @@ fn a_killed_server_loses_nothing_that_it_acknowledged() {
     }
     assert!(checked > 1_000, "{checked} transactions");
 }
+
+/// Limits how large a file the server may write: a disk that is full, and then is not.
+fn limit_files(server: &Server, bytes: &str) {
+    let pid = server.pid().to_string();
+    let limit = format!("--fsize={bytes}:unlimited");
+    let status = std::process::Command::new("prlimit")
+        .args(["--pid", &pid, &limit])
+        .status();
+    assert!(status.expect("prlimit is there").success());
+}
+
+#[test]
+fn a_full_disk_holds_replies_back_and_refuses_writes_until_there_is_room() {
+    for (shards, policy) in [
+        (1, "everysec"),
+        (1, "always"),
+        (2, "everysec"),
+        (2, "always"),
+    ] {
+        let which = Which::Pinion { shards };
+        let mut server = Server::start(which, &["--appendonly", "yes", "--appendfsync", policy]);
+        let (mut writer, mut other) = (server.client(), server.client());
+        assert_eq!(line(&mut other, "SET known value"), OK);
+        limit_files(&server, "30000");
+        writer.set_wait(Duration::from_millis(400));
+        let value = "x".repeat(1000);
+        let mut acknowledged = 0;
+        loop {
+            match writer.call(&["SET", &format!("key:{acknowledged}"), &value]) {
+                Got::Reply(reply) if reply == b"+OK\r\n" => acknowledged += 1,
+                Got::Silence(_) => break,
+                other => panic!("{policy}: {}", other.shown()),
+            }
+            assert!(acknowledged < 1000, "{policy}: the disk is never full");
+        }
+        assert!(acknowledged > 10, "{policy}: {acknowledged}");
+        // Nobody is told of what is not written, and nothing more is taken.
+        wait_for("the refusal", || {
+            other
+                .text("SET known other")
+                .starts_with("-MISCONF Errors writing to the AOF file")
+        });
+        if policy == "everysec" {
+            assert_eq!(other.text("GET known"), "$5\\r\\nvalue\\r\\n");
+            assert_eq!(info(&mut other, "aof_last_write_status"), "err");
+        }
+        limit_files(&server, "unlimited");
+        writer.set_wait(Duration::from_secs(10));
+        assert_eq!(
+            writer.reply(),
+            Got::Reply(b"+OK\r\n".to_vec()),
+            "{policy}: {}",
+            server.log()
+        );
+        wait_for("an end of the refusals", || {
+            line(&mut other, "SET known other") == OK
+        });
+        assert_eq!(info(&mut other, "aof_last_write_status"), "ok");
+        server.signal("KILL");
+        server.exit();
+        let again = restart(shards, &server.dir, &[]);
+        let size = line(&mut again.client(), "DBSIZE");
+        assert_eq!(size, format!(":{}", acknowledged + 2), "{}", again.log());
+    }
+}

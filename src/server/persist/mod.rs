@@ -28,7 +28,7 @@ use crate::runtime::FileOp;
 
 pub use aof::Aof;
 pub use loading::{LoadError, Loading, Then};
-pub use part::{Part, figures};
+pub use part::{Part, shared};
 pub use points::SavePoints;
 pub use replay::Replay;
 pub use saving::{After, Saving};
@@ -95,13 +95,6 @@ pub enum Message {
     JournalClosed {
         ok: bool,
     },
-    /// A shard cannot write its segment, or can again.
-    JournalStatus {
-        failure: Option<String>,
-        sync_failed: bool,
-    },
-    /// Some shard cannot: writes are refused.
-    JournalFailing(Option<String>),
     /// A new base holds everything.
     JournalMended,
     /// The directory wants to be rewritten.

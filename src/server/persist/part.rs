@@ -1,7 +1,7 @@
 //! One shard's part in saving and loading.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::{Loaded, Message};
 use crate::server::ask::NodeMessage;
@@ -24,10 +24,8 @@ pub struct Part {
     pub loading: bool,
     /// The last snapshot failed and `stop-writes-on-bgsave-error` is on.
     pub save_failed: bool,
-    /// Why some shard cannot write its segment of the append-only file.
-    pub journal_failing: Option<String>,
     /// What every shard tells of itself.
-    figures: Arc<[Figures]>,
+    shared: Arc<Shared>,
     shard: usize,
 }
 
@@ -40,13 +38,28 @@ pub struct Figures {
     journal_bytes: AtomicU64,
 }
 
-/// The figures of so many shards, to be shared by their parts.
-pub fn figures(shards: usize) -> Arc<[Figures]> {
-    (0..shards).map(|_| Figures::default()).collect()
+/// What all parts share. It needs no message: while a shard cannot write its segment, its mail is
+/// held back.
+#[derive(Debug, Default)]
+pub struct Shared {
+    figures: Vec<Figures>,
+    /// Shards that cannot write their segments, and why one cannot.
+    failing: AtomicUsize,
+    reason: Mutex<String>,
+    /// What one of them had written may be lost: only a new base makes it good.
+    wants_base: AtomicBool,
+}
+
+/// What so many shards share.
+pub fn shared(shards: usize) -> Arc<Shared> {
+    Arc::new(Shared {
+        figures: (0..shards).map(|_| Figures::default()).collect(),
+        ..Shared::default()
+    })
 }
 
 impl Part {
-    pub fn new(shard: usize, figures: Arc<[Figures]>) -> Part {
+    pub fn new(shard: usize, shared: Arc<Shared>) -> Part {
         Part {
             reported: None,
             untaken: 0,
@@ -54,8 +67,7 @@ impl Part {
             told_changed: false,
             loading: false,
             save_failed: false,
-            journal_failing: None,
-            figures,
+            shared,
             shard,
         }
     }
@@ -67,17 +79,49 @@ impl Part {
     /// Changes since the last save, all shards together.
     pub fn changes_of_all(&self) -> u64 {
         let of = |figures: &Figures| figures.changes.load(Ordering::Relaxed);
-        self.figures.iter().map(of).sum()
+        self.shared.figures.iter().map(of).sum()
     }
 
     /// Bytes of the segments of all shards.
     pub fn journal_bytes_of_all(&self) -> u64 {
         let of = |figures: &Figures| figures.journal_bytes.load(Ordering::Relaxed);
-        self.figures.iter().map(of).sum()
+        self.shared.figures.iter().map(of).sum()
+    }
+
+    /// This shard cannot write its segment any more, or can again.
+    pub fn set_journal_failure(&self, reason: Option<&str>, wants_base: bool) {
+        match reason {
+            Some(reason) => {
+                if let Ok(mut known) = self.shared.reason.lock() {
+                    reason.clone_into(&mut known);
+                }
+                self.shared.failing.fetch_add(1, Ordering::SeqCst);
+            }
+            None => drop(self.shared.failing.fetch_sub(1, Ordering::SeqCst)),
+        }
+        if wants_base {
+            self.shared.wants_base.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether some shard cannot write its segment.
+    pub fn is_journal_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Why.
+    pub fn journal_failure(&self) -> String {
+        let reason = self.shared.reason.lock();
+        reason.map_or_else(|_| String::new(), |reason| reason.clone())
+    }
+
+    /// Whether a new base is wanted; asking forgets it.
+    pub fn take_wants_base(&self) -> bool {
+        self.shared.wants_base.swap(false, Ordering::SeqCst)
     }
 
     pub fn publish_journal_bytes(&self, bytes: u64) {
-        let own = &self.figures[self.shard].journal_bytes;
+        let own = &self.shared.figures[self.shard].journal_bytes;
         own.store(bytes, Ordering::Relaxed);
     }
 
@@ -86,7 +130,7 @@ impl Part {
         let id = core.shard.cut_id;
         let keyspace = &mut core.shard.keyspace;
         let dirty = keyspace.effects.dirty;
-        let own = &self.figures[self.shard].changes;
+        let own = &self.shared.figures[self.shard].changes;
         own.store(dirty, Ordering::Relaxed);
         if !self.told_changed && dirty > 0 {
             self.told_changed = true;
