@@ -60,6 +60,8 @@ pub struct ServerHost {
     pub journal_end: u64,
     /// Nodes that have not opened their segments yet.
     pub opening: usize,
+    /// Who asked for DEBUG LOADAOF, and nodes that are not ready for it yet.
+    pub reloading: Option<(Requester, usize)>,
     /// Nothing is begun any more.
     pub stopping: bool,
     pub limits: Limits,
@@ -92,6 +94,7 @@ impl ServerHost {
             segment: None,
             journal_end: 0,
             opening: 0,
+            reloading: None,
             stopping: false,
             limits: Limits::default(),
             mail: Vec::new(),
@@ -193,6 +196,7 @@ impl ServerHost {
             Job::Save | Job::BgSave | Job::LastSave => {
                 self.save_command(job, requester, args, &mut writer)
             }
+            Job::Debug if args.is(1, "loadaof") => self.load_journal_again(requester),
             Job::Debug => self.reload(requester, args),
             _ => done(self.slowlog.command(args, &mut writer)),
         }

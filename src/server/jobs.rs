@@ -89,7 +89,7 @@ impl ServerHost {
                 Err(error) => Performed::Failed(error),
             };
         }
-        if args.is(1, "reload") {
+        if args.is(1, "reload") || args.is(1, "loadaof") {
             return self.forward(Job::Debug, requester, args, out);
         }
         if digest::is_asked(args) {

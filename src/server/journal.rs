@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
 
-use super::ask::NodeMessage;
+use super::ask::{NodeMessage, Requester};
 use super::host::ServerHost;
 use super::info::JournalFigures;
 use super::jobs::done;
 use super::log;
 use super::persist::replay::Source;
 use super::persist::segment::{Policy, Segment};
-use super::persist::{After, Message, Operation, Replay, Then};
+use super::persist::{self, After, Message, Operation, Replay, Then};
 use super::settings;
 use crate::journal::{manifest, segment};
 use crate::resp::{CmdError, Writer};
@@ -50,6 +50,12 @@ impl ServerHost {
         if let Err(error) = aof.open() {
             return self.refuse_start(&error);
         }
+        self.read_directory();
+    }
+
+    /// Reads what the manifest names.
+    fn read_directory(&mut self) {
+        let aof = &self.persistence.aof;
         let base = aof.manifest.base.as_ref().map(|base| aof.path(&base.name));
         let is_snapshot = base.as_ref().is_some_and(|path| {
             let mut head = [0; 5];
@@ -121,7 +127,13 @@ impl ServerHost {
                 log::notice(&format!(
                     "DB loaded from append only file: {seconds:.3} seconds"
                 ));
-                self.open_segments();
+                match self.reloading.take() {
+                    None => self.open_segments(),
+                    Some((requester, _)) => {
+                        self.tell_nodes(|_| Message::LoadEnded);
+                        persist::reply(&mut self.mail, requester, Ok(()));
+                    }
+                }
                 false
             }
         }
@@ -141,6 +153,30 @@ impl ServerHost {
             file: files[node].clone(),
             policy,
         });
+    }
+
+    /// DEBUG LOADAOF, on shard 0: everything is forgotten and read again.
+    pub(super) fn load_journal_again(&mut self, requester: Requester) -> Performed {
+        let busy = self.persistence.is_busy() || self.part.loading || self.reloading.is_some();
+        if busy || !self.persistence.aof.on {
+            return Performed::Failed(CmdError::Text(
+                "ERR Error trying to load the AOF files, check server logs",
+            ));
+        }
+        self.reloading = Some((requester, self.shards));
+        self.tell_nodes(|_| Message::LoadBegins { flush: true });
+        Performed::Later
+    }
+
+    /// A node is empty, and its segment complete: its answer is held back until it is.
+    fn node_is_ready(&mut self) {
+        let Some((_, left)) = &mut self.reloading else {
+            return;
+        };
+        *left -= 1;
+        if *left == 0 {
+            self.read_directory();
+        }
     }
 
     /// BGREWRITEAOF, on shard 0.
@@ -197,8 +233,12 @@ impl ServerHost {
     /// Brings the append-only file to what the configuration asks for, and begins rewrites that
     /// are due.
     pub(super) fn mind_journal(&mut self) {
-        let persistence = &mut self.persistence;
         let is_starting = self.part.loading || self.opening > 0;
+        if self.persistence.is_busy() && self.config.flag("appendonly") {
+            let aof = &mut self.persistence.aof;
+            aof.scheduled |= !aof.on && !aof.is_rewriting();
+        }
+        let persistence = &mut self.persistence;
         if is_starting || self.stopping || persistence.is_busy() || persistence.closing.is_some() {
             return;
         }
@@ -261,6 +301,7 @@ impl ServerHost {
                     log::notice("Ready to accept connections");
                 }
             }
+            Message::LoadReady => self.node_is_ready(),
             Message::JournalClose => self.close_segment(core),
             Message::JournalClosed { ok } => self.journal_closed(ok),
             Message::JournalMended => {
@@ -393,6 +434,7 @@ impl ServerHost {
     /// All entries are in place: commands are accepted.
     pub(super) fn load_ended(&mut self, core: &mut Core) {
         self.part.loading = false;
+        core.shard.keyspace.effects.recording = self.segment.is_some();
         core.shard.keyspace.effects.dirty = 0;
         let config = self.config.clone();
         settings::install(&config, core, self);

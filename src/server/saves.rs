@@ -230,7 +230,12 @@ impl ServerHost {
             Message::CutCancelled { id } => self.part.cut_cancelled(core, id),
             Message::SaveEnded { id, ok } => self.part.save_ended(core, id, ok),
             Message::Changed => persistence.points.arm(),
-            Message::LoadBegins { flush } => self.part.load_begins(core, flush),
+            Message::LoadBegins { flush } => {
+                self.part.load_begins(core, flush);
+                if flush {
+                    mail.push((0, NodeMessage::Persist(Message::LoadReady)));
+                }
+            }
             Message::Reserve { db, keys } => core.shard.keyspace.reserve(db, keys),
             Message::Load(entries) => {
                 self.part.load(core, entries, now_ms);

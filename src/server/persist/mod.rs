@@ -70,6 +70,8 @@ pub enum Message {
     LoadBegins {
         flush: bool,
     },
+    /// This node is empty, and ready to load.
+    LoadReady,
     /// About so many keys of a database come to this shard.
     Reserve {
         db: u32,

@@ -205,6 +205,7 @@ impl Part {
     pub fn load_begins(&mut self, core: &mut Core, flush: bool) {
         self.loading = true;
         core.shard.keyspace.effects.classes = 0;
+        core.shard.keyspace.effects.recording = false;
         if flush {
             core.shard.keyspace.clear();
         }
