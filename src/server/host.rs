@@ -22,7 +22,7 @@ use super::pubsub::{self, Pubsub};
 use super::saves::MISCONF;
 use super::settings;
 use super::slowlog::{self, Slowlog};
-use crate::command::{Entry, Job, flags, introspection};
+use crate::command::{Entry, Job, flags, generic, introspection};
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Admission, Core, Host, Link, Performed};
 use crate::shard::message::SessionKey;
@@ -280,6 +280,11 @@ impl ServerHost {
             populate::fill(core, args, db, self.now_ms);
         } else if args.is(1, "set-active-expire") {
             jobs::set_active_expire(core, args);
+        } else if args.is(1, "object") {
+            let mut tx = core.shard.keyspace.tx(db, self.now_ms, false);
+            let told = generic::described(&mut tx, args.get(2));
+            tx.finish();
+            return Box::new(told);
         } else {
             return Box::new(digest::part(core, args, db, self.now_ms));
         }
@@ -329,6 +334,12 @@ impl ServerHost {
                 };
                 let text = info::render(&question.args.as_args(), &nodes, &context);
                 writer.verbatim("txt", text.as_bytes())
+            }
+            Job::Debug if question.args.as_args().is(1, "object") => {
+                match parts_of::<Option<String>>(parts).flatten().next() {
+                    Some(told) => writer.simple(&told),
+                    None => Err(CmdError::NoSuchKey),
+                }
             }
             Job::Debug if digest::is_asked(&question.args.as_args()) => {
                 digest::reply(&question.args.as_args(), parts_of(parts), &mut writer)

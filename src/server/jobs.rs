@@ -92,7 +92,7 @@ impl ServerHost {
         if args.is(1, "reload") || args.is(1, "loadaof") {
             return self.forward(Job::Debug, requester, args, out);
         }
-        if digest::is_asked(args) {
+        if args.is(1, "object") && args.len() == 3 || digest::is_asked(args) {
             return self.ask_all(Job::Debug, requester, args.to_buf(), None);
         }
         let out = &mut Writer::new(out, requester.proto);
@@ -106,6 +106,10 @@ impl ServerHost {
         if args.is(1, "sleep") && args.len() == 3 {
             let seconds = args.double(2)?.clamp(0.0, 3600.0);
             std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
+            return out.ok();
+        }
+        // An element of any size stands in a listpack here: there is nothing to switch over.
+        if args.is(1, "quicklist-packed-threshold") && args.len() == 3 {
             return out.ok();
         }
         if args.is(1, "jmap") || args.is(1, "log") {

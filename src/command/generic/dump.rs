@@ -23,12 +23,15 @@ pub(super) fn dump(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         return out.null();
     }
     match tx.clone_value(key) {
-        Some(taken) => out.bulk(&dump::put(
-            &Saved(taken.value.kept()),
-            &mut StringWriter::new(true),
-        )),
+        Some(taken) => out.bulk(&payload(&taken)),
         None => out.null(),
     }
+}
+
+/// What DUMP replies with.
+pub fn payload(taken: &Taken) -> Vec<u8> {
+    let strings = &mut StringWriter::new(true);
+    dump::put(&Saved(taken.value.kept()), strings)
 }
 
 /// A value on its way into a payload or a file.

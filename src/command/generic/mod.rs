@@ -54,6 +54,7 @@ const SORT_KEYS: Keys = &[
 const SORTING: &str = "O(N+M*log(M)) where N is the number of elements and M that of those shown";
 
 pub use dump::{Saved, object, stored};
+pub use object::described;
 
 pub const COMMANDS: &[Command] = &[
     Command {

@@ -19,6 +19,27 @@ pub(super) fn encoding(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult 
     }
 }
 
+/// What DEBUG OBJECT tells of a key; `None`: there is no such key. Redis: debug.c.
+pub fn described(tx: &mut Tx, key: &[u8]) -> Option<String> {
+    let encoding = match tx.encoded(key)? {
+        Encoded::Int(_) => "int",
+        Encoded::Embstr => "embstr",
+        Encoded::Raw => "raw",
+        Encoded::Named(name) => name,
+    };
+    /// What follows the value in a payload: version and checksum; its type stands before it.
+    const AROUND_BYTES: usize = 11;
+    let taken = tx.clone_value(key)?;
+    let payload = super::dump::payload(&taken);
+    let idle_s = tx.idle_s(key).unwrap_or(0);
+    let lru = (tx.now_ms() / 1000 - idle_s) & 0xff_ffff;
+    Some(format!(
+        "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{} lru:{lru} \
+         lru_seconds_idle:{idle_s}",
+        payload.len() - AROUND_BYTES
+    ))
+}
+
 pub(super) fn refcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     match tx.encoded(args.get(2)) {
         None => out.null(),
