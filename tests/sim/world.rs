@@ -90,10 +90,11 @@ impl World {
             let mut keyspace = Keyspace::new(DATABASES, seed);
             keyspace.effects.recording = true;
             let commands = table.entries().len();
-            Core::new(
-                Shard::new(Place { shard, shards }, keyspace, commands, || 0),
-                table.clone(),
-            )
+            let shard = Shard::new(Place { shard, shards }, keyspace, commands, || 0);
+            let mut core = Core::new(shard, table.clone());
+            // In every other world the coordinators settle what spans shards, as with a journal.
+            core.coordinator.journaled = seed % 2 == 1;
+            core
         };
         let link = || SimLink {
             now_us: 1_700_000_000_000_000,
