@@ -234,16 +234,16 @@ impl ServerHost {
     /// are due.
     pub(super) fn mind_journal(&mut self) {
         let is_starting = self.part.loading || self.opening > 0;
-        if self.persistence.is_busy() && self.config.flag("appendonly") {
-            let aof = &mut self.persistence.aof;
+        let persistence = &mut self.persistence;
+        let is_busy = persistence.is_busy();
+        let aof = &mut persistence.aof;
+        let wanted = aof.wanted;
+        if is_busy && wanted {
             aof.scheduled |= !aof.on && !aof.is_rewriting();
         }
-        let persistence = &mut self.persistence;
-        if is_starting || self.stopping || persistence.is_busy() || persistence.closing.is_some() {
+        if is_starting || self.stopping || is_busy || persistence.closing.is_some() {
             return;
         }
-        let wanted = self.config.flag("appendonly");
-        let aof = &mut persistence.aof;
         aof.scheduled |= self.part.take_wants_base();
         if aof.on && !wanted {
             aof.close();
@@ -256,7 +256,7 @@ impl ServerHost {
     }
 
     /// Begins a rewrite if the segments have grown by `auto-aof-rewrite-percentage`.
-    pub(super) fn look_at_journal_size(&mut self) {
+    fn look_at_journal_size(&mut self) {
         let percentage = self.config.int("auto-aof-rewrite-percentage");
         let min = self.config.int("auto-aof-rewrite-min-size") as u64;
         let aof = &mut self.persistence.aof;
@@ -314,7 +314,8 @@ impl ServerHost {
                     }
                 }
             }
-            _ => self.persistence.aof.scheduled = true,
+            Message::JournalGrew => self.look_at_journal_size(),
+            _ => unreachable!("what is not about segments was taken before"),
         }
     }
 
@@ -379,15 +380,18 @@ impl ServerHost {
         let before = segment.failure().is_some();
         let effects = &mut core.shard.keyspace.effects;
         let verdict = segment.commit(journal, effects, self.now_ms, operations);
-        self.part.publish_journal_bytes(segment.size_bytes());
+        if self.part.publish_journal_bytes(segment.size_bytes()) {
+            self.mail
+                .push((0, NodeMessage::Persist(Message::JournalGrew)));
+        }
         if segment.failure().is_some() != before {
             self.tell_status();
         }
         if let Some(journal) = &mut core.shard.journal
             && std::mem::take(&mut journal.wants_rewrite)
         {
-            self.mail
-                .push((0, NodeMessage::Persist(Message::WantsRewrite)));
+            // Barriers stand in shard 0's segment: this is shard 0.
+            self.persistence.aof.scheduled = true;
         }
         (verdict.gate, verdict.released)
     }
@@ -415,7 +419,7 @@ impl ServerHost {
     pub(super) fn journal_figures(&self) -> JournalFigures {
         let aof = &self.persistence.aof;
         JournalFigures {
-            on: aof.on || aof.is_rewriting() && self.config.flag("appendonly"),
+            on: aof.on || aof.is_rewriting() && aof.wanted,
             rewriting_s: aof.is_rewriting().then(|| aof.rewriting_s(self.now_ms)),
             scheduled: aof.scheduled,
             last_took_s: aof.last_took_s,

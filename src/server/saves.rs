@@ -223,7 +223,13 @@ impl ServerHost {
                 id,
                 sizes,
                 used_bytes,
-            } => persistence.cut_begun(from, id, (sizes, used_bytes), now_ms),
+            } if persistence.is_saving(id) => {
+                persistence.cut_begun(from, id, (sizes, used_bytes), now_ms);
+            }
+            // It was given up while the cut was on its way.
+            Message::CutBegun { id, .. } => {
+                mail.push((from, NodeMessage::Persist(Message::CutCancelled { id })));
+            }
             Message::Chunk { id, chunk } => persistence.chunk(from, id, chunk),
             Message::CutDone { id } => persistence.cut_done(id),
             Message::ChunkTaken { id } => self.part.chunk_taken(id),
@@ -300,6 +306,9 @@ impl ServerHost {
         if let Some(temporary) = self.persistence.rewritten.take() {
             self.base_written(&temporary);
         }
+        if self.persistence.scheduled && !self.persistence.is_busy() {
+            self.begin_bgsave();
+        }
         self.mind_journal();
         let writing = self.persistence.write_on(&mut self.mail, self.now_ms);
         let loading = self.load_on();
@@ -344,8 +353,6 @@ impl ServerHost {
         {
             return;
         }
-        self.look_at_journal_size();
-        let persistence = &mut self.persistence;
         let status = &persistence.status;
         let tried = (status.last_try_ms, status.last_ok);
         let last_save_s = status.last_save_s;

@@ -23,6 +23,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     host.patrol = Patrol::new(config);
     host.patrol.set_listening(host.pubsub.has_subscribers());
     host.persistence.points.configure(config.text("save"));
+    host.persistence.aof.wanted = config.flag("appendonly");
     host.pubsub.classes = pubsub::classes(config.text("notify-keyspace-events"));
     host.pubsub.hard_bytes = hard_limit(config, "pubsub");
     core.shard.keyspace.effects.classes = host.pubsub.wanted_classes();

@@ -479,3 +479,42 @@ fn a_full_disk_holds_replies_back_and_refuses_writes_until_there_is_room() {
         assert_eq!(size, format!(":{}", acknowledged + 2), "{}", again.log());
     }
 }
+
+#[test]
+fn a_file_that_has_grown_is_rewritten_by_itself() {
+    for shards in [1, 2] {
+        let options = [
+            "--appendonly",
+            "yes",
+            "--auto-aof-rewrite-min-size",
+            "200kb",
+        ];
+        let server = Server::start(Which::Pinion { shards }, &options);
+        let mut client = server.client();
+        let value = "x".repeat(1000);
+        for n in 0..600 {
+            client.text(&format!("SET key:{} {value}", n % 10));
+        }
+        wait_for("a rewrite", || info(&mut client, "aof_rewrites") != "0");
+        assert_eq!(info(&mut client, "aof_last_bgrewrite_status"), "ok");
+        assert!(server.log().contains("Starting automatic rewriting of AOF"));
+    }
+}
+
+#[test]
+fn a_snapshot_that_was_scheduled_is_taken() {
+    for shards in [1, 2] {
+        let server = Server::start(Which::Pinion { shards }, &[]);
+        let mut client = server.client();
+        assert_eq!(info(&mut client, "aof_last_bgrewrite_status"), "ok");
+        assert_eq!(info(&mut client, "aof_last_rewrite_time_sec"), "-1");
+        client.text("DEBUG POPULATE 50000");
+        client.send(b"CONFIG SET appendonly yes\r\nBGSAVE SCHEDULE\r\n");
+        client.reply();
+        let scheduled = client.reply().shown();
+        assert!(scheduled.starts_with("+Background saving"), "{scheduled}");
+        wait_for("both", || {
+            info(&mut client, "rdb_saves") == "1" && info(&mut client, "aof_rewrites") == "1"
+        });
+    }
+}

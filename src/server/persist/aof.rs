@@ -51,8 +51,10 @@ struct Rewrite {
 }
 
 /// The directory as shard 0 knows it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Aof {
+    /// `appendonly`
+    pub wanted: bool,
     /// Writes go into segments that the manifest names.
     pub on: bool,
     pub manifest: Manifest,
@@ -71,15 +73,31 @@ pub struct Aof {
     lock: Option<File>,
 }
 
+impl Default for Aof {
+    fn default() -> Aof {
+        Aof {
+            wanted: false,
+            on: false,
+            manifest: Manifest::default(),
+            directory: PathBuf::new(),
+            prefix: String::new(),
+            rewrite: None,
+            scheduled: false,
+            base_bytes: 0,
+            last_ok: true,
+            last_took_s: -1,
+            rewrites: 0,
+            retry_ms: 0,
+            lock: None,
+        }
+    }
+}
+
 impl Aof {
     /// Takes the names from the configuration.
     pub fn configure(&mut self, config: &Config) {
         self.directory = PathBuf::from(config.text("appenddirname"));
         self.prefix = config.text("appendfilename").to_owned();
-        if self.rewrites == 0 && self.rewrite.is_none() {
-            self.last_ok = true;
-            self.last_took_s = -1;
-        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

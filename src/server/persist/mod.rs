@@ -99,8 +99,8 @@ pub enum Message {
     },
     /// A new base holds everything.
     JournalMended,
-    /// The directory wants to be rewritten.
-    WantsRewrite,
+    /// A shard's segment has grown by a step.
+    JournalGrew,
     /// The server is about to stop: no more writes are accepted.
     Quiesce,
     /// It does not stop after all.

@@ -117,12 +117,19 @@ impl Part {
 
     /// Whether a new base is wanted; asking forgets it.
     pub fn take_wants_base(&self) -> bool {
-        self.shared.wants_base.swap(false, Ordering::SeqCst)
+        let wanted = &self.shared.wants_base;
+        wanted.load(Ordering::Relaxed) && wanted.swap(false, Ordering::SeqCst)
     }
 
-    pub fn publish_journal_bytes(&self, bytes: u64) {
+    /// Tells the others how long this shard's segment is. Returns whether it has grown by a step since
+    /// it was looked at: `auto-aof-rewrite-min-size` is a matter of megabytes.
+    pub fn publish_journal_bytes(&self, bytes: u64) -> bool {
+        const STEP_BYTES: u64 = 64 * 1024;
         let own = &self.shared.figures[self.shard].journal_bytes;
+        // Nobody else writes it.
+        let before = own.load(Ordering::Relaxed);
         own.store(bytes, Ordering::Relaxed);
+        bytes / STEP_BYTES > before / STEP_BYTES
     }
 
     /// Streams some of the cut in progress. Returns whether there is more to do at once.

@@ -180,6 +180,11 @@ impl Persistence {
         self.saving.as_deref_mut().filter(|saving| saving.id == id)
     }
 
+    /// Whether this snapshot is under way.
+    pub fn is_saving(&self, id: u32) -> bool {
+        self.saving.as_ref().is_some_and(|saving| saving.id == id)
+    }
+
     /// A shard's part of the cut has begun.
     pub fn cut_begun(&mut self, from: usize, id: u32, (sizes, bytes): (Sizes, u64), now_ms: i64) {
         let Some(saving) = self.saving_of(id) else {
