@@ -12,6 +12,8 @@ use super::segment::{CRC, HEAD, HEAD_MAX_BYTES, Mark, checksum};
 
 /// Longest comment. Redis: AOF_ANNOTATION_LINE_MAX_LEN.
 const COMMENT_MAX_BYTES: usize = 1024;
+/// What is looked at to tell what kind of file it is.
+pub const FRONT_BYTES: usize = 64 * 1024;
 /// Arguments of one command; more is damage.
 const ARGS_MAX: usize = 1 << 20;
 /// Bytes of one argument; more is damage.
@@ -56,6 +58,20 @@ pub struct Reader {
     seq: u64,
     /// Where in the file the last item ended: comments behind it belong to the next.
     good: u64,
+}
+
+/// Whether a file with this front is a segment of ours: a unit begins near it.
+pub fn is_framed(front: &[u8]) -> bool {
+    let front = &front[..front.len().min(FRONT_BYTES)];
+    front
+        .windows(HEAD.len())
+        .any(|window| window == HEAD.as_bytes())
+}
+
+/// Whether a file with this front begins with a snapshot, as the base of Redis 7 does and single
+/// files of the servers before may.
+pub fn is_snapshot(front: &[u8]) -> bool {
+    front.starts_with(b"REDIS")
 }
 
 /// How far a piece of input reaches.

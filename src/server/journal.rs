@@ -1,7 +1,6 @@
 //! What keeps the append-only file going: recovery at the start, segments, rewrites, failures.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::sync::Arc;
 
 use super::ask::{NodeMessage, Requester};
@@ -9,11 +8,12 @@ use super::host::ServerHost;
 use super::info::JournalFigures;
 use super::jobs::done;
 use super::log;
+use super::persist::aof::front;
 use super::persist::replay::Source;
 use super::persist::segment::{Policy, Segment};
 use super::persist::{self, After, Message, Operation, Replay, Then};
 use super::settings;
-use crate::journal::{manifest, segment};
+use crate::journal::{manifest, reader};
 use crate::resp::{CmdError, Writer};
 use crate::runtime::FileDone;
 use crate::session::{Core, Link, Performed};
@@ -31,10 +31,9 @@ impl ServerHost {
         Policy::parse(self.config.text("appendfsync"))
     }
 
-    fn tell_nodes(&mut self, message: impl Fn(usize) -> Message) {
-        for node in 0..self.shards {
-            self.mail.push((node, NodeMessage::Persist(message(node))));
-        }
+    /// A message about files to every node.
+    pub(super) fn tell_nodes(&mut self, message: impl Fn(usize) -> Message) {
+        persist::tell_nodes(self.shards, &mut self.mail, message);
     }
 
     /// Ends the start: what was found cannot be used.
@@ -57,13 +56,10 @@ impl ServerHost {
     fn read_directory(&mut self) {
         let aof = &self.persistence.aof;
         let base = aof.manifest.base.as_ref().map(|base| aof.path(&base.name));
-        let is_snapshot = base.as_ref().is_some_and(|path| {
-            let mut head = [0; 5];
-            let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-            read.is_ok() && head == *b"REDIS"
-        });
         match base {
-            Some(path) if is_snapshot => self.begin_load_of(&path, Then::Replay, false),
+            Some(path) if reader::is_snapshot(&front(&path)) => {
+                self.begin_load_of(&path, Then::Replay, false)
+            }
             _ => self.replay_from(0),
         }
     }
@@ -74,7 +70,7 @@ impl ServerHost {
         let mut generations: Vec<Vec<Source>> = Vec::new();
         let source = |file: &manifest::File, from| Source {
             path: aof.path(&file.name),
-            framed: file.shard.is_some() || is_framed(&aof.path(&file.name)),
+            framed: file.shard.is_some() || reader::is_framed(&front(&aof.path(&file.name))),
             shard: file.shard.unwrap_or(0),
             from,
         };
@@ -443,15 +439,6 @@ impl ServerHost {
         let config = self.config.clone();
         settings::install(&config, core, self);
     }
-}
-
-/// Whether a file is a segment of ours: a unit begins near its front.
-fn is_framed(path: &std::path::Path) -> bool {
-    const FRONT_BYTES: u64 = 64 * 1024;
-    let mut front = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(FRONT_BYTES).read_to_end(&mut front));
-    let head = segment::HEAD.as_bytes();
-    read.is_ok() && front.windows(head.len()).any(|window| window == head)
 }
 
 /// Redis: server.c, DISK_ERROR_TYPE_AOF.

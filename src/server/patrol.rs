@@ -54,6 +54,11 @@ impl Output {
 }
 
 impl Patrol {
+    /// Unsent output at which a client that listens to channels is cut off at once; 0 is never.
+    pub fn pubsub_hard_bytes(&self) -> usize {
+        self.pubsub.hard_bytes
+    }
+
     /// Whether some client of this node listens to channels.
     pub fn set_listening(&mut self, listening: bool) {
         self.listening = listening;

@@ -111,10 +111,7 @@ impl ServerHost {
         if persistence.cancel_save(&mut self.mail) {
             log::warning("There is a background save in progress: it is given up for the last one");
         }
-        for node in 0..self.shards {
-            self.mail
-                .push((node, NodeMessage::Persist(Message::Quiesce)));
-        }
+        self.tell_nodes(|_| Message::Quiesce);
         log::notice("Saving the final RDB snapshot before exiting.");
         let after = After::Stop { requester, force };
         self.persistence
@@ -194,12 +191,7 @@ impl ServerHost {
                 .load(file, verify, about, then, self.now_ms)
         });
         match (begun, then) {
-            (Ok(()), _) => {
-                for node in 0..self.shards {
-                    let message = Message::LoadBegins { flush };
-                    self.mail.push((node, NodeMessage::Persist(message)));
-                }
-            }
+            (Ok(()), _) => self.tell_nodes(|_| Message::LoadBegins { flush }),
             (Err(error), Then::Serve | Then::Replay) => {
                 log::warning(&format!("Fatal error: can't open the RDB file: {error}"));
                 self.stop = Some(1);

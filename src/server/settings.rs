@@ -25,7 +25,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     host.persistence.points.configure(config.text("save"));
     host.persistence.aof.wanted = config.flag("appendonly");
     host.pubsub.classes = pubsub::classes(config.text("notify-keyspace-events"));
-    host.pubsub.hard_bytes = hard_limit(config, "pubsub");
+    host.pubsub.hard_bytes = host.patrol.pubsub_hard_bytes();
     core.shard.keyspace.effects.classes = host.pubsub.wanted_classes();
     let keys = &mut core.shard.keyspace.settings;
     keys.string_max_bytes = bytes("proto-max-bulk-len");
@@ -66,14 +66,6 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
             log::warning("The log file cannot be opened; the old one stays in use");
         }
     }
-}
-
-/// The hard limit of a class of `client-output-buffer-limit`.
-fn hard_limit(config: &Config, class: &str) -> usize {
-    let mut words = config.text("client-output-buffer-limit").split(' ');
-    let found = words.by_ref().find(|word| *word == class);
-    let bytes = found.and_then(|_| words.next()?.parse().ok());
-    bytes.unwrap_or(0)
 }
 
 /// Where compact encodings end.

@@ -11,6 +11,10 @@ use super::message::Settle;
 use crate::journal::Writer;
 use crate::keyspace::{Effects, Record, Records};
 
+/// What stands around the records of a transaction, as for Redis.
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
 /// One shard's segment as far as it is not in the hands of the kernel.
 #[derive(Debug, Default)]
 pub struct Journal {
@@ -51,7 +55,7 @@ impl Journal {
         let wraps = first.filter(|_| records.len() > 1 && !settle.is_barrier);
         if !skips {
             if let Some(db) = wraps {
-                self.writer.push(db, b"*1\r\n$5\r\nMULTI\r\n");
+                self.writer.push(db, MULTI);
             }
             for Record { db, command } in records.iter() {
                 if !is_bracket(command) {
@@ -59,7 +63,7 @@ impl Journal {
                 }
             }
             if let Some(db) = wraps {
-                self.writer.push(db, b"*1\r\n$4\r\nEXEC\r\n");
+                self.writer.push(db, EXEC);
             }
         }
         if settle.is_barrier {
@@ -102,5 +106,5 @@ impl Journal {
 
 /// Whether a record is the MULTI or EXEC of a part of a larger transaction.
 fn is_bracket(command: &[u8]) -> bool {
-    matches!(command, b"*1\r\n$5\r\nMULTI\r\n" | b"*1\r\n$4\r\nEXEC\r\n")
+    matches!(command, MULTI | EXEC)
 }

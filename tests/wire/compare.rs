@@ -11,6 +11,20 @@ use crate::transcript::{Compare, Replies, Request, Section, Step, parse};
 /// Enough to see a pattern; the rest of a broken run repeats it.
 const SHOWN_MAX: usize = 40;
 
+/// Case files that change keys of every type.
+pub const WRITING_CASES: [&str; 10] = [
+    "bitmaps",
+    "collections",
+    "hashes",
+    "keyspace",
+    "lists",
+    "sets",
+    "sorted_sets",
+    "streams",
+    "strings",
+    "transactions",
+];
+
 pub fn cases_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/wire/cases")
 }

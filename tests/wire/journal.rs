@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, Got};
-use crate::compare::cases_dir;
+use crate::compare::{WRITING_CASES, cases_dir};
 use crate::persistence::{fill, info, line, wait_for};
 use crate::process::{Server, Which};
 use crate::transcript::{Compare, Replies, Step, parse};
@@ -30,21 +30,9 @@ fn digest(server: &Server) -> String {
 
 #[test]
 fn every_command_is_recovered() {
-    let files = [
-        "bitmaps",
-        "collections",
-        "hashes",
-        "keyspace",
-        "lists",
-        "sets",
-        "sorted_sets",
-        "streams",
-        "strings",
-        "transactions",
-    ];
     for (shards, later) in [(1, 2), (4, 3)] {
         let mut server = Server::start(Which::Pinion { shards }, &ON);
-        for file in files {
+        for file in WRITING_CASES {
             let text = fs::read_to_string(cases_dir().join(format!("{file}.txt"))).expect("a file");
             let mut sent = 0;
             let mut clients = std::collections::BTreeMap::new();

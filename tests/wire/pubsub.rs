@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client::{Client, Got};
-use crate::compare::cases_dir;
+use crate::compare::{WRITING_CASES, cases_dir};
 use crate::process::{Server, Which};
 use crate::transcript::{Compare, Replies, Request, Step, parse};
 
@@ -277,20 +277,8 @@ fn is_comparable(request: &Request) -> bool {
 
 #[test]
 fn every_write_is_announced_as_redis_announces_it() {
-    let files = [
-        "bitmaps",
-        "collections",
-        "hashes",
-        "keyspace",
-        "lists",
-        "sets",
-        "sorted_sets",
-        "streams",
-        "strings",
-        "transactions",
-    ];
     let (mut compared, mut complaints) = (0, Vec::new());
-    for file in files {
+    for file in WRITING_CASES {
         let file = format!("{file}.txt");
         let wanted = events(Which::Reference, &file);
         for shards in [1, 2, 4] {

@@ -9,13 +9,14 @@
 //! few small files are written and synced where they stand: a rewrite is rare.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::coordinator::merge::Merger;
 use crate::journal::Manifest;
 use crate::journal::manifest::{self, Kind};
+use crate::journal::reader::FRONT_BYTES;
 use crate::rdb::file::About;
 use crate::server::config::Config;
 use crate::server::host::REDIS_VERSION;
@@ -39,6 +40,16 @@ impl std::fmt::Display for AofError {
                 write!(f, "{} is in use by another server", path.display())
             }
         }
+    }
+}
+
+/// The front of a file, empty if it cannot be read: what tells its kind.
+pub fn front(path: &Path) -> Vec<u8> {
+    let mut front = Vec::new();
+    let file = File::open(path).map(|file| file.take(FRONT_BYTES as u64));
+    match file.and_then(|mut file| file.read_to_end(&mut front)) {
+        Ok(_) => front,
+        Err(_) => Vec::new(),
     }
 }
 
@@ -191,19 +202,32 @@ impl Aof {
 
     /// Segments of generations in which no shard wrote anything.
     fn empty_generations(&self) -> Vec<manifest::File> {
-        let is_empty = |file: &manifest::File| {
-            let about = fs::metadata(self.directory.join(&file.name));
-            about.is_ok_and(|about| about.len() == 0)
-        };
+        let is_empty = |file: &manifest::File| self.size_of(file) == Some(0);
         let begins = |a: &manifest::File, b: &manifest::File| a.shard < b.shard;
         let generations = self.manifest.incr.chunk_by(begins);
         let empty = generations.filter(|generation| generation.iter().all(is_empty));
         empty.flatten().cloned().collect()
     }
 
-    fn create_empty_base(&mut self) -> io::Result<()> {
+    /// The next base, which the manifest does not name yet.
+    fn next_base(&self) -> manifest::File {
         let seq = self.manifest.next_base_seq();
-        let name = manifest::base_name(&self.prefix, seq);
+        manifest::File {
+            name: manifest::base_name(&self.prefix, seq),
+            seq,
+            kind: Kind::Base,
+            shard: None,
+        }
+    }
+
+    /// Bytes of a file; `None` if it is not there.
+    fn size_of(&self, file: &manifest::File) -> Option<u64> {
+        let about = fs::metadata(self.path(&file.name));
+        about.ok().map(|about| about.len())
+    }
+
+    fn create_empty_base(&mut self) -> io::Result<()> {
+        let base = self.next_base();
         let mut merger = Merger::new(&[], true);
         let mut bytes = Vec::new();
         let about = About {
@@ -215,24 +239,20 @@ impl Aof {
         };
         merger.begin(&about, &mut bytes);
         merger.end(&mut bytes);
-        let mut file = File::create(self.path(&name))?;
+        let mut file = File::create(self.path(&base.name))?;
         file.write_all(&bytes)?;
         file.sync_all()?;
-        log::notice(&format!("Creating AOF base file {name} on server start"));
-        self.manifest.base = Some(manifest::File {
-            name,
-            seq,
-            kind: Kind::Base,
-            shard: None,
-        });
+        log::notice(&format!(
+            "Creating AOF base file {} on server start",
+            base.name
+        ));
+        self.manifest.base = Some(base);
         Ok(())
     }
 
     fn note_base(&mut self) {
-        let size = |file: &manifest::File| {
-            fs::metadata(self.directory.join(&file.name)).map_or(0, |about| about.len())
-        };
-        self.base_bytes = self.manifest.base.as_ref().map_or(0, size);
+        let base = self.manifest.base.as_ref();
+        self.base_bytes = base.and_then(|base| self.size_of(base)).unwrap_or(0);
     }
 
     /// Begins a rewrite: the segments that the shards go over to at the cut.
@@ -243,16 +263,9 @@ impl Aof {
             self.manifest.incr.extend(incr.iter().cloned());
             self.write_manifest()?;
         }
-        let seq = self.manifest.next_base_seq();
-        let base = manifest::File {
-            name: manifest::base_name(&self.prefix, seq),
-            seq,
-            kind: Kind::Base,
-            shard: None,
-        };
         self.scheduled = false;
         self.rewrite = Some(Rewrite {
-            base,
+            base: self.next_base(),
             incr,
             started_ms: now_ms,
         });

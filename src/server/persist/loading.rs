@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Loaded, Message, Operation, Persistence, Purpose, reply, tag};
+use super::{Loaded, Mail, Message, Operation, Persistence, Purpose, reply, tag, tell_nodes};
 use crate::command::{generic, keys};
 use crate::keyspace::Taken;
 use crate::rdb::Fault;
@@ -27,8 +27,6 @@ const UNTAKEN_MAX: usize = 8;
 /// Entries read in one slice: clients that ask how far it is get their answer between two.
 const SLICE: usize = 2048;
 const PROGRESS_MS: i64 = 2_000;
-
-type Mail = Vec<(usize, NodeMessage)>;
 
 /// Who waits for the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,10 +316,8 @@ impl Loading {
             Event::ResizeDb { keys, .. } => {
                 // A key takes four bytes at least, whatever the file claims.
                 let keys = keys.min(self.size_bytes / 4) as usize / self.batches.len();
-                for node in 0..self.batches.len() {
-                    let message = Message::Reserve { db: self.db, keys };
-                    mail.push((node, NodeMessage::Persist(message)));
-                }
+                let db = self.db;
+                tell_nodes(self.batches.len(), mail, |_| Message::Reserve { db, keys });
             }
             Event::Start { .. } | Event::Hint => {}
         }

@@ -8,7 +8,7 @@
 //! Shard 0 decides and writes; the others stream to it and are told what became of it. All file
 //! operations are the runtime's: nothing here waits for a disk, except for opening and renaming.
 
-mod aof;
+pub mod aof;
 mod loading;
 mod part;
 mod points;
@@ -33,6 +33,9 @@ pub use points::SavePoints;
 pub use replay::Replay;
 pub use saving::{After, Saving};
 use segment::Policy;
+
+/// Messages to nodes, sent when the callback returns.
+type Mail = Vec<(usize, NodeMessage)>;
 
 /// What nodes say to each other about files.
 pub enum Message {
@@ -164,14 +167,14 @@ pub struct Persistence {
 /// What operations are for: the low byte of their tags; the rest is the id of the save or load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    Sync = 3,
-    SyncDirectory = 4,
-    Read = 5,
+    Sync = 1,
+    SyncDirectory = 2,
+    Read = 3,
     /// Of a shard's own segment.
-    JournalWrite = 6,
-    JournalSync = 7,
+    JournalWrite = 4,
+    JournalSync = 5,
     /// Of the segment before; nobody waits for it.
-    OldSync = 8,
+    OldSync = 6,
 }
 
 /// What an operation on a shard's own segment was: a write, or a sync.
@@ -236,15 +239,18 @@ impl Persistence {
     }
 
     /// A message to every node.
-    fn tell_all(&self, mail: &mut Vec<(usize, NodeMessage)>, message: impl Fn() -> Message) {
-        for node in 0..self.shards {
-            mail.push((node, NodeMessage::Persist(message())));
-        }
+    fn tell_all(&self, mail: &mut Mail, message: impl Fn() -> Message) {
+        tell_nodes(self.shards, mail, |_| message());
     }
 }
 
+/// A message to each of so many nodes.
+pub fn tell_nodes(nodes: usize, mail: &mut Mail, message: impl Fn(usize) -> Message) {
+    mail.extend((0..nodes).map(|node| (node, NodeMessage::Persist(message(node)))));
+}
+
 /// Sends a late reply.
-pub fn reply(mail: &mut Vec<(usize, NodeMessage)>, to: Requester, result: Result<(), CmdError>) {
+pub fn reply(mail: &mut Mail, to: Requester, result: Result<(), CmdError>) {
     let mut out = Output::default();
     let mut writer = Writer::new(&mut out, to.proto);
     let written = match result {

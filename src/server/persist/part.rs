@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Loaded, Message};
+use super::{Loaded, Mail, Message};
 use crate::server::ask::NodeMessage;
 use crate::session::Core;
 use crate::shard::snapshot::CHUNK_BYTES;
@@ -133,7 +133,7 @@ impl Part {
     }
 
     /// Streams some of the cut in progress. Returns whether there is more to do at once.
-    pub fn stream(&mut self, core: &mut Core, mail: &mut Vec<(usize, NodeMessage)>) -> bool {
+    pub fn stream(&mut self, core: &mut Core, mail: &mut Mail) -> bool {
         let id = core.shard.cut_id;
         let keyspace = &mut core.shard.keyspace;
         let dirty = keyspace.effects.dirty;

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::{Message, Operation, Persistence, Purpose, discard, reply, tag};
+use super::{Mail, Message, Operation, Persistence, Purpose, discard, reply, tag};
 use crate::coordinator::merge::Merger;
 use crate::keyspace::cut::{Chunk, Clocks, Sizes};
 use crate::rdb::file::About;
@@ -31,8 +31,6 @@ const SYNC_BYTES: u64 = 2 * 1024 * 1024;
 const CHUNKS_AT_ONCE: usize = 2;
 /// Time between two lines of progress in the log.
 const PROGRESS_MS: i64 = 5_000;
-
-type Mail = Vec<(usize, NodeMessage)>;
 
 /// What follows a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::check_rdb;
-use crate::journal::{Fault, Manifest, Reader, segment};
+use crate::journal::{Fault, Manifest, Reader, reader};
+use crate::server::persist::aof::front;
 
 /// Whose end may be cut off, and how a file came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl<W: Write> Check<'_, W> {
         for (at, file) in manifest.files().enumerate() {
             let file_path = folder.join(&file.name);
             let is_base = at == 0 && manifest.base.is_some();
-            let is_snapshot = is_snapshot(&file_path);
+            let is_snapshot = reader::is_snapshot(&front(&file_path));
             if is_base {
                 let format = if is_snapshot { "RDB" } else { "RESP" };
                 writeln!(self.out, "Start to check BASE AOF ({format} format).")?;
@@ -108,7 +109,7 @@ impl<W: Write> Check<'_, W> {
             return Ok(Found::Empty);
         }
         let mut from = 0;
-        if bytes.starts_with(b"REDIS") {
+        if reader::is_snapshot(&bytes) {
             let path = path.display().to_string();
             let Some(end) = check_rdb::preamble(&path, self.out)? else {
                 writeln!(self.out, "RDB preamble of AOF file is not sane, aborting.")?;
@@ -129,10 +130,7 @@ impl<W: Write> Check<'_, W> {
         from: usize,
         is_last: bool,
     ) -> io::Result<Found> {
-        let head = segment::HEAD.as_bytes();
-        let is_framed = bytes[from..]
-            .windows(head.len())
-            .any(|window| window == head);
+        let is_framed = reader::is_framed(&bytes[from..]);
         let mut reader = Reader::new(is_framed);
         reader.feed(&bytes[from..]);
         reader.end_input();
@@ -214,10 +212,4 @@ impl<W: Write> Check<'_, W> {
             }
         }
     }
-}
-
-fn is_snapshot(path: &PathBuf) -> bool {
-    let mut head = [0; 5];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-    read.is_ok() && head == *b"REDIS"
 }
