@@ -29,6 +29,12 @@ const fn container(name: &'static str, arity: i32, sub: &'static [Command]) -> C
 
 const ADMINISTER: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
 const ANYWHERE: Flags = LOADING | STALE;
+/// What proxies make of figures that each node has its own of.
+const SPIKES: &[&str] = &[
+    "nondeterministic_output",
+    "request_policy:all_nodes",
+    "response_policy:special",
+];
 const USAGE_KEY: Keys = &[KeySpec::range(keys::RO, 2, 0, 1)];
 
 pub const COMMANDS: &[Command] = &[
@@ -271,6 +277,18 @@ const FUNCTION: &[Command] = &[
 const LATENCY: &[Command] = &[
     Command {
         since: "2.8.13",
+        summary: "Explains what was slow, and what may help.",
+        tips: SPIKES,
+        ..row("doctor", 2, ADMINISTER, Job::Latency)
+    },
+    Command {
+        since: "2.8.13",
+        summary: "Draws the latencies of an event.",
+        tips: SPIKES,
+        ..row("graph", 3, ADMINISTER, Job::Latency)
+    },
+    Command {
+        since: "2.8.13",
         summary: "Lists the subcommands.",
         ..row("help", 2, ANYWHERE, Job::Latency)
     },
@@ -287,7 +305,19 @@ const LATENCY: &[Command] = &[
     },
     Command {
         since: "2.8.13",
-        summary: "Forgets the latencies of commands.",
+        summary: "Replies with the latencies of an event.",
+        tips: SPIKES,
+        ..row("history", 3, ADMINISTER, Job::Latency)
+    },
+    Command {
+        since: "2.8.13",
+        summary: "Replies with the last latency of every event.",
+        tips: SPIKES,
+        ..row("latest", 2, ADMINISTER, Job::Latency)
+    },
+    Command {
+        since: "2.8.13",
+        summary: "Forgets the latencies of events.",
         tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
         ..row("reset", -2, ADMINISTER, Job::Latency)
     },

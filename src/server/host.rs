@@ -22,6 +22,7 @@ use super::pubsub::{self, Pubsub};
 use super::saves::MISCONF;
 use super::settings;
 use super::slowlog::{self, Slowlog};
+use super::spikes::Spikes;
 use crate::command::{Entry, Job, flags, generic, introspection};
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Admission, Core, Host, Link, Performed};
@@ -43,6 +44,7 @@ pub struct ServerHost {
     /// Shard 0's alone.
     pub slowlog: Slowlog,
     pub slowlog_max_len: usize,
+    pub spikes: Spikes,
     pub patrol: Patrol,
     pub config: Arc<Config>,
     pub started_ms: i64,
@@ -83,6 +85,7 @@ impl ServerHost {
             postponed: Vec::new(),
             slowlog: Slowlog::default(),
             slowlog_max_len: 128,
+            spikes: Spikes::default(),
             patrol: Patrol::default(),
             config,
             started_ms,
@@ -262,7 +265,8 @@ impl ServerHost {
             }
             Job::ConfigResetStat => jobs::reset_stats(core),
             Job::Debug => return self.debug_part(core, &args, question.requester.db),
-            Job::Latency if args.is(1, "reset") => core.shard.stats.reset_latency(),
+            Job::Latency if args.is(1, "reset") => return Box::new(self.spikes.reset(&args)),
+            Job::Latency if !args.is(1, "histogram") => return Box::new(self.spikes.clone()),
             _ => {
                 let mut figures = NodeFigures::of(core);
                 if self.shard == 0 {
@@ -344,11 +348,7 @@ impl ServerHost {
             Job::Debug if digest::is_asked(&question.args.as_args()) => {
                 digest::reply(&question.args.as_args(), parts_of(parts), &mut writer)
             }
-            Job::Latency if question.args.as_args().is(1, "histogram") => {
-                let nodes: Vec<NodeFigures> = parts_of(parts).collect();
-                info::histogram(&question.args.as_args(), &nodes, table, &mut writer)
-            }
-            Job::Latency => writer.int(0),
+            Job::Latency => self.latency_told(&question.args.as_args(), parts, table, &mut writer),
             _ => writer.ok(),
         };
         if let Err(error) = result {

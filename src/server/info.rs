@@ -642,8 +642,15 @@ pub fn latency_help(out: &mut Writer) -> Result<(), CmdError> {
         out,
         "LATENCY",
         &[
+            ("DOCTOR", "Explain what was slow, and what may help."),
+            ("GRAPH <event>", "Draw the latencies of an event."),
             ("HISTOGRAM [<command> ...]", "Show how long commands took."),
-            ("RESET", "Forget how long commands took."),
+            ("HISTORY <event>", "Show the latencies of an event."),
+            ("LATEST", "Show the last latency of every event."),
+            (
+                "RESET [<event> ...]",
+                "Forget the latencies of these events, or of all.",
+            ),
         ],
     )
 }

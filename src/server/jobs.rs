@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use super::ask::Requester;
+use super::ask::{Contribution, Requester, parts_of};
 use super::config;
 use super::host::ServerHost;
+use super::info::NodeFigures;
+use super::spikes::Spikes;
 use super::{digest, populate};
 use super::{info, log};
 use crate::command::connection::help;
-use crate::command::{Job, server};
+use crate::command::{Job, Table, server};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Core, Performed};
 
@@ -175,6 +177,30 @@ impl ServerHost {
             return done(info::latency_help(out));
         }
         self.ask_all(Job::Latency, requester, args.to_buf(), None)
+    }
+
+    /// LATENCY, when all nodes have answered.
+    pub(super) fn latency_told(
+        &self,
+        args: &Args,
+        parts: Vec<Contribution>,
+        table: &Table,
+        out: &mut Writer,
+    ) -> CmdResult {
+        if args.is(1, "histogram") {
+            let nodes: Vec<NodeFigures> = parts_of(parts).collect();
+            return info::histogram(args, &nodes, table, out);
+        }
+        if args.is(1, "reset") {
+            let mut events: Vec<&str> = parts_of(parts)
+                .flat_map(|part: Vec<&'static str>| part)
+                .collect();
+            events.sort_unstable();
+            events.dedup();
+            return out.int(events.len() as i64);
+        }
+        let slow_us = self.config.int("slowlog-log-slower-than");
+        Spikes::merged(parts_of(parts)).reply(args, self.now_ms / 1000, slow_us, out)
     }
 
     pub(super) fn lolwut(&self, out: &mut Writer) -> CmdResult {

@@ -13,6 +13,7 @@ use super::persist::replay::Source;
 use super::persist::segment::{Policy, Segment};
 use super::persist::{self, After, Message, Operation, Replay, Then};
 use super::settings;
+use super::spikes;
 use crate::journal::{manifest, reader};
 use crate::resp::{CmdError, Writer};
 use crate::runtime::FileDone;
@@ -406,6 +407,13 @@ impl ServerHost {
         };
         let before = segment.failure().is_some();
         segment.file_done(done, is_write, self.now_ms);
+        if !is_write && segment.policy == Policy::Always {
+            self.spikes.note(
+                spikes::AOF_FSYNC_ALWAYS,
+                segment.sync_took_ns,
+                self.now_ms / 1000,
+            );
+        }
         if segment.failure().is_some() != before {
             self.tell_status();
         }

@@ -26,4 +26,5 @@ mod pubsub;
 mod saves;
 pub mod settings;
 pub mod slowlog;
+mod spikes;
 mod tools;

@@ -6,7 +6,8 @@ use super::link::IoLink;
 use super::log;
 use super::persist::Operation;
 use super::saves::Wish;
-use crate::command::Client;
+use super::spikes;
+use crate::command::{Client, flags};
 use crate::runtime::{self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, NextTurn, Signal};
 use crate::session::{Core, Link, Peer, State};
 
@@ -33,6 +34,38 @@ impl Node {
         }
     }
 
+    /// Runs a slice of work that may keep clients waiting, and notes it if it took long.
+    fn timed<T>(
+        core: &mut Core,
+        host: &mut ServerHost,
+        event: &'static str,
+        work: impl FnOnce(&mut Core, &mut ServerHost) -> T,
+    ) -> T {
+        if !host.spikes.is_on() || host.part.loading {
+            return work(core, host);
+        }
+        let begun_ns = runtime::clock::mono_ns();
+        let result = work(core, host);
+        let took_ns = runtime::clock::mono_ns() - begun_ns;
+        host.spikes
+            .note(event, took_ns, runtime::clock::now().unix_ms() / 1000);
+        result
+    }
+
+    /// Commands that were slow, for the latency monitor.
+    fn note_spikes(core: &mut Core, host: &mut ServerHost) {
+        let now_s = runtime::clock::now().unix_ms() / 1000;
+        for (id, took_ns) in core.shard.stats.take_spikes() {
+            let is_fast = core.table.entry(id).command.flags & flags::FAST != 0;
+            let event = if is_fast {
+                spikes::FAST_COMMAND
+            } else {
+                spikes::COMMAND
+            };
+            host.spikes.note(event, took_ns, now_s);
+        }
+    }
+
     /// Runs `work` with a link over `io`, then sends what the host wrote to other nodes.
     fn with_link(
         &mut self,
@@ -47,6 +80,9 @@ impl Node {
             self.host.notify(&mut self.core, &mut link);
         }
         Node::note_lags(&mut self.core);
+        if self.core.shard.stats.has_spikes() {
+            Node::note_spikes(&mut self.core, &mut self.host);
+        }
         for (to, message) in self.host.mail.drain(..) {
             link.io.post(to, message);
         }
@@ -205,7 +241,12 @@ impl App for Node {
 
     fn commit(&mut self, io: &mut Io<NodeMessage>) {
         let mut operations = Vec::new();
-        let (gate, released) = self.host.commit(&mut self.core, &mut operations);
+        let (gate, released) = if self.host.segment.is_some() {
+            let work = |core: &mut Core, host: &mut ServerHost| host.commit(core, &mut operations);
+            Node::timed(&mut self.core, &mut self.host, spikes::AOF_WRITE, work)
+        } else {
+            self.host.commit(&mut self.core, &mut operations)
+        };
         io.release(released);
         io.hold(gate);
         for Operation { file, tag, op } in operations {
@@ -228,15 +269,23 @@ impl App for Node {
                 core.resume(session, link, host);
             }
             if !host.pause.is_active(now.unix_ms()) && !host.part.loading {
-                more = core.shard.pulse(now.unix_ms(), PULSE_BUDGET);
+                more = Node::timed(core, host, spikes::EXPIRE_CYCLE, |core, _| {
+                    core.shard.pulse(now.unix_ms(), PULSE_BUDGET)
+                });
                 let mut post = |to, message| link.post(to, message);
                 core.shard.serve_waiting(now.unix_ms(), &mut post);
             }
             core.timed_out(now.unix_ms(), link, host);
-            core.shard.make_room(now.unix_ms());
+            Node::timed(core, host, spikes::EVICTION_CYCLE, |core, _| {
+                core.shard.make_room(now.unix_ms())
+            });
             more |= core.shard.is_evicting();
-            more |= core.shard.keyspace.free_slice();
-            more |= host.persist_turn(core, link);
+            more |= Node::timed(core, host, spikes::LAZYFREE_CYCLE, |core, _| {
+                core.shard.keyspace.free_slice()
+            });
+            more |= Node::timed(core, host, spikes::RDB_SLICE, |core, host| {
+                host.persist_turn(core, link)
+            });
             host.patrol.walk(core, link);
         });
         more

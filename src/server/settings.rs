@@ -50,6 +50,12 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     keys.hll_sparse_max_bytes = bytes("hll-sparse-max-bytes");
     keys.limits = limits(config, keys.limits.seed);
     host.limits = keys.limits.clone();
+    let threshold_ms = config.int("latency-monitor-threshold").max(0) as u64;
+    host.spikes.threshold_ms = threshold_ms;
+    core.shard.stats.spike_ns = match threshold_ms {
+        0 => u64::MAX,
+        ms => ms.saturating_mul(1_000_000),
+    };
     let track = config.flag("latency-tracking");
     if core.shard.stats.track_latency && !track {
         core.shard.stats.reset_latency();

@@ -345,8 +345,13 @@ impl Core {
         if self.execs.contains_key(&key) {
             return self.exec_part(key, Ok(out.clone()), link, host);
         }
-        if self.session(key).is_none() {
+        let Some(session) = self.session_mut(key) else {
             return;
+        };
+        // Counted once it is done, like every command: figures tell of none that asks for them.
+        if let Some((id, spent_ns)) = session.job.take() {
+            let failed = out.bytes.first() == Some(&b'-');
+            self.shard.stats.ran(id, spent_ns, failed);
         }
         self.emit(key, out, link);
         if self

@@ -480,7 +480,9 @@ impl Core {
         self.shard.start_clock();
         let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
         let failed = matches!(performed, Performed::Failed(_));
-        self.shard.stats.ran(call.id, spent_ns, failed);
+        if !matches!(performed, Performed::Later) {
+            self.shard.stats.ran(call.id, spent_ns, failed);
+        }
         // Redis: SLOWLOG GET itself is logged like any other command.
         if spent_ns >= self.limits.slow_ns {
             host.slow(self, link, key, args, spent_ns);
@@ -489,6 +491,7 @@ impl Core {
             Performed::Later => {
                 if let Some(session) = self.session_mut(key) {
                     session.state = State::Awaiting;
+                    session.job = Some((call.id, spent_ns));
                 }
                 return Next::Wait;
             }

@@ -91,6 +91,8 @@ pub struct Session {
     pub created_ms: i64,
     pub last_ms: i64,
     pub last_command: Option<CommandId>,
+    /// The job that is performed for it, and the nanoseconds that beginning it took.
+    pub job: Option<(CommandId, u64)>,
     pub received_bytes: u64,
     pub sent_bytes: u64,
     /// Since when the output exceeds the soft limit, unix milliseconds.
@@ -117,6 +119,7 @@ impl Session {
             created_ms: now_ms,
             last_ms: now_ms,
             last_command: None,
+            job: None,
             received_bytes: 0,
             sent_bytes: 0,
             soft_limit_since_ms: None,

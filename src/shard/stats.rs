@@ -48,6 +48,10 @@ pub struct Stats {
     expire_lag: CommandStats,
     /// `latency-tracking`
     pub track_latency: bool,
+    /// Commands that take so long are noted for the latency monitor; `u64::MAX`: none.
+    pub spike_ns: u64,
+    /// Those noted since they were last taken, with how long they took.
+    spikes: Vec<(CommandId, u64)>,
 }
 
 impl Stats {
@@ -56,6 +60,8 @@ impl Stats {
             commands: vec![CommandStats::default(); commands],
             expire_lag: CommandStats::default(),
             track_latency: true,
+            spike_ns: u64::MAX,
+            spikes: Vec::new(),
         }
     }
 
@@ -78,6 +84,18 @@ impl Stats {
                 .get_or_insert_with(|| new_histogram(LATENCY_MAX_NS));
             histogram.saturating_record(spent_ns.clamp(1, LATENCY_MAX_NS));
         }
+        if spent_ns >= self.spike_ns {
+            self.spikes.push((id, spent_ns));
+        }
+    }
+
+    /// The commands that were noted as slow since the last call.
+    pub fn take_spikes(&mut self) -> Vec<(CommandId, u64)> {
+        std::mem::take(&mut self.spikes)
+    }
+
+    pub fn has_spikes(&self) -> bool {
+        !self.spikes.is_empty()
     }
 
     /// A key expired so long after its deadline.
@@ -110,7 +128,7 @@ impl Stats {
         self.expire_lag = CommandStats::default();
     }
 
-    /// LATENCY HISTOGRAM's RESET, and `latency-tracking no`.
+    /// `latency-tracking no`.
     pub fn reset_latency(&mut self) {
         self.commands
             .iter_mut()

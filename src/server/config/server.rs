@@ -34,7 +34,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("io-threads-do-reads", "no", Kind::Bool).immutable(),
     Param::new("jemalloc-bg-thread", "yes", Kind::Bool),
     Param::new("key-load-delay", "0", Kind::Int { min: -2147483648, max: 2147483647 }).hidden(),
-    Param::new("latency-monitor-threshold", "0", Kind::Int { min: 0, max: i64::MAX }),
+    Param::new("latency-monitor-threshold", "0", Kind::Int { min: 0, max: i64::MAX }).effective(),
     Param::new("latency-tracking", "yes", Kind::Bool).effective(),
     Param::new("latency-tracking-info-percentiles", "50 99 99.9", Kind::Percentiles).effective(),
     Param::new("loading-process-events-interval-bytes", "2097152", Kind::Memory { min: 0, max: i64::MAX }).hidden(),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::{Operation, Purpose, tag};
 use crate::keyspace::Effects;
-use crate::runtime::{FileDone, FileOp};
+use crate::runtime::{FileDone, FileOp, clock};
 use crate::server::log;
 use crate::shard::journal::Journal;
 
@@ -76,6 +76,9 @@ pub struct Segment {
     /// The write under way is to this old file, which ends at this position.
     old: Option<(Arc<File>, u64)>,
     last_sync_ms: i64,
+    /// When the sync under way began, and how long the last one took: monotonic nanoseconds.
+    sync_begun_ns: u64,
+    pub sync_took_ns: u64,
     /// Why the last write or sync failed.
     failed: Option<String>,
     retry_ms: i64,
@@ -100,6 +103,8 @@ impl Segment {
             writing: None,
             syncing: None,
             old: None,
+            sync_begun_ns: 0,
+            sync_took_ns: 0,
             last_sync_ms: 0,
             failed: None,
             retry_ms: 0,
@@ -226,6 +231,7 @@ impl Segment {
         }
         if self.written > self.synced {
             self.last_sync_ms = now_ms;
+            self.sync_begun_ns = clock::mono_ns();
             self.syncing = Some(self.written);
             let op = FileOp::Sync { metadata: false };
             self.operate(Purpose::JournalSync, op, operations);
@@ -317,6 +323,7 @@ impl Segment {
         let Some(to) = self.syncing.take() else {
             return;
         };
+        self.sync_took_ns = clock::mono_ns().saturating_sub(self.sync_begun_ns);
         match done.result {
             Ok(_) => self.synced = self.synced.max(to),
             Err(error) => {
