@@ -326,14 +326,32 @@ const LATENCY: &[Command] = &[
 const MEMORY: &[Command] = &[
     Command {
         since: "4.0.0",
+        summary: "Looks for problems with memory.",
+        tips: SPIKES,
+        ..row("doctor", 2, 0, Job::Memory)
+    },
+    Command {
+        since: "4.0.0",
         summary: "Lists the subcommands.",
         ..row("help", 2, ANYWHERE, Job::Memory)
+    },
+    Command {
+        since: "4.0.0",
+        summary: "Shows what each shard has of the memory.",
+        tips: SPIKES,
+        ..row("malloc-stats", 2, 0, Job::Memory)
     },
     Command {
         since: "4.0.0",
         summary: "Asks the allocator to give memory back.",
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         ..row("purge", 2, 0, Job::Memory)
+    },
+    Command {
+        since: "4.0.0",
+        summary: "Shows what memory is used for.",
+        tips: SPIKES,
+        ..row("stats", 2, 0, Job::Memory)
     },
     Command {
         since: "4.0.0",

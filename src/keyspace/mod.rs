@@ -462,6 +462,21 @@ impl Keyspace {
         self.arena.page_bytes()
     }
 
+    /// Bytes free in the pages that hold entries.
+    pub fn slack_bytes(&self) -> usize {
+        self.arena
+            .page_bytes()
+            .saturating_sub(self.arena.used_bytes())
+    }
+
+    /// Bytes of a database's index, and of the deadlines of its keys.
+    pub fn index_bytes(&self, db: u32) -> (usize, usize) {
+        let db = &self.dbs[db as usize];
+        let expires: usize = self.dbs.iter().map(|db| db.expires).sum();
+        let deadlines = self.wheel.memory_bytes() * db.expires / expires.max(1);
+        (db.dict.memory_bytes(), deadlines)
+    }
+
     /// Bytes of the index alone: what is not data.
     pub fn overhead_bytes(&self) -> usize {
         let dicts: usize = self.dbs.iter().map(|db| db.dict.memory_bytes()).sum();

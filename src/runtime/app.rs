@@ -158,6 +158,8 @@ pub struct Io<M> {
     pub(super) released: u64,
     pub(super) files: Vec<FileRequest>,
     pub(super) connections: usize,
+    /// Sends that the kernel completed, and their bytes, since they were last taken.
+    traffic: (u64, u64),
     /// Empty reply buffers; a connection holds one only while it has something to send.
     spare: Vec<Vec<u8>>,
     /// Where writes to connections that are gone end up.
@@ -186,6 +188,7 @@ impl<M> Io<M> {
             released: 0,
             files: Vec::new(),
             connections: 0,
+            traffic: (0, 0),
             spare: Vec::new(),
             void: Output::default(),
         }
@@ -254,6 +257,16 @@ impl<M> Io<M> {
             buffer.clear();
             self.spare.push(buffer);
         }
+    }
+
+    pub(super) fn count_sent(&mut self, bytes: u64) {
+        self.traffic.0 += 1;
+        self.traffic.1 += bytes;
+    }
+
+    /// Sends that the kernel completed since the last call, and their bytes.
+    pub fn take_traffic(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.traffic)
     }
 
     /// Bytes written for a connection that the kernel has not taken yet.

@@ -308,6 +308,7 @@ impl<A: App> Driver<A> {
         if result < 0 && !matches!(-result, libc::EINTR | libc::EAGAIN) {
             return self.close(id, CloseReason::Peer);
         }
+        self.io.count_sent(result.max(0) as u64);
         let done = conn.sent(result.max(0) as usize);
         let outgoing = &mut self.io.outgoing[id.index as usize];
         outgoing.in_flight_bytes = conn.unsent_bytes();

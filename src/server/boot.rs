@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::config::cli::{self, Invocation};
 use super::config::{self, Config};
 use super::host::ServerHost;
+use super::info::Identity;
 use super::journal::Boot;
 use super::log::{self, Level};
 use super::node::Node;
@@ -151,6 +152,7 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
     let config = Arc::new(config);
     let started_ms = clock::now().unix_ms();
     let seed = fastrand::u64(..);
+    let identity = Arc::new(Identity::random());
     let figures = budget::figures(shards);
     let file_figures = persist::shared(shards);
     let boot = if config.flag("appendonly") {
@@ -173,7 +175,8 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         let mut core = Core::new(shard_state, table.clone());
         let mut part = Part::new(shard, file_figures.clone());
         part.loading = boot != Boot::Nothing;
-        let mut host = ServerHost::new(part, shards, config.clone(), started_ms);
+        let mut host = ServerHost::new(part, shards, config.clone(), identity.clone(), started_ms);
+        host.gauges.startup_bytes = core.shard.keyspace.memory_bytes();
         if shard == 0 {
             host.boot = boot;
         }

@@ -9,9 +9,11 @@ use super::auth::{self, Greeting, Passwords};
 use super::clients::{self, Pause, Selection, Unblock};
 use super::config::Config;
 use super::digest;
-use super::info::{self, Context, NodeFigures};
+use super::gauges::Gauges;
+use super::info::{self, Context, Identity, NodeFigures};
 use super::jobs::{self, done, write_error};
 use super::journal::{self, Boot};
+use super::memory::Memory;
 use super::monitor::{self, Monitors};
 use super::patrol::Patrol;
 use super::persist::replay;
@@ -45,6 +47,8 @@ pub struct ServerHost {
     pub slowlog: Slowlog,
     pub slowlog_max_len: usize,
     pub spikes: Spikes,
+    pub gauges: Gauges,
+    pub identity: Arc<Identity>,
     pub patrol: Patrol,
     pub config: Arc<Config>,
     pub started_ms: i64,
@@ -73,7 +77,13 @@ pub struct ServerHost {
 }
 
 impl ServerHost {
-    pub fn new(part: Part, shards: usize, config: Arc<Config>, started_ms: i64) -> ServerHost {
+    pub fn new(
+        part: Part,
+        shards: usize,
+        config: Arc<Config>,
+        identity: Arc<Identity>,
+        started_ms: i64,
+    ) -> ServerHost {
         let shard = part.shard();
         ServerHost {
             shard,
@@ -86,6 +96,8 @@ impl ServerHost {
             slowlog: Slowlog::default(),
             slowlog_max_len: 128,
             spikes: Spikes::default(),
+            gauges: Gauges::default(),
+            identity,
             patrol: Patrol::default(),
             config,
             started_ms,
@@ -263,12 +275,18 @@ impl ServerHost {
                     settings::install(config, core, self);
                 }
             }
-            Job::ConfigResetStat => jobs::reset_stats(core),
+            Job::ConfigResetStat => {
+                self.gauges.reset();
+                jobs::reset_stats(core);
+            }
             Job::Debug => return self.debug_part(core, &args, question.requester.db),
             Job::Latency if args.is(1, "reset") => return Box::new(self.spikes.reset(&args)),
             Job::Latency if !args.is(1, "histogram") => return Box::new(self.spikes.clone()),
             _ => {
-                let mut figures = NodeFigures::of(core);
+                let mut figures = NodeFigures::of(core, link, &self.gauges);
+                let segment = self.segment.as_ref();
+                figures.aof_buffer_bytes =
+                    segment.map_or(0, |segment| segment.pending_bytes() as usize);
                 if self.shard == 0 {
                     figures.pubsub = self.pubsub.figures();
                     figures.files = Some(self.file_figures());
@@ -334,7 +352,9 @@ impl ServerHost {
                     config: &self.config,
                     started_ms: self.started_ms,
                     now_ms,
+                    now_us: link.now_us(),
                     shards: self.shards,
+                    identity: &self.identity,
                 };
                 let text = info::render(&question.args.as_args(), &nodes, &context);
                 writer.verbatim("txt", text.as_bytes())
@@ -347,6 +367,10 @@ impl ServerHost {
             }
             Job::Debug if digest::is_asked(&question.args.as_args()) => {
                 digest::reply(&question.args.as_args(), parts_of(parts), &mut writer)
+            }
+            Job::Memory => {
+                let nodes: Vec<NodeFigures> = parts_of(parts).collect();
+                Memory::of(&nodes).reply(&question.args.as_args(), &mut writer)
             }
             Job::Latency => self.latency_told(&question.args.as_args(), parts, table, &mut writer),
             _ => writer.ok(),
@@ -473,7 +497,7 @@ impl Host for ServerHost {
                 self.debug(requester, is_local, args, out)
             }
             Job::Latency => self.latency(requester, args, &mut writer),
-            Job::Memory => done(self.memory(args, &mut writer)),
+            Job::Memory => self.memory(requester, args, &mut writer),
             Job::Lolwut => done(self.lolwut(&mut writer)),
             Job::Role => done(self.role(&mut writer)),
             Job::FunctionFlush => done(self.functions(args, &mut writer)),

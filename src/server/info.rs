@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
+use super::gauges::{Gauges, Rates};
+use super::memory::{DbBytes, Memory, human, over, system_bytes};
 use super::persist::Status;
 use crate::command::{CommandId, Table};
 use crate::keyspace::{self, DbStats};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
-use crate::session::{self, Core, State};
+use crate::session::{self, Core, Link, State};
 use crate::shard::stats::{CommandStats, Stats};
 
 /// One node's figures.
@@ -16,9 +18,23 @@ pub struct NodeFigures {
     pub blocked: usize,
     pub with_timeout: usize,
     pub awaiting: usize,
+    /// Clients and what waits to be sent to them.
     pub client_bytes: usize,
+    /// The most that one client has in its query buffer, and waits to be sent.
+    pub input_max_bytes: usize,
+    pub output_max_bytes: usize,
     pub keys_bytes: usize,
     pub overhead_bytes: usize,
+    pub slack_bytes: usize,
+    pub db_bytes: Vec<DbBytes>,
+    /// Of the append-only file, not handed to the kernel.
+    pub aof_buffer_bytes: usize,
+    pub rates: Rates,
+    /// Milliseconds for which memory exceeded `maxmemory` in all, and does now.
+    pub over_ms: (i64, i64),
+    pub gauges: Gauges,
+    /// Clock ticks of this node's thread: user and system.
+    pub ticks: (u64, u64),
     pub lazyfree_pending: u64,
     pub dirty: u64,
     pub session: session::Counters,
@@ -43,6 +59,8 @@ pub struct JournalFigures {
     pub last_took_s: i64,
     pub last_ok: bool,
     pub rewrites: u64,
+    /// Rewrites that failed since the last that did not.
+    pub failures: u64,
     pub write_ok: bool,
     pub base_bytes: u64,
     pub size_bytes: u64,
@@ -61,8 +79,18 @@ pub struct FileFigures {
 }
 
 impl NodeFigures {
-    pub fn of(core: &Core) -> NodeFigures {
+    pub fn of(core: &Core, link: &dyn Link, gauges: &Gauges) -> NodeFigures {
         let keys = &core.shard.keyspace;
+        let outputs = || {
+            core.sessions()
+                .map(|session| link.pending_bytes(session.key))
+        };
+        let inputs = core.sessions().map(|session| session.query_bytes());
+        let sessions = core.sessions().map(|session| session.memory_bytes());
+        let db_bytes = |db| {
+            let (main, expires) = keys.index_bytes(db);
+            DbBytes { main, expires }
+        };
         NodeFigures {
             sessions: core.session_count(),
             blocked: core.blocked_count(),
@@ -71,9 +99,18 @@ impl NodeFigures {
                 .sessions()
                 .filter(|s| s.state == State::Awaiting)
                 .count(),
-            client_bytes: core.sessions().map(|session| session.memory_bytes()).sum(),
+            client_bytes: sessions.chain(outputs()).sum(),
+            input_max_bytes: inputs.max().unwrap_or(0),
+            output_max_bytes: outputs().max().unwrap_or(0),
             keys_bytes: keys.memory_bytes(),
             overhead_bytes: keys.overhead_bytes(),
+            slack_bytes: keys.slack_bytes(),
+            db_bytes: (0..keys.databases()).map(db_bytes).collect(),
+            aof_buffer_bytes: 0,
+            rates: gauges.rates(core, link.now_ms()),
+            over_ms: gauges.over_ms(link.now_ms()),
+            gauges: gauges.clone(),
+            ticks: thread_ticks("thread-self"),
             lazyfree_pending: keys.lazyfree_pending(),
             dirty: keys.effects.dirty,
             session: core.counters,
@@ -95,17 +132,37 @@ impl NodeFigures {
     }
 }
 
+/// Names this process by chance: 40 hexadecimal digits each.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub run_id: String,
+    /// `master_replid`
+    pub replid: String,
+}
+
+impl Identity {
+    pub fn random() -> Identity {
+        let digits = || (0..40).map(|_| fastrand::digit(16)).collect();
+        Identity {
+            run_id: digits(),
+            replid: digits(),
+        }
+    }
+}
+
 /// What the asking node knows beside the figures.
 pub struct Context<'a> {
     pub table: &'a Table,
     pub config: &'a super::config::Config,
     pub started_ms: i64,
     pub now_ms: i64,
+    pub now_us: i64,
     pub shards: usize,
+    pub identity: &'a Identity,
 }
 
 /// The sections INFO shows without an argument, in order.
-const DEFAULT: [&str; 9] = [
+const DEFAULT: [&str; 11] = [
     "server",
     "clients",
     "memory",
@@ -113,10 +170,12 @@ const DEFAULT: [&str; 9] = [
     "stats",
     "replication",
     "cpu",
+    "modules",
     "errorstats",
+    "cluster",
     "keyspace",
 ];
-const ALL: [&str; 11] = [
+const ALL: [&str; 13] = [
     "server",
     "clients",
     "memory",
@@ -124,9 +183,11 @@ const ALL: [&str; 11] = [
     "stats",
     "replication",
     "cpu",
+    "modules",
     "commandstats",
     "errorstats",
     "latencystats",
+    "cluster",
     "keyspace",
 ];
 
@@ -160,9 +221,11 @@ fn section(name: &str, nodes: &[NodeFigures], context: &Context) -> String {
         "clients" => ("Clients", clients(nodes, context)),
         "memory" => ("Memory", memory(nodes, context)),
         "persistence" => ("Persistence", persistence(nodes)),
-        "stats" => ("Stats", stats(nodes)),
-        "replication" => ("Replication", replication()),
-        "cpu" => ("CPU", cpu()),
+        "stats" => ("Stats", stats(nodes, context)),
+        "replication" => ("Replication", replication(context)),
+        "cpu" => ("CPU", cpu(nodes)),
+        "modules" => ("Modules", String::new()),
+        "cluster" => ("Cluster", lines(&[("cluster_enabled", "0".into())])),
         "commandstats" => ("Commandstats", command_stats(nodes, context.table)),
         "errorstats" => ("Errorstats", error_stats(nodes)),
         "latencystats" => ("Latencystats", latency_stats(nodes, context)),
@@ -178,6 +241,24 @@ fn lines(pairs: &[(&str, String)]) -> String {
         .collect()
 }
 
+/// The kernel, as Redis names it.
+fn os() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("Linux {} {}", release.trim(), std::env::consts::ARCH)
+}
+
+fn executable() -> String {
+    let path = std::env::current_exe();
+    path.map_or_else(|_| String::new(), |path| path.display().to_string())
+}
+
+/// Tells versions of this program apart.
+fn build_id() -> u64 {
+    xxhash_rust::xxh3::xxh3_64(
+        concat!(env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_NAME")).as_bytes(),
+    )
+}
+
 fn server(context: &Context) -> String {
     let uptime_s = ((context.now_ms - context.started_ms) / 1000).max(0);
     let file = context
@@ -190,17 +271,20 @@ fn server(context: &Context) -> String {
         ("pinion_version", env!("CARGO_PKG_VERSION").into()),
         ("redis_git_sha1", "00000000".into()),
         ("redis_git_dirty", "0".into()),
-        ("redis_build_id", "0".into()),
+        ("redis_build_id", format!("{:x}", build_id())),
         ("redis_mode", "standalone".into()),
-        ("os", std::env::consts::OS.into()),
+        ("os", os()),
         ("arch_bits", usize::BITS.to_string()),
         ("monotonic_clock", "POSIX clock_gettime".into()),
         ("multiplexing_api", "io_uring".into()),
+        ("atomicvar_api", "std".into()),
+        // Redis: what it says when another compiler than GCC made it.
+        ("gcc_version", "0.0.0".into()),
         ("process_id", std::process::id().to_string()),
         ("process_supervised", "no".into()),
-        ("run_id", format!("{:040x}", context.started_ms)),
+        ("run_id", context.identity.run_id.clone()),
         ("tcp_port", context.config.text("port").into()),
-        ("server_time_usec", (context.now_ms * 1000).to_string()),
+        ("server_time_usec", context.now_us.to_string()),
         ("uptime_in_seconds", uptime_s.to_string()),
         ("uptime_in_days", (uptime_s / 86_400).to_string()),
         ("hz", context.config.text("hz").into()),
@@ -210,6 +294,7 @@ fn server(context: &Context) -> String {
             ((context.now_ms / 1000) & 0xff_ffff).to_string(),
         ),
         ("shards", context.shards.to_string()),
+        ("executable", executable()),
         ("config_file", file.unwrap_or_default()),
         ("io_threads_active", "0".into()),
     ])
@@ -220,6 +305,7 @@ fn total<T: std::iter::Sum>(nodes: &[NodeFigures], of: impl Fn(&NodeFigures) -> 
 }
 
 fn clients(nodes: &[NodeFigures], context: &Context) -> String {
+    let most = |of: fn(&NodeFigures) -> usize| nodes.iter().map(of).max().unwrap_or(0).to_string();
     lines(&[
         (
             "connected_clients",
@@ -227,6 +313,14 @@ fn clients(nodes: &[NodeFigures], context: &Context) -> String {
         ),
         ("cluster_connections", "0".into()),
         ("maxclients", context.config.text("maxclients").into()),
+        (
+            "client_recent_max_input_buffer",
+            most(|n| n.input_max_bytes),
+        ),
+        (
+            "client_recent_max_output_buffer",
+            most(|n| n.output_max_bytes),
+        ),
         ("blocked_clients", total(nodes, |n| n.blocked).to_string()),
         (
             "pubsub_clients",
@@ -240,66 +334,60 @@ fn clients(nodes: &[NodeFigures], context: &Context) -> String {
     ])
 }
 
-/// Bytes as people read them: `1.50M`.
-fn human(bytes: usize) -> String {
-    let units = [("G", 1usize << 30), ("M", 1 << 20), ("K", 1 << 10)];
-    match units.iter().find(|(_, size)| bytes >= *size) {
-        Some((unit, size)) => format!("{:.2}{unit}", bytes as f64 / *size as f64),
-        None => format!("{bytes}B"),
-    }
-}
-
-/// Resident bytes of this process, from the kernel.
-fn resident_bytes() -> usize {
-    const PAGE_BYTES: usize = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<usize>().ok());
-    pages.unwrap_or(0) * PAGE_BYTES
-}
-
-fn system_bytes() -> usize {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|rest| rest.trim().split(' ').next()?.parse::<usize>().ok());
-    kib.unwrap_or(0) * 1024
-}
-
 fn memory(nodes: &[NodeFigures], context: &Context) -> String {
-    let (keys, clients) = (
-        total(nodes, |n| n.keys_bytes),
-        total(nodes, |n| n.client_bytes),
-    );
-    let used = keys + clients;
-    let overhead = total(nodes, |n| n.overhead_bytes) + clients;
-    let (resident, system) = (resident_bytes(), system_bytes());
+    let memory = Memory::of(nodes);
+    let system = system_bytes();
     let max = context.config.int("maxmemory").max(0) as usize;
-    lines(&[
-        ("used_memory", used.to_string()),
-        ("used_memory_human", human(used)),
-        ("used_memory_rss", resident.to_string()),
-        ("used_memory_rss_human", human(resident)),
-        ("used_memory_overhead", overhead.to_string()),
+    let mut text = lines(&[
+        ("used_memory", memory.used.to_string()),
+        ("used_memory_human", human(memory.used)),
+        ("used_memory_rss", memory.resident.to_string()),
+        ("used_memory_rss_human", human(memory.resident)),
+        ("used_memory_peak", memory.peak.to_string()),
+        ("used_memory_peak_human", human(memory.peak)),
         (
-            "used_memory_dataset",
-            used.saturating_sub(overhead).to_string(),
+            "used_memory_peak_perc",
+            format!("{:.2}%", memory.peak_percent()),
         ),
+        ("used_memory_overhead", memory.overhead.to_string()),
+        ("used_memory_startup", memory.startup.to_string()),
+        ("used_memory_dataset", memory.dataset.to_string()),
+        (
+            "used_memory_dataset_perc",
+            format!("{:.2}%", memory.dataset_percent()),
+        ),
+        ("allocator_allocated", memory.used.to_string()),
+        ("allocator_active", memory.active.to_string()),
+        ("allocator_resident", memory.allocated.to_string()),
         ("total_system_memory", system.to_string()),
         ("total_system_memory_human", human(system)),
+    ]);
+    // There are no scripts and no functions yet.
+    for name in SCRIPT_FIELDS {
+        let nothing = if name.ends_with("_human") { "0B" } else { "0" };
+        text += &lines(&[(name, nothing.into())]);
+    }
+    text += &lines(&[
         ("maxmemory", max.to_string()),
         ("maxmemory_human", human(max)),
         (
             "maxmemory_policy",
             context.config.text("maxmemory-policy").into(),
         ),
-        (
-            "mem_fragmentation_ratio",
-            format!("{:.2}", resident as f64 / used.max(1) as f64),
-        ),
-        ("mem_clients_normal", clients.to_string()),
+    ]);
+    text += &layers(&memory);
+    let buffers = memory.clients + memory.aof_buffer;
+    text + &lines(&[
+        // `maxmemory` is about keys alone.
+        ("mem_not_counted_for_evict", buffers.to_string()),
+        ("mem_replication_backlog", "0".into()),
+        ("mem_total_replication_buffers", "0".into()),
+        ("mem_clients_slaves", "0".into()),
+        ("mem_clients_normal", memory.clients.to_string()),
+        ("mem_cluster_links", "0".into()),
+        ("mem_aof_buffer", memory.aof_buffer.to_string()),
         ("mem_allocator", "mimalloc".into()),
+        ("active_defrag_running", "0".into()),
         (
             "lazyfree_pending_objects",
             total(nodes, |n| n.lazyfree_pending).to_string(),
@@ -310,6 +398,41 @@ fn memory(nodes: &[NodeFigures], context: &Context) -> String {
         ),
     ])
 }
+
+/// How much more memory each layer holds than the one above it.
+fn layers(memory: &Memory) -> String {
+    let mut text = String::new();
+    let names = [
+        ("allocator_frag_ratio", "allocator_frag_bytes"),
+        ("allocator_rss_ratio", "allocator_rss_bytes"),
+        ("rss_overhead_ratio", "rss_overhead_bytes"),
+        ("mem_fragmentation_ratio", "mem_fragmentation_bytes"),
+    ];
+    for ((_, part, whole), (ratio, bytes)) in memory.ratios().into_iter().zip(names) {
+        text += &lines(&[
+            (ratio, format!("{:.2}", over(whole, part))),
+            (bytes, (whole as i64 - part as i64).to_string()),
+        ]);
+    }
+    text
+}
+
+/// What INFO memory tells of scripts and functions.
+const SCRIPT_FIELDS: [&str; 13] = [
+    "used_memory_lua",
+    "used_memory_vm_eval",
+    "used_memory_lua_human",
+    "used_memory_scripts_eval",
+    "number_of_cached_scripts",
+    "number_of_functions",
+    "number_of_libraries",
+    "used_memory_vm_functions",
+    "used_memory_vm_total",
+    "used_memory_vm_total_human",
+    "used_memory_functions",
+    "used_memory_scripts",
+    "used_memory_scripts_human",
+];
 
 fn flag(on: bool) -> String {
     if on { "1" } else { "0" }.to_string()
@@ -381,6 +504,10 @@ fn journal_lines(journal: &JournalFigures) -> String {
         ),
         ("aof_last_bgrewrite_status", verdict(journal.last_ok)),
         ("aof_rewrites", journal.rewrites.to_string()),
+        (
+            "aof_rewrites_consecutive_failures",
+            journal.failures.to_string(),
+        ),
         ("aof_last_write_status", verdict(journal.write_ok)),
         ("aof_last_cow_size", "0".into()),
         ("module_fork_in_progress", "0".into()),
@@ -416,20 +543,55 @@ fn expire_lag(nodes: &[NodeFigures]) -> [(&'static str, String); 3] {
     ]
 }
 
-fn stats(nodes: &[NodeFigures]) -> String {
+fn stats(nodes: &[NodeFigures], context: &Context) -> String {
     let session = |of: fn(&session::Counters) -> u64| total(nodes, |n| of(&n.session)).to_string();
     let keys = |of: fn(&keyspace::Counters) -> u64| total(nodes, |n| of(&n.keyspace)).to_string();
+    let gauge = |of: fn(&Gauges) -> u64| total(nodes, |n| of(&n.gauges)).to_string();
     let [p50, p99, max] = expire_lag(nodes);
-    lines(&[
+    let rates = nodes
+        .iter()
+        .fold(Rates::default(), |all, node| all + node.rates);
+    let kbps = |bytes: f64| format!("{:.2}", bytes / 1024.0);
+    let (over, over_now) = nodes.iter().fold((0, 0), |(all, now), node| {
+        (all.max(node.over_ms.0), now.max(node.over_ms.1))
+    });
+    let text = lines(&[
         ("total_connections_received", session(|c| c.connections)),
         ("total_commands_processed", session(|c| c.commands)),
+        (
+            "instantaneous_ops_per_sec",
+            format!("{:.0}", rates.commands),
+        ),
         ("total_net_input_bytes", session(|c| c.input_bytes)),
         ("total_net_output_bytes", session(|c| c.output_bytes)),
+        ("total_net_repl_input_bytes", "0".into()),
+        ("total_net_repl_output_bytes", "0".into()),
+        ("instantaneous_input_kbps", kbps(rates.input_bytes)),
+        ("instantaneous_output_kbps", kbps(rates.output_bytes)),
+        ("instantaneous_input_repl_kbps", "0.00".into()),
+        ("instantaneous_output_repl_kbps", "0.00".into()),
+        ("rejected_connections", gauge(|g| g.refused)),
+        ("sync_full", "0".into()),
+        ("sync_partial_ok", "0".into()),
+        ("sync_partial_err", "0".into()),
         ("expired_keys", keys(|c| c.expired)),
         p50,
         p99,
         max,
+        // Deadlines are kept exactly: what is due is known, and goes at once.
+        ("expired_stale_perc", "0.00".into()),
+        (
+            "expired_time_cap_reached_count",
+            gauge(|g| g.expire_slices_cut),
+        ),
+        (
+            "expire_cycle_cpu_milliseconds",
+            gauge(|g| g.expire_ns / 1_000_000),
+        ),
         ("evicted_keys", keys(|c| c.evicted)),
+        ("evicted_clients", gauge(|g| g.evicted_clients)),
+        ("total_eviction_exceeded_time", over.to_string()),
+        ("current_eviction_exceeded_time", over_now.to_string()),
         ("keyspace_hits", keys(|c| c.hits)),
         ("keyspace_misses", keys(|c| c.misses)),
         ("pubsub_channels", total(nodes, |n| n.pubsub.0).to_string()),
@@ -438,10 +600,24 @@ fn stats(nodes: &[NodeFigures]) -> String {
             "pubsubshard_channels",
             total(nodes, |n| n.pubsub.2).to_string(),
         ),
-        ("latest_fork_usec", "0".into()),
-        ("total_forks", "0".into()),
-        ("unexpected_error_replies", "0".into()),
+    ]);
+    text + &no_such_thing() + &accesses(nodes, context)
+}
+
+/// Replies that are errors, reads and writes.
+fn accesses(nodes: &[NodeFigures], context: &Context) -> String {
+    let session = |of: fn(&session::Counters) -> u64| total(nodes, |n| of(&n.session)).to_string();
+    let restores = context.table.find(b"restore").map(|entry| entry.id);
+    let restored = restores.map_or(0, |id| total(nodes, |n| n.commands.of(id).calls));
+    lines(&[
         ("total_error_replies", session(|c| c.errors)),
+        ("dump_payload_sanitizations", restored.to_string()),
+        ("total_reads_processed", session(|c| c.reads)),
+        ("total_writes_processed", session(|c| c.writes)),
+        ("io_threaded_reads_processed", "0".into()),
+        ("io_threaded_writes_processed", "0".into()),
+        ("reply_buffer_shrinks", "0".into()),
+        ("reply_buffer_expands", "0".into()),
         (
             "client_query_buffer_limit_disconnections",
             session(|c| c.query_limit_closed),
@@ -453,31 +629,73 @@ fn stats(nodes: &[NodeFigures]) -> String {
     ])
 }
 
-fn replication() -> String {
+/// What this server never does, and tools look for.
+fn no_such_thing() -> String {
+    const NEVER: [&str; 14] = [
+        "latest_fork_usec",
+        "total_forks",
+        "migrate_cached_sockets",
+        "slave_expires_tracked_keys",
+        "active_defrag_hits",
+        "active_defrag_misses",
+        "active_defrag_key_hits",
+        "active_defrag_key_misses",
+        "total_active_defrag_time",
+        "current_active_defrag_time",
+        "tracking_total_keys",
+        "tracking_total_items",
+        "tracking_total_prefixes",
+        "unexpected_error_replies",
+    ];
+    NEVER.iter().map(|name| format!("{name}:0\r\n")).collect()
+}
+
+fn replication(context: &Context) -> String {
     lines(&[
         ("role", "master".into()),
         ("connected_slaves", "0".into()),
         ("master_failover_state", "no-failover".into()),
+        ("master_replid", context.identity.replid.clone()),
+        ("master_replid2", "0".repeat(40)),
         ("master_repl_offset", "0".into()),
+        ("second_repl_offset", "-1".into()),
+        ("repl_backlog_active", "0".into()),
+        (
+            "repl_backlog_size",
+            context.config.int("repl-backlog-size").to_string(),
+        ),
+        ("repl_backlog_first_byte_offset", "0".into()),
+        ("repl_backlog_histlen", "0".into()),
     ])
 }
 
-/// Seconds of CPU time, from the kernel's clock ticks of 10 ms.
-fn cpu() -> String {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or("")
-        .split_whitespace()
-        .collect();
-    let seconds = |at: usize| {
-        let ticks = fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok());
-        format!("{:.6}", ticks.unwrap_or(0.0) / 100.0)
-    };
+/// Clock ticks of a process or thread under /proc: user and system.
+fn thread_ticks(name: &str) -> (u64, u64) {
+    let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+    // The name before it may hold blanks and brackets.
+    let fields = stat.rsplit(')').next().unwrap_or("");
+    let field = |at: usize| fields.split_whitespace().nth(at)?.parse::<u64>().ok();
+    (field(11).unwrap_or(0), field(12).unwrap_or(0))
+}
+
+/// Seconds of CPU time, from the kernel's clock ticks of 10 ms. The threads that serve clients are
+/// what Redis calls its main thread.
+fn cpu(nodes: &[NodeFigures]) -> String {
+    let seconds = |ticks: u64| format!("{:.6}", ticks as f64 / 100.0);
+    let (user, system) = thread_ticks("self");
     lines(&[
-        ("used_cpu_sys", seconds(12)),
-        ("used_cpu_user", seconds(11)),
+        ("used_cpu_sys", seconds(system)),
+        ("used_cpu_user", seconds(user)),
+        ("used_cpu_sys_children", seconds(0)),
+        ("used_cpu_user_children", seconds(0)),
+        (
+            "used_cpu_sys_main_thread",
+            seconds(total(nodes, |n| n.ticks.1)),
+        ),
+        (
+            "used_cpu_user_main_thread",
+            seconds(total(nodes, |n| n.ticks.0)),
+        ),
     ])
 }
 

@@ -8,7 +8,7 @@ use super::host::ServerHost;
 use super::info::NodeFigures;
 use super::spikes::Spikes;
 use super::{digest, populate};
-use super::{info, log};
+use super::{info, log, memory};
 use crate::command::connection::help;
 use crate::command::{Job, Table, server};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
@@ -150,21 +150,19 @@ impl ServerHost {
         )))
     }
 
-    pub(super) fn memory(&self, args: &Args, out: &mut Writer) -> CmdResult {
+    pub(super) fn memory(
+        &mut self,
+        requester: Requester,
+        args: &Args,
+        out: &mut Writer,
+    ) -> Performed {
         if args.is(1, "purge") {
-            return out.ok();
+            return done(out.ok());
         }
-        help(
-            out,
-            "MEMORY",
-            &[
-                ("PURGE", "Ask the allocator to give memory back."),
-                (
-                    "USAGE <key> [SAMPLES <count>]",
-                    "Estimate the memory of a key.",
-                ),
-            ],
-        )
+        if args.is(1, "help") {
+            return done(memory::memory_help(out));
+        }
+        self.ask_all(Job::Memory, requester, args.to_buf(), None)
     }
 
     pub(super) fn latency(

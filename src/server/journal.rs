@@ -429,6 +429,7 @@ impl ServerHost {
             last_took_s: aof.last_took_s,
             last_ok: aof.last_ok,
             rewrites: aof.rewrites,
+            failures: aof.failures,
             write_ok: !self.part.is_journal_failing(),
             base_bytes: aof.base_bytes,
             size_bytes: aof.base_bytes + self.part.journal_bytes_of_all(),

@@ -52,6 +52,24 @@ impl Node {
         result
     }
 
+    /// One slice of due expirations. Returns whether more is due.
+    fn expire(core: &mut Core, host: &mut ServerHost, now_ms: i64) -> bool {
+        let due_ms = core.shard.keyspace.next_expiry_ms();
+        if due_ms.is_none_or(|due_ms| due_ms > now_ms) {
+            return false;
+        }
+        let begun_ns = runtime::clock::mono_ns();
+        let more = core.shard.pulse(now_ms, PULSE_BUDGET);
+        let took_ns = runtime::clock::mono_ns() - begun_ns;
+        host.gauges.expire_ns += took_ns;
+        host.gauges.expire_slices_cut += u64::from(more);
+        if host.spikes.is_on() {
+            let now_s = runtime::clock::now().unix_ms() / 1000;
+            host.spikes.note(spikes::EXPIRE_CYCLE, took_ns, now_s);
+        }
+        more
+    }
+
     /// Commands that were slow, for the latency monitor.
     fn note_spikes(core: &mut Core, host: &mut ServerHost) {
         let now_s = runtime::clock::now().unix_ms() / 1000;
@@ -74,6 +92,9 @@ impl Node {
     ) {
         self.host.now_ms = io.now().unix_ms();
         let frozen = self.host.part.loading;
+        let (sends, sent_bytes) = io.take_traffic();
+        self.core.counters.writes += sends;
+        self.core.counters.output_bytes += sent_bytes;
         let mut link = IoLink { io, frozen };
         work(&mut self.core, &mut self.host, &mut link);
         if !self.core.shard.keyspace.effects.events.is_empty() {
@@ -175,6 +196,7 @@ impl App for Node {
             return Err(PROTECTED.to_vec());
         }
         if connections as i64 >= self.host.config.int("maxclients") {
+            self.host.gauges.refused += 1;
             return Err(TOO_MANY_CLIENTS.to_vec());
         }
         Ok(())
@@ -269,9 +291,7 @@ impl App for Node {
                 core.resume(session, link, host);
             }
             if !host.pause.is_active(now.unix_ms()) && !host.part.loading {
-                more = Node::timed(core, host, spikes::EXPIRE_CYCLE, |core, _| {
-                    core.shard.pulse(now.unix_ms(), PULSE_BUDGET)
-                });
+                more = Node::expire(core, host, now.unix_ms());
                 let mut post = |to, message| link.post(to, message);
                 core.shard.serve_waiting(now.unix_ms(), &mut post);
             }
@@ -287,6 +307,7 @@ impl App for Node {
                 host.persist_turn(core, link)
             });
             host.patrol.walk(core, link);
+            host.gauges.turn(core, now.unix_ms());
         });
         more
     }

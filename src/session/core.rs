@@ -48,6 +48,9 @@ pub struct Counters {
     pub connections: u64,
     pub input_bytes: u64,
     pub output_bytes: u64,
+    /// Receives and sends that the kernel completed.
+    pub reads: u64,
+    pub writes: u64,
     pub errors: u64,
     pub query_limit_closed: u64,
     pub output_limit_closed: u64,
@@ -153,6 +156,7 @@ impl Core {
     ) {
         let now_ms = link.now_ms();
         self.counters.input_bytes += bytes.len() as u64;
+        self.counters.reads += 1;
         let Some(session) = self.session_mut(key) else {
             return;
         };

@@ -12,6 +12,7 @@ mod framing;
 mod journal;
 mod lifecycle;
 mod limits;
+mod operator;
 mod persistence;
 mod process;
 mod pubsub;

@@ -76,6 +76,8 @@ pub struct Aof {
     pub scheduled: bool,
     pub base_bytes: u64,
     pub last_ok: bool,
+    /// Rewrites that failed since the last that did not.
+    pub failures: u64,
     pub last_took_s: i64,
     pub rewrites: u64,
     /// Not before this time, unix milliseconds, after one that failed.
@@ -96,6 +98,7 @@ impl Default for Aof {
             scheduled: false,
             base_bytes: 0,
             last_ok: true,
+            failures: 0,
             last_took_s: -1,
             rewrites: 0,
             retry_ms: 0,
@@ -300,6 +303,7 @@ impl Aof {
         self.note_base();
         self.on = true;
         self.last_ok = true;
+        self.failures = 0;
         self.last_took_s = (now_ms - rewrite.started_ms) / 1000;
         self.rewrites += 1;
         log::notice("Background AOF rewrite finished successfully");
@@ -311,6 +315,7 @@ impl Aof {
         const RETRY_MS: i64 = 2_000;
         if self.rewrite.take().is_some() {
             self.last_ok = false;
+            self.failures += 1;
             self.retry_ms = now_ms + RETRY_MS;
             self.scheduled = true;
             log::warning("Background AOF rewrite terminated with error");
