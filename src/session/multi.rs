@@ -18,8 +18,8 @@ use crate::command::transaction::Transaction;
 use crate::command::{Run, flags, keys};
 use crate::coordinator::{Homes, everything, homes};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
-use crate::shard::Call;
 use crate::shard::message::{HoldOn, HopCall, KeyIndices, Message, Request, SessionKey};
+use crate::shard::{Call, exec_keys};
 
 const ABORTED: CmdError =
     CmdError::Text("EXECABORT Transaction discarded because of previous errors.");
@@ -129,6 +129,24 @@ impl Core {
         }
         self.shard.stats.ran(call.id, 0, false);
         self.reply(key, link, |out| out.ok())
+    }
+
+    /// EXEC was no valid request: the transaction ends here all the same, if there is one.
+    /// Redis: execCommandAbort, which loses the `ERR`.
+    pub(super) fn exec_refused(
+        &mut self,
+        key: SessionKey,
+        error: &CmdError,
+        link: &mut dyn Link,
+    ) -> Next {
+        if let Some(session) = self.session_mut(key) {
+            session.multi = None;
+        }
+        self.unwatch(key, link);
+        let text = error.to_string();
+        let why = text.strip_prefix("ERR ").unwrap_or(&text);
+        let aborted = format!("EXECABORT Transaction discarded because of: {why}");
+        self.reply_error(key, &CmdError::owned(aborted), link)
     }
 
     /// Queues a command instead of running it.
@@ -735,7 +753,7 @@ fn spread(
             .map(|shard| (shard, HoldOn::Everything))
             .collect(),
         _ => {
-            let keys = keys::positions(call.command.keys, args).unwrap_or_default();
+            let keys = exec_keys(call.command, args)?;
             match homes(&keys, args, shards) {
                 Homes::Many(groups) => groups
                     .into_iter()

@@ -530,7 +530,12 @@ impl Core {
         self.check_drain(key, link)
     }
 
-    fn reply_error(&mut self, key: SessionKey, error: &CmdError, link: &mut dyn Link) -> Next {
+    pub(super) fn reply_error(
+        &mut self,
+        key: SessionKey,
+        error: &CmdError,
+        link: &mut dyn Link,
+    ) -> Next {
         let Some(session) = self.session(key) else {
             return Next::Wait;
         };
@@ -562,10 +567,13 @@ impl Core {
             link.close(key);
             return Next::Wait;
         }
-        if let Some(&Entry { id, .. }) = self.table.find(args.name())
+        if let Some(&Entry { id, command, .. }) = self.table.find(args.name())
             && matches!(error, CmdError::Arity(_))
         {
             self.count_rejected(id);
+            if matches!(command.run, Run::Transaction(Transaction::Exec)) {
+                return self.exec_refused(key, error, link);
+            }
         }
         self.reply_error(key, error, link)
     }
