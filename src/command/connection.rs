@@ -329,8 +329,11 @@ fn client_setinfo(client: &mut Client, args: &Args, out: &mut Writer) -> CmdResu
     } else if args.is(2, "lib-ver") {
         &mut client.lib_ver
     } else {
-        let name = String::from_utf8_lossy(args.get(2)).into_owned();
-        return Err(CmdError::owned(format!("ERR Unrecognized option '{name}'")));
+        return Err(CmdError::quoting(&[
+            b"ERR Unrecognized option '",
+            args.get(2),
+            b"'",
+        ]));
     };
     if !is_plain_word(value) {
         let name = String::from_utf8_lossy(args.get(2)).to_ascii_lowercase();

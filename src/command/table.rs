@@ -167,44 +167,38 @@ impl Table {
             };
         }
         self.find_sub(entry, args.get(1)).ok_or_else(|| {
-            CmdError::UnknownSubcommand(
-                format!(
-                    "ERR unknown subcommand '{}'. Try {} HELP.",
-                    quoted(args.get(1)),
-                    entry.command.name.to_ascii_uppercase()
-                )
-                .into_boxed_str(),
-            )
+            let container = entry.command.name.to_ascii_uppercase();
+            CmdError::quoting(&[
+                b"ERR unknown subcommand '",
+                quoted_within(args.get(1), QUOTED_MAX_BYTES),
+                b"'. Try ",
+                container.as_bytes(),
+                b" HELP.",
+            ])
         })
     }
 }
 
-fn quoted(text: &[u8]) -> String {
-    quoted_within(text, QUOTED_MAX_BYTES)
-}
-
 // Redis: server.c formats these as C strings, so a NUL ends them.
-fn quoted_within(text: &[u8], bytes_max: usize) -> String {
+fn quoted_within(text: &[u8], bytes_max: usize) -> &[u8] {
     let text = &text[..text.len().min(bytes_max)];
-    let text = text.split(|&byte| byte == 0).next().unwrap_or(text);
-    String::from_utf8_lossy(text).into_owned()
+    text.split(|&byte| byte == 0).next().unwrap_or(text)
 }
 
 /// Names the unknown command and the beginning of its arguments.
 fn unknown_command(args: &Args) -> CmdError {
-    let mut quoted_args = String::new();
+    let mut quoted_args = Vec::new();
     for arg in args.iter().skip(1) {
         if quoted_args.len() >= QUOTED_MAX_BYTES {
             break;
         }
         let arg = quoted_within(arg, QUOTED_MAX_BYTES - quoted_args.len());
-        quoted_args.push_str(&format!("'{arg}' "));
+        quoted_args.extend([b"'", arg, b"' "].concat());
     }
-    CmdError::UnknownCommand(
-        format!(
-            "ERR unknown command '{}', with args beginning with: {quoted_args}",
-            quoted(args.name())
-        )
-        .into_boxed_str(),
-    )
+    CmdError::quoting(&[
+        b"ERR unknown command '",
+        quoted_within(args.name(), QUOTED_MAX_BYTES),
+        b"', with args beginning with: ",
+        &quoted_args,
+    ])
 }

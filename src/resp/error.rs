@@ -27,9 +27,6 @@ pub enum CmdError {
     InvalidExpire(Box<str>),
     /// `wrong number of arguments for '<command>' command`
     Arity(Box<str>),
-    UnknownCommand(Box<str>),
-    /// `unknown subcommand '<name>'. Try <CONTAINER> HELP.`
-    UnknownSubcommand(Box<str>),
     NoAuth,
     WrongPass,
     NoPerm(Box<str>),
@@ -38,14 +35,44 @@ pub enum CmdError {
     Loading,
     /// A fixed text that only one command uses.
     Text(&'static str),
-    /// A text that quotes something of the request.
-    Owned(Box<str>),
+    /// A text that quotes something of the request, byte for byte.
+    Owned(Box<[u8]>),
 }
 
 impl CmdError {
     /// A one-off error whose text depends on the request, with its prefix (`ERR ...`).
     pub fn owned(text: impl Into<String>) -> CmdError {
-        CmdError::Owned(text.into().into_boxed_str())
+        CmdError::Owned(text.into().into_bytes().into_boxed_slice())
+    }
+
+    /// The same of a text in pieces, some of which are what a client sent: whatever bytes they are,
+    /// up to a NUL. Redis: addReplyErrorFormat takes C strings.
+    pub fn quoting(pieces: &[&[u8]]) -> CmdError {
+        let ends = |byte: &u8| *byte == 0;
+        let whole = pieces
+            .iter()
+            .flat_map(|piece| piece.split(ends).next().unwrap_or_default());
+        CmdError::Owned(whole.copied().collect())
+    }
+
+    /// A subcommand that is known, but not in this form.
+    pub fn subcommand(container: &str, sub: &[u8]) -> CmdError {
+        const QUOTED_MAX_BYTES: usize = 128;
+        CmdError::quoting(&[
+            b"ERR unknown subcommand or wrong number of arguments for '",
+            &sub[..sub.len().min(QUOTED_MAX_BYTES)],
+            b"'. Try ",
+            container.as_bytes(),
+            b" HELP.",
+        ])
+    }
+
+    /// The text after the `-`.
+    pub fn text(&self) -> Vec<u8> {
+        match self {
+            CmdError::Owned(text) => text.to_vec(),
+            other => other.to_string().into_bytes(),
+        }
     }
 
     pub fn arity(command: &str) -> CmdError {
@@ -87,7 +114,8 @@ impl fmt::Display for CmdError {
             NoProto => "NOPROTO unsupported protocol version",
             Oom => "OOM command not allowed when used memory > 'maxmemory'.",
             Loading => "LOADING Redis is loading the dataset in memory",
-            UnknownCommand(text) | UnknownSubcommand(text) | NoPerm(text) | Owned(text) => text,
+            Owned(text) => return f.write_str(&String::from_utf8_lossy(text)),
+            NoPerm(text) => text,
             Text(text) => text,
         })
     }
@@ -109,5 +137,12 @@ mod tests {
             CmdError::arity("get").to_string(),
             "ERR wrong number of arguments for 'get' command"
         );
+    }
+
+    #[test]
+    fn what_is_quoted_keeps_its_bytes_up_to_a_nul() {
+        let error = CmdError::quoting(&[b"ERR no '", b"\xff\r\0rest", b"'"]);
+        assert_eq!(error.text(), b"ERR no '\xff\r'");
+        assert_eq!(CmdError::Syntax.text(), b"ERR syntax error");
     }
 }

@@ -154,7 +154,7 @@ impl<'a> Writer<'a> {
     }
 
     pub fn error(&mut self, error: &CmdError) -> CmdResult {
-        self.line(b'-', error.to_string().as_bytes())
+        self.line(b'-', &error.text())
     }
 
     pub fn bulk(&mut self, bytes: &[u8]) -> CmdResult {

@@ -40,8 +40,10 @@ fn conditions(args: &Args) -> Result<Conditions, CmdError> {
         } else if args.is(at, "lt") {
             found.less = true;
         } else {
-            let option = String::from_utf8_lossy(args.get(at)).into_owned();
-            return Err(CmdError::owned(format!("ERR Unsupported option {option}")));
+            return Err(CmdError::quoting(&[
+                b"ERR Unsupported option ",
+                args.get(at),
+            ]));
         }
     }
     if found.missing && (found.present || found.greater || found.less) {
