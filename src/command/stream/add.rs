@@ -18,8 +18,8 @@ enum Wanted {
 struct Options {
     trim: Option<Trim>,
     no_stream: bool,
-    /// The argument behind the options.
-    rest: usize,
+    /// What XADD wants behind the options, and at which argument.
+    id: Option<(Wanted, usize)>,
 }
 
 /// Options of XADD and XTRIM from argument 2 on. Redis: t_stream.c streamParseAddOrTrimArgsOrReply.
@@ -30,6 +30,7 @@ fn options(args: &Args, adds: bool, tx: &Tx) -> Result<Options, CmdError> {
     while at < args.len() {
         let left = args.len() - at - 1;
         if adds && args.get(at) == b"*" {
+            options.id = Some((Wanted::Auto, at));
             break;
         }
         if (args.is(at, "maxlen") || args.is(at, "minid")) && left >= 1 {
@@ -62,14 +63,14 @@ fn options(args: &Args, adds: bool, tx: &Tx) -> Result<Options, CmdError> {
         } else if adds && args.is(at, "nomkstream") {
             options.no_stream = true;
         } else if adds {
+            options.id = Some((wanted(args.get(at))?, at));
             break;
         } else {
             return Err(CmdError::Syntax);
         }
         at += 1;
     }
-    options.rest = at;
-    if limit.is_some() && threshold.is_none() {
+    if limit.is_some_and(|limit| limit > 0) && threshold.is_none() {
         return Err(CmdError::Text(
             "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy",
         ));
@@ -103,22 +104,12 @@ fn limit_of(limit: Option<u64>, tx: &Tx) -> u64 {
     }
 }
 
-fn wanted(args: &Args, at: usize) -> Result<Wanted, CmdError> {
-    let text = args.get(at);
-    if text == b"*" {
-        return Ok(Wanted::Auto);
-    }
+fn wanted(text: &[u8]) -> Result<Wanted, CmdError> {
     if let Some(ms) = text.strip_suffix(b"-*") {
         let id = ids::parse(ms, 0).filter(|_| !ms.contains(&b'-'));
         return id.map(|id| Wanted::AutoSequence(id.ms)).ok_or(INVALID);
     }
-    let id = ids::parse(text, 0).ok_or(INVALID)?;
-    if id == EntryId::MIN {
-        return Err(CmdError::Text(
-            "ERR The ID specified in XADD must be greater than 0-0",
-        ));
-    }
-    Ok(Wanted::Given(id))
+    ids::parse(text, 0).map(Wanted::Given).ok_or(INVALID)
 }
 
 /// The id of a new entry.
@@ -158,14 +149,16 @@ fn choose(wanted: Wanted, last: EntryId, now_ms: i64) -> Result<EntryId, CmdErro
 pub(super) fn xadd(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
     let options = options(args, true, tx)?;
-    let at = options.rest;
-    let pairs = args.len().saturating_sub(at + 1);
-    if at >= args.len() || pairs < 2 || !pairs.is_multiple_of(2) {
-        return Err(CmdError::arity("xadd"));
+    let pairs = |at| args.len() - at - 1;
+    let complete = |&(_, at): &(Wanted, usize)| pairs(at) >= 2 && pairs(at).is_multiple_of(2);
+    let (wanted, at) = (options.id.filter(complete)).ok_or_else(|| CmdError::arity("xadd"))?;
+    if matches!(wanted, Wanted::Given(EntryId::MIN)) {
+        return Err(CmdError::Text(
+            "ERR The ID specified in XADD must be greater than 0-0",
+        ));
     }
     /// Redis: STREAM_LISTPACK_MAX_SIZE: an entry has to fit into a node.
     const ENTRY_BYTES_MAX: usize = 1 << 30;
-    let wanted = wanted(args, at)?;
     let bytes: usize = args.iter().skip(at + 1).map(<[u8]>::len).sum();
     if bytes > ENTRY_BYTES_MAX {
         return Err(CmdError::Text("ERR Elements are too large to be stored"));
@@ -225,6 +218,11 @@ pub(super) fn xtrim(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 
 pub(super) fn xdel(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
+    // Redis: a key that does not exist lacks every entry, also those that are no ids.
+    if tx.read::<Stream>(key)?.is_none() {
+        tx.unchanged();
+        return out.int(0);
+    }
     let found: Result<Vec<EntryId>, CmdError> =
         (2..args.len()).map(|at| ids::strict(args, at)).collect();
     let found = found?;

@@ -126,10 +126,11 @@ fn options(args: &Args, from: usize, now_ms: i64) -> Result<Claim, CmdError> {
             claim.last_id = Some(ids::strict(args, at + 1)?);
             at += 1;
         } else {
-            return Err(CmdError::owned(format!(
-                "ERR Unrecognized XCLAIM option '{}'",
-                String::from_utf8_lossy(args.get(at))
-            )));
+            return Err(CmdError::quoting(&[
+                b"ERR Unrecognized XCLAIM option '",
+                args.get(at),
+                b"'",
+            ]));
         }
         at += 1;
     }
@@ -221,7 +222,7 @@ pub(super) fn xclaim(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     };
     let mut written = Ok(());
     let claimed = tx.change(key, |stream: &mut Stream, _| {
-        let mut claimed = claimant.ask(stream);
+        let mut claimed = Claimed::default();
         wanted
             .iter()
             .for_each(|&id| claimant.take(stream, id, &mut claimed));
@@ -234,17 +235,7 @@ pub(super) fn xclaim(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 }
 
 impl Claimant<'_> {
-    /// Makes sure that the consumer exists, and notes that it asked.
-    fn ask(&self, stream: &mut Stream) -> Claimed {
-        let mut claimed = Claimed::default();
-        if let Some(group) = stream.groups.get_mut(self.group) {
-            claimed.created = group.create_consumer(self.consumer, self.now_ms);
-            group.seen(self.consumer, self.now_ms);
-        }
-        claimed
-    }
-
-    /// Claims one entry, if it is idle for long enough.
+    /// Claims one entry, if it is idle for long enough. Who claims nothing is no consumer yet.
     fn take(&self, stream: &mut Stream, id: EntryId, claimed: &mut Claimed) {
         let exists = stream.get(id).is_some();
         let Some(group) = stream.groups.get_mut(self.group) else {
@@ -266,6 +257,8 @@ impl Claimant<'_> {
         if idle_ms.is_some_and(is_young) {
             return;
         }
+        claimed.created |= group.create_consumer(self.consumer, self.now_ms);
+        group.seen(self.consumer, self.now_ms);
         let before = old.map_or(0, |old| old.deliveries);
         let deliveries = match self.options.deliveries {
             Some(deliveries) => deliveries,
@@ -318,7 +311,7 @@ pub(super) fn xautoclaim(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResul
     };
     let mut written = Ok(());
     let claimed = tx.change(key, |stream: &mut Stream, _| {
-        let mut claimed = claimant.ask(stream);
+        let mut claimed = Claimed::default();
         let group = stream.groups.get(name);
         let pending = group
             .into_iter()

@@ -13,11 +13,13 @@ use crate::value::stream::{EntryId, Group, Stream};
 
 /// The error for a key or group that does not exist.
 pub(super) fn no_group(key: &[u8], group: &[u8]) -> CmdError {
-    CmdError::owned(format!(
-        "NOGROUP No such key '{}' or consumer group '{}'",
-        String::from_utf8_lossy(key),
-        String::from_utf8_lossy(group)
-    ))
+    CmdError::quoting(&[
+        b"NOGROUP No such key '",
+        key,
+        b"' or consumer group '",
+        group,
+        b"'",
+    ])
 }
 
 /// `$` or an id.
@@ -47,7 +49,7 @@ fn group_options(args: &Args, creates: bool) -> Result<(bool, Option<u64>), CmdE
             read = u64::try_from(count).ok();
             at += 1;
         } else {
-            return Err(CmdError::Syntax);
+            return Err(CmdError::subcommand("XGROUP", args.get(1)));
         }
         at += 1;
     }
@@ -59,11 +61,13 @@ const NO_KEY: CmdError = CmdError::Text(
 );
 
 fn missing_group(key: &[u8], group: &[u8]) -> CmdError {
-    CmdError::owned(format!(
-        "NOGROUP No such consumer group '{}' for key name '{}'",
-        String::from_utf8_lossy(group),
-        String::from_utf8_lossy(key)
-    ))
+    CmdError::quoting(&[
+        b"NOGROUP No such consumer group '",
+        group,
+        b"' for key name '",
+        key,
+        b"'",
+    ])
 }
 
 fn record_as(args: &Args) -> impl FnOnce(&mut Recorder) {
@@ -229,12 +233,7 @@ pub(super) static XREADGROUP_WAITS: Block = Block {
     patience: |args| Ok(options(args)?.block),
     kind: Kind::Stream,
     serve: Serve::Key(serve),
-    // Whoever waits is a consumer already.
-    mark: |tx, args, at| {
-        let asked = ask_as_consumer(tx, args, at);
-        debug_assert!(asked.is_ok(), "the group was there when the wait began");
-        Bytes::new()
-    },
+    mark: |_, _, _| Bytes::new(),
     first_key_only: false,
 };
 
@@ -256,11 +255,13 @@ fn look(tx: &mut Tx, args: &Args, at: usize) -> Result<bool, CmdError> {
     let stream = tx.read::<Stream>(key)?;
     let group = stream.and_then(|stream| stream.groups.get(name));
     let (Some(stream), Some(group)) = (stream, group) else {
-        return Err(CmdError::owned(format!(
-            "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option",
-            String::from_utf8_lossy(key),
-            String::from_utf8_lossy(name)
-        )));
+        return Err(CmdError::quoting(&[
+            b"NOGROUP No such key '",
+            key,
+            b"' or consumer group '",
+            name,
+            b"' in XREADGROUP with GROUP option",
+        ]));
     };
     match text {
         b">" => Ok(stream.last_id > group.last_id
@@ -293,7 +294,6 @@ fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
         0 => out.null_array(),
         count => begin_streams(count, out),
     })?;
-    // Redis: whoever asks is a consumer from then on, even if there is nothing for it yet.
     let calls = ask.keys.iter().map(|&key| Change::Call {
         db: ask.db,
         key,
@@ -314,15 +314,16 @@ fn deliver_ready(
     _value: &Bytes,
     out: &mut Writer,
 ) -> CmdResult {
-    ask_as_consumer(tx, args, at)?;
     if look(tx, args, at)? {
+        ask_as_consumer(tx, args, at)?;
         begin_stream(out)?;
         deliver(tx, args, at, out)?;
     }
     Ok(())
 }
 
-/// Makes sure that the consumer exists, and notes that it asked.
+/// Makes sure that the consumer exists, and notes that it asked. Redis 7.0: not before there is
+/// something for it.
 fn ask_as_consumer(tx: &mut Tx, args: &Args, at: usize) -> CmdResult {
     let options = options(args)?;
     let Some((name, consumer)) = options.group else {

@@ -9,10 +9,27 @@ pub const INVALID: CmdError =
     CmdError::Text("ERR Invalid stream ID specified as stream command argument");
 
 /// A part of an id: all of 64 bits, in decimal.
+// Redis: string2ull falls back to strtoull, to which blanks and a sign may come first, and which
+// takes a number below zero from 2^64.
 fn part(text: &[u8]) -> Option<u64> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    let text = std::str::from_utf8(text).ok().filter(|_| digits)?;
-    text.parse().ok()
+    if let Some(canonical) = parse_i64(text) {
+        return u64::try_from(canonical).ok();
+    }
+    let blanks = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    let from = text.iter().position(|byte| !blanks(byte))?;
+    let (negative, digits) = match &text[from..] {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let known = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let digits = std::str::from_utf8(digits).ok().filter(|_| known)?;
+    let value: u64 = digits.parse().ok()?;
+    Some(if negative {
+        value.wrapping_neg()
+    } else {
+        value
+    })
 }
 
 /// `ms-seq`, or `ms` alone, whose sequence is then `missing`.

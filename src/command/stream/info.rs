@@ -16,10 +16,10 @@ fn id(name: &str, id: EntryId, out: &mut Writer) -> CmdResult {
     write_id(id, out)
 }
 
-fn optional(name: &str, n: Option<u64>, out: &mut Writer) -> CmdResult {
+fn optional(name: &str, n: Option<i64>, out: &mut Writer) -> CmdResult {
     out.bulk(name.as_bytes())?;
     match n {
-        Some(n) => out.int(n as i64),
+        Some(n) => out.int(n),
         None => out.null(),
     }
 }
@@ -28,6 +28,10 @@ fn optional(name: &str, n: Option<u64>, out: &mut Writer) -> CmdResult {
 pub(super) fn stream(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let full = args.len() > 3;
     let mut count = 10;
+    // Redis: whatever else is wrong, the key comes first.
+    if tx.read::<Stream>(args.get(2))?.is_none() {
+        return Err(CmdError::NoSuchKey);
+    }
     if full {
         let counted = args.len() == 6 && args.is(4, "count");
         if !args.is(3, "full") || !(args.len() == 4 || counted) {
@@ -41,8 +45,7 @@ pub(super) fn stream(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     out.map(if full { 9 } else { 10 })?;
     number("length", stream.len() as i64, out)?;
     number("radix-tree-keys", stream.node_count() as i64, out)?;
-    // Here nodes stand in an ordered map; its inner nodes are not told apart.
-    number("radix-tree-nodes", stream.node_count() as i64 + 1, out)?;
+    number("radix-tree-nodes", stream.radix_nodes() as i64, out)?;
     id("last-generated-id", stream.last_id, out)?;
     id("max-deleted-entry-id", stream.max_deleted_id, out)?;
     number("entries-added", stream.entries_added as i64, out)?;
@@ -93,7 +96,11 @@ fn full_group(
     out.bulk(b"name")?;
     out.bulk(name)?;
     id("last-delivered-id", group.last_id, out)?;
-    optional("entries-read", group.entries_read, out)?;
+    optional(
+        "entries-read",
+        group.entries_read.map(|read| read as i64),
+        out,
+    )?;
     optional("lag", stream.lag(group), out)?;
     number("pel-count", group.pending().len() as i64, out)?;
     out.bulk(b"pending")?;
@@ -136,7 +143,11 @@ pub(super) fn groups(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         number("consumers", group.consumers().len() as i64, out)?;
         number("pending", group.pending().len() as i64, out)?;
         id("last-delivered-id", group.last_id, out)?;
-        optional("entries-read", group.entries_read, out)?;
+        optional(
+            "entries-read",
+            group.entries_read.map(|read| read as i64),
+            out,
+        )?;
         optional("lag", stream.lag(group), out)
     })
 }
@@ -146,11 +157,13 @@ pub(super) fn consumers(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult
     let now_ms = tx.now_ms();
     let stream = tx.read::<Stream>(key)?.ok_or(CmdError::NoSuchKey)?;
     let group = stream.groups.get(name).ok_or_else(|| {
-        CmdError::owned(format!(
-            "NOGROUP No such consumer group '{}' for key name '{}'",
-            String::from_utf8_lossy(name),
-            String::from_utf8_lossy(key)
-        ))
+        CmdError::quoting(&[
+            b"NOGROUP No such consumer group '",
+            name,
+            b"' for key name '",
+            key,
+            b"'",
+        ])
     })?;
     out.array(group.consumers().len())?;
     group.consumers().iter().try_for_each(|(name, consumer)| {

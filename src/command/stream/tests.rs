@@ -51,12 +51,12 @@ fn groups_share_the_reading() {
     bench.now_ms = NOW_MS + 100;
     bench.rows(&[
         ("XPENDING s g - + 9", "*1|*4|$3|1-0|$1|c|:100|:2|", "", ""),
-        ("XCLAIM s g d 200 1-0", "*0|", "xgroup-createconsumer s", "XGROUP CREATECONSUMER s g d"),
+        ("XCLAIM s g d 200 1-0", "*0|", "", ""),
         (
             "XAUTOCLAIM s g d 50 0",
             "*3|$3|0-0|*1|*2|$3|1-0|*2|$1|a|$1|1|*0|",
-            "",
-            "XCLAIM s g d 0 1-0 TIME 1000100 RETRYCOUNT 3 FORCE JUSTID",
+            "xgroup-createconsumer s",
+            "XGROUP CREATECONSUMER s g d, XCLAIM s g d 0 1-0 TIME 1000100 RETRYCOUNT 3 FORCE JUSTID",
         ),
         ("XACK s g 1-0 9-9", ":1|", "", "XACK s g 1-0 9-9"),
         ("XINFO GROUPS s", "*1|*12|$4|name|$1|g|$9|consumers|:2|$7|pending|:0|$17|last-delivered-id|$3|1-0|$12|entries-read|:1|$3|lag|:1|", "", ""),

@@ -111,6 +111,48 @@ impl Stream {
         self.nodes.len()
     }
 
+    /// Nodes that Redis' radix tree would have over the master ids, 16 bytes each: one for each
+    /// that ends, one where ids part, one for the bytes in between that are not alone. Redis: rax.c.
+    pub fn radix_nodes(&self) -> usize {
+        const ID_BYTES: usize = 16;
+        let bits = |id: &EntryId| u128::from(id.ms) << 64 | u128::from(id.seq);
+        let ids: Vec<u128> = self.nodes.keys().map(bits).collect();
+        if ids.is_empty() {
+            return 1;
+        }
+        let shared = |pair: &[u128]| (pair[0] ^ pair[1]).leading_zeros() as usize / 8;
+        // A place where ids part takes one byte; what is between it and the next makes one node.
+        let between = |from: Option<usize>, to: usize| {
+            let bytes = to - from.map_or(0, |from| from + 1);
+            usize::from(bytes > 0)
+        };
+        // How many bytes lead to each such place above the id at hand.
+        let mut parting: Vec<usize> = Vec::new();
+        let mut nodes = 0;
+        for at in 0..ids.len() {
+            let next = ids.get(at..at + 2).map(shared);
+            let mut below = ID_BYTES;
+            // What is deeper than the next parting is complete.
+            while let Some(&depth) = parting.last()
+                && next.is_none_or(|next| depth > next)
+            {
+                nodes += 1 + between(Some(depth), below);
+                below = depth;
+                parting.pop();
+            }
+            match next {
+                None => nodes += 1 + between(None, below),
+                Some(next) => {
+                    nodes += 1 + between(Some(next), below);
+                    if parting.last() != Some(&next) {
+                        parting.push(next);
+                    }
+                }
+            }
+        }
+        nodes
+    }
+
     /// The nodes with their master ids.
     pub fn nodes(&self) -> impl Iterator<Item = (EntryId, &Listpack)> {
         self.nodes
@@ -318,19 +360,16 @@ impl Stream {
     }
 
     /// Entries a group has not read yet, if that can be told.
-    pub fn lag(&self, group: &Group) -> Option<u64> {
+    pub fn lag(&self, group: &Group) -> Option<i64> {
         if self.entries_added == 0 {
             return Some(0);
         }
-        match group.entries_read {
-            Some(read) if !self.has_tombstones_from(group.last_id) => {
-                Some(self.entries_added.saturating_sub(read))
-            }
-            _ => {
-                let read = self.entries_read_at(group.last_id)?;
-                Some(self.entries_added.saturating_sub(read))
-            }
-        }
+        let read = match group.entries_read {
+            Some(read) if !self.has_tombstones_from(group.last_id) => read,
+            _ => self.entries_read_at(group.last_id)?,
+        };
+        // Negative if XGROUP was told that more was read than there ever was.
+        Some(self.entries_added.wrapping_sub(read) as i64)
     }
 }
 
