@@ -29,26 +29,43 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Parses a double as `strtod` does within Redis' rules: the whole text, no leading space, no NaN,
-/// `inf`/`infinity` with a sign and in any case, hexadecimal floats included.
+/// Parses a double within Redis' rules: the whole text, no leading space, no NaN, nothing that
+/// overflows or underflows, `inf`/`infinity` with a sign and in any case, hexadecimal floats included.
+/// Redis: util.c string2d.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    let plain = !text.first()?.is_ascii_whitespace() && !text.contains(&0);
+    let (value, in_range) = strtod(text).filter(|_| plain)?;
+    in_range.then_some(value)
+}
+
+/// A double as C reads a whole text: blanks may come first, a NUL ends it, no text is zero, and what
+/// overflows is infinite. Also whether the number was in range. `None`: there is more than a number,
+/// or it is NaN.
+pub fn strtod(text: &[u8]) -> Option<(f64, bool)> {
+    let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+    if text.is_empty() {
+        return Some((0.0, true));
+    }
     let text = std::str::from_utf8(text).ok()?;
+    let text = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     if let Some(("0x" | "0X", digits)) = unsigned.split_at_checked(2) {
         let magnitude = parse_hex_f64(digits)?;
-        return Some(if text.starts_with('-') {
-            -magnitude
-        } else {
-            magnitude
-        });
+        let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
+        return Some((sign * magnitude, true));
     }
     let value: f64 = text.parse().ok()?;
     if value.is_nan() {
         return None;
     }
-    // A finite text that overflows is a range error to strtod, not an infinity.
     let named_infinity = unsigned.starts_with(['i', 'I']);
-    (value.is_finite() || named_infinity).then_some(value)
+    let digits = unsigned.split(['e', 'E']).next().unwrap_or_default();
+    let named_zero = !digits.contains(|digit| matches!(digit, '1'..='9'));
+    let in_range = match value {
+        0.0 => named_zero,
+        _ => value.is_finite() || named_infinity,
+    };
+    Some((value, in_range))
 }
 
 /// The part of a hexadecimal float after `0x`: digits, an optional fraction, an optional `p` power.

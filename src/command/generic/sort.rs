@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::command::{Ask, Change, Decision, Gather, More, Peek, Wanted, peeks};
 use crate::keyspace::{Event, Tx};
-use crate::number::parse_f64;
+use crate::number::strtod;
 use crate::resp::{Args, CmdError};
 use crate::value::limits::Limits;
 use crate::value::list::{End, List};
@@ -180,13 +180,8 @@ struct Entry {
 }
 
 fn score(text: &[u8]) -> Result<f64, CmdError> {
-    let text = text.trim_ascii_start();
-    let score = if text.is_empty() {
-        Some(0.0)
-    } else {
-        parse_f64(text)
-    };
-    score.ok_or(CmdError::Text(
+    let score = strtod(text).filter(|&(_, in_range)| in_range);
+    score.map(|(score, _)| score).ok_or(CmdError::Text(
         "ERR One or more scores can't be converted into double",
     ))
 }

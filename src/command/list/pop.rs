@@ -152,9 +152,13 @@ pub(super) fn multi_options(args: &Args, numkeys: usize) -> Result<(End, usize),
     let end = end_of(args, at).ok_or(CmdError::Syntax)?;
     let count = match args.len() - at {
         1 => 1,
-        3 if args.is(at + 1, "count") => {
+        3.. if args.is(at + 1, "count") => {
             let count = args.int(at + 2).ok().filter(|&n| n > 0);
-            count.ok_or(CmdError::Text("ERR count should be greater than 0"))? as usize
+            let count = count.ok_or(CmdError::Text("ERR count should be greater than 0"))?;
+            if args.len() - at > 3 {
+                return Err(CmdError::Syntax);
+            }
+            count as usize
         }
         _ => return Err(CmdError::Syntax),
     };

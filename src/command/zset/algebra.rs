@@ -186,6 +186,7 @@ fn options(
     Ok(options)
 }
 
+/// What the keys hold. Redis: that of the wrong type comes before all that is wrong behind the keys.
 fn sources(peeks: &[Peek]) -> Result<Vec<Source<'_>>, CmdError> {
     let mut sources = Vec::with_capacity(peeks.len());
     for peek in peeks {
@@ -250,8 +251,9 @@ fn compute(sources: &[Source], options: &Options, operation: Operation) -> Resul
 }
 
 fn reply(ask: &Ask, peeks: &[Peek], operation: Operation) -> Result<Decision, CmdError> {
+    let sources = sources(peeks)?;
     let options = options(ask.args, 1, operation, false)?;
-    let result = compute(&sources(peeks)?, &options, operation)?;
+    let result = compute(&sources, &options, operation)?;
     Decision::reply(ask, |out| {
         let nested = options.with_scores && out.resp3();
         let width = if options.with_scores && !nested { 2 } else { 1 };
@@ -272,9 +274,10 @@ fn store(
     operation: Operation,
     event: Event,
 ) -> Result<Decision, CmdError> {
-    let options = options(ask.args, 2, operation, true)?;
     let (destination, inputs) = peeks.split_first().ok_or(CmdError::Syntax)?;
-    let result = compute(&sources(inputs)?, &options, operation)?;
+    let sources = sources(inputs)?;
+    let options = options(ask.args, 2, operation, true)?;
+    let result = compute(&sources, &options, operation)?;
     super::store(ask, 1, destination, Some(result), event)
 }
 
@@ -285,8 +288,8 @@ fn card(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
             "ERR at least 1 input key is needed for 'zintercard' command",
         ));
     }
-    let limit = crate::command::set::card_limit(ask.args)?;
     let mut sources = sources(peeks)?;
+    let limit = crate::command::set::card_limit(ask.args)?;
     sources.sort_by_key(|source| source.len());
     let mut count = 0;
     sources[0].each(|name, _| {

@@ -1,6 +1,6 @@
 //! Which members a range names: by rank, score or bytes.
 
-use crate::number::parse_f64;
+use crate::number::strtod;
 use crate::resp::{Args, CmdError};
 use crate::value::listpack::Item;
 use crate::value::zset::Zset;
@@ -16,7 +16,8 @@ impl ScoreBound {
     fn parse(text: &[u8]) -> Result<ScoreBound, CmdError> {
         const NOT_A_FLOAT: CmdError = CmdError::Text("ERR min or max is not a float");
         let exclusive = text.first() == Some(&b'(');
-        let score = parse_f64(&text[usize::from(exclusive)..]).ok_or(NOT_A_FLOAT)?;
+        // Redis: zslParseRange leaves it to strtod, which is less strict than ZADD is.
+        let (score, _) = strtod(&text[usize::from(exclusive)..]).ok_or(NOT_A_FLOAT)?;
         Ok(ScoreBound { score, exclusive })
     }
 

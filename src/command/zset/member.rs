@@ -38,7 +38,8 @@ fn rank(tx: &mut Tx, args: &Args, reverse: bool, out: &mut Writer) -> CmdResult 
     let with_score = match args.len() {
         3 => false,
         4 if args.is(3, "withscore") => true,
-        _ => return Err(CmdError::Syntax),
+        // Redis 7.0 knows no more than three arguments, Redis 7.2 has others to complain about.
+        _ => return Err(CmdError::arity(if reverse { "zrevrank" } else { "zrank" })),
     };
     let name = args.get(2);
     let set = tx.read::<Zset>(args.get(1))?;

@@ -55,11 +55,11 @@ fn query(args: &Args, min: usize, form: Form, stores: bool) -> Result<Query, Cmd
                 count: args.int(at + 2)?,
             });
             at += 2;
-        } else if form.reverse.is_none() && args.is(at, "rev") {
+        } else if reverse.is_none() && args.is(at, "rev") {
             reverse = Some(true);
-        } else if form.by.is_none() && args.is(at, "bylex") {
+        } else if by.is_none() && args.is(at, "bylex") {
             by = Some(By::Lex);
-        } else if form.by.is_none() && args.is(at, "byscore") {
+        } else if by.is_none() && args.is(at, "byscore") {
             by = Some(By::Score);
         } else {
             return Err(CmdError::Syntax);
@@ -67,7 +67,8 @@ fn query(args: &Args, min: usize, form: Form, stores: bool) -> Result<Query, Cmd
         at += 1;
     }
     let (by, reverse) = (by.unwrap_or(By::Rank), reverse.unwrap_or(false));
-    if limit.is_some() && by == By::Rank {
+    // Redis: no limit is -1, so that one is no limit.
+    if limit.is_some_and(|limit| limit.count != -1) && by == By::Rank {
         return Err(CmdError::Text(
             "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
         ));
