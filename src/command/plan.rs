@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::keyspace::{Event, NewStr, Str, Taken, Ttl, Tx};
+use crate::keyspace::{EMBSTR_MAX_BYTES, Event, NewStr, Str, Taken, Ttl, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Proto, Writer};
 use crate::value::hash::Hash;
 use crate::value::{Kind, Value};
@@ -169,6 +169,8 @@ pub enum Change {
         db: u32,
         key: usize,
         value: Bytes,
+        /// To OBJECT ENCODING, however short.
+        raw: bool,
         ttl: Ttl,
         event: Event,
     },
@@ -312,10 +314,15 @@ pub fn apply(tx: &mut Tx, args: &Args, change: Change, out: &mut Writer) {
             db,
             key,
             value,
+            raw,
             ttl,
             event,
         } => {
             tx.select(db);
+            let value = match raw && value.len() <= EMBSTR_MAX_BYTES {
+                true => NewStr::Raw(&value),
+                false => NewStr::Shared(value),
+            };
             set_string(tx, args.get(key), value, ttl, event);
         }
         Change::Put {
@@ -339,8 +346,8 @@ pub fn apply(tx: &mut Tx, args: &Args, change: Change, out: &mut Writer) {
     }
 }
 
-fn set_string(tx: &mut Tx, key: &[u8], value: Bytes, ttl: Ttl, event: Event) {
-    tx.set_string(key, NewStr::Shared(value), ttl);
+fn set_string(tx: &mut Tx, key: &[u8], value: NewStr, ttl: Ttl, event: Event) {
+    tx.set_string(key, value, ttl);
     tx.wrote_state(key, event);
     if let Ttl::At(_) = ttl {
         tx.occurred(key, Event::EXPIRE);

@@ -32,7 +32,9 @@ use crate::value::slab::Slab;
 pub use effects::{Effects, Event, Recorder};
 pub use evict::Policy;
 pub use records::{Record, Records};
-pub use tx::{Context, Encoded, NewStr, Seen, Stored, Str, Taken, Ttl, Tx, WrongType};
+pub use tx::{
+    Context, EMBSTR_MAX_BYTES, Encoded, NewStr, Seen, Stored, Str, Taken, Ttl, Tx, WrongType,
+};
 
 /// What keys' behaviour depends on, taken from the configuration.
 #[derive(Clone, Debug)]
@@ -47,6 +49,8 @@ pub struct Settings {
     pub lfu_decay_time: u32,
     /// `hll-sparse-max-bytes`: longest sparse HyperLogLog.
     pub hll_sparse_max_bytes: usize,
+    /// `rdbcompression`: DUMP compresses what a snapshot would.
+    pub compress_dumps: bool,
     /// Where compact encodings end.
     pub limits: Limits,
 }
@@ -59,6 +63,7 @@ impl Default for Settings {
             lfu_log_factor: 10,
             lfu_decay_time: 1,
             hll_sparse_max_bytes: 3000,
+            compress_dumps: true,
             limits: Limits::default(),
         }
     }

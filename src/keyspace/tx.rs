@@ -34,6 +34,8 @@ pub enum NewStr<'a> {
     Shared(Bytes),
     /// Never stored as an integer.
     Text(&'a [u8]),
+    /// The same, and `raw` to OBJECT ENCODING however short: bytes that are edited in place.
+    Raw(&'a [u8]),
 }
 
 /// What becomes of a key's expiry when it is overwritten.
@@ -128,7 +130,7 @@ impl Stored {
 }
 
 /// Longest string that Redis embeds in its object. Redis: object.c OBJ_ENCODING_EMBSTR_SIZE_LIMIT.
-const EMBSTR_MAX_BYTES: usize = 44;
+pub const EMBSTR_MAX_BYTES: usize = 44;
 
 #[derive(Clone, Copy)]
 struct Found {
@@ -467,6 +469,7 @@ impl<'a> Tx<'a> {
             ),
             NewStr::Shared(bytes) => self.store_text(key, &bytes, ttl),
             NewStr::Text(bytes) => self.store(key, Payload::Text(bytes), None, false, ttl),
+            NewStr::Raw(bytes) => self.store(key, Payload::Text(bytes), None, true, ttl),
         }
     }
 

@@ -23,23 +23,14 @@ const SLOTS: usize = 1 << 16;
 const SAVED_MIN_BYTES: usize = 4;
 
 /// Compresses one string after another; keeps its tables in between.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Compressor {
     /// Where three bytes of this hash were seen last: a position counted from 1 on, above `before`.
+    /// Empty before the first string: most DUMPs compress none.
     /// Whatever is not above `before` is of an earlier string, so that no table is ever wiped.
     seen: Box<[u32]>,
     before: u32,
     out: Vec<u8>,
-}
-
-impl Default for Compressor {
-    fn default() -> Compressor {
-        Compressor {
-            seen: vec![0; SLOTS].into_boxed_slice(),
-            before: 0,
-            out: Vec::new(),
-        }
-    }
 }
 
 /// What is being written: plain bytes behind a place left free for their number, or copies.
@@ -108,6 +99,9 @@ impl Compressor {
         let positions = u32::try_from(input.len() + 1).ok()?;
         if len_max == 0 {
             return None;
+        }
+        if self.seen.is_empty() {
+            self.seen = vec![0; SLOTS].into_boxed_slice();
         }
         if self.before.checked_add(positions).is_none() {
             self.seen.fill(0);

@@ -48,6 +48,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     }
     let keys = &mut core.shard.keyspace.settings;
     keys.hll_sparse_max_bytes = bytes("hll-sparse-max-bytes");
+    keys.compress_dumps = config.flag("rdbcompression");
     keys.limits = limits(config, keys.limits.seed);
     host.limits = keys.limits.clone();
     let threshold_ms = config.int("latency-monitor-threshold").max(0) as u64;

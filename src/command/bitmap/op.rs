@@ -88,6 +88,7 @@ fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
             db,
             key,
             value,
+            raw: true,
             ttl: Ttl::Clear,
             event: Event::SET,
         })

@@ -22,15 +22,16 @@ pub(super) fn dump(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     if !tx.touch_key(key) {
         return out.null();
     }
+    let compress = tx.settings().compress_dumps;
     match tx.clone_value(key) {
-        Some(taken) => out.bulk(&payload(&taken)),
+        Some(taken) => out.bulk(&payload(&taken, compress)),
         None => out.null(),
     }
 }
 
-/// What DUMP replies with.
-pub fn payload(taken: &Taken) -> Vec<u8> {
-    let strings = &mut StringWriter::new(true);
+/// What DUMP replies with; `compress`: `rdbcompression`.
+pub fn payload(taken: &Taken, compress: bool) -> Vec<u8> {
+    let strings = &mut StringWriter::new(compress);
     dump::put(&Saved(taken.value.kept()), strings)
 }
 

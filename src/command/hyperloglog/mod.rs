@@ -110,7 +110,7 @@ fn peeked(tx: &mut Tx, key: &[u8]) -> Result<Option<Vec<u8>>, CmdError> {
 }
 
 fn store(tx: &mut Tx, key: &[u8], bytes: &[u8]) {
-    tx.set_string(key, NewStr::Text(bytes), Ttl::Keep);
+    tx.set_string(key, NewStr::Raw(bytes), Ttl::Keep);
 }
 
 fn pfadd(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
@@ -270,10 +270,11 @@ fn pfdebug(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         }
         return out.int(i64::from(was_sparse));
     }
-    Err(CmdError::owned(format!(
-        "ERR Unknown PFDEBUG subcommand '{}'",
-        String::from_utf8_lossy(args.get(1))
-    )))
+    Err(CmdError::quoting(&[
+        b"ERR Unknown PFDEBUG subcommand '",
+        args.get(1),
+        b"'",
+    ]))
 }
 
 /// Estimates must be within six standard errors of the truth, at a few sizes.

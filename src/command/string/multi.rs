@@ -80,6 +80,7 @@ fn decide_pairs(ask: &Ask, store: bool, ttl: Ttl) -> Decision {
             db: ask.db,
             key,
             value: ask.args.bytes(key + 1),
+            raw: false,
             ttl,
             event: Event::SET,
         });
