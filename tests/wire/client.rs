@@ -132,6 +132,27 @@ impl Client {
         }
     }
 
+    /// The next whole replies, one after another, up to the first that fails to come.
+    pub fn replies(&mut self, count: usize) -> Vec<Got> {
+        let (mut replies, mut at) = (Vec::with_capacity(count), 0);
+        while replies.len() < count {
+            let Some(end) = reply_end(&self.received, at) else {
+                self.received.drain(..at);
+                at = 0;
+                match self.read_more() {
+                    Ok(read) if read > 0 => continue,
+                    Ok(_) => replies.push(Got::Closed(std::mem::take(&mut self.received))),
+                    Err(error) => replies.push(self.ended(error.kind())),
+                }
+                return replies;
+            };
+            replies.push(Got::Reply(self.received[at..end].to_vec()));
+            at = end;
+        }
+        self.received.drain(..at);
+        replies
+    }
+
     /// Everything up to the end of the connection.
     pub fn until_closed(&mut self) -> Got {
         loop {

@@ -211,7 +211,7 @@ fn integer(reply: &[u8]) -> Option<i64> {
 }
 
 /// A reply with what does not count taken out; two replies that become equal are equal.
-fn normalised(reply: &mut &[u8], compare: &Compare) -> Vec<u8> {
+pub fn normalised(reply: &mut &[u8], compare: &Compare) -> Vec<u8> {
     let end = line_end(reply, 0).expect("a whole reply");
     let (line, rest) = reply.split_at(end);
     *reply = rest;

@@ -6,9 +6,11 @@
 
 mod client;
 mod compare;
+mod differential;
 #[path = "../rdb/fixtures.rs"]
 mod fixtures;
 mod framing;
+mod grammar;
 mod journal;
 mod lifecycle;
 mod limits;
