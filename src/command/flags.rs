@@ -24,7 +24,8 @@ pub const NO_MULTI: Flags = 1 << 17;
 pub const ALLOW_BUSY: Flags = 1 << 18;
 pub const NO_MANDATORY_KEYS: Flags = 1 << 19;
 
-/// Names in the order in which COMMAND INFO lists them. Redis: server.c addReplyFlagsForCommand.
+/// Names in the order in which COMMAND INFO lists them; `MAY_REPLICATE` is not told.
+/// Redis: server.c addReplyFlagsForCommand.
 pub const FLAG_NAMES: &[(Flags, &str)] = &[
     (WRITE, "write"),
     (READONLY, "readonly"),
@@ -40,7 +41,6 @@ pub const FLAG_NAMES: &[(Flags, &str)] = &[
     (ASKING, "asking"),
     (FAST, "fast"),
     (NO_AUTH, "no_auth"),
-    (MAY_REPLICATE, "may_replicate"),
     (MOVABLEKEYS, "movablekeys"),
     (NO_ASYNC_LOADING, "no_async_loading"),
     (NO_MULTI, "no_multi"),

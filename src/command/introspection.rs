@@ -114,11 +114,9 @@ fn describe(command: &Command, container: Option<&Command>, out: &mut Writer) ->
         .tips
         .iter()
         .try_for_each(|tip| out.bulk(tip.as_bytes()))?;
-    out.set(command.keys.len())?;
-    command
-        .keys
-        .iter()
-        .try_for_each(|spec| describe_spec(spec, out))?;
+    let shown = || command.keys.iter().filter(|spec| spec.is_shown());
+    out.set(shown().count())?;
+    shown().try_for_each(|spec| describe_spec(spec, out))?;
     out.set(command.sub.len())?;
     command
         .sub
@@ -177,28 +175,25 @@ fn legacy_range(specs: keys::Keys) -> (i64, i64, i64) {
 }
 
 fn describe_spec(spec: &KeySpec, out: &mut Writer) -> CmdResult {
-    out.map(3)?;
+    out.map(3 + usize::from(!spec.notes.is_empty()))?;
+    if !spec.notes.is_empty() {
+        out.bulk(b"notes")?;
+        out.bulk(spec.notes.as_bytes())?;
+    }
     out.bulk(b"flags")?;
-    status_set(
-        &names(keys::ACCESS_NAMES, |bit| spec.access & bit != 0),
-        "",
-        out,
-    )?;
+    let flags = names(keys::ACCESS_NAMES, |bit| spec.access & bit != 0);
+    status_set(&flags, "", out)?;
     out.bulk(b"begin_search")?;
     out.map(2)?;
     out.bulk(b"type")?;
-    match spec.begin {
+    let is_unknown = match spec.begin {
         Begin::Index(index) => {
             out.bulk(b"index")?;
             out.bulk(b"spec")?;
             numbers(&[("index", index as i64)], out)?;
+            false
         }
-        Begin::Found(_) => {
-            out.bulk(b"unknown")?;
-            out.bulk(b"spec")?;
-            out.map(0)?;
-        }
-        Begin::Keyword { word, from } => {
+        Begin::Keyword { word, from } | Begin::Told { word, from } if !word.is_empty() => {
             out.bulk(b"keyword")?;
             out.bulk(b"spec")?;
             out.map(2)?;
@@ -206,12 +201,19 @@ fn describe_spec(spec: &KeySpec, out: &mut Writer) -> CmdResult {
             out.bulk(word.as_bytes())?;
             out.bulk(b"startfrom")?;
             out.int(i64::from(from))?;
+            false
         }
-    }
+        _ => {
+            out.bulk(b"unknown")?;
+            out.bulk(b"spec")?;
+            out.map(0)?;
+            true
+        }
+    };
     out.bulk(b"find_keys")?;
     out.map(2)?;
     out.bulk(b"type")?;
-    if matches!(spec.begin, Begin::Found(_)) {
+    if is_unknown {
         out.bulk(b"unknown")?;
         out.bulk(b"spec")?;
         return out.map(0);
@@ -289,7 +291,7 @@ fn document(command: &Command, container: Option<&Command>, out: &mut Writer) ->
 fn list(table: &Table, args: &Args, out: &mut Writer) -> CmdResult {
     let all = || table.entries().iter();
     let found: Vec<String> = match args.len() {
-        2 => top_level(table).map(Entry::full_name).collect(),
+        2 => all().map(Entry::full_name).collect(),
         5 if args.is(2, "filterby") && args.is(3, "module") => Vec::new(),
         5 if args.is(2, "filterby") && args.is(3, "aclcat") => {
             let wanted = args.get(4);
@@ -328,21 +330,19 @@ fn get_keys(table: &Table, request: &Args, with_flags: bool, out: &mut Writer) -
     if command.keys.is_empty() || matches!(command.run, Run::Container) {
         return Err(CmdError::Text("ERR The command has no key arguments"));
     }
-    let found = keys::positions(command.keys, request)
+    let found = keys::accesses(command.keys, request)
         .filter(|found| !found.is_empty())
         .ok_or(CmdError::Text(
             "ERR Invalid arguments specified for command",
         ))?;
     out.array(found.len())?;
-    for (i, at) in found.iter().enumerate() {
+    for (at, access) in found {
         if !with_flags {
-            out.bulk(request.get(*at))?;
+            out.bulk(request.get(at))?;
             continue;
         }
-        let spec = command.keys.get(i.min(command.keys.len() - 1));
-        let access = spec.map_or(0, |spec| spec.access);
         out.array(2)?;
-        out.bulk(request.get(*at))?;
+        out.bulk(request.get(at))?;
         status_set(&names(keys::ACCESS_NAMES, |bit| access & bit != 0), "", out)?;
     }
     Ok(())

@@ -46,6 +46,13 @@ pub enum Begin {
     },
     /// Where the command itself says; shown as unknown.
     Found(fn(&Args) -> Option<usize>),
+    /// Where the command itself says; not shown, as specifications that are `Told` say it.
+    Hidden(fn(&Args) -> Option<usize>),
+    /// Shown, and finds nothing. Without a word it is shown as unknown.
+    Told {
+        word: &'static str,
+        from: i32,
+    },
 }
 
 /// Which arguments from there on are keys.
@@ -68,7 +75,18 @@ pub struct KeySpec {
     pub access: Access,
     pub begin: Begin,
     pub find: Find,
+    /// What COMMAND INFO adds in words.
+    pub notes: &'static str,
+    /// What one request does to its keys, where that depends on its arguments.
+    pub exact: Option<fn(&Args) -> Access>,
 }
+
+/// What most commands do: find one key where the specification begins.
+const ONE: Find = Find::Range {
+    last: 0,
+    step: 1,
+    limit: 0,
+};
 
 /// All key specifications of a command.
 pub type Keys = &'static [KeySpec];
@@ -137,12 +155,43 @@ impl KeySpec {
         KeySpec {
             access,
             begin: Begin::Found(find),
-            find: Find::Range {
-                last: 0,
-                step: 1,
-                limit: 0,
-            },
+            find: ONE,
+            notes: "",
+            exact: None,
         }
+    }
+
+    /// One key where the command itself says, which [`KeySpec::told`] describes.
+    pub const fn hidden(access: Access, find: fn(&Args) -> Option<usize>) -> KeySpec {
+        KeySpec {
+            begin: Begin::Hidden(find),
+            ..KeySpec::range(access, 0, 0, 1)
+        }
+    }
+
+    /// Described only; another specification finds it. Without a word it is unknown.
+    pub const fn told(access: Access, word: &'static str, from: i32) -> KeySpec {
+        KeySpec {
+            begin: Begin::Told { word, from },
+            ..KeySpec::range(access, 0, 0, 1)
+        }
+    }
+
+    pub const fn noted(self, notes: &'static str) -> KeySpec {
+        KeySpec { notes, ..self }
+    }
+
+    /// What is done to the key depends on the request.
+    pub const fn varies(self, exact: fn(&Args) -> Access) -> KeySpec {
+        KeySpec {
+            exact: Some(exact),
+            ..self
+        }
+    }
+
+    /// Whether COMMAND INFO shows it.
+    pub const fn is_shown(&self) -> bool {
+        !matches!(self.begin, Begin::Hidden(_))
     }
 
     pub const fn range(access: Access, first: usize, last: i32, step: usize) -> KeySpec {
@@ -154,6 +203,8 @@ impl KeySpec {
                 step,
                 limit: 0,
             },
+            notes: "",
+            exact: None,
         }
     }
 
@@ -168,6 +219,8 @@ impl KeySpec {
             access,
             begin: Begin::Index(at),
             find: Find::Count { count, first, step },
+            notes: "",
+            exact: None,
         }
     }
 
@@ -228,7 +281,8 @@ impl KeySpec {
     fn begin_index(&self, args: &Args) -> Option<usize> {
         match self.begin {
             Begin::Index(index) => (index < args.len()).then_some(index),
-            Begin::Found(find) => find(args),
+            Begin::Found(find) | Begin::Hidden(find) => find(args),
+            Begin::Told { .. } => None,
             Begin::Keyword { word, from } if from >= 0 => (from as usize..args.len())
                 .find(|&i| args.is(i, word))
                 .map(|i| i + 1),
@@ -252,6 +306,20 @@ pub fn positions(keys: Keys, args: &Args) -> Option<KeyPositions> {
         }
     }
     Some(found)
+}
+
+/// The positions of all keys of a request, each with what is done to it.
+pub fn accesses(keys: Keys, args: &Args) -> Option<Vec<(usize, Access)>> {
+    let mut all = Vec::new();
+    for spec in keys {
+        let mut found = KeyPositions::new();
+        if spec.access & NOT_KEY == 0 && !spec.positions(args, &mut found) {
+            return None;
+        }
+        let access = spec.exact.map_or(spec.access, |exact| exact(args));
+        all.extend(found.into_iter().map(|at| (at, access)));
+    }
+    Some(all)
 }
 
 /// Number of hash slots of the cluster key space.

@@ -14,6 +14,7 @@ pub mod client;
 pub mod connection;
 pub mod cursor;
 mod decimal;
+mod deployment;
 pub mod expiry;
 pub mod flags;
 pub mod generic;
@@ -101,7 +102,13 @@ impl Command {
 
     /// All ACL categories of this command.
     pub const fn categories(&self) -> Categories {
-        self.acl | flags::implied_categories(self.flags)
+        // Redis: a container has none of its subcommands' categories.
+        let own = if matches!(self.run, Run::Container) {
+            0
+        } else {
+            self.acl
+        };
+        own | flags::implied_categories(self.flags)
     }
 
     pub const fn is_write(&self) -> bool {
@@ -122,6 +129,7 @@ impl Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     Bitmap,
+    Cluster,
     Connection,
     Generic,
     Geo,
@@ -142,6 +150,7 @@ impl Group {
     pub const fn name(self) -> &'static str {
         match self {
             Group::Bitmap => "bitmap",
+            Group::Cluster => "cluster",
             Group::Connection => "connection",
             Group::Generic => "generic",
             Group::Geo => "geo",
@@ -220,7 +229,7 @@ pub enum Job {
     ConfigRewrite,
     ConfigSet,
     Debug,
-    FunctionFlush,
+    Function,
     Hello,
     Info,
     LastSave,
@@ -232,6 +241,7 @@ pub enum Job {
     Publish(pubsub::Kind),
     Pubsub,
     Quit,
+    Replication,
     Reset,
     Role,
     Save,

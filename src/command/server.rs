@@ -35,6 +35,11 @@ const SPIKES: &[&str] = &[
     "request_policy:all_nodes",
     "response_policy:special",
 ];
+const MEMORY_TIPS: &[&str] = &[
+    "nondeterministic_output",
+    "request_policy:all_shards",
+    "response_policy:special",
+];
 const USAGE_KEY: Keys = &[KeySpec::range(keys::RO, 2, 0, 1)];
 
 pub const COMMANDS: &[Command] = &[
@@ -253,24 +258,76 @@ const CONFIG: &[Command] = &[
     },
 ];
 
+const fn function(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    complexity: &'static str,
+    summary: &'static str,
+) -> Command {
+    Command {
+        since: "7.0.0",
+        summary,
+        complexity,
+        acl: SCRIPTING,
+        group: Group::Scripting,
+        ..row(name, arity, flags, Job::Function)
+    }
+}
+
+const EVERY_SHARD: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
+const FUNCTIONS: &str = "O(N) where N is the number of functions";
+
 const FUNCTION: &[Command] = &[
     Command {
-        since: "7.0.0",
-        summary: "Deletes all functions.",
-        complexity: "O(N) where N is the number of functions",
-        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
-        acl: SCRIPTING,
-        group: Group::Scripting,
-        ..row("flush", -2, NOSCRIPT | WRITE, Job::FunctionFlush)
+        tips: EVERY_SHARD,
+        ..function("delete", 3, NOSCRIPT | WRITE, "O(1)", "Deletes a library.")
+    },
+    function(
+        "dump",
+        2,
+        NOSCRIPT,
+        FUNCTIONS,
+        "Shows all libraries in binary form.",
+    ),
+    Command {
+        tips: EVERY_SHARD,
+        ..function(
+            "flush",
+            -2,
+            NOSCRIPT | WRITE,
+            FUNCTIONS,
+            "Deletes all functions.",
+        )
+    },
+    function("help", 2, ANYWHERE, "O(1)", "Lists the subcommands."),
+    Command {
+        tips: &["request_policy:all_shards", "response_policy:one_succeeded"],
+        ..function(
+            "kill",
+            2,
+            NOSCRIPT | ALLOW_BUSY,
+            "O(1)",
+            "Stops the function that runs.",
+        )
     },
     Command {
-        since: "7.0.0",
-        summary: "Lists functions.",
-        complexity: "O(N) where N is the number of functions",
         tips: &["nondeterministic_output_order"],
-        acl: SCRIPTING,
-        group: Group::Scripting,
-        ..row("list", -2, NOSCRIPT, Job::FunctionFlush)
+        ..function("list", -2, NOSCRIPT, FUNCTIONS, "Lists functions.")
+    },
+    Command {
+        tips: &[
+            "nondeterministic_output",
+            "request_policy:all_shards",
+            "response_policy:special",
+        ],
+        ..function(
+            "stats",
+            2,
+            NOSCRIPT | ALLOW_BUSY,
+            "O(1)",
+            "Tells which function runs.",
+        )
     },
 ];
 
@@ -327,7 +384,7 @@ const MEMORY: &[Command] = &[
     Command {
         since: "4.0.0",
         summary: "Looks for problems with memory.",
-        tips: SPIKES,
+        tips: MEMORY_TIPS,
         ..row("doctor", 2, 0, Job::Memory)
     },
     Command {
@@ -338,7 +395,7 @@ const MEMORY: &[Command] = &[
     Command {
         since: "4.0.0",
         summary: "Shows what each shard has of the memory.",
-        tips: SPIKES,
+        tips: MEMORY_TIPS,
         ..row("malloc-stats", 2, 0, Job::Memory)
     },
     Command {
@@ -350,7 +407,7 @@ const MEMORY: &[Command] = &[
     Command {
         since: "4.0.0",
         summary: "Shows what memory is used for.",
-        tips: SPIKES,
+        tips: MEMORY_TIPS,
         ..row("stats", 2, 0, Job::Memory)
     },
     Command {

@@ -3,8 +3,8 @@
 use ahash::AHashMap;
 
 use super::{
-    Command, Run, bitmap, connection, generic, geo, hash, hyperloglog, list, pubsub, server, set,
-    stream, string, transaction, zset,
+    Command, Run, bitmap, connection, deployment, generic, geo, hash, hyperloglog, list, pubsub,
+    server, set, stream, string, transaction, zset,
 };
 use crate::resp::{Args, CmdError};
 
@@ -12,6 +12,7 @@ use crate::resp::{Args, CmdError};
 const FAMILIES: &[&[Command]] = &[
     bitmap::COMMANDS,
     connection::COMMANDS,
+    deployment::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,

@@ -20,7 +20,15 @@ pub fn put(value: &impl Encode, strings: &mut StringWriter) -> Vec<u8> {
     value.write(&mut Body::new(&mut payload, strings));
     // The version of type and encoding: whoever reads 10 may be handed most of what exists.
     debug_assert!(ty.version() <= VERSION_READ_MAX);
-    payload.extend_from_slice(&(ty.version() as u16).to_le_bytes());
+    seal(payload, ty.version() as u16)
+}
+
+/// The version of a payload without a value: FUNCTION DUMP of no functions. Redis: rdb.h of 7.0.
+pub const FUNCTIONS_VERSION: u16 = 10;
+
+/// Adds what every payload ends with.
+pub fn seal(mut payload: Vec<u8>, version: u16) -> Vec<u8> {
+    payload.extend_from_slice(&version.to_le_bytes());
     let crc = crc64::update(0, &payload);
     payload.extend_from_slice(&crc.to_le_bytes());
     payload

@@ -43,6 +43,8 @@ pub struct ServerHost {
     pub monitors: Monitors,
     pub pause: Pause,
     pub postponed: Vec<SessionKey>,
+    /// Clients in WAIT, and until when they wait: unix milliseconds.
+    pub waits: Vec<(i64, Requester)>,
     /// Shard 0's alone.
     pub slowlog: Slowlog,
     pub slowlog_max_len: usize,
@@ -93,6 +95,7 @@ impl ServerHost {
             monitors: Monitors::new(shards),
             pause: Pause::default(),
             postponed: Vec::new(),
+            waits: Vec::new(),
             slowlog: Slowlog::default(),
             slowlog_max_len: 128,
             spikes: Spikes::default(),
@@ -406,6 +409,7 @@ impl ServerHost {
             }
         }
         self.postponed.retain(|key| *key != session);
+        self.waits.retain(|(_, waiter)| waiter.session != session);
     }
 
     fn time(&self, link: &dyn Link, out: &mut Writer) -> CmdResult {
@@ -498,11 +502,7 @@ impl Host for ServerHost {
             }
             Job::Latency => self.latency(requester, args, &mut writer),
             Job::Memory => self.memory(requester, args, &mut writer),
-            Job::Lolwut => done(self.lolwut(&mut writer)),
-            Job::Role => done(self.role(&mut writer)),
-            Job::FunctionFlush => done(self.functions(args, &mut writer)),
-            Job::Time => done(self.time(link, &mut writer)),
-            _ => Performed::Failed(CmdError::Text("ERR not supported by this server")),
+            _ => self.perform_simple(core, link, requester, job, args, out),
         }
     }
 
@@ -575,6 +575,38 @@ impl Host for ServerHost {
 }
 
 impl ServerHost {
+    /// Jobs that need nobody else.
+    fn perform_simple(
+        &mut self,
+        core: &Core,
+        link: &dyn Link,
+        requester: Requester,
+        job: Job,
+        args: &Args,
+        out: &mut Output,
+    ) -> Performed {
+        let mut writer = Writer::new(out, requester.proto);
+        match job {
+            Job::Lolwut => done(self.lolwut(&mut writer)),
+            Job::Role => done(self.role(&mut writer)),
+            Job::Function => done(self.functions(args, &mut writer)),
+            Job::Acl => self.acl(core, requester, args, out),
+            Job::Cluster => Performed::Failed(CmdError::Text(
+                "ERR This instance has cluster support disabled",
+            )),
+            Job::Module => {
+                let is_local = core
+                    .session(requester.session)
+                    .is_some_and(|s| s.peer.is_local());
+                done(self.module(is_local, args, &mut writer))
+            }
+            Job::Replication => done(self.replication(args, &mut writer)),
+            Job::Wait => self.wait(core, requester, args, &mut writer),
+            Job::Time => done(self.time(link, &mut writer)),
+            _ => Performed::Failed(CmdError::Text("ERR not supported by this server")),
+        }
+    }
+
     fn identify(
         &mut self,
         core: &mut Core,

@@ -217,20 +217,6 @@ impl ServerHost {
         out.int(0)?;
         out.array(0)
     }
-
-    /// There are no functions yet: flushing and listing them is done at once.
-    pub(super) fn functions(&self, args: &Args, out: &mut Writer) -> CmdResult {
-        if args.is(1, "list") {
-            return out.array(0);
-        }
-        match args.len() {
-            2 => out.ok(),
-            3 if args.is(2, "sync") || args.is(2, "async") => out.ok(),
-            _ => Err(CmdError::Text(
-                "ERR FUNCTION FLUSH only supports SYNC|ASYNC option",
-            )),
-        }
-    }
 }
 
 pub(super) fn done(result: CmdResult) -> Performed {

@@ -296,6 +296,9 @@ impl App for Node {
                 core.shard.serve_waiting(now.unix_ms(), &mut post);
             }
             core.timed_out(now.unix_ms(), link, host);
+            if !host.waits.is_empty() {
+                host.end_waits(now.unix_ms());
+            }
             Node::timed(core, host, spikes::EVICTION_CYCLE, |core, _| {
                 core.shard.make_room(now.unix_ms())
             });
@@ -328,7 +331,8 @@ impl App for Node {
         let patrol = self.host.patrol.due_ms();
         let timeout = self.core.next_timeout_ms();
         let files = self.host.persist_due_ms();
-        let deadlines = [pause, expiry, patrol, timeout, files]
+        let wait = self.host.waits.iter().map(|(at_ms, _)| *at_ms).min();
+        let deadlines = [pause, expiry, patrol, timeout, files, wait]
             .into_iter()
             .flatten();
         match deadlines.min() {

@@ -377,6 +377,11 @@ impl Core {
         }
     }
 
+    /// Whether a session's transaction is being carried out.
+    pub fn is_executing(&self, key: SessionKey) -> bool {
+        self.execs.contains_key(&key)
+    }
+
     /// Appends a finished reply, unless the client asked not to see it.
     pub(super) fn emit(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
         self.note_errors(&out.bytes);

@@ -45,6 +45,6 @@ macro_rules! cases {
 }
 
 cases! {
-    bitmaps collections connection expire hashes interplay introspection keyspace large lists protocol
+    bitmaps collections connection deployment expire hashes interplay introspection keyspace large lists protocol
     sets sorted_sets streams strings transactions
 }

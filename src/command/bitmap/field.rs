@@ -1,6 +1,7 @@
 //! BITFIELD: integers of any width and position within a string.
 
 use super::{BAD_OFFSET, bits};
+use crate::command::keys;
 use crate::keyspace::{Event, Str, Tx};
 use crate::number;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
@@ -30,6 +31,18 @@ struct Operation {
     field: Type,
     offset: u64,
     overflow: Overflow,
+}
+
+/// What this BITFIELD does to its key. Redis: db.c bitfieldGetKeys.
+pub(super) fn access(args: &Args) -> keys::Access {
+    let only_reads = (2..args.len())
+        .step_by(3)
+        .all(|at| args.is(at, "get") && at + 2 < args.len());
+    if only_reads {
+        keys::RO | keys::ACCESS
+    } else {
+        keys::RW | keys::ACCESS | keys::UPDATE
+    }
 }
 
 pub(super) fn bitfield(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {

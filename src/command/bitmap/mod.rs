@@ -28,7 +28,9 @@ const BITFIELD_KEY: Keys = &[KeySpec::range(
     1,
     0,
     1,
-)];
+)
+.noted("This command allows both access and modification of the key")
+.varies(field::access)];
 const SETBIT_KEY: Keys = keys::ONE_RW_ACCESS_UPDATE;
 const OP_KEYS: Keys = &[
     KeySpec::range(keys::OW | keys::UPDATE, 2, 0, 1),

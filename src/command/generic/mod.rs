@@ -49,8 +49,17 @@ const OBJECT_KEY: Keys = &[KeySpec::range(keys::RO, 2, 0, 1)];
 
 const SORT_KEYS: Keys = &[
     KeySpec::range(keys::RO | keys::ACCESS, 1, 0, 1),
-    KeySpec::found(keys::OW | keys::UPDATE, sort::store_at),
+    SORT_MORE,
+    KeySpec::found(keys::OW | keys::UPDATE, sort::store_at).noted(
+        "For the optional STORE keyword. It is marked 'unknown' because the keyword can appear \
+         anywhere in the argument array",
+    ),
 ];
+const SORT_RO_KEYS: Keys = &[KeySpec::range(keys::RO | keys::ACCESS, 1, 0, 1), SORT_MORE];
+const SORT_MORE: KeySpec = KeySpec::told(keys::RO | keys::ACCESS, "", 0).noted(
+    "For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the \
+     content of the key we sort",
+);
 const SORTING: &str = "O(N+M*log(M)) where N is the number of elements and M that of those shown";
 
 pub use dump::{Saved, object, stored};
@@ -298,7 +307,7 @@ pub const COMMANDS: &[Command] = &[
             "sort_ro",
             -2,
             READONLY | MOVABLEKEYS,
-            keys::ONE_RO,
+            SORT_RO_KEYS,
             Run::Gather(&sort::SORT),
         )
     },

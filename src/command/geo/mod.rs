@@ -26,11 +26,15 @@ const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run)
 /// Where a search may be stored: the last that is named.
 const RADIUS_KEYS: Keys = &[
     KeySpec::range(keys::RO | keys::ACCESS, 1, 0, 1),
-    KeySpec::found(keys::OW | keys::UPDATE, |args| store_at(args, 6)),
+    KeySpec::told(keys::OW | keys::UPDATE, "STORE", 6),
+    KeySpec::told(keys::OW | keys::UPDATE, "STOREDIST", 6),
+    KeySpec::hidden(keys::OW | keys::UPDATE, |args| store_at(args, 6)),
 ];
 const MEMBER_KEYS: Keys = &[
     KeySpec::range(keys::RO | keys::ACCESS, 1, 0, 1),
-    KeySpec::found(keys::OW | keys::UPDATE, |args| store_at(args, 5)),
+    KeySpec::told(keys::OW | keys::UPDATE, "STORE", 5),
+    KeySpec::told(keys::OW | keys::UPDATE, "STOREDIST", 5),
+    KeySpec::hidden(keys::OW | keys::UPDATE, |args| store_at(args, 5)),
 ];
 const STORE_KEYS: Keys = &[
     KeySpec::range(keys::OW | keys::UPDATE, 1, 0, 1),

@@ -320,7 +320,7 @@ pub const COMMANDS: &[Command] = &[
             "hstrlen",
             3,
             READONLY | FAST,
-            keys::ONE_RO,
+            keys::ONE_RO_META,
             Run::Key(field::hstrlen),
         )
     },

@@ -27,7 +27,9 @@ const MERGE_KEYS: Keys = &[
     KeySpec::range(keys::RW | keys::ACCESS | keys::INSERT, 1, 0, 1),
     KeySpec::range(keys::RO | keys::ACCESS, 2, -1, 1),
 ];
-const COUNT_KEYS: Keys = &[KeySpec::range(keys::RW | keys::ACCESS, 1, -1, 1)];
+const COUNT_KEYS: Keys = &[KeySpec::range(keys::RW | keys::ACCESS, 1, -1, 1).noted(
+    "RW because it may change the internal representation of the key, and propagate to replicas",
+)];
 const DEBUG_KEYS: Keys = &[KeySpec::range(keys::RW | keys::ACCESS, 2, 0, 1)];
 
 pub const COMMANDS: &[Command] = &[

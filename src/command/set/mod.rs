@@ -26,6 +26,10 @@ const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run)
     }
 }
 
+const INTERSTORE_KEYS: Keys = &[
+    KeySpec::range(keys::RW | keys::UPDATE, 1, 0, 1),
+    KeySpec::range(keys::RO | keys::ACCESS, 2, -1, 1),
+];
 const STORE_KEYS: Keys = &[
     KeySpec::range(keys::OW | keys::UPDATE, 1, 0, 1),
     KeySpec::range(keys::RO | keys::ACCESS, 2, -1, 1),
@@ -118,7 +122,7 @@ pub const COMMANDS: &[Command] = &[
             "sinterstore",
             -3,
             WRITE | DENYOOM,
-            STORE_KEYS,
+            INTERSTORE_KEYS,
             Run::Gather(&algebra::SINTERSTORE),
         )
     },
@@ -128,7 +132,7 @@ pub const COMMANDS: &[Command] = &[
             "sismember",
             3,
             READONLY | FAST,
-            keys::ONE_RO,
+            keys::ONE_RO_META,
             Run::Key(member::sismember),
         )
     },

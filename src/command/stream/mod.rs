@@ -41,9 +41,12 @@ const fn streams(access: keys::Access, from: i32) -> KeySpec {
             step: 1,
             limit: 2,
         },
+        ..KeySpec::range(access, 0, 0, 1)
     }
 }
 
+const ADD_KEYS: Keys = &[KeySpec::range(keys::RW | keys::UPDATE, 1, 0, 1)
+    .noted("UPDATE instead of INSERT because of the optional trimming feature")];
 const READ_KEYS: Keys = &[streams(keys::RO | keys::ACCESS, 1)];
 const GROUP_READ_KEYS: Keys = &[streams(keys::RO | keys::ACCESS, 4)];
 const SECOND_RO: Keys = &[KeySpec::range(keys::RO | keys::ACCESS, 2, 0, 1)];
@@ -71,7 +74,7 @@ pub const COMMANDS: &[Command] = &[
             "xadd",
             -5,
             WRITE | DENYOOM | FAST,
-            keys::ONE_RW_UPDATE,
+            ADD_KEYS,
             Run::Key(add::xadd),
         )
     },
@@ -84,7 +87,7 @@ pub const COMMANDS: &[Command] = &[
             "xautoclaim",
             -6,
             WRITE | FAST,
-            keys::ONE_RW_ACCESS_DELETE,
+            keys::ONE_RW_DELETE,
             Run::Key(claim::xautoclaim),
         )
     },

@@ -31,7 +31,13 @@ const SET_KEYS: Keys = &[KeySpec::range(
     1,
     0,
     1,
-)];
+)
+.noted("RW and ACCESS due to the optional `GET` argument")
+.varies(set::access)];
+const GETEX_KEYS: Keys = &[
+    KeySpec::range(keys::RW | keys::ACCESS | keys::UPDATE, 1, 0, 1)
+        .noted("RW and UPDATE because it changes the TTL"),
+];
 const DELEX_KEY: Keys = &[KeySpec::range(
     keys::RW | keys::DELETE | keys::VARIABLE_FLAGS,
     1,
@@ -122,13 +128,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "6.2.0",
         summary: "Replies with the string at a key and changes its expiry.",
-        ..row(
-            "getex",
-            -2,
-            WRITE | FAST,
-            keys::ONE_RW_ACCESS_UPDATE,
-            Run::Key(set::getex),
-        )
+        ..row("getex", -2, WRITE | FAST, GETEX_KEYS, Run::Key(set::getex))
     },
     Command {
         since: "2.4.0",

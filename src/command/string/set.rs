@@ -2,6 +2,7 @@
 
 use super::{digest, reply, wrote_as_asked};
 use crate::command::expiry::{self, Unit};
+use crate::command::keys;
 use crate::keyspace::{Event, NewStr, Ttl, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
@@ -47,6 +48,16 @@ pub(super) fn new_value<'a>(args: &Args<'a>, at: usize) -> NewStr<'a> {
     match args.large(at) {
         Some(bytes) => NewStr::Shared(bytes.clone()),
         None => NewStr::Bytes(args.get(at)),
+    }
+}
+
+/// What this SET does to its key. Redis: db.c setGetKeys.
+pub(super) fn access(args: &Args) -> keys::Access {
+    let reads = (3..args.len()).any(|at| args.is(at, "get"));
+    if reads {
+        keys::RW | keys::ACCESS | keys::UPDATE
+    } else {
+        keys::OW | keys::UPDATE
     }
 }
 

@@ -1,0 +1,370 @@
+//! SERVER and CLUSTER: users, modules, replicas, clusters. These are jobs: the server room performs
+//! them, as far as there is something to perform.
+
+use super::flags::*;
+use super::{Command, Group, Job, Run};
+
+const fn row(name: &'static str, arity: i32, flags: Flags, job: Job) -> Command {
+    Command {
+        name,
+        arity,
+        flags,
+        group: Group::Server,
+        run: Run::Job(job),
+        ..Command::DEFAULT
+    }
+}
+
+const fn cluster(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    since: &'static str,
+    summary: &'static str,
+) -> Command {
+    Command {
+        since,
+        summary,
+        group: Group::Cluster,
+        ..row(name, arity, flags | STALE, Job::Cluster)
+    }
+}
+
+const ADMINISTER: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
+const ANYWHERE: Flags = LOADING | STALE;
+/// Changes what a node of a cluster knows.
+const CHANGE: Flags = ADMIN | NO_ASYNC_LOADING;
+const REPLICATE: Flags = ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING;
+const LOAD_MODULE: Flags = ADMIN | NOSCRIPT | NO_ASYNC_LOADING;
+const USERS: &str = "O(N) where N is the number of users";
+const CHANGING: &[&str] = &["nondeterministic_output"];
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        since: "6.0.0",
+        summary: "Groups commands about users and what they may do.",
+        complexity: "Depends on subcommand.",
+        sub: ACL,
+        run: Run::Container,
+        ..row("acl", -2, 0, Job::Acl)
+    },
+    Command {
+        acl: CONNECTION,
+        ..cluster(
+            "asking",
+            1,
+            FAST,
+            "3.0.0",
+            "Follows a redirection of a cluster.",
+        )
+        .not_stale()
+    },
+    Command {
+        complexity: "Depends on subcommand.",
+        sub: CLUSTER,
+        run: Run::Container,
+        ..cluster("cluster", -2, 0, "3.0.0", "Groups commands about clusters.").not_stale()
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Makes a replica the master, in agreement with it.",
+        ..row("failover", -1, ADMIN | NOSCRIPT | STALE, Job::Replication)
+    },
+    Command {
+        since: "4.0.0",
+        summary: "Groups commands about modules.",
+        complexity: "Depends on subcommand.",
+        sub: MODULE,
+        run: Run::Container,
+        ..row("module", -2, 0, Job::Module)
+    },
+    Command {
+        acl: CONNECTION,
+        ..cluster(
+            "readonly",
+            1,
+            LOADING | FAST,
+            "3.0.0",
+            "Allows reads from a replica of a cluster.",
+        )
+    },
+    Command {
+        acl: CONNECTION,
+        ..cluster(
+            "readwrite",
+            1,
+            LOADING | FAST,
+            "3.0.0",
+            "Forbids reads from a replica of a cluster.",
+        )
+    },
+    Command {
+        since: "5.0.0",
+        summary: "Makes this server a replica of another, or a master.",
+        ..row("replicaof", 3, REPLICATE, Job::Replication)
+    },
+    Command {
+        summary: "Makes this server a replica of another, or a master.",
+        ..row("slaveof", 3, REPLICATE, Job::Replication)
+    },
+    Command {
+        since: "3.0.0",
+        summary: "Waits until replicas have what this connection wrote.",
+        acl: CONNECTION,
+        tips: &["request_policy:all_shards", "response_policy:agg_min"],
+        group: Group::Generic,
+        ..row("wait", 3, NOSCRIPT, Job::Wait)
+    },
+];
+
+impl Command {
+    const fn not_stale(self) -> Command {
+        Command {
+            flags: self.flags & !STALE,
+            ..self
+        }
+    }
+}
+
+const ACL: &[Command] = &[
+    Command {
+        since: "6.0.0",
+        summary: "Lists categories of commands, or the commands of one.",
+        ..row("cat", -2, NOSCRIPT | ANYWHERE, Job::Acl)
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Removes users.",
+        ..row("deluser", -3, ADMINISTER, Job::Acl)
+    },
+    Command {
+        since: "7.0.0",
+        summary: "Tells whether a user may run a command, without running it.",
+        ..row("dryrun", -4, ADMINISTER, Job::Acl)
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Makes a password.",
+        ..row("genpass", -2, NOSCRIPT | ANYWHERE, Job::Acl)
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Shows what a user may do.",
+        complexity: "O(N) where N is the number of rules of the user",
+        ..row("getuser", 3, ADMINISTER, Job::Acl)
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Lists the subcommands.",
+        ..row("help", 2, ANYWHERE, Job::Acl)
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Shows the rules of all users.",
+        complexity: USERS,
+        ..row("list", 2, ADMINISTER, Job::Acl)
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Reads users from the ACL file.",
+        complexity: USERS,
+        ..row("load", 2, ADMINISTER, Job::Acl)
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Shows who was refused what.",
+        complexity: "O(N) where N is the number of entries shown",
+        ..row("log", -2, ADMINISTER, Job::Acl)
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Writes users to the ACL file.",
+        complexity: USERS,
+        ..row("save", 2, ADMINISTER, Job::Acl)
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Changes what a user may do.",
+        complexity: "O(N) where N is the number of rules",
+        ..row("setuser", -3, ADMINISTER, Job::Acl)
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Lists the names of users.",
+        complexity: USERS,
+        ..row("users", 2, ADMINISTER, Job::Acl)
+    },
+    Command {
+        since: "6.0.0",
+        summary: "Replies with the user of this connection.",
+        ..row("whoami", 2, NOSCRIPT | ANYWHERE, Job::Acl)
+    },
+];
+
+const MODULE: &[Command] = &[
+    Command {
+        since: "5.0.0",
+        summary: "Lists the subcommands.",
+        ..row("help", 2, ANYWHERE, Job::Module)
+    },
+    Command {
+        since: "4.0.0",
+        summary: "Lists modules.",
+        complexity: "O(N) where N is the number of modules",
+        tips: &["nondeterministic_output_order"],
+        ..row("list", 2, ADMIN | NOSCRIPT, Job::Module)
+    },
+    Command {
+        since: "4.0.0",
+        summary: "Loads a module.",
+        ..row("load", -3, LOAD_MODULE, Job::Module)
+    },
+    Command {
+        since: "7.0.0",
+        summary: "Loads a module with its parameters.",
+        ..row("loadex", -3, LOAD_MODULE, Job::Module)
+    },
+    Command {
+        since: "4.0.0",
+        summary: "Unloads a module.",
+        ..row("unload", 3, LOAD_MODULE, Job::Module)
+    },
+];
+
+const CLUSTER: &[Command] = &[
+    cluster("addslots", -3, CHANGE, "3.0.0", "Gives slots to this node."),
+    cluster(
+        "addslotsrange",
+        -4,
+        CHANGE,
+        "7.0.0",
+        "Gives ranges of slots to this node.",
+    ),
+    Command {
+        tips: CHANGING,
+        ..cluster(
+            "bumpepoch",
+            2,
+            CHANGE,
+            "3.0.0",
+            "Raises the epoch of this node.",
+        )
+    },
+    Command {
+        tips: CHANGING,
+        ..cluster(
+            "count-failure-reports",
+            3,
+            ADMIN,
+            "3.0.0",
+            "Counts reports that a node fails.",
+        )
+    },
+    cluster(
+        "countkeysinslot",
+        3,
+        0,
+        "3.0.0",
+        "Counts the keys of a slot.",
+    ),
+    cluster(
+        "delslots",
+        -3,
+        CHANGE,
+        "3.0.0",
+        "Takes slots from this node.",
+    ),
+    cluster(
+        "delslotsrange",
+        -4,
+        CHANGE,
+        "7.0.0",
+        "Takes ranges of slots from this node.",
+    ),
+    cluster(
+        "failover",
+        -2,
+        CHANGE,
+        "3.0.0",
+        "Makes this replica the master.",
+    ),
+    cluster(
+        "flushslots",
+        2,
+        CHANGE,
+        "3.0.0",
+        "Takes all slots from this node.",
+    ),
+    cluster("forget", 3, CHANGE, "3.0.0", "Removes a node."),
+    Command {
+        tips: CHANGING,
+        ..cluster("getkeysinslot", 4, 0, "3.0.0", "Lists keys of a slot.")
+    },
+    cluster("help", 2, LOADING, "5.0.0", "Lists the subcommands."),
+    Command {
+        tips: CHANGING,
+        ..cluster("info", 2, 0, "3.0.0", "Tells how the cluster does.")
+    },
+    cluster("keyslot", 3, 0, "3.0.0", "Replies with the slot of a key."),
+    Command {
+        tips: CHANGING,
+        ..cluster("links", 2, 0, "7.0.0", "Lists connections to other nodes.")
+    },
+    cluster("meet", -4, CHANGE, "3.0.0", "Introduces a node."),
+    cluster("myid", 2, 0, "3.0.0", "Replies with the name of this node."),
+    Command {
+        tips: CHANGING,
+        ..cluster("nodes", 2, 0, "3.0.0", "Lists nodes and their slots.")
+    },
+    Command {
+        tips: CHANGING,
+        ..cluster("replicas", 3, ADMIN, "5.0.0", "Lists replicas of a node.")
+    },
+    cluster(
+        "replicate",
+        3,
+        CHANGE,
+        "3.0.0",
+        "Makes this node a replica of another.",
+    ),
+    cluster(
+        "reset",
+        -2,
+        ADMIN | NOSCRIPT,
+        "3.0.0",
+        "Forgets the cluster.",
+    ),
+    cluster(
+        "saveconfig",
+        2,
+        CHANGE,
+        "3.0.0",
+        "Writes what is known of the cluster.",
+    ),
+    cluster(
+        "set-config-epoch",
+        3,
+        CHANGE,
+        "3.0.0",
+        "Sets the epoch of a new node.",
+    ),
+    cluster(
+        "setslot",
+        -4,
+        CHANGE,
+        "3.0.0",
+        "Says which node has a slot.",
+    ),
+    Command {
+        tips: CHANGING,
+        ..cluster("shards", 2, 0, "7.0.0", "Lists the parts of the cluster.")
+    },
+    Command {
+        tips: CHANGING,
+        ..cluster("slaves", 3, ADMIN, "3.0.0", "Lists replicas of a node.")
+    },
+    Command {
+        tips: CHANGING,
+        ..cluster("slots", 2, 0, "3.0.0", "Lists slots and their nodes.")
+    },
+];
