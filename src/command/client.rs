@@ -1,5 +1,7 @@
 //! A connection's own state: what `Run::Client` commands read and edit.
 
+use super::Command;
+use super::tracking::Tracking;
 use crate::resp::Proto;
 
 /// Which replies a client asked to see with CLIENT REPLY.
@@ -60,11 +62,19 @@ pub struct Client {
     pub no_evict: bool,
     /// What it listens to; the server room keeps the names.
     pub subscriptions: Subscriptions,
+    /// CLIENT TRACKING, while it is on.
+    pub tracking: Option<Box<Tracking>>,
     /// Set by QUIT: close once the reply is out.
     pub closing: bool,
 }
 
 impl Client {
+    /// Whether the keys that this command reads are noted, to tell the client of changes.
+    pub fn tracks(&self, command: &Command) -> bool {
+        let tracking = self.tracking.as_ref();
+        tracking.is_some_and(|tracking| tracking.covers(command))
+    }
+
     /// Whether it may do nothing but listen: in RESP2, replies and messages could not be told apart.
     pub fn only_listens(&self) -> bool {
         self.subscriptions.any() && self.proto == Proto::Resp2

@@ -2,7 +2,7 @@
 
 use super::client::{Client, ReplyMode};
 use super::flags::*;
-use super::{Command, Group, Job, Run};
+use super::{Command, Group, Job, Run, tracking};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
 const fn row(name: &'static str, arity: i32, flags: Flags, run: Run) -> Command {
@@ -97,7 +97,7 @@ const CLIENT: &[Command] = &[
             "caching",
             3,
             NOSCRIPT | ANYWHERE,
-            Run::Job(Job::ClientCaching),
+            Run::Client(tracking::caching),
         )
     },
     Command {
@@ -117,7 +117,7 @@ const CLIENT: &[Command] = &[
             "getredir",
             2,
             NOSCRIPT | ANYWHERE,
-            Run::Job(Job::ClientGetredir),
+            Run::Client(tracking::getredir),
         )
     },
     Command {
@@ -231,7 +231,7 @@ const CLIENT: &[Command] = &[
             "trackinginfo",
             2,
             NOSCRIPT | ANYWHERE,
-            Run::Job(Job::ClientTrackingInfo),
+            Run::Client(tracking::trackinginfo),
         )
     },
     Command {

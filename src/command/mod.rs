@@ -36,6 +36,7 @@ pub mod string;
 mod table;
 #[cfg(test)]
 pub mod testing;
+pub mod tracking;
 pub mod transaction;
 pub mod zset;
 
@@ -211,15 +212,12 @@ pub enum Job {
     Auth,
     BgSave,
     BgRewriteAof,
-    ClientCaching,
-    ClientGetredir,
     ClientInfo,
     ClientKill,
     ClientList,
     ClientNoEvict,
     ClientPause,
     ClientTracking,
-    ClientTrackingInfo,
     ClientUnblock,
     ClientUnpause,
     Cluster,

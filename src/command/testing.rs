@@ -92,6 +92,8 @@ impl Bench {
             db: 0,
             proto: self.proto,
             no_touch: false,
+            by: (0, 0),
+            tracks: false,
         };
         let mut out = Output::default();
         self.shard.run(&call, self.now_ms, &mut out);

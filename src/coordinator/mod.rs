@@ -187,6 +187,7 @@ impl Coordinator {
             id: 0,
             from: 0,
             to: 0,
+            tracks: false,
         };
         let request = Arc::new(Request {
             call,
@@ -196,6 +197,7 @@ impl Coordinator {
             proto: Default::default(),
             now_ms: 0,
             no_touch: false,
+            by: (self.shard, NO_SESSION),
             ticket: None,
             watcher: None,
         });

@@ -2,6 +2,7 @@
 
 use super::interest::Interest;
 use super::records::Records;
+use super::tracking::Tracking;
 
 /// A keyspace event: its name and its class bit of `notify-keyspace-events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +140,8 @@ pub struct Effects {
     pub expired_at: Vec<i64>,
     /// Keys that clients watch or wait for.
     pub(super) interest: Interest,
+    /// Keys that clients keep copies of.
+    pub tracking: Tracking,
 }
 
 impl Effects {
@@ -159,19 +162,29 @@ impl Effects {
         record: impl FnOnce(&mut Recorder),
     ) {
         self.dirty += changes;
-        self.changed(db, key, event, record);
+        self.changed(db, key, event, true, record);
     }
 
     /// Notes the deletion of a key by the server itself, which does not count as a change since the
     /// last save. Redis: expire.c and evict.c leave server.dirty alone.
     pub fn deleted(&mut self, db: u32, key: &[u8], event: Event) {
-        self.changed(db, key, event, |rec| rec.cmd(&[b"DEL", key]));
+        self.changed(db, key, event, false, |rec| rec.cmd(&[b"DEL", key]));
     }
 
     #[inline]
-    fn changed(&mut self, db: u32, key: &[u8], event: Event, record: impl FnOnce(&mut Recorder)) {
+    fn changed(
+        &mut self,
+        db: u32,
+        key: &[u8],
+        event: Event,
+        by_client: bool,
+        record: impl FnOnce(&mut Recorder),
+    ) {
         if !self.interest.is_empty() {
             self.interest.changed(db, key);
+        }
+        if self.tracking.is_on() {
+            self.tracking.changed(key, by_client);
         }
         if self.recording {
             let mut recorder = Recorder {

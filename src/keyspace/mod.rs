@@ -16,6 +16,7 @@ mod garbage;
 mod interest;
 mod records;
 mod rewrite;
+pub mod tracking;
 mod tx;
 mod wheel;
 
@@ -331,6 +332,7 @@ impl Keyspace {
         /// of any size stalls its shard for no more than some hundreds of microseconds.
         const SLICES_AT_ONCE: usize = 16;
         let mut keys = 0;
+        self.effects.tracking.flushed();
         for at in dbs {
             self.changed_as_a_whole(at as u32, None);
             let incarnation = self.new_incarnation();
@@ -377,6 +379,12 @@ impl Keyspace {
         self.flush(0..self.dbs.len(), true);
     }
 
+    /// Brings the table of what clients have read down towards a limit.
+    pub fn limit_tracking(&mut self, max_keys: usize, is_held: impl Fn(&[u8]) -> bool) {
+        let Keyspace { effects, rng, .. } = self;
+        effects.tracking.shrink(max_keys, rng, is_held);
+    }
+
     /// Exchanges two databases.
     fn swap_dbs(&mut self, a: u32, b: u32, now_ms: i64) {
         self.changed_as_a_whole(a, Some((b, now_ms)));
@@ -396,7 +404,7 @@ impl Keyspace {
         } else {
             self.garbage.free_value();
         }
-        !self.garbage.is_empty()
+        self.effects.tracking.free_slice() || !self.garbage.is_empty()
     }
 
     fn free_entries(&mut self, flushed: &mut Flushed) -> bool {

@@ -22,7 +22,7 @@ use super::ring::{Completion, Op, Ring, Token};
 
 /// After an accept that failed for want of descriptors or memory, nanoseconds until the next try.
 const ACCEPT_BACKOFF_NS: u64 = 100_000_000;
-/// Batches that found their mailbox full, beyond which this core reads from no socket: what it
+/// Turns whose mail found a mailbox full, beyond which this core reads from no socket: what it
 /// reads makes more mail. With the receive buffers this bounds how far a core runs ahead.
 const UNSENT_MAIL_MAX: usize = 16;
 
@@ -56,8 +56,10 @@ pub(super) struct Driver<A: App> {
     held_mail: VecDeque<(u64, usize, Vec<A::Message>)>,
     /// Emptied, for the mail of the next turn.
     collected: Collected<A::Message>,
-    /// Mail that found its box full.
-    unsent_mail: Vec<(usize, Mail<A::Message>)>,
+    /// What turns had to send and found a box full.
+    unsent_mail: VecDeque<Vec<(usize, Mail<A::Message>)>>,
+    /// Connections for other cores, accepted in this turn.
+    adopted: Vec<(usize, Mail<A::Message>)>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// Connections whose peer sends no more and that may still get replies.
@@ -113,7 +115,8 @@ impl<A: App> Driver<A> {
             held_replies: VecDeque::new(),
             held_mail: VecDeque::new(),
             collected: Vec::new(),
-            unsent_mail: Vec::new(),
+            unsent_mail: VecDeque::new(),
+            adopted: Vec::new(),
             // The first place is nobody's: the app may use its name for work of its own.
             slots: vec![Slot {
                 generation: 0,
@@ -395,8 +398,7 @@ impl<A: App> Driver<A> {
         if shard == self.io.shard {
             self.open(fd, info);
         } else {
-            self.unsent_mail
-                .push((shard, Mail::Adopt(fd, Box::new(info))));
+            self.adopted.push((shard, Mail::Adopt(fd, Box::new(info))));
         }
     }
 
@@ -572,25 +574,19 @@ impl<A: App> Driver<A> {
                 self.io.mail[to].extend(batch);
             }
         }
-        for (to, mail) in std::mem::take(&mut self.unsent_mail) {
-            if let Err(mail) = self.mailboxes.send(to, mail) {
-                self.unsent_mail.push((to, mail));
+        let mut turn = std::mem::take(&mut self.adopted);
+        for (to, batch) in self.io.mail.iter_mut().enumerate() {
+            if !batch.is_empty() {
+                turn.push((to, Mail::Messages(std::mem::take(batch))));
             }
         }
-        for to in 0..self.io.mail.len() {
-            if self.io.mail[to].is_empty() {
-                continue;
-            }
-            let batch = Mail::Messages(std::mem::take(&mut self.io.mail[to]));
-            // Mail to one destination stays in order: behind what could not be sent before.
-            let behind = self.unsent_mail.iter().any(|(other, _)| *other == to);
-            let refused = if behind {
-                Err(batch)
-            } else {
-                self.mailboxes.send(to, batch)
-            };
-            if let Err(mail) = refused {
-                self.unsent_mail.push((to, mail));
+        if !turn.is_empty() {
+            self.unsent_mail.push_back(turn);
+        }
+        while let Some(turn) = self.unsent_mail.pop_front() {
+            if let Err(refused) = self.mailboxes.send(turn) {
+                self.unsent_mail.push_front(refused);
+                break;
             }
         }
     }

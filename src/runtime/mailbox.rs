@@ -8,8 +8,9 @@
 //! batch in. Whatever the interleaving, one of the two sees the other.
 //!
 //! Mail arrives in causal order: if one core sends a message after it has heard, by whatever way,
-//! of another core's earlier one, nobody gets the two the other way round. Batches are numbered
-//! from one counter; what is there is handed out in the order of the numbers.
+//! of another core's earlier one, nobody gets the two the other way round. The batches of one turn
+//! are put into their boxes under one number from a common counter and published together; what is
+//! there is handed out in the order of the numbers.
 
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(super) struct Door {
     pub ring_fd: AtomicI32,
     /// Its open connections.
     pub connections: AtomicUsize,
+    /// The number of the last batches that it published.
+    published: AtomicU64,
 }
 
 /// What all cores share.
@@ -92,6 +95,8 @@ pub(super) struct Mailboxes<M> {
     incoming: Vec<Consumer<Numbered<M>>>,
     /// Destinations that got mail in this turn.
     rung: Vec<bool>,
+    /// Room that is known to be left in each outgoing box.
+    room: Vec<usize>,
 }
 
 /// The mailboxes of all cores, in core order.
@@ -104,6 +109,7 @@ pub(super) fn mesh<M>(shared: &Arc<Shared>) -> Vec<Mailboxes<M>> {
             outgoing: Vec::with_capacity(shards),
             incoming: Vec::with_capacity(shards),
             rung: vec![false; shards],
+            room: vec![0; shards],
         })
         .collect();
     for from in 0..shards {
@@ -117,14 +123,38 @@ pub(super) fn mesh<M>(shared: &Arc<Shared>) -> Vec<Mailboxes<M>> {
 }
 
 impl<M> Mailboxes<M> {
-    /// Puts mail into the box of `to`; gives it back if the box is full.
-    pub fn send(&mut self, to: usize, mail: Mail<M>) -> Result<(), Mail<M>> {
-        let number = self.shared.sequence.fetch_add(1, Ordering::SeqCst);
-        self.outgoing[to]
-            .push((number, mail))
-            .map_err(|rtrb::PushError::Full((_, mail))| mail)?;
-        self.rung[to] = true;
+    /// Publishes one turn's mail; gives it all back if one of the boxes is full. Only together: who
+    /// is told one thing may tell others, who must not hear of it before they have theirs.
+    pub fn send(&mut self, mail: Vec<(usize, Mail<M>)>) -> Result<(), Vec<(usize, Mail<M>)>> {
+        for (to, _) in &mail {
+            self.room[*to] = self.outgoing[*to].slots();
+        }
+        for (to, _) in &mail {
+            let Some(left) = self.room[*to].checked_sub(1) else {
+                return Err(mail);
+            };
+            self.room[*to] = left;
+        }
+        let number = self.fill(mail);
+        self.publish(number);
         Ok(())
+    }
+
+    /// Puts mail into boxes that have room for it; nobody takes it before it is published.
+    fn fill(&mut self, mail: Vec<(usize, Mail<M>)>) -> u64 {
+        // Larger than the number of anything that this core has taken.
+        let number = self.shared.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        for (to, mail) in mail {
+            let pushed = self.outgoing[to].push((number, mail));
+            debug_assert!(pushed.is_ok(), "there was room, and nobody else sends");
+            self.rung[to] = true;
+        }
+        number
+    }
+
+    fn publish(&mut self, number: u64) {
+        let published = &self.shared.doors[self.shard].published;
+        published.store(number, Ordering::SeqCst);
     }
 
     /// Rings of the destinations of this turn that sleep.
@@ -146,13 +176,15 @@ impl<M> Mailboxes<M> {
     /// While one box is looked at, a batch may come into a box that was looked at before, and what
     /// follows from it into one that is still to come. So the boxes are looked at again, for what
     /// has a smaller number than the newest taken, until there is nothing of that kind: whatever a
-    /// batch follows from was in its box before the batch was in its own.
+    /// batch follows from was published before the batch was.
     pub fn collect(&mut self, into: &mut Collected<M>) {
         let mut newest = u64::MAX;
         loop {
             let before = into.len();
             for (from, incoming) in self.incoming.iter_mut().enumerate() {
-                while incoming.peek().is_ok_and(|(number, _)| *number <= newest)
+                let published = self.shared.doors[from].published.load(Ordering::SeqCst);
+                let limit = newest.min(published);
+                while incoming.peek().is_ok_and(|(number, _)| *number <= limit)
                     && let Ok((number, mail)) = incoming.pop()
                 {
                     into.push((number, from, mail));
@@ -205,10 +237,13 @@ mod tests {
         let mut boxes = mesh::<u32>(&shared);
         let mut two = boxes.pop().unwrap();
         let mut one = boxes.pop().unwrap();
+        let letter = |n| vec![(1, Mail::Messages(vec![n]))];
         for n in 0..BATCHES_MAX as u32 {
-            assert!(one.send(1, Mail::Messages(vec![n])).is_ok());
+            assert!(one.send(letter(n)).is_ok());
         }
-        assert!(one.send(1, Mail::Messages(vec![9])).is_err());
+        let both = vec![(0, Mail::Messages(vec![8])), (1, Mail::Messages(vec![9]))];
+        assert!(one.send(both).is_err());
+        assert!(batches(&mut one).is_empty(), "all or nothing");
         let arrived = batches(&mut two);
         let sent = (0..BATCHES_MAX as u32).map(|n| (0, vec![n]));
         assert!(arrived.into_iter().eq(sent));
@@ -223,10 +258,29 @@ mod tests {
         let mut last = boxes.pop().unwrap();
         for n in 0..200 {
             let from = rng.usize(..3);
-            assert!(boxes[from].send(3, Mail::Messages(vec![n])).is_ok());
+            let letter = vec![(3, Mail::Messages(vec![n]))];
+            assert!(boxes[from].send(letter).is_ok());
         }
         let arrived = batches(&mut last).into_iter().flat_map(|(_, batch)| batch);
         assert!(arrived.eq(0..200));
+    }
+
+    /// Core 0 tells 1 and 2 in one turn: 1 must not pass it on before 2 has it.
+    #[test]
+    fn what_follows_from_mail_is_never_there_before_it() {
+        let shared = Shared::new(3);
+        let mut boxes = mesh::<u32>(&shared);
+        let mut two = boxes.pop().unwrap();
+        let mut one = boxes.pop().unwrap();
+        let mut zero = boxes.pop().unwrap();
+        let letter = |to: usize, n| (to, Mail::Messages(vec![n]));
+        let number = zero.fill(vec![letter(1, 7), letter(2, 7)]);
+        assert!(batches(&mut one).is_empty(), "2 does not have it");
+        assert!(batches(&mut two).is_empty());
+        zero.publish(number);
+        assert_eq!(batches(&mut one), [(0, vec![7])]);
+        assert!(one.send(vec![letter(2, 8)]).is_ok());
+        assert_eq!(batches(&mut two), [(0, vec![7]), (1, vec![8])]);
     }
 
     #[test]
@@ -237,13 +291,13 @@ mod tests {
         let mut two = boxes.pop().unwrap();
         let mut one = boxes.pop().unwrap();
         let mut rung = Vec::new();
-        assert!(one.send(1, Mail::Messages(vec![1])).is_ok());
+        assert!(one.send(vec![(1, Mail::Messages(vec![1]))]).is_ok());
         one.doorbells(|fd| rung.push(fd));
         assert!(rung.is_empty());
         assert!(two.prepare_sleep(), "there is mail");
         assert_eq!(batches(&mut two).len(), 1);
         assert!(!two.prepare_sleep());
-        assert!(one.send(1, Mail::Messages(vec![2])).is_ok());
+        assert!(one.send(vec![(1, Mail::Messages(vec![2]))]).is_ok());
         one.doorbells(|fd| rung.push(fd));
         one.doorbells(|fd| rung.push(fd));
         assert_eq!(rung, [42]);

@@ -71,6 +71,8 @@ pub enum NodeMessage {
     Monitor(Arc<[u8]>),
     /// Messages between clients.
     Pubsub(super::pubsub::Message),
+    /// About what clients cache.
+    Tracking(super::tracking::Message),
     /// About files of the whole data set.
     Persist(super::persist::Message),
     /// A node's monitors came or went.

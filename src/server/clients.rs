@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::command::Table;
+use crate::command::tracking::{self, Mode};
 use crate::number;
 use crate::resp::{Args, CmdError, Proto};
 use crate::session::{Core, Link, Session, State};
@@ -191,7 +192,7 @@ pub fn describe(
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} \
          ssub={} multi={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl=0 oll={} \
-         omem={out_bytes} tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} \
+         omem={out_bytes} tot-mem={} events=r cmd={} user=default redir={} resp={} lib-name={} \
          lib-ver={}",
         client.id,
         session.peer.addr(),
@@ -220,6 +221,7 @@ pub fn describe(
         usize::from(out_bytes > 0),
         session.memory_bytes() + out_bytes,
         command_name(&core.table, session),
+        tracking::redirection(client),
         if client.proto == Proto::Resp3 { 3 } else { 2 },
         String::from_utf8_lossy(&client.lib_name),
         String::from_utf8_lossy(&client.lib_ver),
@@ -230,6 +232,7 @@ pub fn describe(
 
 fn client_flags(session: &Session, monitors: &[SessionKey]) -> String {
     let mut flags = String::new();
+    let tracking = session.client.tracking.as_ref();
     let known = [
         (monitors.contains(&session.key), 'O'),
         (
@@ -240,6 +243,9 @@ fn client_flags(session: &Session, monitors: &[SessionKey]) -> String {
         (session.state == State::Closing, 'c'),
         (matches!(session.peer, crate::session::Peer::Unix(_)), 'U'),
         (session.client.subscriptions.any(), 'P'),
+        (session.client.tracking.is_some(), 't'),
+        (tracking.is_some_and(|its| its.is_broken), 'R'),
+        (tracking.is_some_and(|its| its.mode == Mode::Broadcast), 'B'),
         (session.client.no_evict, 'e'),
         (session.client.no_touch, 'T'),
     ];

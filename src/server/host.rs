@@ -25,7 +25,10 @@ use super::saves::MISCONF;
 use super::settings;
 use super::slowlog::{self, Slowlog};
 use super::spikes::Spikes;
+use super::tracking::Trackers;
+use crate::command::tracking::Wish;
 use crate::command::{Entry, Job, flags, generic, introspection};
+use crate::keyspace::tracking::Reader;
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Admission, Core, Host, Link, Performed};
 use crate::shard::message::SessionKey;
@@ -58,6 +61,7 @@ pub struct ServerHost {
     pub now_ms: i64,
     pub part: Part,
     pub pubsub: Pubsub,
+    pub trackers: Trackers,
     /// Shard 0's alone.
     pub persistence: Persistence,
     /// What is to be loaded before anybody is served.
@@ -107,6 +111,7 @@ impl ServerHost {
             now_ms: started_ms,
             part,
             pubsub: Pubsub::default(),
+            trackers: Trackers::default(),
             persistence: Persistence::new(shards, started_ms),
             boot: Boot::Nothing,
             segment: None,
@@ -270,6 +275,11 @@ impl ServerHost {
                     self.listen(core, origin, change);
                 }
             }
+            Job::ClientTracking => {
+                let wish = question.prepared::<Wish>();
+                let target = wish.and_then(|wish| self.track(core, origin, wish));
+                return Box::new(target);
+            }
             Job::ClientUnpause => self.pause = Pause::default(),
             Job::Monitor => self.monitors.everywhere[origin] += 1,
             Job::ConfigSet => {
@@ -348,6 +358,10 @@ impl ServerHost {
                 }
             }
             Job::ClientUnblock => writer.int(parts_of::<i64>(parts).sum()),
+            Job::ClientTracking => {
+                let target = parts_of::<Option<Reader>>(parts).flatten().next();
+                self.tracking_agreed(core, &question, target, &mut writer)
+            }
             Job::Info => {
                 let nodes: Vec<NodeFigures> = parts_of(parts).collect();
                 let context = Context {
@@ -395,6 +409,7 @@ impl ServerHost {
     /// A session is gone.
     pub fn session_closed(&mut self, core: &mut Core, session: SessionKey) {
         self.forget_subscriptions(core, session);
+        self.forget_tracking(core, session);
         let before = self.monitors.here.len();
         self.monitors.here.retain(|key| *key != session);
         if self.monitors.here.len() < before {
@@ -470,6 +485,7 @@ impl Host for ServerHost {
                 Ok(performed) => performed,
                 Err(error) => Performed::Failed(error),
             },
+            Job::ClientTracking => self.client_tracking(core, requester, args, out),
             Job::Monitor => {
                 self.monitors.here.push(session);
                 self.ask_all(job, requester, args.to_buf(), None)

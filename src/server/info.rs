@@ -45,6 +45,9 @@ pub struct NodeFigures {
     /// Different channels, patterns and shard channels; shard 0's alone.
     pub pubsub: (usize, usize, usize),
     pub subscribers: usize,
+    pub trackers: usize,
+    /// Keys that clients have read, their readers, and prefixes on which clients broadcast.
+    pub tracking: (usize, usize, usize),
     /// Shard 0's alone.
     pub files: Option<FileFigures>,
 }
@@ -127,6 +130,11 @@ impl NodeFigures {
                 .sessions()
                 .filter(|session| session.client.subscriptions.any())
                 .count(),
+            trackers: core
+                .sessions()
+                .filter(|session| session.client.tracking.is_some())
+                .count(),
+            tracking: keys.effects.tracking.figures(),
             files: None,
         }
     }
@@ -326,7 +334,7 @@ fn clients(nodes: &[NodeFigures], context: &Context) -> String {
             "pubsub_clients",
             total(nodes, |n| n.subscribers).to_string(),
         ),
-        ("tracking_clients", "0".into()),
+        ("tracking_clients", total(nodes, |n| n.trackers).to_string()),
         (
             "clients_in_timeout_table",
             total(nodes, |n| n.with_timeout).to_string(),
@@ -600,6 +608,19 @@ fn stats(nodes: &[NodeFigures], context: &Context) -> String {
             "pubsubshard_channels",
             total(nodes, |n| n.pubsub.2).to_string(),
         ),
+        (
+            "tracking_total_keys",
+            total(nodes, |n| n.tracking.0).to_string(),
+        ),
+        (
+            "tracking_total_items",
+            total(nodes, |n| n.tracking.1).to_string(),
+        ),
+        // Every shard knows every prefix.
+        (
+            "tracking_total_prefixes",
+            nodes.first().map_or(0, |n| n.tracking.2).to_string(),
+        ),
     ]);
     text + &no_such_thing() + &accesses(nodes, context)
 }
@@ -631,7 +652,7 @@ fn accesses(nodes: &[NodeFigures], context: &Context) -> String {
 
 /// What this server never does, and tools look for.
 fn no_such_thing() -> String {
-    const NEVER: [&str; 14] = [
+    const NEVER: [&str; 11] = [
         "latest_fork_usec",
         "total_forks",
         "migrate_cached_sockets",
@@ -642,9 +663,6 @@ fn no_such_thing() -> String {
         "active_defrag_key_misses",
         "total_active_defrag_time",
         "current_active_defrag_time",
-        "tracking_total_keys",
-        "tracking_total_items",
-        "tracking_total_prefixes",
         "unexpected_error_replies",
     ];
     NEVER.iter().map(|name| format!("{name}:0\r\n")).collect()

@@ -31,3 +31,4 @@ pub mod settings;
 pub mod slowlog;
 mod spikes;
 mod tools;
+mod tracking;

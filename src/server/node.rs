@@ -100,6 +100,9 @@ impl Node {
         if !self.core.shard.keyspace.effects.events.is_empty() {
             self.host.notify(&mut self.core, &mut link);
         }
+        if self.core.shard.keyspace.effects.tracking.has_news() {
+            self.host.invalidate(&mut self.core);
+        }
         Node::note_lags(&mut self.core);
         if self.core.shard.stats.has_spikes() {
             Node::note_spikes(&mut self.core, &mut self.host);
@@ -144,6 +147,7 @@ impl Node {
                 host.slowlog.push(*entry, max_len);
             }
             NodeMessage::Pubsub(message) => host.pubsub_message(core, link, from, message),
+            NodeMessage::Tracking(message) => host.tracking_message(core, link, from, message),
             NodeMessage::Persist(message) => host.persist_message(core, from, message),
             NodeMessage::Monitor(line) => {
                 for &session in &host.monitors.here {
@@ -306,6 +310,7 @@ impl App for Node {
             more |= Node::timed(core, host, spikes::LAZYFREE_CYCLE, |core, _| {
                 core.shard.keyspace.free_slice()
             });
+            core.shard.limit_tracking(host.trackers.max_keys);
             more |= Node::timed(core, host, spikes::RDB_SLICE, |core, host| {
                 host.persist_turn(core, link)
             });

@@ -89,6 +89,7 @@ impl Core {
             proto: client.proto,
             now_ms,
             no_touch: client.no_touch,
+            by: (here, key),
             ticket: Some(ticket),
             watcher: None,
         });

@@ -121,6 +121,7 @@ impl Core {
             Transaction::Multi => session.multi = Some(Box::default()),
             Transaction::Discard => {
                 session.multi = None;
+                self.forget_caching(key);
                 self.unwatch(key, link);
             }
             Transaction::Unwatch => self.unwatch(key, link),
@@ -164,6 +165,14 @@ impl Core {
             multi.push(call, args);
         }
         self.reply(key, link, |out| out.simple("QUEUED"))
+    }
+
+    /// The transaction that CLIENT CACHING was about is over.
+    fn forget_caching(&mut self, key: SessionKey) {
+        let session = self.session_mut(key);
+        if let Some(tracking) = session.and_then(|session| session.client.tracking.as_mut()) {
+            tracking.is_caching = false;
+        }
     }
 
     /// A command could not be queued.
@@ -319,6 +328,7 @@ impl Core {
             proto: client.proto,
             now_ms: link.now_ms(),
             no_touch: client.no_touch,
+            by: (here, key),
             ticket: None,
             watcher: Some((here, key)),
             args,
@@ -590,6 +600,7 @@ impl Core {
     ) -> bool {
         let now_ms = link.now_ms();
         let client = self.session(key).map(|session| &session.client);
+        let tracks = client.is_some_and(|client| client.tracks(call.command));
         let client = client.map(|client| (client.db, client.proto));
         let Some(exec) = self.execs.get_mut(&key) else {
             return false;
@@ -602,6 +613,8 @@ impl Core {
             db: client.map_or(request.db, |(db, _)| db),
             proto: client.map_or(request.proto, |(_, proto)| proto),
             no_touch: request.no_touch,
+            by: request.by,
+            tracks,
         };
         let mut out = std::mem::take(&mut exec.out);
         exec.next += 1;
@@ -622,7 +635,10 @@ impl Core {
         link: &mut dyn Link,
     ) -> bool {
         let place = self.shard.place;
-        let db = self.session(key).map(|session| session.client.db);
+        let client = self.session(key).map(|session| &session.client);
+        let db = client.map(|client| client.db);
+        let tracking = client.and_then(|client| client.tracking.clone());
+        let tracks = |command| tracking.as_ref().is_some_and(|its| its.covers(command));
         let Some(exec) = self.execs.get_mut(&key) else {
             return false;
         };
@@ -636,7 +652,10 @@ impl Core {
             let calls: Vec<HopCall> = exec.calls[exec.next..]
                 .iter()
                 .take_while(together)
-                .copied()
+                .map(|call| HopCall {
+                    tracks: tracks(call.command),
+                    ..*call
+                })
                 .collect();
             exec.running = calls.len();
             self.counters.commands += calls.len() as u64;
@@ -651,6 +670,7 @@ impl Core {
             call: HopCall {
                 from: 0,
                 to: args.len() as u32,
+                tracks: tracks(call.command),
                 ..call
             },
             args: args.to_buf(),
@@ -659,6 +679,7 @@ impl Core {
             proto: exec.request.proto,
             now_ms: exec.request.now_ms,
             no_touch: exec.request.no_touch,
+            by: exec.request.by,
             ticket: None,
             watcher: None,
         });
@@ -706,6 +727,7 @@ impl Core {
         debug_assert!(header.is_ok());
         reply.append(&exec.out);
         self.emit(key, &reply, link);
+        self.forget_caching(key);
         let closing = self
             .session(key)
             .is_some_and(|session| session.client.closing);

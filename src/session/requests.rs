@@ -84,6 +84,7 @@ impl Core {
                         parser.hold_back();
                         break;
                     }
+                    self.caching_used(key, &args);
                     parser.next();
                     at += consumed;
                     if next == Next::Wait {
@@ -156,6 +157,7 @@ impl Core {
             id,
             from: 0,
             to: 0,
+            tracks: session.client.tracks(command),
         };
         if !session.client.authenticated && command.flags & flags::NO_AUTH == 0 {
             self.count_rejected(id);
@@ -196,6 +198,19 @@ impl Core {
             return self.queue(key, call, args, link);
         }
         self.route(key, call, args, hopping, link, host)
+    }
+
+    /// CLIENT CACHING concerns the next command that is not CLIENT, or the next transaction.
+    fn caching_used(&mut self, key: SessionKey, args: &Args) {
+        let in_exec = !self.execs.is_empty() && self.execs.contains_key(&key);
+        if let Some(session) = self.session_mut(key)
+            && let Some(tracking) = &mut session.client.tracking
+            && session.multi.is_none()
+            && !in_exec
+            && !args.name().eq_ignore_ascii_case(b"client")
+        {
+            tracking.is_caching = false;
+        }
     }
 
     /// A client that listens in RESP2 sent something else.
@@ -338,6 +353,7 @@ impl Core {
         host: &mut dyn Host,
     ) -> Next {
         let now_ms = link.now_ms();
+        let here = self.shard.place.shard;
         let Some(session) = self.session_mut(key) else {
             return Next::Wait;
         };
@@ -345,7 +361,13 @@ impl Core {
         let client = &session.client;
         let (db, proto, no_touch) = (client.db, client.proto, client.no_touch);
         let quiet = client.reply != ReplyMode::On;
-        let HopCall { command, id, .. } = call;
+        let by = (here, key);
+        let HopCall {
+            command,
+            id,
+            tracks,
+            ..
+        } = call;
         let out = link.out(key);
         let mark = out.mark();
         let spent_ns = self.shard.run(
@@ -356,6 +378,8 @@ impl Core {
                 db,
                 proto,
                 no_touch,
+                by,
+                tracks,
             },
             now_ms,
             out,
@@ -643,6 +667,7 @@ impl Core {
         link: &mut dyn Link,
     ) -> Next {
         let now_ms = link.now_ms();
+        let here = self.shard.place.shard;
         let Some(session) = self.session_mut(key) else {
             return Next::Wait;
         };
@@ -657,6 +682,7 @@ impl Core {
             proto: client.proto,
             now_ms,
             no_touch: client.no_touch,
+            by: (here, key),
             ticket: None,
             watcher: None,
         };

@@ -16,6 +16,7 @@ use crate::command::block::Serve;
 use crate::command::{
     self, Ask, Command, CommandId, Decision, First, Gather, Part, Peek, Place, Run, keys,
 };
+use crate::keyspace::tracking::Reader;
 use crate::keyspace::{Keyspace, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Pick, Proto, Writer};
 
@@ -55,6 +56,10 @@ pub struct Call<'a> {
     pub db: u32,
     pub proto: Proto,
     pub no_touch: bool,
+    /// Whose command it is.
+    pub by: Reader,
+    /// The client keeps copies of the keys that it reads.
+    pub tracks: bool,
 }
 
 /// What a shard sends out while it works: destination and message.
@@ -135,9 +140,20 @@ impl Shard {
     pub fn run(&mut self, call: &Call, now_ms: i64, out: &mut Output) -> u64 {
         let mark = out.mark();
         let mut writer = Writer::new(out, call.proto);
+        let is_tracking = self.keyspace.effects.tracking.is_on();
+        if is_tracking {
+            self.keyspace.effects.tracking.set_author(Some(call.by));
+        }
         let mut tx = self.keyspace.tx(call.db, now_ms, !call.no_touch);
         let result = run_local(&mut tx, call, self.place, &mut writer);
         tx.finish();
+        if is_tracking {
+            self.keyspace.effects.tracking.set_author(None);
+        }
+        if call.tracks {
+            let keys = keys::positions(call.command.keys, &call.args).unwrap_or_default();
+            self.remember(call.by, keys.iter().map(|&at| call.args.get(at)));
+        }
         let failed = result.is_err();
         if let Err(error) = result {
             out.rewind(mark);
@@ -192,6 +208,7 @@ impl Shard {
             id,
             from,
             to,
+            tracks,
         }) = hop.calls.get(hop.next)
         {
             let args = hop.args.as_args().range(from as usize, to as usize);
@@ -209,6 +226,8 @@ impl Shard {
                 db: hop.db,
                 proto: hop.proto,
                 no_touch: hop.no_touch,
+                by: (hop.origin, hop.session),
+                tracks,
             };
             let spent_ns = self.run(&call, now_ms, &mut hop.out);
             hop.spent_ns.push(spent_ns);
@@ -282,7 +301,12 @@ impl Shard {
                 }
                 Part::Nothing
             }
-            apply => self.apply(&request, &keys, apply, now_ms),
+            apply => {
+                self.keyspace.effects.tracking.set_author(Some(request.by));
+                let part = self.apply(&request, &keys, apply, now_ms);
+                self.keyspace.effects.tracking.set_author(None);
+                part
+            }
         };
         if let (Some(under), Some(journal)) = (settles_under, &mut self.journal) {
             journal.put_aside(under, &mut self.keyspace.effects, records);
@@ -319,8 +343,6 @@ impl Shard {
 
     /// What this shard's keys contribute before anything is decided.
     fn peek(&mut self, request: &Request, on: &HoldOn, now_ms: i64) -> Part {
-        let place = self.place;
-        let command = request.call.command;
         let no_keys = KeyIndices::new();
         let keys = match on {
             HoldOn::Keys(keys) | HoldOn::EverythingWith(keys) => keys,
@@ -329,6 +351,17 @@ impl Shard {
         if let Some(watcher) = request.watcher {
             return Part::Int(i64::from(self.is_clean(watcher, now_ms)));
         }
+        let part = self.peek_at(request, keys, now_ms);
+        // After the reading, which may have found that a key has expired.
+        if request.call.tracks {
+            let args = request.args.as_args();
+            self.remember(request.by, keys.iter().map(|&at| args.get(at as usize)));
+        }
+        part
+    }
+
+    fn peek_at(&mut self, request: &Request, keys: &KeyIndices, now_ms: i64) -> Part {
+        let command = request.call.command;
         if let Run::Gather(_) | Run::First(_) = command.run {
             let args = request.args.as_args();
             let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
@@ -345,7 +378,7 @@ impl Shard {
             return Part::Nothing;
         }
         let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
-        let part = run_part(&mut tx, request, keys, place);
+        let part = run_part(&mut tx, request, keys, self.place);
         tx.finish();
         part
     }
@@ -457,6 +490,20 @@ impl Shard {
         watching.forget(keyspace, watcher);
     }
 
+    /// A client has read keys of this shard, and may keep what it read.
+    fn remember<'k>(&mut self, reader: Reader, keys: impl Iterator<Item = &'k [u8]>) {
+        let tracking = &mut self.keyspace.effects.tracking;
+        keys.for_each(|key| tracking.remember(reader, key));
+    }
+
+    /// Brings the table of what clients have read down towards a limit.
+    pub fn limit_tracking(&mut self, max_keys: usize) {
+        let Shard {
+            holds, keyspace, ..
+        } = self;
+        keyspace.limit_tracking(max_keys, |key| holds.is_held(key));
+    }
+
     /// Number of keys of this shard that sessions watch.
     pub fn watched_count(&self) -> usize {
         self.watching.len()
@@ -476,6 +523,8 @@ impl Shard {
                 db,
                 proto: request.proto,
                 no_touch: request.no_touch,
+                by: request.by,
+                tracks: call.tracks,
             };
             self.run(&call, now_ms, &mut out);
         }
@@ -489,8 +538,9 @@ impl Shard {
         let mark = out.mark();
         self.start_clock();
         let args = request.args.as_args();
-        let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
         let call = call_of(request, args);
+        self.keyspace.effects.tracking.set_author(Some(call.by));
+        let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
         let result = run_deciding(&mut tx, &call, &mut Writer::new(out, request.proto));
         let waits = matches!(result, Ok(true));
         if waits {
@@ -502,6 +552,10 @@ impl Shard {
             }
         }
         tx.finish();
+        self.keyspace.effects.tracking.set_author(None);
+        if call.tracks {
+            self.remember(call.by, waited_keys(request).map(|at| args.get(at)));
+        }
         let failed = result.is_err();
         if let Err(error) = result {
             out.rewind(mark);
@@ -626,6 +680,7 @@ impl Shard {
         let args = request.args.as_args();
         let call = call_of(request, args);
         let block = call.command.block?;
+        self.keyspace.effects.tracking.set_author(Some(call.by));
         let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
         let mut out = Output::default();
         let mut writer = Writer::new(&mut out, request.proto);
@@ -637,6 +692,7 @@ impl Shard {
             _ => run_deciding(&mut tx, &call, &mut writer).map(|waits| !waits),
         };
         tx.finish();
+        self.keyspace.effects.tracking.set_author(None);
         match served {
             Ok(true) => Some(out),
             Ok(false) => None,
@@ -676,6 +732,8 @@ fn call_of<'a>(request: &Request, args: Args<'a>) -> Call<'a> {
         db: request.db,
         proto: request.proto,
         no_touch: request.no_touch,
+        by: request.by,
+        tracks: request.call.tracks,
     }
 }
 

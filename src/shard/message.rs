@@ -18,6 +18,7 @@ use super::waiting::Ticket;
 use super::watching::Watcher;
 use crate::command::{Change, Command, CommandId, Part, Wanted};
 use crate::journal::Mark;
+use crate::keyspace::tracking::Reader;
 use crate::keyspace::{Event, Taken};
 use crate::resp::{ArgBuf, Output, Proto};
 
@@ -51,6 +52,8 @@ pub struct HopCall {
     pub id: CommandId,
     pub from: u32,
     pub to: u32,
+    /// The client keeps copies of the keys that it reads: CLIENT TRACKING.
+    pub tracks: bool,
 }
 
 impl std::fmt::Debug for HopCall {
@@ -69,6 +72,8 @@ pub struct Request {
     pub proto: Proto,
     pub now_ms: i64,
     pub no_touch: bool,
+    /// Whose command it is.
+    pub by: Reader,
     /// The wait that begins if nothing can be served.
     pub ticket: Option<Ticket>,
     /// Of an EXEC: whose watched keys have to be as they were.

@@ -21,6 +21,7 @@ mod pubsub;
 mod rdb;
 mod scanning;
 mod tools;
+mod tracking;
 mod transcript;
 
 macro_rules! cases {

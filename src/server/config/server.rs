@@ -66,7 +66,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("tcp-backlog", "511", Kind::Int { min: 0, max: 2147483647 }).immutable().effective(),
     Param::new("tcp-keepalive", "300", Kind::Int { min: 0, max: 2147483647 }).effective(),
     Param::new("timeout", "0", Kind::Int { min: 0, max: 2147483647 }),
-    Param::new("tracking-table-max-keys", "1000000", Kind::Int { min: 0, max: i64::MAX }),
+    Param::new("tracking-table-max-keys", "1000000", Kind::Int { min: 0, max: i64::MAX }).effective(),
     Param::new("unixsocket", "", Kind::Text).immutable().effective(),
     Param::new("unixsocketperm", "0", Kind::Octal).immutable().effective(),
     Param::new("use-exit-on-panic", "no", Kind::Bool).hidden(),
