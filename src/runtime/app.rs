@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::files::{FileDone, FileOp, FileRequest};
+use super::listen::{Doors, ListenError, Listening};
 use crate::resp::Output;
 
 /// A connection on its shard: an index that is small and reused, and a generation that tells reuses
@@ -158,6 +159,9 @@ pub struct Io<M> {
     pub(super) released: u64,
     pub(super) files: Vec<FileRequest>,
     pub(super) connections: usize,
+    pub(super) doors: Doors,
+    /// There are listeners whose first accept is to be armed.
+    pub(super) relistened: bool,
     /// Sends that the kernel completed, and their bytes, since they were last taken.
     traffic: (u64, u64),
     /// Empty reply buffers; a connection holds one only while it has something to send.
@@ -172,7 +176,7 @@ const SPARE_BUFFERS_MAX: usize = 256;
 const SPARE_BYTES_MAX: usize = 16 * 1024;
 
 impl<M> Io<M> {
-    pub(super) fn new(shard: usize, shards: usize) -> Io<M> {
+    pub(super) fn new(shard: usize, shards: usize, doors: Doors) -> Io<M> {
         Io {
             now: Now::default(),
             shard,
@@ -188,6 +192,8 @@ impl<M> Io<M> {
             released: 0,
             files: Vec::new(),
             connections: 0,
+            doors,
+            relistened: false,
             traffic: (0, 0),
             spare: Vec::new(),
             void: Output::default(),
@@ -257,6 +263,18 @@ impl<M> Io<M> {
             buffer.clear();
             self.spare.push(buffer);
         }
+    }
+
+    /// Changes where connections are taken. On the accepting shard, which is shard 0.
+    pub fn relisten(&mut self, listening: &Listening) -> Result<(), ListenError> {
+        self.doors.relisten(listening)?;
+        self.relistened = true;
+        Ok(())
+    }
+
+    /// Seconds after which a silent peer of a new connection is probed; 0 is never.
+    pub fn set_keepalive(&mut self, keepalive_s: u64) {
+        self.doors.keepalive_s = keepalive_s;
     }
 
     pub(super) fn count_sent(&mut self, bytes: u64) {

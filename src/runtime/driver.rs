@@ -16,7 +16,7 @@ use super::app::{App, CloseReason, ConnId, ConnInfo, Io, NextTurn, Outgoing, Req
 use super::clock;
 use super::conn::Conn;
 use super::files::Files;
-use super::listen::{Listener, greet};
+use super::listen::{Doors, greet};
 use super::mailbox::{Collected, Mail, Mailboxes, Shared};
 use super::ring::{Completion, Op, Ring, Token};
 
@@ -68,8 +68,6 @@ pub(super) struct Driver<A: App> {
     /// Receives put off while mail is clogged, in order. Their buffers are not given back, so the
     /// kernel soon runs out of them and the senders' windows close.
     held_receives: VecDeque<Completion>,
-    listeners: Vec<Listener>,
-    keepalive_s: u64,
     accepts_again_ns: Option<u64>,
     next_client_id: u64,
     signals: Option<Signals>,
@@ -79,8 +77,7 @@ pub(super) struct Driver<A: App> {
 /// What shard 0 has beside the others.
 #[derive(Default)]
 pub(super) struct FrontDoor {
-    pub listeners: Vec<Listener>,
-    pub keepalive_s: u64,
+    pub doors: Doors,
     pub signals: Option<Signals>,
 }
 
@@ -108,7 +105,7 @@ impl<A: App> Driver<A> {
             .store(ring.fd(), Ordering::Release);
         Ok(Driver {
             app,
-            io: Io::new(shard, shards),
+            io: Io::new(shard, shards, front.doors),
             ring,
             shared,
             mailboxes,
@@ -126,8 +123,6 @@ impl<A: App> Driver<A> {
             half_closed: Vec::new(),
             completions: Vec::with_capacity(1024),
             held_receives: VecDeque::new(),
-            listeners: front.listeners,
-            keepalive_s: front.keepalive_s,
             accepts_again_ns: None,
             next_client_id: 0,
             signals: front.signals,
@@ -137,9 +132,7 @@ impl<A: App> Driver<A> {
 
     /// Runs until somebody stops the process. Returns the exit code.
     pub fn run(mut self) -> std::io::Result<i32> {
-        for listener in 0..self.listeners.len() {
-            self.arm_accept(listener);
-        }
+        self.arm_accepts();
         self.arm_signals();
         let mut next = NextTurn::Again;
         loop {
@@ -160,6 +153,9 @@ impl<A: App> Driver<A> {
                 self.app.next_turn(&self.io)
             };
             self.finish_half_closed();
+            if std::mem::take(&mut self.io.relistened) {
+                self.arm_accepts();
+            }
             self.flush();
             if let Some(exit_code) = self.io.stop.take() {
                 self.shared.exit_code.store(exit_code, Ordering::SeqCst);
@@ -235,9 +231,7 @@ impl<A: App> Driver<A> {
             .is_some_and(|at_ns| at_ns <= self.io.now.mono_ns)
         {
             self.accepts_again_ns = None;
-            for listener in 0..self.listeners.len() {
-                self.arm_accept(listener);
-            }
+            self.arm_accepts();
         }
     }
 
@@ -344,28 +338,36 @@ impl<A: App> Driver<A> {
         }
     }
 
+    fn arm_accepts(&mut self) {
+        for listener in 0..self.io.doors.open.len() {
+            self.arm_accept(listener);
+        }
+    }
+
     fn arm_accept(&mut self, listener: usize) {
+        let listener = &mut self.io.doors.open[listener];
         // At most one accept is under way for each listener.
-        if std::mem::replace(&mut self.listeners[listener].armed, true) {
+        if std::mem::replace(&mut listener.armed, true) {
             return;
         }
-        let fd = self.listeners[listener].fd();
-        self.ring
-            .accept(fd, Token::new(Op::Accept, listener as u32, 0));
+        let token = Token::new(Op::Accept, listener.id, 0);
+        self.ring.accept(listener.fd(), token);
     }
 
     #[allow(unsafe_code)]
     fn accepted(&mut self, completion: Completion) {
-        let listener = completion.token.index as usize;
-        self.listeners[listener].armed = false;
-        match completion.result {
-            fd if fd >= 0 => {
+        let listener = self.io.doors.accepted(completion.token.index);
+        match (completion.result, listener) {
+            (fd, listener) if fd >= 0 => {
                 // SAFETY: the kernel just made this descriptor for us.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                self.welcome(fd, listener);
-                self.arm_accept(listener);
+                if let Some(listener) = listener {
+                    self.welcome(fd, listener);
+                    self.arm_accept(listener);
+                }
             }
-            error => match -error {
+            (_, None) => {}
+            (error, Some(listener)) => match -error {
                 libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
                     self.accepts_again_ns = Some(self.io.now.mono_ns + ACCEPT_BACKOFF_NS);
                 }
@@ -378,7 +380,11 @@ impl<A: App> Driver<A> {
 
     /// Admits a new connection and hands it to the least loaded core.
     fn welcome(&mut self, fd: OwnedFd, listener: usize) {
-        let Ok(peer) = greet(&fd, &self.listeners[listener], self.keepalive_s) else {
+        let Ok(peer) = greet(
+            &fd,
+            &self.io.doors.open[listener],
+            self.io.doors.keepalive_s,
+        ) else {
             return;
         };
         self.next_client_id += 1;

@@ -35,10 +35,14 @@ pub struct ListenError {
 }
 
 pub(super) struct Listener {
-    socket: OwnedFd,
+    socket: Socket,
     pub unix: Option<PathBuf>,
+    /// Where it listens, unless that is a path.
+    address: Option<SocketAddr>,
     /// An accept is under way.
     pub armed: bool,
+    /// What its accepts are known by.
+    pub id: u32,
 }
 
 impl Listener {
@@ -47,40 +51,147 @@ impl Listener {
     }
 }
 
-/// Opens all listeners, or none.
-pub(super) fn open(listening: &Listening) -> Result<Vec<Listener>, ListenError> {
-    let mut listeners = Vec::new();
-    if listening.port != 0 {
-        for name in &listening.bind {
-            let (optional, name) = match name.strip_prefix('-') {
-                Some(rest) => (true, rest),
-                None => (false, name.as_str()),
-            };
-            match bind_tcp(name, listening) {
-                Ok(socket) => listeners.push(Listener {
-                    socket: socket.into(),
-                    unix: None,
-                    armed: false,
-                }),
-                Err(error) if optional && is_unavailable(&error) => {}
-                Err(error) => {
-                    return Err(ListenError {
-                        address: format!("{name}:{}", listening.port),
-                        error,
-                    });
+/// All listening sockets of the process, on the shard that accepts.
+#[derive(Default)]
+pub(super) struct Doors {
+    pub open: Vec<Listener>,
+    /// Closed, with an accept still under way: the kernel must not see their descriptors reused.
+    closed: Vec<Listener>,
+    next_id: u32,
+    pub keepalive_s: u64,
+}
+
+impl Doors {
+    pub fn new(open: Vec<Listener>, keepalive_s: u64) -> Doors {
+        let mut doors = Doors {
+            keepalive_s,
+            ..Doors::default()
+        };
+        open.into_iter().for_each(|listener| doors.add(listener));
+        doors
+    }
+
+    fn add(&mut self, mut listener: Listener) {
+        listener.id = self.next_id;
+        self.next_id += 1;
+        self.open.push(listener);
+    }
+
+    /// The place of the listener that an accept was for, which is no longer under way; `None` if that
+    /// one is closed.
+    pub fn accepted(&mut self, id: u32) -> Option<usize> {
+        self.closed.retain(|listener| listener.id != id);
+        let at = self.open.iter().position(|listener| listener.id == id)?;
+        self.open[at].armed = false;
+        Some(at)
+    }
+
+    /// Listens for TCP where `listening` says, and no longer elsewhere; what is open on both sides of
+    /// the change stays open. On an error all is as it was.
+    pub fn relisten(&mut self, listening: &Listening) -> Result<(), ListenError> {
+        let wanted = wanted(listening)?;
+        let stays = |listener: &Listener| match listener.address {
+            Some(address) => wanted.iter().any(|(_, found)| *found == address),
+            None => true,
+        };
+        let is_open = |address: &SocketAddr| {
+            let mut open = self.open.iter();
+            open.any(|listener| listener.address == Some(*address))
+        };
+        let missing: Vec<(String, SocketAddr)> = wanted
+            .iter()
+            .filter(|(_, address)| !is_open(address))
+            .cloned()
+            .collect();
+        let opened = match open_tcp(&missing, listening) {
+            Ok(opened) => opened,
+            Err(_) => {
+                // What goes may be in the way of what comes: 0.0.0.0 and 127.0.0.1.
+                let going = || self.open.iter().filter(|listener| !stays(listener));
+                for listener in going() {
+                    // One that was not connected says so, and no longer listens.
+                    drop(listener.socket.shutdown(std::net::Shutdown::Both));
                 }
+                let again = open_tcp(&missing, listening);
+                if again.is_err() {
+                    // They are still bound, so nobody can have taken their places.
+                    going().for_each(|listener| drop(listener.socket.listen(listening.backlog)));
+                }
+                again?
+            }
+        };
+        let (open, going): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.open).into_iter().partition(stays);
+        self.open = open;
+        for listener in going {
+            drop(listener.socket.shutdown(std::net::Shutdown::Both));
+            if listener.armed {
+                self.closed.push(listener);
             }
         }
+        opened.into_iter().for_each(|listener| self.add(listener));
+        Ok(())
     }
+}
+
+/// The addresses to listen on, as `bind` names them. Names that are optional and unknown are left out.
+fn wanted(listening: &Listening) -> Result<Vec<(String, SocketAddr)>, ListenError> {
+    let mut wanted = Vec::new();
+    if listening.port == 0 {
+        return Ok(wanted);
+    }
+    for name in &listening.bind {
+        match address(name.trim_start_matches('-'), listening.port) {
+            Ok(address) => wanted.push((name.clone(), address)),
+            Err(_) if name.starts_with('-') => {}
+            Err(error) => return Err(listen_error(name, listening.port, error)),
+        }
+    }
+    Ok(wanted)
+}
+
+fn listen_error(name: &str, port: u16, error: io::Error) -> ListenError {
+    ListenError {
+        address: format!("{}:{port}", name.trim_start_matches('-')),
+        error,
+    }
+}
+
+fn open_tcp(
+    wanted: &[(String, SocketAddr)],
+    listening: &Listening,
+) -> Result<Vec<Listener>, ListenError> {
+    let mut opened = Vec::new();
+    for (name, address) in wanted {
+        match bind_tcp(*address, listening) {
+            Ok(socket) => opened.push(Listener {
+                socket,
+                unix: None,
+                address: Some(*address),
+                armed: false,
+                id: 0,
+            }),
+            Err(error) if name.starts_with('-') && is_unavailable(&error) => {}
+            Err(error) => return Err(listen_error(name, listening.port, error)),
+        }
+    }
+    Ok(opened)
+}
+
+/// Opens all listeners, or none.
+pub(super) fn open(listening: &Listening) -> Result<Vec<Listener>, ListenError> {
+    let mut listeners = open_tcp(&wanted(listening)?, listening)?;
     if let Some(path) = &listening.unix_socket {
         let socket = bind_unix(path, listening).map_err(|error| ListenError {
             address: path.display().to_string(),
             error,
         })?;
         listeners.push(Listener {
-            socket: socket.into(),
+            socket,
             unix: Some(path.clone()),
+            address: None,
             armed: false,
+            id: 0,
         });
     }
     Ok(listeners)
@@ -101,7 +212,7 @@ fn is_unavailable(error: &io::Error) -> bool {
     )
 }
 
-fn bind_tcp(name: &str, listening: &Listening) -> io::Result<Socket> {
+fn address(name: &str, port: u16) -> io::Result<SocketAddr> {
     let ip: IpAddr = match name {
         "*" => Ipv4Addr::UNSPECIFIED.into(),
         "::*" => Ipv6Addr::UNSPECIFIED.into(),
@@ -110,7 +221,10 @@ fn bind_tcp(name: &str, listening: &Listening) -> io::Result<Socket> {
             Err(_) => resolve(name)?,
         },
     };
-    let address = SocketAddr::new(ip, listening.port);
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn bind_tcp(address: SocketAddr, listening: &Listening) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -181,4 +295,68 @@ pub(super) fn greet(fd: &OwnedFd, listener: &Listener, keepalive_s: u64) -> io::
         socket.set_tcp_keepalive(&keepalive)?;
     }
     Ok(Peer::Tcp { peer, local })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    fn listening(bind: &[&str], port: u16) -> Listening {
+        Listening {
+            bind: bind.iter().map(|name| (*name).to_owned()).collect(),
+            port,
+            unix_socket: None,
+            unix_mode: 0,
+            backlog: 16,
+            keepalive_s: 0,
+        }
+    }
+
+    fn free_port() -> u16 {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        taken.local_addr().unwrap().port()
+    }
+
+    fn answers(ip: &str, port: u16) -> bool {
+        TcpStream::connect((ip, port)).is_ok()
+    }
+
+    #[test]
+    fn places_change_or_stay_as_they_were() {
+        let (first, second) = (free_port(), free_port());
+        let mut doors = Doors::new(open(&listening(&["127.0.0.1"], first)).unwrap(), 0);
+        let fd = doors.open[0].fd();
+        doors
+            .relisten(&listening(&["127.0.0.1", "127.0.0.2"], first))
+            .unwrap();
+        assert_eq!(doors.open[0].fd(), fd);
+        assert!(answers("127.0.0.2", first));
+        doors.relisten(&listening(&["127.0.0.1"], second)).unwrap();
+        assert!(answers("127.0.0.1", second) && !answers("127.0.0.1", first));
+        // The new place contains the old one.
+        doors.relisten(&listening(&["*"], second)).unwrap();
+        assert!(answers("127.0.0.3", second));
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let refused = doors.relisten(&listening(&["127.0.0.2", "127.0.0.1"], port));
+        assert!(refused.is_err());
+        assert!(answers("127.0.0.3", second) && !answers("127.0.0.2", port));
+        doors.relisten(&listening(&["127.0.0.1"], 0)).unwrap();
+        assert!(doors.open.is_empty());
+    }
+
+    #[test]
+    fn what_waits_for_the_kernel_is_kept() {
+        let port = free_port();
+        let mut doors = Doors::new(open(&listening(&["127.0.0.1"], port)).unwrap(), 0);
+        doors.open[0].armed = true;
+        doors
+            .relisten(&listening(&["127.0.0.1"], free_port()))
+            .unwrap();
+        assert_eq!((doors.open.len(), doors.closed.len()), (1, 1));
+        assert_eq!(doors.accepted(0), None);
+        assert!(doors.closed.is_empty());
+        assert_eq!(doors.accepted(1), Some(0));
+    }
 }

@@ -12,7 +12,7 @@ use signal_hook::{flag, low_level::pipe};
 
 use super::app::App;
 use super::driver::{Driver, FrontDoor, Signals};
-use super::listen::{self, Listener, Listening};
+use super::listen::{self, Doors, Listener, Listening};
 use super::mailbox::{Shared, mesh};
 use super::preflight::{self, StartError};
 
@@ -79,8 +79,7 @@ impl Bound {
         let _files = SocketFiles(listeners.iter().filter_map(|l| l.unix.clone()).collect());
         let shared = Shared::new(shards);
         let mut front = Some(FrontDoor {
-            listeners,
-            keepalive_s: options.listening.keepalive_s,
+            doors: Doors::new(listeners, options.listening.keepalive_s),
             signals: Some(catch_signals().map_err(StartError::Ring)?),
         });
         let (to, ends) = mpsc::channel();

@@ -1,6 +1,8 @@
 //! From the command line to a running server, and its end.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -64,22 +66,26 @@ fn options_of(config: &Config) -> Result<(Options, bool), StartError> {
     };
     let placement = cpus::place(shards, list.as_deref(), &cpus::allowed(), cpus::quota())
         .map_err(StartError::ForbiddenCpu)?;
+    Ok((
+        Options {
+            cpus: placement.cpus,
+            listening: listening_of(config),
+        },
+        placement.crowded,
+    ))
+}
+
+/// Where a configuration listens.
+pub fn listening_of(config: &Config) -> Listening {
     let unix_socket = config.text("unixsocket");
-    let listening = Listening {
+    Listening {
         bind: config.text("bind").split(' ').map(str::to_owned).collect(),
         port: config.int("port") as u16,
         unix_socket: (!unix_socket.is_empty()).then(|| unix_socket.into()),
         unix_mode: u32::from_str_radix(config.text("unixsocketperm"), 8).unwrap_or(0),
         backlog: config.int("tcp-backlog") as i32,
         keepalive_s: config.int("tcp-keepalive").max(0) as u64,
-    };
-    Ok((
-        Options {
-            cpus: placement.cpus,
-            listening,
-        },
-        placement.crowded,
-    ))
+    }
 }
 
 fn serve(config: Config) -> ExitCode {
@@ -123,21 +129,69 @@ fn serve(config: Config) -> ExitCode {
         }
     };
     announce(&config, shards);
+    let _pid_file = PidFile::write(config.text("pidfile"));
     run(config, table, bound, shards)
 }
 
+/// The file that names this process to others; it goes with it.
+struct PidFile(Option<PathBuf>);
+
+impl PidFile {
+    fn write(path: &str) -> PidFile {
+        if path.is_empty() {
+            return PidFile(None);
+        }
+        let written = std::path::absolute(path).and_then(|path| {
+            std::fs::write(&path, format!("{}\n", std::process::id()))?;
+            Ok(path)
+        });
+        match written {
+            Ok(path) => PidFile(Some(path)),
+            Err(error) => {
+                log::warning(&format!("Failed to write PID file: {error}"));
+                PidFile(None)
+            }
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Somebody may have removed it already.
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
 fn announce(config: &Config, shards: usize) {
-    log::raw(
-        Level::Notice,
-        &format!(
-            "\n    .-o-o-.     Pinion {} ({} bit), {shards} shard(s)\n   o  .-.  o    \
-             Port: {}\n   o  '-'  o    PID: {}\n    '-o-o-'\n\n",
+    let port = config.text("port");
+    let on_terminal = config.text("logfile").is_empty() && std::io::stdout().is_terminal();
+    if on_terminal || config.flag("always-show-logo") {
+        log::raw(
+            Level::Notice,
+            &format!(
+                "\n    .-o-o-.     Pinion {} ({} bit), {shards} shard(s)\n   o  .-.  o    \
+                 Port: {port}\n   o  '-'  o    PID: {}\n    '-o-o-'\n\n",
+                env!("CARGO_PKG_VERSION"),
+                usize::BITS,
+                std::process::id()
+            ),
+        );
+    } else {
+        log::notice(&format!(
+            "Pinion version={}, bits={}, shards={shards}, running mode=standalone, port={port}, pid={}",
             env!("CARGO_PKG_VERSION"),
             usize::BITS,
-            config.text("port"),
             std::process::id()
-        ),
-    );
+        ));
+    }
+    if config.flag("daemonize") {
+        log::warning(
+            "daemonize is accepted and has no effect: the server stays in the foreground, where a \
+             service manager expects it",
+        );
+    }
     let idle = config.without_effect();
     if !idle.is_empty() {
         log::notice(&format!(

@@ -21,6 +21,7 @@ use super::persist::segment::Segment;
 use super::persist::{Part, Persistence};
 use super::populate;
 use super::pubsub::{self, Pubsub};
+use super::reconfigure::Reconfigure;
 use super::saves::MISCONF;
 use super::settings;
 use super::slowlog::{self, Slowlog};
@@ -54,6 +55,8 @@ pub struct ServerHost {
     pub spikes: Spikes,
     pub gauges: Gauges,
     pub identity: Arc<Identity>,
+    /// Shard 0's alone.
+    pub reconfigure: Reconfigure,
     pub patrol: Patrol,
     pub config: Arc<Config>,
     pub started_ms: i64,
@@ -105,6 +108,7 @@ impl ServerHost {
             spikes: Spikes::default(),
             gauges: Gauges::default(),
             identity,
+            reconfigure: Reconfigure::default(),
             patrol: Patrol::default(),
             config,
             started_ms,

@@ -1,7 +1,5 @@
 //! The jobs of the SERVER family, one function each.
 
-use std::sync::Arc;
-
 use super::ask::{Contribution, Requester, parts_of};
 use super::config;
 use super::host::ServerHost;
@@ -27,27 +25,6 @@ impl ServerHost {
             out.bulk(name.as_bytes())?;
             out.bulk(value.as_bytes())
         })
-    }
-
-    /// CONFIG SET, on shard 0: checked as a whole, then installed on every node before the reply.
-    pub(super) fn config_set(&mut self, requester: Requester, args: &Args) -> Performed {
-        if !args.len().is_multiple_of(2) {
-            return Performed::Failed(CmdError::arity("config|set"));
-        }
-        let word = |i: usize| String::from_utf8_lossy(args.get(i)).into_owned();
-        let pairs: Vec<(String, String)> = (2..args.len())
-            .step_by(2)
-            .map(|i| (word(i), word(i + 1)))
-            .collect();
-        match self.config.set(&pairs) {
-            Err(error) => Performed::Failed(CmdError::owned(error.to_string())),
-            Ok(new) => {
-                // Known here at once: a later SET builds upon it even before all have answered.
-                self.config = Arc::new(new);
-                let extra = Box::new(self.config.clone());
-                self.ask_all(Job::ConfigSet, requester, args.to_buf(), Some(extra))
-            }
-        }
     }
 
     pub(super) fn config_rewrite(&self, out: &mut Writer) -> CmdResult {

@@ -26,6 +26,7 @@ mod patrol;
 pub mod persist;
 mod populate;
 mod pubsub;
+mod reconfigure;
 mod saves;
 pub mod settings;
 pub mod slowlog;

@@ -1,13 +1,14 @@
 //! One core of the server: its clients and shard, driven by the runtime.
 
 use super::ask::NodeMessage;
+use super::boot::listening_of;
 use super::host::ServerHost;
 use super::link::IoLink;
 use super::log;
 use super::persist::Operation;
 use super::saves::Wish;
 use super::spikes;
-use crate::command::{Client, flags};
+use crate::command::{Client, Job, flags};
 use crate::runtime::{self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, NextTurn, Signal};
 use crate::session::{Core, Link, Peer, State};
 
@@ -97,6 +98,10 @@ impl Node {
         self.core.counters.output_bytes += sent_bytes;
         let mut link = IoLink { io, frozen };
         work(&mut self.core, &mut self.host, &mut link);
+        while let Some(relisten) = self.host.reconfigure.relisten.take() {
+            let result = link.io.relisten(&listening_of(&relisten.config));
+            self.host.relistened(*relisten, result);
+        }
         if !self.core.shard.keyspace.effects.events.is_empty() {
             self.host.notify(&mut self.core, &mut link);
         }
@@ -133,6 +138,10 @@ impl Node {
                 question,
             } => {
                 let part = host.contribute(core, link, origin, &question);
+                if question.job == Job::ConfigSet {
+                    let keepalive_s = host.config.int("tcp-keepalive").max(0);
+                    link.io.set_keepalive(keepalive_s as u64);
+                }
                 link.io.post(origin, NodeMessage::Answer { id, part });
             }
             NodeMessage::Answer { id, part } => {

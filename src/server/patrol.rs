@@ -116,8 +116,10 @@ impl Patrol {
         } else {
             session.soft_limit_since_ms.get_or_insert(now_ms);
         }
+        // Redis: timeout.c clientsCronHandleTimeout: who listens to channels is not idle.
         let idle = self.idle_max_ms > 0
             && session.is_idle()
+            && !session.client.subscriptions.any()
             && now_ms.saturating_sub(session.last_ms) > self.idle_max_ms;
         let slow = (limit.hard_bytes > 0 && unsent >= limit.hard_bytes)
             || session

@@ -69,10 +69,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
             log::warning("The directory of `dir` is gone; relative paths begin where they did");
         }
         let level = log::Level::parse(config.text("loglevel"));
-        // The path was opened at start; a change of level keeps it.
-        if log::configure(config.text("logfile"), level).is_err() {
-            log::warning("The log file cannot be opened; the old one stays in use");
-        }
+        log::set_level(level);
     }
 }
 

@@ -1,9 +1,11 @@
 //! What an operator and their tools see: figures, parameters, the process.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
 
 use crate::client::{Client, Got, line_end};
-use crate::process::{Server, Which};
+use crate::process::{Server, Which, free_port};
 
 fn pinion() -> Server {
     Server::start(Which::Pinion { shards: 2 }, &[])
@@ -197,4 +199,122 @@ fn every_command_is_documented() {
     }
     let documented = check(Tree::parse(&bytes, &mut 0).branch(), &described);
     assert_eq!(documented, described.len());
+}
+
+fn connects(port: u16) -> bool {
+    Client::tcp(port).is_ok_and(|mut client| client.words("PING") == reply("+PONG"))
+}
+
+fn reply(line: &str) -> Got {
+    Got::Reply(format!("{line}\r\n").into_bytes())
+}
+
+#[test]
+fn ports_and_addresses_change_while_clients_stay() {
+    for which in [Which::Reference, Which::Pinion { shards: 2 }] {
+        let server = Server::start(which, &[]);
+        let mut client = server.client();
+        let next = free_port();
+        assert_eq!(
+            client.words(&format!("CONFIG SET port {next}")),
+            reply("+OK")
+        );
+        assert!(connects(next) && !connects(server.port), "{which}");
+        assert_eq!(client.words("PING"), reply("+PONG"), "{which}");
+        let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let used = taken.local_addr().expect("bound").port();
+        assert_eq!(
+            client.words(&format!("CONFIG SET maxmemory 12345678 port {used} hz 20")),
+            reply(
+                "-ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on \
+                 this port. Check server logs."
+            ),
+            "{which}"
+        );
+        assert!(!client.text("CONFIG GET maxmemory").contains("12345678"));
+        assert!(client.text("CONFIG GET port").contains(&next.to_string()));
+        assert!(connects(next), "{which}");
+        assert_eq!(
+            client.words("CONFIG SET bind 203.0.113.7"),
+            reply(
+                "-ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to \
+                 specified addresses."
+            ),
+            "{which}"
+        );
+        assert!(connects(next), "{which}");
+        // The new address contains the old one; then back.
+        assert_eq!(client.words("CONFIG SET bind 0.0.0.0"), reply("+OK"));
+        assert!(connects(next), "{which}");
+        assert_eq!(client.words("CONFIG SET bind 127.0.0.1"), reply("+OK"));
+        assert!(connects(next), "{which}");
+        assert_eq!(client.words("CONFIG SET port 0"), reply("+OK"));
+        assert!(!connects(next), "{which}");
+        assert_eq!(
+            client.words(&format!("CONFIG SET port {next}")),
+            reply("+OK")
+        );
+        assert!(connects(next), "{which}");
+    }
+}
+
+#[test]
+fn every_parameter_takes_back_what_it_shows() {
+    let server = pinion();
+    let mut client = server.client();
+    let Got::Reply(bytes) = client.words("CONFIG GET *") else {
+        panic!("no reply");
+    };
+    let fixed = ["immutable", "protected"];
+    let mut own = 0;
+    for pair in Tree::parse(&bytes, &mut 0).branch().chunks(2) {
+        let [Tree::Leaf(name), Tree::Leaf(value)] = pair else {
+            panic!("{pair:?}");
+        };
+        let got = client.call(&["CONFIG", "SET", name, value]);
+        let Got::Reply(bytes) = &got else {
+            panic!("{name}");
+        };
+        let text = String::from_utf8_lossy(bytes);
+        let is_fixed = fixed.iter().any(|word| text.contains(word));
+        assert!(got == reply("+OK") || is_fixed, "{name} {value}: {text}");
+        if ["shards", "cpus"].contains(&name.as_str()) {
+            assert_eq!(got, reply("+OK"), "{name}");
+            own += 1;
+        }
+    }
+    assert_eq!(own, 2);
+}
+
+#[test]
+fn a_pid_file_comes_and_goes_and_the_log_can_be_rotated() {
+    let mut server = Server::start(
+        Which::Pinion { shards: 1 },
+        &[
+            "--pidfile",
+            "the.pid",
+            "--logfile",
+            "the.log",
+            "--daemonize",
+            "yes",
+        ],
+    );
+    let path = |name: &str| server.dir.join(name);
+    let (pid, log, old) = (path("the.pid"), path("the.log"), path("the.log.1"));
+    let text = fs::read_to_string(&pid).expect("the pid file");
+    assert_eq!(text, format!("{}\n", server.pid()));
+    assert!(
+        fs::read_to_string(&log)
+            .expect("the log")
+            .contains("daemonize")
+    );
+    fs::rename(&log, &old).expect("rotate");
+    server.signal("TERM");
+    assert!(server.exit().success());
+    assert!(!pid.exists());
+    assert!(
+        fs::read_to_string(&log)
+            .expect("a new log")
+            .contains("SIGTERM")
+    );
 }

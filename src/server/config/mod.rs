@@ -147,7 +147,8 @@ impl Config {
             let param = params()
                 .nth(at)
                 .ok_or_else(|| SetError::Unknown(name.clone()))?;
-            if param.immutable {
+            let stays = param.own && *value == self.values[at];
+            if param.immutable && !stays {
                 return Err(refused("can't set immutable config".into()));
             }
             if param.protected && !self.allows_protected() {

@@ -50,6 +50,8 @@ pub struct Param {
     pub kind: Kind,
     /// Fixed once the server runs.
     pub immutable: bool,
+    /// Not one of Redis': tools that set what they have read may set it to what it is.
+    pub own: bool,
     /// Changed at run time only with `enable-protected-configs`.
     pub protected: bool,
     /// Not shown by patterns.
@@ -70,6 +72,7 @@ impl Param {
             default,
             kind,
             immutable: false,
+            own: false,
             protected: false,
             hidden: false,
             effective: false,
@@ -90,6 +93,10 @@ impl Param {
             immutable: true,
             ..self
         }
+    }
+
+    pub const fn own(self) -> Param {
+        Param { own: true, ..self }
     }
 
     pub const fn protected(self) -> Param {

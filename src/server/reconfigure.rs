@@ -1,0 +1,115 @@
+//! CONFIG SET: checked as a whole on shard 0, then installed on every node before the reply.
+//!
+//! A change of `port` or `bind` also changes where connections are taken. The sockets change first: if
+//! they cannot, nothing else does.
+
+use std::sync::Arc;
+
+use super::ask::Requester;
+use super::config::{Config, SetError};
+use super::host::ServerHost;
+use super::jobs::write_error;
+use super::log;
+use crate::command::Job;
+use crate::resp::{ArgBuf, Args, CmdError, Output};
+use crate::runtime::ListenError;
+use crate::session::Performed;
+
+/// A configuration that waits until its sockets are open.
+#[derive(Debug)]
+pub struct Relisten {
+    requester: Requester,
+    args: ArgBuf,
+    pub config: Config,
+}
+
+/// What shard 0 has to do before it is done with CONFIG SET.
+#[derive(Debug, Default)]
+pub struct Reconfigure {
+    pub relisten: Option<Box<Relisten>>,
+    /// Those that came meanwhile: each builds upon the one before.
+    later: Vec<(Requester, ArgBuf)>,
+}
+
+impl ServerHost {
+    pub(super) fn config_set(&mut self, requester: Requester, args: &Args) -> Performed {
+        if !args.len().is_multiple_of(2) {
+            return Performed::Failed(CmdError::arity("config|set"));
+        }
+        if self.reconfigure.relisten.is_some() {
+            self.reconfigure.later.push((requester, args.to_buf()));
+            return Performed::Later;
+        }
+        let word = |i: usize| String::from_utf8_lossy(args.get(i)).into_owned();
+        let pairs: Vec<(String, String)> = (2..args.len())
+            .step_by(2)
+            .map(|i| (word(i), word(i + 1)))
+            .collect();
+        let config = match self.config.set(&pairs) {
+            Ok(config) => config,
+            Err(error) => return Performed::Failed(CmdError::owned(error.to_string())),
+        };
+        let moves = |name: &str| config.text(name) != self.config.text(name);
+        if moves("port") || moves("bind") {
+            let args = args.to_buf();
+            self.reconfigure.relisten = Some(Box::new(Relisten {
+                requester,
+                args,
+                config,
+            }));
+            return Performed::Later;
+        }
+        self.install_everywhere(requester, args.to_buf(), config)
+    }
+
+    fn install_everywhere(
+        &mut self,
+        requester: Requester,
+        args: ArgBuf,
+        config: Config,
+    ) -> Performed {
+        // Known here at once: a later SET builds upon it even before all have answered.
+        self.config = Arc::new(config);
+        let extra = Box::new(self.config.clone());
+        self.ask_all(Job::ConfigSet, requester, args, Some(extra))
+    }
+
+    /// The sockets are where the configuration wants them, or could not be.
+    pub fn relistened(&mut self, relisten: Relisten, result: Result<(), ListenError>) {
+        let Relisten {
+            requester,
+            args,
+            config,
+        } = relisten;
+        match result {
+            Ok(()) => {
+                self.install_everywhere(requester, args, config);
+            }
+            Err(ListenError { address, error }) => {
+                log::warning(&format!(
+                    "Could not create server TCP listening socket {address}: {error}"
+                ));
+                let (name, reason) = match config.text("port") != self.config.text("port") {
+                    true => ("port", "Unable to listen on this port. Check server logs."),
+                    false => ("bind", "Failed to bind to specified addresses."),
+                };
+                let refused = SetError::Refused {
+                    name: name.to_owned(),
+                    reason: reason.to_owned(),
+                };
+                self.fail(requester, CmdError::owned(refused.to_string()));
+            }
+        }
+        for (requester, args) in std::mem::take(&mut self.reconfigure.later) {
+            if let Performed::Failed(error) = self.config_set(requester, &args.as_args()) {
+                self.fail(requester, error);
+            }
+        }
+    }
+
+    fn fail(&mut self, requester: Requester, error: CmdError) {
+        let mut out = Output::default();
+        write_error(&mut out, &requester, &error);
+        self.reply(requester, out);
+    }
+}
