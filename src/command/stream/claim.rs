@@ -12,16 +12,17 @@ pub(super) fn xpending(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult 
     let now_ms = tx.now_ms();
     let mut at = 3;
     let mut idle_ms = 0;
-    if args.len() > 3 && args.is(3, "idle") {
+    let extended = args.len() > 3;
+    // Redis: without IDLE, there may be more behind the consumer than anybody reads.
+    if extended && !(6..=9).contains(&args.len()) {
+        return Err(CmdError::Syntax);
+    }
+    if extended && args.is(3, "idle") {
+        idle_ms = args.int(4)?;
         if args.len() < 8 {
             return Err(CmdError::Syntax);
         }
-        idle_ms = args.int(4)?;
         at = 5;
-    }
-    let extended = args.len() > 3;
-    if extended && !(at + 3..=at + 4).contains(&args.len()) {
-        return Err(CmdError::Syntax);
     }
     let window = if extended {
         let count = ids::count(args, at + 2)?;

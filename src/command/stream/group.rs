@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::ids::{self, INVALID, write_entry, write_id};
-use super::read::{begin_stream, begin_streams, options};
+use super::read::{Options, begin_stream, begin_streams, options};
 use crate::command::block::{Block, Serve};
 use crate::command::{Ask, Change, Decision, Gather, Peek};
 use crate::keyspace::{Event, Recorder, Tx};
@@ -81,6 +81,10 @@ pub(super) fn create(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let stream = tx.peek::<Stream>(key)?;
     if stream.is_none() && !make {
         return Err(NO_KEY);
+    }
+    const ARGS_MAX: usize = 8;
+    if args.len() > ARGS_MAX {
+        return Err(CmdError::subcommand("XGROUP", args.get(1)));
     }
     let id = group_id(stream, args, 4)?;
     if stream.is_some_and(|stream| stream.groups.contains_key(name)) {
@@ -239,18 +243,33 @@ pub(super) static XREADGROUP_WAITS: Block = Block {
 
 /// Whether the key has something for the consumer: what it has not acknowledged always counts.
 fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
-    match look(tx, args, at) {
-        Ok(true) => Peek::Exists { expire_at: None },
-        Ok(false) => Peek::Missing,
+    match available(tx, args, at) {
+        Ok(0) => Peek::Missing,
+        Ok(count) => Peek::Reply {
+            out: Output::default(),
+            count,
+        },
         Err(error) => Peek::Failed(error),
     }
 }
 
 fn look(tx: &mut Tx, args: &Args, at: usize) -> Result<bool, CmdError> {
+    available(tx, args, at).map(|count| count > 0)
+}
+
+/// How many entries a key has for the consumer, counted as far as the request can tell: one is
+/// enough, unless the key is named again and what the first takes is missing to the second.
+fn available(tx: &mut Tx, args: &Args, at: usize) -> Result<usize, CmdError> {
     let options = options(args)?;
+    let keys = args.range(options.keys, options.keys + options.streams);
+    let times = keys.iter().filter(|key| *key == args.get(at)).count();
+    let enough = match times {
+        0 | 1 => 1,
+        _ => (options.count as usize).saturating_mul(times).max(1),
+    };
     let (key, text) = (args.get(at), args.get(at + options.streams));
     let Some((name, _)) = options.group else {
-        return Ok(false);
+        return Ok(0);
     };
     let stream = tx.read::<Stream>(key)?;
     let group = stream.and_then(|stream| stream.groups.get(name));
@@ -264,20 +283,35 @@ fn look(tx: &mut Tx, args: &Args, at: usize) -> Result<bool, CmdError> {
         ]));
     };
     match text {
-        b">" => Ok(stream.last_id > group.last_id
-            && group
-                .last_id
-                .next()
-                .is_some_and(|from| stream.range(from, EntryId::MAX).next().is_some())),
+        b">" => {
+            let unread = group.last_id.next().filter(|&from| from <= stream.last_id);
+            let unread = unread.map(|from| stream.range(from, EntryId::MAX).take(enough));
+            Ok(unread.map_or(0, Iterator::count))
+        }
         b"$" => Err(CmdError::Text(
             "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
         )),
-        text => ids::parse(text, 0).map(|_| true).ok_or(INVALID),
+        text => ids::parse(text, 0).map(|_| 1).ok_or(INVALID),
+    }
+}
+
+/// Whether the `i`-th key still has something for the consumer when those before it were served.
+fn is_ready(ask: &Ask, options: &Options, i: usize, peek: &Peek) -> bool {
+    let Peek::Reply { count, .. } = peek else {
+        return false;
+    };
+    let is_new = |at: usize| ask.args.get(at + options.streams) == b">";
+    let same = |at: usize| ask.args.get(at) == ask.args.get(ask.keys[i]) && is_new(at);
+    let before = ask.keys[..i].iter().filter(|&&at| same(at)).count();
+    match options.count as usize {
+        _ if before == 0 || !is_new(ask.keys[i]) => *count > 0,
+        0 => false,
+        max => *count > before.saturating_mul(max),
     }
 }
 
 fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
-    options(ask.args)?;
+    let options = options(ask.args)?;
     for peek in peeks {
         if let Peek::Failed(error) = peek {
             return Err(error.clone());
@@ -287,8 +321,9 @@ fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
         .keys
         .iter()
         .zip(peeks)
-        .filter(|(_, peek)| peek.exists())
-        .map(|(&at, _)| at)
+        .enumerate()
+        .filter(|(i, (_, peek))| is_ready(ask, &options, *i, peek))
+        .map(|(_, (&at, _))| at)
         .collect();
     let decision = Decision::reply(ask, |out| match ready.len() {
         0 => out.null_array(),

@@ -159,8 +159,8 @@ pub(super) static XREAD_WAITS: Block = Block {
 fn after(tx: &mut Tx, args: &Args, at: usize) -> Result<Option<EntryId>, CmdError> {
     let options = options(args)?;
     let text = args.get(at + options.streams);
+    let stream = tx.peek::<Stream>(args.get(at))?;
     if text == b"$" {
-        let stream = tx.peek::<Stream>(args.get(at))?;
         return Ok(Some(stream.map_or(EntryId::MIN, |stream| stream.last_id)));
     }
     if text == b">" {

@@ -331,11 +331,8 @@ impl Stream {
         if self.entries_added == 0 {
             return Some(0);
         }
-        if self.len == 0 && id < EntryId::MAX && id <= self.last_id {
+        if self.len == 0 && id <= self.last_id {
             return Some(self.entries_added);
-        }
-        if id != EntryId::MIN && id < self.max_deleted_id && self.max_deleted_id != EntryId::MIN {
-            return None;
         }
         if id == self.last_id {
             return Some(self.entries_added);
@@ -356,7 +353,8 @@ impl Stream {
 
     /// Whether an entry in the range may have been deleted. Redis: streamRangeHasTombstones.
     pub fn has_tombstones_from(&self, start: EntryId) -> bool {
-        self.len > 0 && self.max_deleted_id != EntryId::MIN && start <= self.max_deleted_id
+        let latest = self.max_deleted_id;
+        self.len > 0 && latest != EntryId::MIN && self.first_id <= latest && start <= latest
     }
 
     /// Entries a group has not read yet, if that can be told.
