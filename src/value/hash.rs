@@ -146,16 +146,19 @@ impl Hash {
         match &mut self.fields {
             Fields::Listpack(pack) => {
                 let found = pack.find(pack.first(), field, 2);
-                if let Some(at) = found.and_then(|pos| pack.next(pos)) {
-                    pack.replace(at, value);
-                    return false;
+                let known = found.and_then(|pos| pack.next(pos));
+                match known {
+                    Some(at) => drop(pack.replace(at, value)),
+                    None => {
+                        pack.push(field);
+                        pack.push(value);
+                    }
                 }
-                pack.push(field);
-                pack.push(value);
+                // Also if it had so many before, under another limit.
                 if pack.len() / 2 > limits.hash_max_listpack_entries {
                     self.become_table(limits);
                 }
-                true
+                known.is_none()
             }
             Fields::Table(table) => match table.find(field) {
                 Some(at) => {

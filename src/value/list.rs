@@ -37,10 +37,14 @@ enum Node {
 }
 
 /// How much a node may hold: `list-max-listpack-size`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fill(i64);
 
 impl Fill {
+    fn of(limits: &Limits) -> Fill {
+        Fill(limits.list_max_listpack_size)
+    }
+
     fn bytes_max(self) -> Option<usize> {
         const LEVELS: [usize; 5] = [4096, 8192, 16384, 32768, 65536];
         let level = usize::try_from(-self.0 - 1).ok()?;
@@ -119,14 +123,25 @@ impl Node {
 }
 
 /// A list.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct List {
     nodes: VecDeque<Node>,
     len: usize,
     node_bytes: usize,
+    /// What it was when the list was made. Redis: the same, whatever becomes of the configuration.
+    fill: Fill,
 }
 
 impl List {
+    pub fn new(limits: &Limits) -> List {
+        List {
+            nodes: VecDeque::new(),
+            len: 0,
+            node_bytes: 0,
+            fill: Fill::of(limits),
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
@@ -155,13 +170,6 @@ impl List {
                 std::borrow::Cow::Owned(pack)
             }
         })
-    }
-
-    /// Appends a node as it was saved.
-    pub fn push_pack(&mut self, pack: Listpack) {
-        self.len += pack.len();
-        self.node_bytes += pack.memory_bytes();
-        self.nodes.push_back(Node::Pack(pack));
     }
 
     // ---- reading
@@ -291,8 +299,8 @@ impl List {
     }
 
     /// Adds an element at an end. `shared` is the same bytes if they may be kept without a copy.
-    pub fn push(&mut self, end: End, value: &[u8], shared: Option<&Bytes>, limits: &Limits) {
-        let fill = Fill(limits.list_max_listpack_size);
+    pub fn push(&mut self, end: End, value: &[u8], shared: Option<&Bytes>) {
+        let fill = self.fill;
         self.len += 1;
         let at = match end {
             End::Head => 0,
@@ -378,9 +386,9 @@ impl List {
     }
 
     /// Replaces the element at an index from the front.
-    pub fn set(&mut self, index: usize, value: &[u8], shared: Option<&Bytes>, limits: &Limits) {
+    pub fn set(&mut self, index: usize, value: &[u8], shared: Option<&Bytes>) {
         let (node, at) = self.locate(index);
-        let fill = Fill(limits.list_max_listpack_size);
+        let fill = self.fill;
         self.account(node, |node| {
             if node.len() == 1 {
                 *node = Self::new_node(value, shared, fill);
@@ -394,15 +402,8 @@ impl List {
     }
 
     /// Inserts before or after the element at an index from the front.
-    pub fn insert(
-        &mut self,
-        index: usize,
-        after: bool,
-        value: &[u8],
-        shared: Option<&Bytes>,
-        limits: &Limits,
-    ) {
-        let fill = Fill(limits.list_max_listpack_size);
+    pub fn insert(&mut self, index: usize, after: bool, value: &[u8], shared: Option<&Bytes>) {
+        let fill = self.fill;
         let (node, at) = self.locate(index);
         self.len += 1;
         if self.nodes[node].admits(value, fill) {
@@ -568,7 +569,7 @@ mod tests {
         list.iter().map(Item::to_vec).collect()
     }
 
-    fn step(rng: &mut fastrand::Rng, list: &mut List, model: &mut Vec<Vec<u8>>, limits: &Limits) {
+    fn step(rng: &mut fastrand::Rng, list: &mut List, model: &mut Vec<Vec<u8>>) {
         let value = match rng.u8(..8) {
             0 => vec![b'x'; rng.usize(..12_000)],
             1..=3 => rng.i16(..).to_string().into_bytes(),
@@ -577,20 +578,20 @@ mod tests {
         let index = rng.usize(..=model.len());
         match rng.u8(..9) {
             0 | 1 => {
-                list.push(End::Head, &value, None, limits);
+                list.push(End::Head, &value, None);
                 model.insert(0, value);
             }
             2 | 3 => {
-                list.push(End::Tail, &value, Some(&Bytes::from(value.clone())), limits);
+                list.push(End::Tail, &value, Some(&Bytes::from(value.clone())));
                 model.push(value);
             }
             4 if index < model.len() => {
-                list.set(index, &value, None, limits);
+                list.set(index, &value, None);
                 model[index] = value;
             }
             5 | 6 if index < model.len() => {
                 let after = rng.bool();
-                list.insert(index, after, &value, None, limits);
+                list.insert(index, after, &value, None);
                 model.insert(index + usize::from(after), value);
             }
             7 => {
@@ -630,9 +631,9 @@ mod tests {
                 list_max_listpack_size: size,
                 ..Limits::default()
             };
-            let (mut list, mut model) = (List::default(), Vec::new());
+            let (mut list, mut model) = (List::new(&limits), Vec::new());
             for _ in 0..1500 {
-                step(&mut rng, &mut list, &mut model, &limits);
+                step(&mut rng, &mut list, &mut model);
                 assert_eq!(list.len(), model.len(), "size {size}");
             }
             assert_eq!(all(&list), model, "size {size}");
@@ -657,9 +658,9 @@ mod tests {
                 list_max_listpack_size: size,
                 ..Limits::default()
             };
-            let mut list = List::default();
+            let mut list = List::new(&limits);
             for _ in 0..1000 {
-                list.push(End::Tail, &[b'v'; 100], None, &limits);
+                list.push(End::Tail, &[b'v'; 100], None);
             }
             assert_eq!(list.node_count(), nodes, "size {size}");
         }

@@ -82,7 +82,7 @@ impl Set {
                 if let Some(n) = parse_i64(member) {
                     let added = ints.insert(n);
                     // Redis: setTypeAdd keeps the offset of an intset's entries within bounds.
-                    if ints.len() > limits.set_max_intset_entries.min(1 << 30) {
+                    if added && ints.len() > limits.set_max_intset_entries.min(1 << 30) {
                         self.become_table(limits);
                     }
                     return added;

@@ -267,6 +267,13 @@ impl Zset {
         pack.push(text.as_bytes());
     }
 
+    /// Leaves the compact encoding for good.
+    pub fn spread(&mut self, limits: &Limits) {
+        if matches!(self.0, Members::Listpack(_)) {
+            self.become_tree(limits);
+        }
+    }
+
     fn become_tree(&mut self, limits: &Limits) {
         let mut tree = Tree::new(limits.seed);
         self.iter()

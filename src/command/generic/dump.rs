@@ -1,5 +1,6 @@
 //! DUMP and RESTORE: one value as bytes, as Redis writes them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::command::stream;
@@ -141,9 +142,9 @@ pub fn stored(object: Object, limits: &Limits, now_ms: i64) -> Option<Stored> {
             },
         },
         Object::List(elements) => {
-            let mut list = List::default();
+            let mut list = List::new(limits);
             for element in &elements {
-                list.push(End::Tail, element, None, limits);
+                list.push(End::Tail, element, None);
             }
             Stored::Object(Value::List(Arc::new(list)))
         }
@@ -182,6 +183,19 @@ pub fn stored(object: Object, limits: &Limits, now_ms: i64) -> Option<Stored> {
             Stored::Object(Value::Zset(Arc::new(set)))
         }
         Object::Stream(parts) => Stored::Object(Value::Stream(Arc::new(stream::restored(parts)?))),
+    })
+}
+
+/// The limits that count for a payload of this type. Redis: rdbLoadObject leaves a listpack what it
+/// is unless it has too many entries, however long they are.
+fn limits_of(ty: u8, limits: &Limits) -> Cow<'_, Limits> {
+    if ![Type::HashListpack.byte(), Type::ZsetListpack.byte()].contains(&ty) {
+        return Cow::Borrowed(limits);
+    }
+    Cow::Owned(Limits {
+        hash_max_listpack_value: usize::MAX,
+        zset_max_listpack_value: usize::MAX,
+        ..limits.clone()
     })
 }
 
@@ -249,7 +263,8 @@ pub(super) fn restore(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         ttl_ms if options.absolute => Some(ttl_ms),
         ttl_ms => Some(ttl_ms.saturating_add(now_ms)),
     };
-    let value = stored(object, &tx.settings().limits, now_ms);
+    let limits = limits_of(args.get(3)[0], &tx.settings().limits);
+    let value = stored(object, &limits, now_ms);
     let value = value.filter(|_| expire_at.is_none_or(|at_ms| at_ms > now_ms));
     let Some(value) = value else {
         // It has expired on the way: what was there is gone all the same.

@@ -15,6 +15,7 @@ use crate::resp::{Args, CmdError};
 use crate::value::limits::Limits;
 use crate::value::list::{End, List};
 use crate::value::listpack::Item;
+use crate::value::zset::Zset;
 use crate::value::{Kind, Value};
 
 pub(super) static SORT: Gather = Gather {
@@ -34,7 +35,14 @@ fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
     if at > 1 {
         return peeks::exists(tx, args, at);
     }
-    match tx.shared_value(args.get(at)) {
+    // Redis: sort.c makes a skiplist of a sorted set, which it stays.
+    let key = args.get(at);
+    if tx.kind(key) == Some(Kind::Zset) && Options::parse(args).is_ok() {
+        let spread = tx.change(key, |set: &mut Zset, context| set.spread(context.limits));
+        debug_assert!(spread.is_ok(), "of that kind");
+        tx.unchanged();
+    }
+    match tx.shared_value(key) {
         Ok(None) => Peek::Missing,
         Ok(Some(value)) if matches!(value.kind(), Kind::List | Kind::Set | Kind::Zset) => {
             Peek::Collection(value)
@@ -305,11 +313,11 @@ fn answer(
         let remove = exists.then_some(Change::Remove { db, key, event });
         return Ok(decision.with(remove.into_iter().collect()));
     }
-    let mut list = List::default();
-    let limits = Limits::default();
+    // Redis: sort.c leaves the list with the limit it is born with.
+    let mut list = List::new(&Limits::default());
     rows.each(|value| {
         let value = value.map_or(&b""[..], |value| value);
-        list.push(End::Tail, value, None, &limits);
+        list.push(End::Tail, value, None);
     });
     Ok(decision.with(vec![Change::Store {
         db,

@@ -12,8 +12,8 @@ pub(super) fn lset(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     };
     let at = list.absolute(args.int(2)?);
     let at = at.ok_or(CmdError::IndexOutOfRange)?;
-    tx.change(key, |list: &mut List, context| {
-        list.set(at, args.get(3), args.large(3), context.limits);
+    tx.change(key, |list: &mut List, _| {
+        list.set(at, args.get(3), args.large(3));
     })?;
     tx.wrote(key, Event::LSET, |rec| {
         rec.cmd(&[b"LSET", key, args.get(2), args.get(3)]);
@@ -83,8 +83,8 @@ pub(super) fn linsert(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let Some(at) = list.iter().position(|item| item == wanted) else {
         return out.int(-1);
     };
-    let len = tx.change(key, |list: &mut List, context| {
-        list.insert(at, after, args.get(4), args.large(4), context.limits);
+    let len = tx.change(key, |list: &mut List, _| {
+        list.insert(at, after, args.get(4), args.large(4));
         list.len()
     })?;
     tx.wrote(key, Event::LINSERT, |rec| {

@@ -102,13 +102,9 @@ fn decide_move(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
 
 fn arrive(tx: &mut Tx, args: &Args, at: usize, value: &Bytes, _out: &mut Writer) -> CmdResult {
     let (key, (_, end)) = (args.get(at), ends(args)?);
-    tx.change_or_create(
-        key,
-        |_| List::default(),
-        |list, context| {
-            list.push(end, value, Some(value), context.limits);
-        },
-    )?;
+    tx.change_or_create(key, List::new, |list, _| {
+        list.push(end, value, Some(value));
+    })?;
     let (event, name) = pushed(end);
     tx.wrote(key, event, |rec| rec.cmd(&[name, key, value]));
     Ok(())

@@ -37,16 +37,12 @@ fn push_existing(tx: &mut Tx, args: &Args, end: End, out: &mut Writer) -> CmdRes
 
 fn push(tx: &mut Tx, args: &Args, end: End, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
-    let len = tx.change_or_create(
-        key,
-        |_| List::default(),
-        |list, context| {
-            for at in 2..args.len() {
-                list.push(end, args.get(at), args.large(at), context.limits);
-            }
-            list.len()
-        },
-    )?;
+    let len = tx.change_or_create(key, List::new, |list, _| {
+        for at in 2..args.len() {
+            list.push(end, args.get(at), args.large(at));
+        }
+        list.len()
+    })?;
     let (event, name) = pushed(end);
     tx.wrote_many(args.len() as u64 - 2, key, event, |rec| {
         let elements = args.iter().skip(1);

@@ -167,12 +167,14 @@ pub(in crate::command) fn card_limit(args: &Args) -> Result<i64, CmdError> {
     const NEGATIVE: CmdError = CmdError::Text("ERR LIMIT can't be negative");
     let keys = args.int(1).ok().filter(|&n| n > 0);
     let keys = keys.ok_or(CmdError::Text("ERR numkeys should be greater than 0"))? as usize;
-    match args.len() - (2 + keys) {
-        0 => Ok(0),
-        2 if args.is(2 + keys, "limit") => {
-            let limit = args.int(3 + keys).map_err(|_| NEGATIVE)?;
-            if limit < 0 { Err(NEGATIVE) } else { Ok(limit) }
+    let (mut at, mut limit) = (2 + keys, 0);
+    while at < args.len() {
+        if !args.is(at, "limit") || at + 1 >= args.len() {
+            return Err(CmdError::Syntax);
         }
-        _ => Err(CmdError::Syntax),
+        // The last one counts.
+        limit = args.int(at + 1).ok().filter(|&n| n >= 0).ok_or(NEGATIVE)?;
+        at += 2;
     }
+    Ok(limit)
 }

@@ -29,8 +29,9 @@ impl Aggregate {
         match self {
             // Redis: zunionInterAggregate: the sum of both infinities is 0.
             Aggregate::Sum => not_nan(a + b),
-            Aggregate::Min => a.min(b),
-            Aggregate::Max => a.max(b),
+            // Of 0 and -0 the first is kept.
+            Aggregate::Min => [a, b][usize::from(b < a)],
+            Aggregate::Max => [a, b][usize::from(b > a)],
         }
     }
 }
@@ -203,11 +204,14 @@ fn compute(sources: &[Source], options: &Options, operation: Operation) -> Resul
     let limits = &Default::default();
     let mut result = Zset::new(usize::MAX, limits);
     let weigh = |i: usize, score: f64| not_nan(options.weights[i] * score);
+    // From the smallest: sums of doubles depend on the order.
+    let mut order: Vec<usize> = (0..sources.len()).collect();
+    order.sort_by_key(|&i| sources[i].len());
     match operation {
         Operation::Union => {
             let mut scores: AHashMap<Box<[u8]>, f64> = AHashMap::new();
-            for (i, source) in sources.iter().enumerate() {
-                source.each(|name, score| {
+            for &i in &order {
+                sources[i].each(|name, score| {
                     let score = weigh(i, score);
                     match scores.get_mut(name) {
                         Some(old) => *old = options.aggregate.apply(*old, score),
@@ -221,9 +225,6 @@ fn compute(sources: &[Source], options: &Options, operation: Operation) -> Resul
             }
         }
         Operation::Inter => {
-            // From the smallest; scores are added up in the order of the keys all the same.
-            let mut order: Vec<usize> = (0..sources.len()).collect();
-            order.sort_by_key(|&i| sources[i].len());
             sources[order[0]].each(|name, _| {
                 let mut total = None;
                 for &i in &order {

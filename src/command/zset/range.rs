@@ -7,6 +7,7 @@ use super::{element, scored};
 use crate::command::{Ask, Change, Decision, Gather, Peek, peeks};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
+use crate::value::listpack::Item;
 use crate::value::zset::Zset;
 use crate::value::{Collection, Value};
 
@@ -220,9 +221,17 @@ fn peek_range(tx: &mut Tx, args: &Args, at: usize) -> Peek {
         Ok(None) => Peek::Missing,
         Ok(Some(set)) => {
             let (start, end) = query.ranks(set);
-            let mut part = Zset::new(0, &limits);
-            for (name, score) in set.iter_from(start).take(end - start) {
+            let count = end - start;
+            // Redis: only of a range of ranks it is known how much comes. A listpack knows no -0.
+            let by_rank = matches!(query.range, Range::Rank(..));
+            let is_large = by_rank && count > limits.zset_max_listpack_entries;
+            let mut part = Zset::new(if is_large { usize::MAX } else { 0 }, &limits);
+            let mut add = |(name, score): (Item, f64)| {
                 part.set(name.bytes(&mut itoa::Buffer::new()), score, &limits);
+            };
+            match query.reverse && count > 0 {
+                true => set.iter_back_from(end - 1).take(count).for_each(&mut add),
+                false => set.iter_from(start).take(count).for_each(&mut add),
             }
             Peek::Collection(Value::Zset(Arc::new(part)))
         }
