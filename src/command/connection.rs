@@ -281,11 +281,7 @@ fn quit(client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
 }
 
 fn select(client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
-    let db = args.int(1).map_err(|_| CmdError::NotInteger)?;
-    match u32::try_from(db) {
-        Ok(db) if db < client.databases => client.db = db,
-        _ => return Err(CmdError::DbIndexOutOfRange),
-    }
+    client.db = args.db(1, client.databases)?;
     out.ok()
 }
 

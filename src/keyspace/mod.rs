@@ -387,6 +387,10 @@ impl Keyspace {
 
     /// Exchanges two databases.
     fn swap_dbs(&mut self, a: u32, b: u32, now_ms: i64) {
+        // Who watches a key of it sees no change.
+        if a == b {
+            return;
+        }
         self.changed_as_a_whole(a, Some((b, now_ms)));
         self.changed_as_a_whole(b, Some((a, now_ms)));
         self.dbs.swap(a as usize, b as usize);

@@ -114,6 +114,18 @@ impl<'a> Args<'a> {
         number::parse_f64(self.get(i)).ok_or(CmdError::NotFloat)
     }
 
+    /// Argument `i` as the number of one of so many databases.
+    pub fn db(&self, i: usize, databases: u32) -> Result<u32, CmdError> {
+        let db = self.int(i)?;
+        if i32::try_from(db).is_err() {
+            return Err(CmdError::Text(
+                "ERR value is out of range, value must between -2147483648 and 2147483647",
+            ));
+        }
+        let db = u32::try_from(db).ok().filter(|&db| db < databases);
+        db.ok_or(CmdError::DbIndexOutOfRange)
+    }
+
     /// Whether argument `i` is `word`, whatever its case.
     pub fn is(&self, i: usize, word: &str) -> bool {
         self.get(i).eq_ignore_ascii_case(word.as_bytes())

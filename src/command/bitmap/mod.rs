@@ -149,9 +149,6 @@ fn getbit(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 /// The bits `start..=end` that a range of arguments means, negative ones counting from the end;
 /// `None` if it is empty.
 fn bit_range(start: i64, end: i64, len_bytes: usize, in_bits: bool) -> Option<(u64, u64)> {
-    if start < 0 && end < 0 && start > end {
-        return None;
-    }
     let total = if in_bits {
         len_bytes as i64 * 8
     } else {
@@ -195,8 +192,14 @@ fn bitcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     };
     let range = match args.len() {
         2 => None,
-        4 => Some((args.int(2)?, args.int(3)?, false)),
-        5 => Some((args.int(2)?, args.int(3)?, is_bit_unit(args, 4)?)),
+        4 | 5 => {
+            let (start, end) = (args.int(2)?, args.int(3)?);
+            // Redis: said before the unit is looked at. BITPOS would find the first byte.
+            if start < 0 && end < 0 && start > end {
+                return out.int(0);
+            }
+            Some((start, end, args.len() == 5 && is_bit_unit(args, 4)?))
+        }
         _ => return Err(CmdError::Syntax),
     };
     let bytes = value.bytes(&mut digits);

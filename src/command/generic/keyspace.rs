@@ -55,13 +55,16 @@ fn flushall(tx: &mut Tx, args: &Args, _place: Place) -> Result<Part, CmdError> {
 }
 
 fn swapdb(tx: &mut Tx, args: &Args, _place: Place) -> Result<Part, CmdError> {
-    let index = |at: usize, text: &'static str| -> Result<u32, CmdError> {
-        let db = args.int(at).map_err(|_| CmdError::Text(text))?;
-        let db = u32::try_from(db).ok().filter(|&db| db < tx.databases());
-        db.ok_or(CmdError::DbIndexOutOfRange)
+    let number = |at: usize, text: &'static str| {
+        let db = args.int(at).ok().and_then(|db| i32::try_from(db).ok());
+        db.ok_or(CmdError::Text(text))
     };
-    let first = index(1, "ERR invalid first DB index")?;
-    let second = index(2, "ERR invalid second DB index")?;
+    let first = number(1, "ERR invalid first DB index")?;
+    let second = number(2, "ERR invalid second DB index")?;
+    let known = |db: i32| u32::try_from(db).ok().filter(|&db| db < tx.databases());
+    let (Some(first), Some(second)) = (known(first), known(second)) else {
+        return Err(CmdError::DbIndexOutOfRange);
+    };
     tx.swap_dbs(first, second);
     Ok(Part::Nothing)
 }

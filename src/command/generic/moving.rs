@@ -55,10 +55,10 @@ fn rename(ask: &Ask, peeks: &[Peek], replace: bool) -> Result<Decision, CmdError
 
 struct CopyOptions {
     replace: bool,
-    db: Option<i64>,
+    db: Option<u32>,
 }
 
-fn copy_options(args: &Args) -> Result<CopyOptions, CmdError> {
+fn copy_options(args: &Args, databases: u32) -> Result<CopyOptions, CmdError> {
     let mut options = CopyOptions {
         replace: false,
         db: None,
@@ -69,7 +69,7 @@ fn copy_options(args: &Args) -> Result<CopyOptions, CmdError> {
             options.replace = true;
         } else if args.is(at, "db") && at + 1 < args.len() {
             at += 1;
-            options.db = Some(args.int(at).map_err(|_| CmdError::NotInteger)?);
+            options.db = Some(args.db(at, databases)?);
         } else {
             return Err(CmdError::Syntax);
         }
@@ -93,25 +93,16 @@ fn peek_copy(tx: &mut Tx, args: &Args, at: usize) -> Peek {
             None => Peek::Missing,
         };
     }
-    let options = copy_options(args).ok();
-    let target = options
-        .and_then(|options| options.db)
-        .and_then(|db| u32::try_from(db).ok());
-    tx.select(target.filter(|&db| db < tx.databases()).unwrap_or(db));
+    let options = copy_options(args, tx.databases()).ok();
+    tx.select(options.and_then(|options| options.db).unwrap_or(db));
     let peek = peeks::exists(tx, args, at);
     tx.select(db);
     peek
 }
 
 fn decide_copy(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
-    let options = copy_options(ask.args)?;
-    let db = match options.db {
-        None => ask.db,
-        Some(db) => match u32::try_from(db) {
-            Ok(db) if db < ask.databases => db,
-            _ => return Err(CmdError::DbIndexOutOfRange),
-        },
-    };
+    let options = copy_options(ask.args, ask.databases)?;
+    let db = options.db.unwrap_or(ask.db);
     if db == ask.db && ask.args.get(1) == ask.args.get(2) {
         return Err(CmdError::SameObject);
     }
@@ -140,11 +131,7 @@ fn decide_copy(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
 
 pub(super) fn move_key(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let (key, from) = (args.get(1), tx.db());
-    let to = args.int(2).map_err(|_| CmdError::NotInteger)?;
-    let to = match u32::try_from(to) {
-        Ok(to) if to < tx.databases() => to,
-        _ => return Err(CmdError::DbIndexOutOfRange),
-    };
+    let to = args.db(2, tx.databases())?;
     if to == from {
         return Err(CmdError::SameObject);
     }
