@@ -9,18 +9,15 @@
 //! PINION_DIFF_SEED=17 PINION_DIFF_COMMANDS=1 cargo test --test wire differential
 //! PINION_DIFF_COMMANDS=1000000 cargo test --test wire differential
 //! ```
+//!
+//! `PINION_DIFF_TRACE` names a file for all commands of the last sequence that differs.
 
 use std::str::FromStr;
 
-use bytes::Bytes;
-use pinion::rdb::dump;
-use pinion::rdb::object::Object;
-
-use crate::client::{Client, Got, encode, reply_end, shown};
-use crate::compare::normalised;
-use crate::grammar::{Author, Request, Same, key_names};
+use crate::client::{Client, Got, encode, shown};
+use crate::grammar::{Author, Request, Same, all_key_names, key_names};
 use crate::process::{Server, Which};
-use crate::transcript::Compare;
+use crate::sameness::{Exact, QUICKLIST, agree, agree_each, bulk, elements};
 
 /// What is run always: a few seconds.
 const COMMANDS: usize = 60_000;
@@ -33,10 +30,8 @@ const CONNECTIONS: usize = 3;
 const DATABASES: u32 = 3;
 const PAYLOADS_MAX: usize = 24;
 /// Differences told, and commands told before each.
-const SHOWN_MAX: usize = 12;
+const SHOWN_MAX: usize = 40;
 const CONTEXT_MAX: usize = 16;
-/// Between the clocks of two servers that execute the same batch.
-const APART_MAX_MS: u64 = 10_000;
 
 /// Thresholds, of which every sequence draws its own, and draws again on its way.
 const THRESHOLDS: &[(&str, &[&str])] = &[
@@ -96,6 +91,7 @@ enum Judged {
 }
 
 /// A command that was sent, and what the reference answered.
+#[derive(Clone)]
 struct Sent {
     connection: usize,
     words: Vec<Vec<u8>>,
@@ -111,7 +107,7 @@ struct Sequence<'a> {
     /// Of each connection, what compares the replies of a transaction that has begun.
     queued: Vec<Option<Vec<Same>>>,
     sent: Vec<Sent>,
-    compact_hashes: bool,
+    exact: Exact,
 }
 
 /// What a difference is about, and all there is to say.
@@ -146,7 +142,7 @@ impl Sequence<'_> {
             let value = values[self.rng.usize(..values.len())];
             let fixed = COMPACT_HASHES.iter().find(|(fixed, _)| fixed == name);
             let value = fixed
-                .filter(|_| self.compact_hashes)
+                .filter(|_| self.exact.hashes)
                 .map_or(value, |(_, value)| value);
             words.extend([*name, value]);
         }
@@ -184,7 +180,8 @@ impl Sequence<'_> {
             for (side, replies) in self.sides.iter().zip(&replies).skip(1) {
                 let got = replies.get(at).cloned().unwrap_or(Got::Silence(Vec::new()));
                 if !self.agree(&judged, &last.reply, &got) {
-                    return Err(self.difference(side, &got));
+                    let (command, got) = self.narrowed(&judged, &last.reply, got);
+                    return Err(self.difference(side, command, &got));
                 }
             }
         }
@@ -208,7 +205,11 @@ impl Sequence<'_> {
             _ => {}
         }
         if is("DUMP") && reply.starts_with(b"$") && !reply.starts_with(b"$-1") {
-            self.author.payloads.push_back(bulk(reply).to_vec());
+            let closed = request.words[1].starts_with(b"hll");
+            let payload = bulk(reply);
+            if !closed && !(self.exact.lists && payload[0] == QUICKLIST) {
+                self.author.payloads.push_back(payload.to_vec());
+            }
             if self.author.payloads.len() > PAYLOADS_MAX {
                 self.author.payloads.pop_front();
             }
@@ -219,8 +220,8 @@ impl Sequence<'_> {
     fn agree(&self, judged: &Judged, wanted: &[u8], got: &Got) -> bool {
         let Got::Reply(got) = got else { return false };
         match judged {
-            Judged::Whole(same) => agree(*same, wanted, got, self.compact_hashes),
-            Judged::Each(sames) => agree_each(sames, wanted, got, self.compact_hashes),
+            Judged::Whole(same) => agree(*same, wanted, got, self.exact),
+            Judged::Each(sames) => agree_each(sames, wanted, got, self.exact),
         }
     }
 
@@ -231,32 +232,70 @@ impl Sequence<'_> {
         });
         self.queued = vec![None; CONNECTIONS];
         for db in 0..DATABASES {
-            let mut batch = vec![plain(&format!("SELECT {db}"))];
-            for key in key_names() {
-                // The first of them removes what has expired, so that it counts no more.
-                for ask in ["TYPE", "OBJECT ENCODING", "DEBUG DIGEST-VALUE"] {
-                    batch.push(plain(&format!("{ask} {key}")));
-                }
-                let dump = plain(&format!("DUMP {key}"));
-                batch.push(Request {
-                    same: Same::Dump,
-                    ..dump
-                });
-                let deadline = plain(&format!("PEXPIRETIME {key}"));
-                batch.push(Request {
-                    same: Same::ButTimes,
-                    ..deadline
-                });
-            }
-            batch.push(plain("DBSIZE"));
-            self.play(0, batch)?;
+            // What has expired goes when it is looked for; others are then found by their names.
+            let all = [b"EXISTS".to_vec()].into_iter().chain(all_key_names());
+            let exists = request(all.collect(), Same::Bytes);
+            let keys = request(plain("KEYS *").words, Same::Elements);
+            self.play(0, vec![plain(&format!("SELECT {db}")), exists, keys])?;
+            let found = self.sent.last().expect("sent").reply.clone();
+            let found = elements(&found).expect("an array of keys");
+            let aspects = [
+                ("TYPE", Same::Bytes),
+                ("OBJECT ENCODING", Same::Bytes),
+                ("DEBUG DIGEST-VALUE", Same::Bytes),
+                ("DUMP", Same::Dump),
+                ("PEXPIRETIME", Same::ButTimes),
+            ];
+            let batch = found.iter().flat_map(|key| {
+                aspects.map(|(ask, same)| {
+                    let mut words = plain(ask).words;
+                    words.push(bulk(key).to_vec());
+                    request(words, same)
+                })
+            });
+            self.play(0, batch.collect())?;
         }
-        self.play(0, vec![plain("DEBUG DIGEST")])
+        self.play(0, vec![plain("DBSIZE"), plain("DEBUG DIGEST")])
     }
 
-    /// The last command differs: what it takes to see why.
-    fn difference(&self, side: &Side, got: &Got) -> Difference {
-        let (last, before) = self.sent.split_last().expect("sent");
+    /// Which command differs and the reply to it: of a transaction, the first that does.
+    fn narrowed(&self, judged: &Judged, wanted: &[u8], got: Got) -> (Sent, Got) {
+        let last = self.sent.last().expect("sent");
+        let whole = |got| (last.clone(), got);
+        let (Judged::Each(sames), Got::Reply(bytes)) = (judged, &got) else {
+            return whole(got);
+        };
+        let (Some(wanted), Some(parts)) = (elements(wanted), elements(bytes)) else {
+            return whole(got);
+        };
+        let differs = |at: &usize| !agree(sames[*at], wanted[*at], parts[*at], self.exact);
+        let comparable = sames.len().min(wanted.len()).min(parts.len());
+        let Some(at) = (0..comparable).find(differs) else {
+            return whole(got);
+        };
+        let queued = self.sent.iter().rev().filter(|sent| {
+            sent.connection == last.connection && sent.reply.starts_with(b"+QUEUED")
+        });
+        let mut command = queued
+            .take(sames.len() - at)
+            .last()
+            .expect("queued")
+            .clone();
+        command.reply = wanted[at].to_vec();
+        (command, Got::Reply(parts[at].to_vec()))
+    }
+
+    /// A command differs: what it takes to see why.
+    fn difference(&self, side: &Side, last: Sent, got: &Got) -> Difference {
+        if let Ok(path) = std::env::var("PINION_DIFF_TRACE") {
+            let all = self.sent.iter().map(|sent| {
+                let (words, reply) = (line(&sent.words), shown(&sent.reply));
+                format!("{}> {words}\n      {reply}\n", sent.connection)
+            });
+            let told = std::fs::write(&path, all.collect::<String>());
+            told.unwrap_or_else(|error| panic!("write {path}: {error}"));
+        }
+        let (_, before) = self.sent.split_last().expect("sent");
         let keys: Vec<String> = key_names().collect();
         let is_shared = |word: &Vec<u8>| {
             last.words.contains(word) && keys.iter().any(|key| key.as_bytes() == word)
@@ -301,12 +340,13 @@ fn last_words(side: &Side, got: &Got) -> String {
         .fold(String::new(), |all, line| all + "\n  " + line)
 }
 
+fn request(words: Vec<Vec<u8>>, same: Same) -> Request {
+    Request { words, same }
+}
+
 fn plain(line: &str) -> Request {
     let words = line.split(' ').map(|word| word.as_bytes().to_vec());
-    Request {
-        words: words.collect(),
-        same: Same::Bytes,
-    }
+    request(words.collect(), Same::Bytes)
 }
 
 fn line(words: &[Vec<u8>]) -> String {
@@ -318,109 +358,6 @@ fn line(words: &[Vec<u8>]) -> String {
         })
         .collect();
     shown.join(" ")
-}
-
-/// The bytes of a bulk reply.
-fn bulk(reply: &[u8]) -> &[u8] {
-    let at = reply.iter().position(|&byte| byte == b'\n');
-    &reply[at.expect("a line") + 1..reply.len() - 2]
-}
-
-/// The replies of a transaction, each as its command is compared.
-fn agree_each(sames: &[Same], wanted: &[u8], got: &[u8], compact_hashes: bool) -> bool {
-    let (Some(wanted), Some(got)) = (elements(wanted), elements(got)) else {
-        return wanted == got;
-    };
-    wanted.len() == sames.len()
-        && wanted.len() == got.len()
-        && sames
-            .iter()
-            .zip(wanted.iter().zip(got))
-            .all(|(same, (wanted, got))| agree(*same, wanted, got, compact_hashes))
-}
-
-/// Of an array that is not null.
-fn elements(reply: &[u8]) -> Option<Vec<&[u8]>> {
-    if !reply.starts_with(b"*") || reply.starts_with(b"*-1") {
-        return None;
-    }
-    let mut at = reply.iter().position(|&byte| byte == b'\n')? + 1;
-    let mut elements = Vec::new();
-    while at < reply.len() {
-        let end = reply_end(reply, at)?;
-        elements.push(&reply[at..end]);
-        at = end;
-    }
-    Some(elements)
-}
-
-fn agree(same: Same, wanted: &[u8], got: &[u8], compact_hashes: bool) -> bool {
-    let as_seen_by = |compare: Compare| {
-        let normal = |reply: &[u8]| normalised(&mut &*reply, &compare);
-        normal(wanted) == normal(got)
-    };
-    wanted == got
-        || match same {
-            Same::Bytes => false,
-            Same::Fields if compact_hashes => false,
-            Same::Elements | Same::Fields => as_seen_by(Compare::Unordered),
-            Same::Kind => wanted[0] == got[0],
-            Same::ButTimes => agree_but_for_times(wanted, got),
-            Same::Dump => {
-                wanted[0] == b'$' && got[0] == b'$' && dumps_agree(bulk(wanted), bulk(got))
-            }
-        }
-}
-
-/// Integers that are no equal may be moments or spans, which are close to each other.
-fn agree_but_for_times(wanted: &[u8], got: &[u8]) -> bool {
-    if let (Some(wanted), Some(got)) = (elements(wanted), elements(got)) {
-        let pairs = wanted.iter().zip(&got);
-        let agreed = |(wanted, got): (&&[u8], &&[u8])| agree_but_for_times(wanted, got);
-        return wanted.len() == got.len() && pairs.into_iter().all(agreed);
-    }
-    let integer = |reply: &[u8]| {
-        let digits = reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?;
-        i64::from_str(std::str::from_utf8(digits).ok()?).ok()
-    };
-    match (integer(wanted), integer(got)) {
-        // What is counted is small and must be equal, but a span may be small, too: idle times.
-        (Some(wanted), Some(got)) => wanted.abs_diff(got) <= APART_MAX_MS,
-        _ => wanted == got,
-    }
-}
-
-/// Whether two payloads hold the same value in the same encoding. The elements of a table come in
-/// no order, and consumers were seen at some time.
-fn dumps_agree(wanted: &[u8], got: &[u8]) -> bool {
-    let Some((wanted_type, got_type)) = wanted.first().zip(got.first()) else {
-        return false;
-    };
-    let value = |payload: &[u8]| match dump::take(&Bytes::copy_from_slice(payload)) {
-        Ok(Object::Set(mut members)) => {
-            members.sort();
-            Some(Object::Set(members))
-        }
-        Ok(Object::Hash(mut fields)) => {
-            fields.sort_by(|a, b| a.name.cmp(&b.name));
-            Some(Object::Hash(fields))
-        }
-        Ok(Object::Stream(mut parts)) => {
-            for group in &mut parts.groups {
-                for pending in &mut group.pending {
-                    pending.delivered_at_ms = 0;
-                }
-                for consumer in &mut group.consumers {
-                    (consumer.seen_at_ms, consumer.active_at_ms) = (0, 0);
-                }
-            }
-            Some(Object::Stream(parts))
-        }
-        // The bytes of every other type are defined.
-        _ => None,
-    };
-    let wanted = value(wanted);
-    wanted_type == got_type && wanted.is_some() && wanted == value(got)
 }
 
 fn from_environment<T: FromStr>(name: &str, otherwise: T) -> T {
@@ -449,7 +386,10 @@ fn differential() {
         let mut sequence = Sequence {
             seed,
             author: Author::new(rng.u64(..)),
-            compact_hashes: rng.u8(..4) == 0,
+            exact: Exact {
+                hashes: rng.u8(..4) == 0,
+                lists: rng.bool(),
+            },
             rng,
             sides: &mut sides,
             queued: vec![None; CONNECTIONS],
@@ -473,22 +413,4 @@ fn differential() {
         "{failed} sequences differ, first at each command:\n\n{}\n",
         stories.join("\n\n")
     );
-}
-
-#[test]
-fn what_differs_is_told_from_what_may() {
-    let same = |same: Same, a: &str, b: &str| agree(same, a.as_bytes(), b.as_bytes(), false);
-    let (ab, ba) = ("*2\r\n+a\r\n+b\r\n", "*2\r\n+b\r\n+a\r\n");
-    assert!(!same(Same::Bytes, ab, ba));
-    assert!(same(Same::Elements, ab, ba));
-    assert!(same(Same::Fields, ab, ba));
-    assert!(!agree(Same::Fields, ab.as_bytes(), ba.as_bytes(), true));
-    assert!(same(Same::ButTimes, "*1\r\n:1000\r\n", "*1\r\n:1001\r\n"));
-    assert!(!same(Same::ButTimes, ":4000000000", ":5000000000"));
-    assert!(!same(Same::Kind, "$-1\r\n", ":1\r\n"));
-    let each = |a: &[u8], b: &[u8]| agree_each(&[Same::Bytes, Same::Elements], a, b, false);
-    let reply = |first: &str, second: &str| format!("*2\r\n{first}{second}").into_bytes();
-    assert!(each(&reply(ab, ab), &reply(ab, ba)));
-    assert!(!each(&reply(ab, ab), &reply(ba, ab)));
-    assert!(!each(&reply(ab, ab), b"*-1\r\n"));
 }

@@ -19,6 +19,7 @@ mod persistence;
 mod process;
 mod pubsub;
 mod rdb;
+mod sameness;
 mod scanning;
 mod tools;
 mod tracking;
