@@ -8,7 +8,7 @@ use super::ask::{
 use super::auth::{self, Greeting, Passwords};
 use super::clients::{self, Pause, Selection, Unblock};
 use super::config::Config;
-use super::digest;
+use super::debug;
 use super::gauges::Gauges;
 use super::info::{self, Context, Identity, NodeFigures};
 use super::jobs::{self, done, write_error};
@@ -19,7 +19,6 @@ use super::patrol::Patrol;
 use super::persist::replay;
 use super::persist::segment::Segment;
 use super::persist::{Part, Persistence};
-use super::populate;
 use super::pubsub::{self, Pubsub};
 use super::reconfigure::Reconfigure;
 use super::saves::MISCONF;
@@ -28,7 +27,7 @@ use super::slowlog::{self, Slowlog};
 use super::spikes::Spikes;
 use super::tracking::Trackers;
 use crate::command::tracking::Wish;
-use crate::command::{Entry, Job, flags, generic, introspection};
+use crate::command::{Entry, Job, flags, introspection};
 use crate::keyspace::tracking::Reader;
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Admission, Core, Host, Link, Performed};
@@ -299,35 +298,20 @@ impl ServerHost {
             Job::Debug => return self.debug_part(core, &args, question.requester.db),
             Job::Latency if args.is(1, "reset") => return Box::new(self.spikes.reset(&args)),
             Job::Latency if !args.is(1, "histogram") => return Box::new(self.spikes.clone()),
-            _ => {
-                let mut figures = NodeFigures::of(core, link, &self.gauges);
-                let segment = self.segment.as_ref();
-                figures.aof_buffer_bytes =
-                    segment.map_or(0, |segment| segment.pending_bytes() as usize);
-                if self.shard == 0 {
-                    figures.pubsub = self.pubsub.figures();
-                    figures.files = Some(self.file_figures());
-                }
-                return Box::new(figures);
-            }
+            _ => return Box::new(self.figures(core, link)),
         }
         Box::new(())
     }
 
-    fn debug_part(&self, core: &mut Core, args: &Args, db: u32) -> Contribution {
-        if args.is(1, "populate") {
-            populate::fill(core, args, db, self.now_ms);
-        } else if args.is(1, "set-active-expire") {
-            jobs::set_active_expire(core, args);
-        } else if args.is(1, "object") {
-            let mut tx = core.shard.keyspace.tx(db, self.now_ms, false);
-            let told = generic::described(&mut tx, args.get(2));
-            tx.finish();
-            return Box::new(told);
-        } else {
-            return Box::new(digest::part(core, args, db, self.now_ms));
+    fn figures(&self, core: &Core, link: &dyn Link) -> NodeFigures {
+        let mut figures = NodeFigures::of(core, link, &self.gauges);
+        let unwritten = self.segment.as_ref().map(|segment| segment.pending_bytes());
+        figures.aof_buffer_bytes = unwritten.unwrap_or(0) as usize;
+        if self.shard == 0 {
+            figures.pubsub = self.pubsub.figures();
+            figures.files = Some(self.file_figures());
         }
-        Box::new(())
+        figures
     }
 
     /// All nodes have answered: the reply.
@@ -380,15 +364,7 @@ impl ServerHost {
                 let text = info::render(&question.args.as_args(), &nodes, &context);
                 writer.verbatim("txt", text.as_bytes())
             }
-            Job::Debug if question.args.as_args().is(1, "object") => {
-                match parts_of::<Option<String>>(parts).flatten().next() {
-                    Some(told) => writer.simple(&told),
-                    None => Err(CmdError::NoSuchKey),
-                }
-            }
-            Job::Debug if digest::is_asked(&question.args.as_args()) => {
-                digest::reply(&question.args.as_args(), parts_of(parts), &mut writer)
-            }
+            Job::Debug => debug::told(&question.args.as_args(), parts, &mut writer),
             Job::Memory => {
                 let nodes: Vec<NodeFigures> = parts_of(parts).collect();
                 Memory::of(&nodes).reply(&question.args.as_args(), &mut writer)
@@ -536,11 +512,11 @@ impl Host for ServerHost {
 
     fn admit(
         &mut self,
-        core: &mut Core,
+        _core: &mut Core,
         link: &mut dyn Link,
         session: SessionKey,
         entry: &Entry,
-        args: &Args,
+        _args: &Args,
     ) -> Admission {
         let now_ms = link.now_ms();
         let flags = entry.command.flags;
@@ -566,10 +542,21 @@ impl Host for ServerHost {
                 return Admission::Postpone;
             }
         }
-        if self.monitors.any() && flags & (flags::SKIP_MONITOR | flags::ADMIN) == 0 {
+        Admission::Run
+    }
+
+    fn show(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        session: SessionKey,
+        entry: &Entry,
+        args: &Args,
+    ) {
+        let is_shown = entry.command.flags & (flags::SKIP_MONITOR | flags::ADMIN) == 0;
+        if is_shown && self.monitors.any() {
             self.show_monitors(core, link, session, entry, args);
         }
-        Admission::Run
     }
 
     fn slow(
@@ -590,6 +577,9 @@ impl Host for ServerHost {
             session.peer.addr(),
             &session.client.name,
         );
+        if self.shard == 0 {
+            return self.slowlog.push(entry, self.slowlog_max_len);
+        }
         self.mail.push((0, NodeMessage::Slow(Box::new(entry))));
     }
 }

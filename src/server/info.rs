@@ -1,6 +1,7 @@
 //! INFO, LATENCY HISTOGRAM and the figures behind them: gathered on every node, told by one.
 
 use std::fmt::Write as _;
+use std::sync::Mutex;
 
 use super::gauges::{Gauges, Rates};
 use super::memory::{DbBytes, Memory, human, over, system_bytes};
@@ -141,20 +142,36 @@ impl NodeFigures {
 }
 
 /// Names this process by chance: 40 hexadecimal digits each.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Identity {
     pub run_id: String,
     /// `master_replid`
-    pub replid: String,
+    replid: Mutex<String>,
+}
+
+fn digits() -> String {
+    (0..40).map(|_| fastrand::digit(16)).collect()
 }
 
 impl Identity {
     pub fn random() -> Identity {
-        let digits = || (0..40).map(|_| fastrand::digit(16)).collect();
         Identity {
             run_id: digits(),
-            replid: digits(),
+            replid: Mutex::new(digits()),
         }
+    }
+
+    /// DEBUG CHANGE-REPL-ID.
+    pub fn change_replid(&self) {
+        if let Ok(mut replid) = self.replid.lock() {
+            *replid = digits();
+        }
+    }
+
+    fn replid(&self) -> String {
+        self.replid
+            .lock()
+            .map_or_else(|_| String::new(), |id| id.clone())
     }
 }
 
@@ -608,6 +625,13 @@ fn stats(nodes: &[NodeFigures], context: &Context) -> String {
             "pubsubshard_channels",
             total(nodes, |n| n.pubsub.2).to_string(),
         ),
+    ]);
+    text + &no_such_thing() + &tracked(nodes) + &accesses(nodes, context)
+}
+
+/// What clients may keep copies of.
+fn tracked(nodes: &[NodeFigures]) -> String {
+    lines(&[
         (
             "tracking_total_keys",
             total(nodes, |n| n.tracking.0).to_string(),
@@ -621,8 +645,7 @@ fn stats(nodes: &[NodeFigures], context: &Context) -> String {
             "tracking_total_prefixes",
             nodes.first().map_or(0, |n| n.tracking.2).to_string(),
         ),
-    ]);
-    text + &no_such_thing() + &accesses(nodes, context)
+    ])
 }
 
 /// Replies that are errors, reads and writes.
@@ -673,7 +696,7 @@ fn replication(context: &Context) -> String {
         ("role", "master".into()),
         ("connected_slaves", "0".into()),
         ("master_failover_state", "no-failover".into()),
-        ("master_replid", context.identity.replid.clone()),
+        ("master_replid", context.identity.replid()),
         ("master_replid2", "0".repeat(40)),
         ("master_repl_offset", "0".into()),
         ("second_repl_offset", "-1".into()),

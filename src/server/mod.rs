@@ -10,6 +10,7 @@ pub mod auth;
 pub mod boot;
 pub mod clients;
 pub mod config;
+mod debug;
 mod deployment;
 mod digest;
 mod gauges;

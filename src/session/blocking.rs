@@ -276,7 +276,18 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) {
+        let wait = self.session(key).and_then(|session| session.wait.as_ref());
+        let request = wait.map(|wait| wait.request.clone());
         self.leave_queues(key, link);
+        if let Some(request) = request {
+            if out.bytes.first() == Some(&b'-') {
+                self.shard.stats.failed(request.call.id);
+            }
+            // Where its keys are it was served in no time; the wait itself does not count.
+            if self.limits.slow_ns == 0 {
+                host.slow(self, link, key, &request.args.as_args(), 0);
+            }
+        }
         self.emit(key, out, link);
         self.resume(key, link, host);
     }

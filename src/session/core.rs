@@ -214,6 +214,7 @@ impl Core {
             return;
         }
         session.state = State::Running;
+        session.current_bytes = 0;
         if session.reading_paused {
             session.reading_paused = false;
             link.resume_recv(key);
@@ -319,6 +320,12 @@ impl Core {
             Done::Reply(reply) => reply,
         };
         self.shard.stats.ran(call.id, 0, reply.is_err());
+        // What several shards do together took as long as the client waited, in milliseconds.
+        let waited_ms = link.now_ms().saturating_sub(request.now_ms);
+        let waited_ns = u64::try_from(waited_ms).unwrap_or(0) * 1_000_000;
+        if waited_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, &request.args.as_args(), waited_ns);
+        }
         if request.ticket.is_some() {
             // Served at once: there is nothing to wait for.
             self.forget_wait(key);
@@ -353,9 +360,13 @@ impl Core {
             return;
         };
         // Counted once it is done, like every command: figures tell of none that asks for them.
-        if let Some((id, spent_ns)) = session.job.take() {
+        if let Some(job) = session.job.take() {
             let failed = out.bytes.first() == Some(&b'-');
-            self.shard.stats.ran(id, spent_ns, failed);
+            self.shard.stats.ran(job.id, job.spent_ns, failed);
+            // It may have changed what is slow.
+            if let Some(args) = job.args.filter(|_| job.spent_ns >= self.limits.slow_ns) {
+                host.slow(self, link, key, &args.as_args(), job.spent_ns);
+            }
         }
         self.emit(key, out, link);
         if self

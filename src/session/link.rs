@@ -72,6 +72,18 @@ pub trait Host {
         Admission::Run
     }
 
+    /// A command is about to run, or to wait; called while [`Host::is_watching`]. Commands of a
+    /// transaction are seen when it is carried out.
+    fn show(
+        &mut self,
+        _core: &mut Core,
+        _link: &mut dyn Link,
+        _session: SessionKey,
+        _entry: &crate::command::Entry,
+        _args: &Args,
+    ) {
+    }
+
     /// A client spoke HTTP to this port. The session is about to be closed.
     fn attacked(&mut self, _core: &mut Core, _session: SessionKey) {}
 

@@ -15,7 +15,7 @@ use super::link::{Host, Link, Performed};
 use super::requests::Next;
 use super::state::State;
 use crate::command::transaction::Transaction;
-use crate::command::{Run, flags, keys};
+use crate::command::{CommandId, Run, flags, keys};
 use crate::coordinator::{Homes, everything, homes};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::shard::message::{HoldOn, HopCall, KeyIndices, Message, Request, SessionKey};
@@ -89,6 +89,8 @@ pub struct Exec {
     held: Option<u64>,
     /// Records of this shard when it began.
     records: usize,
+    /// EXEC itself, while somebody watches.
+    words: Option<ArgBuf>,
 }
 
 impl Core {
@@ -126,7 +128,7 @@ impl Core {
             }
             Transaction::Unwatch => self.unwatch(key, link),
             Transaction::Watch => return self.watch(key, call, args, link),
-            Transaction::Exec => return self.exec(key, call, link, host),
+            Transaction::Exec => return self.exec(key, call, args, link, host),
         }
         self.shard.stats.ran(call.id, 0, false);
         self.reply(key, link, |out| out.ok())
@@ -284,6 +286,7 @@ impl Core {
         &mut self,
         key: SessionKey,
         call: HopCall,
+        words: &Args,
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Next {
@@ -307,6 +310,7 @@ impl Core {
             None
         };
         if let Some(error) = refusal {
+            self.show_exec(key, None, call.id, words, link, host);
             self.unwatch(key, link);
             return self.fail(key, call.id, &error, link);
         }
@@ -342,8 +346,49 @@ impl Core {
             running: 0,
             out: Output::default(),
             held: None,
+            words: host.is_watching().then(|| words.to_buf()),
         };
         self.start_exec(key, exec, watched_from, link, host)
+    }
+
+    /// Shows a transaction to who watches: its commands, if they run, then EXEC.
+    fn show_whole(
+        &mut self,
+        key: SessionKey,
+        exec: &Exec,
+        clean: bool,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        if let Some(words) = &exec.words {
+            let exec_id = exec.request.call.id;
+            let run = clean.then_some(exec);
+            self.show_exec(key, run, exec_id, &words.as_args(), link, host);
+        }
+    }
+
+    fn show_exec(
+        &mut self,
+        key: SessionKey,
+        run: Option<&Exec>,
+        exec_id: CommandId,
+        words: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let table = self.table.clone();
+        if !host.is_watching() {
+            return;
+        }
+        for (exec, call) in run
+            .iter()
+            .flat_map(|exec| exec.calls.iter().map(move |c| (exec, c)))
+        {
+            let all = exec.request.args.as_args();
+            let args = all.range(call.from as usize, call.to as usize);
+            host.show(self, link, key, table.entry(call.id), &args);
+        }
+        host.show(self, link, key, table.entry(exec_id), words);
     }
 
     fn start_exec(
@@ -369,6 +414,7 @@ impl Core {
         if is_here && (!has_jobs || scopes.is_empty()) {
             let clean = self.shard.is_clean((place.shard, key), now_ms);
             self.unwatch(key, link);
+            self.show_whole(key, &exec, clean, link, host);
             if !clean {
                 return self.reply(key, link, |out| out.null_array());
             }
@@ -464,6 +510,12 @@ impl Core {
             return;
         };
         exec.held = Some(work);
+        if exec.words.is_some()
+            && let Some(exec) = self.execs.remove(&key)
+        {
+            self.show_whole(key, &exec, clean, link, host);
+            self.execs.insert(key, exec);
+        }
         if clean {
             if self.exec_on(key, link, host) {
                 self.resume(key, link, host);
@@ -510,8 +562,18 @@ impl Core {
             Ok(out) => exec.out.append(&out),
             Err(error) => exec.write_error(&error),
         }
+        let ran = exec.next..exec.next + exec.running;
         exec.next += exec.running;
         exec.running = 0;
+        if self.limits.slow_ns == 0 {
+            // How long each of them took is known where it ran.
+            let (request, calls) = (exec.request.clone(), exec.calls[ran].to_vec());
+            for call in calls {
+                let all = request.args.as_args();
+                let args = all.range(call.from as usize, call.to as usize);
+                host.slow(self, link, key, &args, 0);
+            }
+        }
         if self.exec_on(key, link, host) {
             self.resume(key, link, host);
         }
@@ -532,7 +594,7 @@ impl Core {
                     self.exec_own(key, call, &args, link, host)
                 }
                 _ if exec.held.is_some() => self.exec_elsewhere(key, call, &args, link),
-                _ => self.exec_here(key, call, &args, link),
+                _ => self.exec_here(key, call, &args, link, host),
             };
             if !went_on {
                 return false;
@@ -597,6 +659,7 @@ impl Core {
         call: HopCall,
         args: &Args,
         link: &mut dyn Link,
+        host: &mut dyn Host,
     ) -> bool {
         let now_ms = link.now_ms();
         let client = self.session(key).map(|session| &session.client);
@@ -618,10 +681,13 @@ impl Core {
         };
         let mut out = std::mem::take(&mut exec.out);
         exec.next += 1;
-        self.shard.run(&call, now_ms, &mut out);
+        let spent_ns = self.shard.run(&call, now_ms, &mut out);
         self.counters.commands += 1;
         if let Some(exec) = self.execs.get_mut(&key) {
             exec.out = out;
+        }
+        if spent_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, args, spent_ns);
         }
         true
     }

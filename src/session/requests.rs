@@ -8,7 +8,7 @@ use super::blocking::Begun;
 
 use super::core::Core;
 use super::link::{Admission, Host, Link, Performed};
-use super::state::State;
+use super::state::{Pending, State};
 use crate::command::transaction::Transaction;
 use crate::command::{Command, CommandId, Entry, Job, Lookup, Run, client::ReplyMode, flags, keys};
 use crate::coordinator::{Homes, homes};
@@ -65,6 +65,7 @@ impl Core {
             bulk_max_bytes: self.limits.bulk_max_bytes,
         };
         let (mut at, mut end) = (0, input.len());
+        let mut waited_bytes = 0;
         self.shard.start_clock();
         loop {
             match parser.parse(&input[at..end], &limits) {
@@ -88,6 +89,7 @@ impl Core {
                     parser.next();
                     at += consumed;
                     if next == Next::Wait {
+                        waited_bytes = consumed;
                         break;
                     }
                 }
@@ -108,14 +110,27 @@ impl Core {
             }
         }
         self.send_hop(key, link);
-        if let Some(session) = self.session_mut(key)
-            && session.state != State::Closing
-        {
-            session.parser = parser;
-            session.current_bytes = 0;
-            return at..end;
+        match self.pause_parsing(key, parser, waited_bytes) {
+            true => at..end,
+            false => 0..0,
         }
-        0..0
+    }
+
+    /// Gives the parser back to its session; false if that is closing.
+    fn pause_parsing(&mut self, key: SessionKey, parser: resp::Parser, waited: usize) -> bool {
+        let Some(session) = self.session_mut(key) else {
+            return false;
+        };
+        if session.state == State::Closing {
+            return false;
+        }
+        session.parser = parser;
+        // The server may be asked about a request that it is still working on.
+        session.current_bytes = match session.state {
+            State::Awaiting => waited,
+            _ => 0,
+        };
+        true
     }
 
     /// Whether the session's next hop has commands in it.
@@ -236,7 +251,16 @@ impl Core {
     ) -> Option<Next> {
         let table = self.table.clone();
         match host.admit(self, link, key, table.entry(id), args) {
-            Admission::Run => None,
+            Admission::Run => {
+                let entry = table.entry(id);
+                let in_multi = self.session(key).is_some_and(|s| s.multi.is_some());
+                let is_exec = matches!(entry.command.run, Run::Transaction(Transaction::Exec));
+                let is_shown_later = is_exec || in_multi && is_queued(entry.command);
+                if !is_shown_later {
+                    host.show(self, link, key, entry, args);
+                }
+                None
+            }
             Admission::Refuse(error) => {
                 self.count_rejected(id);
                 self.spoil_transaction(key);
@@ -272,8 +296,15 @@ impl Core {
             match (block.patience)(args) {
                 Err(error) => return self.fail(key, call.id, &error, link),
                 Ok(Some(patience)) => {
+                    let begun_ns = self.shard.now_ns();
                     return match self.begin_wait(key, call, patience, args, link) {
-                        Begun::Served => self.check_drain(key, link),
+                        Begun::Served => {
+                            let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
+                            if spent_ns >= self.limits.slow_ns {
+                                host.slow(self, link, key, args, spent_ns);
+                            }
+                            self.check_drain(key, link)
+                        }
                         Begun::Waits => Next::Wait,
                         Begun::Failed(error) => self.fail(key, call.id, &error, link),
                     };
@@ -504,18 +535,23 @@ impl Core {
         self.shard.start_clock();
         let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
         let failed = matches!(performed, Performed::Failed(_));
+        let is_slow = spent_ns >= self.limits.slow_ns;
         if !matches!(performed, Performed::Later) {
             self.shard.stats.ran(call.id, spent_ns, failed);
-        }
-        // Redis: SLOWLOG GET itself is logged like any other command.
-        if spent_ns >= self.limits.slow_ns {
-            host.slow(self, link, key, args, spent_ns);
+            // Redis: SLOWLOG GET itself is logged like any other command.
+            if is_slow {
+                host.slow(self, link, key, args, spent_ns);
+            }
         }
         match performed {
             Performed::Later => {
                 if let Some(session) = self.session_mut(key) {
                     session.state = State::Awaiting;
-                    session.job = Some((call.id, spent_ns));
+                    session.job = Some(Pending {
+                        id: call.id,
+                        spent_ns,
+                        args: is_slow.then(|| args.to_buf()),
+                    });
                 }
                 return Next::Wait;
             }

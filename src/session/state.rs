@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::blocking::Wait;
 use super::multi::{Multi, Watches};
 use crate::command::{Client, CommandId};
-use crate::resp::Parser;
+use crate::resp::{ArgBuf, Parser};
 use crate::shard::message::{Hop, SessionKey};
 
 /// Who is at the other end, as CLIENT LIST prints it.
@@ -64,6 +64,15 @@ pub enum State {
     Closing,
 }
 
+/// A job whose reply comes later.
+#[derive(Debug)]
+pub struct Pending {
+    pub id: CommandId,
+    /// How long beginning it took; its arguments, if that is to be noted as slow.
+    pub spent_ns: u64,
+    pub args: Option<ArgBuf>,
+}
+
 /// One client.
 #[derive(Debug)]
 pub struct Session {
@@ -91,8 +100,8 @@ pub struct Session {
     pub created_ms: i64,
     pub last_ms: i64,
     pub last_command: Option<CommandId>,
-    /// The job that is performed for it, and the nanoseconds that beginning it took.
-    pub job: Option<(CommandId, u64)>,
+    /// The job that is performed for it.
+    pub job: Option<Pending>,
     pub received_bytes: u64,
     pub sent_bytes: u64,
     /// Since when the output exceeds the soft limit, unix milliseconds.

@@ -111,6 +111,11 @@ impl Stats {
         &self.expire_lag
     }
 
+    /// A command that was counted when it began to wait ended with an error.
+    pub fn failed(&mut self, id: CommandId) {
+        self.commands[usize::from(id)].failed += 1;
+    }
+
     pub fn rejected(&mut self, id: CommandId) {
         self.commands[usize::from(id)].rejected += 1;
     }

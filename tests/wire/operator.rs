@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 
-use crate::client::{Client, Got, line_end};
+use crate::client::{Client, Got, encode, line_end};
 use crate::process::{Server, Which, free_port};
 
 fn pinion() -> Server {
@@ -317,4 +317,69 @@ fn a_pid_file_comes_and_goes_and_the_log_can_be_rotated() {
             .expect("a new log")
             .contains("SIGTERM")
     );
+}
+
+/// What a monitor sees, without times and addresses, up to a command that ends it.
+fn watched(which: Which) -> Vec<String> {
+    let server = Server::start(which, &[]);
+    let mut monitor = server.client();
+    assert_eq!(monitor.words("MONITOR"), reply("+OK"));
+    let (mut client, mut other) = (server.client(), server.client());
+    for line in [
+        "SET a 1", "MULTI", "SET b 2", "GET b", "EXEC", "MULTI", "BOGUS", "SET c 1", "EXEC",
+        "MULTI", "SET c 1", "DISCARD", "WATCH w",
+    ] {
+        client.words(line);
+    }
+    other.words("SET w 1");
+    for line in [
+        "MULTI",
+        "SET d 1",
+        "EXEC",
+        "CONFIG GET port",
+        "BLPOP none 0.01",
+        "AUTH x y",
+        "ECHO end",
+    ] {
+        client.words(line);
+    }
+    let mut seen = Vec::new();
+    loop {
+        let Got::Reply(bytes) = monitor.reply() else {
+            panic!("{which}: {seen:?}");
+        };
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let (_, words) = text.split_once("] ").expect("a command");
+        seen.push(words.trim_end().to_owned());
+        if words.contains("end") {
+            return seen;
+        }
+    }
+}
+
+#[test]
+fn monitors_see_what_runs_when_it_runs() {
+    let wanted = watched(Which::Reference);
+    for shards in [1, 2, 4] {
+        assert_eq!(watched(Which::Pinion { shards }), wanted, "{shards}");
+    }
+}
+
+#[test]
+fn waits_that_end_with_an_error_are_failures() {
+    for which in [Which::Reference, Which::Pinion { shards: 2 }] {
+        let server = Server::start(which, &[]);
+        let (mut client, mut other) = (server.client(), server.client());
+        let id = client.text("CLIENT ID");
+        let id = id.trim_start_matches(':').replace("\\r\\n", "");
+        client.send(&encode(&["BLPOP", "none", "0"]));
+        let unblock = format!("CLIENT UNBLOCK {id} ERROR");
+        while other.words(&unblock) != reply(":1") {}
+        assert!(matches!(client.reply(), Got::Reply(bytes) if bytes.starts_with(b"-UNBLOCKED")));
+        let stats = told(&mut other, "INFO commandstats");
+        let line = stats.lines().find(|line| line.contains("blpop"));
+        let line = line.unwrap_or_else(|| panic!("{which}: {stats}"));
+        assert!(line.contains("calls=1,"), "{which}: {line}");
+        assert!(line.contains("failed_calls=1"), "{which}: {line}");
+    }
 }

@@ -1,0 +1,240 @@
+//! DEBUG, for tests of this server and of Redis; off unless `enable-debug-command` allows it.
+
+use super::ask::{Contribution, Requester, parts_of};
+use super::digest;
+use super::host::ServerHost;
+use super::jobs::done;
+use super::log;
+use super::populate;
+use crate::command::connection::help;
+use crate::command::{Job, generic};
+use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
+use crate::session::{Core, Performed};
+
+/// Switches of Redis' own machinery, which is not here to be switched, and their number of arguments.
+const SWITCHES: [(&str, usize); 4] = [
+    // An element of any size stands in a listpack here.
+    ("quicklist-packed-threshold", 3),
+    ("pause-cron", 3),
+    ("replybuffer", 4),
+    ("jmap", 2),
+];
+
+impl ServerHost {
+    pub(super) fn debug(
+        &mut self,
+        requester: Requester,
+        is_local: bool,
+        args: &Args,
+        out: &mut Output,
+    ) -> Performed {
+        let allowed = match self.config.text("enable-debug-command") {
+            "yes" => true,
+            "local" => is_local,
+            _ => false,
+        };
+        if !allowed {
+            return Performed::Failed(CmdError::Text(
+                "ERR DEBUG command not allowed. If the enable-debug-command option is set to \
+                 \"local\", you can run it from a local connection, otherwise you need to set this \
+                 option in the configuration file, and then restart the server.",
+            ));
+        }
+        let word = args.get(1).to_ascii_lowercase();
+        let checked = match (word.as_slice(), args.len()) {
+            (b"populate", 3..=5) => populate::check(args),
+            (b"htstats", 3) => match args.int(2) {
+                Ok(db) if (0..self.config.int("databases")).contains(&db) => Ok(()),
+                Ok(_) => Err(CmdError::Text("ERR Out of range database")),
+                Err(error) => Err(error),
+            },
+            (b"object" | b"listpack" | b"set-active-expire", 3) => Ok(()),
+            (b"change-repl-id", 2) => Ok(()),
+            (b"reload" | b"loadaof", _) => {
+                return self.forward(Job::Debug, requester, args, out);
+            }
+            _ if digest::is_asked(args) => Ok(()),
+            _ => return done(debug_here(args, &mut Writer::new(out, requester.proto))),
+        };
+        match checked {
+            Ok(()) => self.ask_all(Job::Debug, requester, args.to_buf(), None),
+            Err(error) => Performed::Failed(error),
+        }
+    }
+
+    /// What a node does when every node is asked.
+    pub(super) fn debug_part(&mut self, core: &mut Core, args: &Args, db: u32) -> Contribution {
+        if args.is(1, "populate") {
+            populate::fill(core, args, db, self.now_ms);
+        } else if args.is(1, "set-active-expire") {
+            core.shard.keyspace.active_expire = args.get(2) != b"0";
+        } else if args.is(1, "change-repl-id") {
+            if self.shard == 0 {
+                self.identity.change_replid();
+            }
+        } else if args.is(1, "htstats") {
+            let db = args.int(2).map_or(0, |db| db as u32);
+            let keys = core.shard.keyspace.stats(db);
+            let (buckets, overflow) = core.shard.keyspace.dict_shape(db);
+            return Box::new((self.shard, keys.keys, keys.expires, buckets, overflow));
+        } else if args.is(1, "object") || args.is(1, "listpack") {
+            let mut tx = core.shard.keyspace.tx(db, self.now_ms, false);
+            let told = generic::described(&mut tx, args.get(2));
+            tx.finish();
+            return Box::new(told);
+        } else {
+            return Box::new(digest::part(core, args, db, self.now_ms));
+        }
+        Box::new(())
+    }
+}
+
+/// The reply when all nodes have done their part.
+pub fn told(args: &Args, parts: Vec<Contribution>, out: &mut Writer) -> CmdResult {
+    if digest::is_asked(args) {
+        return digest::reply(args, parts_of(parts), out);
+    }
+    let is_listpack = args.is(1, "listpack");
+    if is_listpack || args.is(1, "object") {
+        let Some(told) = parts_of::<Option<String>>(parts).flatten().next() else {
+            return Err(CmdError::NoSuchKey);
+        };
+        if !is_listpack {
+            return out.simple(&told);
+        }
+        if !told.contains("encoding:listpack") {
+            return Err(CmdError::Text("ERR Not a listpack encoded object."));
+        }
+        log::notice(&told);
+        return out.simple("Listpack structure printed on stdout");
+    }
+    if args.is(1, "htstats") {
+        type Shape = (usize, usize, usize, usize, usize);
+        let mut shapes: Vec<Shape> = parts_of(parts).collect();
+        shapes.sort_unstable();
+        let lines = shapes
+            .iter()
+            .map(|(shard, keys, expires, buckets, overflow)| {
+                format!(
+                    "[Dictionary HT] shard {shard}\n table size: {buckets}\n number of elements: \
+                 {keys}\n overflow buckets: {overflow}\n number of deadlines: {expires}\n"
+                )
+            });
+        return out.verbatim("txt", lines.collect::<String>().as_bytes());
+    }
+    out.ok()
+}
+
+fn debug_here(args: &Args, out: &mut Writer) -> CmdResult {
+    let is_switch = SWITCHES
+        .iter()
+        .any(|(name, len)| args.is(1, name) && args.len() == *len);
+    if is_switch {
+        return out.ok();
+    }
+    match (args.get(1).to_ascii_lowercase().as_slice(), args.len()) {
+        (b"sleep", 3) => {
+            let seconds = args.double(2)?.clamp(0.0, 3600.0);
+            std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
+            out.ok()
+        }
+        (b"log", 3) => {
+            let text = String::from_utf8_lossy(args.get(2)).into_owned();
+            log::warning(&format!("DEBUG LOG: {text}"));
+            out.ok()
+        }
+        (b"error", 3) => {
+            let text = String::from_utf8_lossy(args.get(2)).into_owned();
+            Err(CmdError::owned(text.replace(['\r', '\n'], " ")))
+        }
+        (b"segfault" | b"panic" | b"assert", 2) => {
+            log::warning("DEBUG: the process is made to crash");
+            std::process::abort()
+        }
+        (b"protocol", 3) => protocol(args, out),
+        (b"help", 2) => debug_help(out),
+        _ => Err(CmdError::owned(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+            String::from_utf8_lossy(args.get(1))
+        ))),
+    }
+}
+
+fn debug_help(out: &mut Writer) -> CmdResult {
+    help(
+        out,
+        "DEBUG",
+        &[
+            ("CHANGE-REPL-ID", "Take another replication id."),
+            ("DIGEST", "Show a checksum of all keys."),
+            ("DIGEST-VALUE <key> [<key> ...]", "Show checksums of keys."),
+            ("ERROR <text>", "Reply with an error."),
+            ("HTSTATS <db>", "Show the shape of a database's index."),
+            ("LISTPACK <key>", "Write to the log what a listpack is."),
+            ("LOADAOF", "Load the append-only file again."),
+            ("LOG <message>", "Write a line to the log."),
+            ("OBJECT <key>", "Show how a value is stored."),
+            ("PANIC", "Crash."),
+            (
+                "POPULATE <count> [<prefix>] [<size>]",
+                "Make keys with values.",
+            ),
+            (
+                "PROTOCOL <type>",
+                "Reply with a value of a type of the protocol.",
+            ),
+            ("RELOAD", "Save the data set and load it again."),
+            (
+                "SET-ACTIVE-EXPIRE <0|1>",
+                "Stop or start deleting keys on time.",
+            ),
+            ("SLEEP <seconds>", "Block this shard."),
+        ],
+    )
+}
+
+/// One value of each protocol type. Redis: debug.c, DEBUG PROTOCOL.
+fn protocol(args: &Args, out: &mut Writer) -> CmdResult {
+    let three = |out: &mut Writer| (0..3).try_for_each(|n| out.int(n));
+    match args.get(2).to_ascii_lowercase().as_slice() {
+        b"string" => out.bulk(b"Hello World"),
+        b"integer" => out.int(12345),
+        #[allow(clippy::approx_constant)] // The value Redis replies with.
+        b"double" => out.double(3.141),
+        b"null" => out.null(),
+        b"array" => out.array(3).and_then(|()| three(out)),
+        b"set" => out.set(3).and_then(|()| three(out)),
+        b"map" => {
+            out.map(3)?;
+            (0..3).try_for_each(|n| out.int(n).and_then(|()| out.bool(n == 1)))
+        }
+        b"attrib" => {
+            if out.resp3() {
+                out.attribute(1)?;
+                out.bulk(b"key-popularity")?;
+                out.array(2)?;
+                out.bulk(b"key:123")?;
+                out.int(90)?;
+            }
+            out.bulk(b"Some real reply following the attribute")
+        }
+        b"push" => {
+            if !out.resp3() {
+                return Err(CmdError::Text("ERR RESP2 is not supported by this command"));
+            }
+            out.push(2)?;
+            out.bulk(b"server-cpu-usage")?;
+            out.int(42)?;
+            // A push is no reply.
+            out.bulk(b"Some real reply following the push reply")
+        }
+        b"bignum" => out.bignum("1234567999999999999999999999999999999"),
+        b"true" => out.bool(true),
+        b"false" => out.bool(false),
+        b"verbatim" => out.verbatim("txt", b"This is a verbatim\nstring"),
+        _ => Err(CmdError::Text(
+            "ERR Wrong protocol type name. Please use one of the following: \
+             string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
+        )),
+    }
+}
