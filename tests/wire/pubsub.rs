@@ -204,7 +204,7 @@ fn an_expired_event_leaves_at_the_deadline() {
         assert_eq!(tell(&mut client, "DBSIZE"), ":0\\r\\n");
         let lags = tell(&mut client, "LATENCY HISTOGRAM expire-lag");
         assert!(lags.contains("calls\\r\\n:100\\r\\n"), "{lags}");
-        let info = tell(&mut client, "INFO stats");
+        let info = client.text("INFO stats");
         assert!(info.contains("expire_lag_usec_p99:"), "{info}");
     }
 }
