@@ -324,6 +324,7 @@ impl App for Node {
                 host.persist_turn(core, link)
             });
             host.patrol.walk(core, link);
+            host.gauges.evicted_clients += host.patrol.relieve(core, link);
             host.gauges.turn(core, now.unix_ms());
         });
         more

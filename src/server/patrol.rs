@@ -4,7 +4,9 @@
 //! server with default settings has no such timer. Between two looks a session's output is bounded
 //! by its own back-pressure, so a limit cannot be exceeded by much.
 
+use super::clients;
 use super::config::Config;
+use super::log;
 use crate::session::{Core, Link, Session, State};
 use crate::shard::message::SessionKey;
 
@@ -12,6 +14,28 @@ use crate::shard::message::SessionKey;
 const PERIOD_MS: i64 = 100;
 /// Unsent replies a client may have before it has authenticated (CVE-2025-21605).
 const STRANGER_OUTPUT_MAX_BYTES: usize = 1024;
+/// So few clients are added up at the end of every turn, more of them less often: it takes some 20 ns
+/// each.
+const FEW: usize = 256;
+const ADD_UP_MS: i64 = 10;
+/// A smaller limit would leave nobody to raise it. Redis: server.c getClientEvictionLimit.
+const CLIENTS_MIN_BYTES: usize = 128 * 1024;
+
+/// `maxmemory-clients`: bytes, or a share of `maxmemory`.
+fn clients_max_bytes(config: &Config) -> usize {
+    let text = config.text("maxmemory-clients");
+    let bytes = match text.strip_suffix('%') {
+        Some(share) => {
+            let share: f64 = share.parse().unwrap_or(0.0);
+            (config.int("maxmemory").max(0) as f64 * share / 100.0) as usize
+        }
+        None => usize::try_from(config.int("maxmemory-clients")).unwrap_or(0),
+    };
+    match bytes {
+        0 => 0,
+        bytes => bytes.max(CLIENTS_MIN_BYTES),
+    }
+}
 
 /// What the settings say about clients that stay too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +49,10 @@ pub struct Patrol {
     listening: bool,
     strangers: bool,
     due_ms: i64,
+    /// `maxmemory-clients` in bytes; 0 is no limit.
+    clients_max_bytes: usize,
+    /// When clients were last added up, unix milliseconds.
+    added_up_ms: i64,
 }
 
 /// How much unsent output a client may have; 0 is no limit.
@@ -72,6 +100,48 @@ impl Patrol {
             listening: false,
             strangers: !config.text("requirepass").is_empty(),
             due_ms: 0,
+            clients_max_bytes: clients_max_bytes(config),
+            added_up_ms: 0,
+        }
+    }
+
+    /// Closes the largest clients while all of them use more than `maxmemory-clients`. Returns how
+    /// many went. Each shard closes its own, if no other shard has a larger one: that one looks at
+    /// its clients soon.
+    pub fn relieve(&mut self, core: &mut Core, link: &mut dyn Link) -> u64 {
+        let now_ms = link.now_ms();
+        let is_due = core.session_count() <= FEW || now_ms - self.added_up_ms >= ADD_UP_MS;
+        if self.clients_max_bytes == 0 || !is_due {
+            return 0;
+        }
+        self.added_up_ms = now_ms;
+        let mut all_bytes = 0;
+        let mut sizes: Vec<(usize, SessionKey)> = Vec::new();
+        for session in core.sessions().filter(|s| s.state != State::Closing) {
+            let bytes = session.memory_bytes() + link.pending_bytes(session.key);
+            all_bytes += bytes;
+            if !session.client.no_evict {
+                sizes.push((bytes, session.key));
+            }
+        }
+        sizes.sort_unstable();
+        let mut gone = 0;
+        loop {
+            let largest = sizes.last().copied();
+            let largest_bytes = largest.map_or(0, |(bytes, _)| bytes);
+            let (total, is_here) = core.shard.budget.publish_clients(all_bytes, largest_bytes);
+            let Some((bytes, key)) = largest.filter(|_| total >= self.clients_max_bytes && is_here)
+            else {
+                return gone;
+            };
+            if let Some(session) = core.session(key) {
+                let line = clients::describe(session, core, link, &[]);
+                log::notice(&format!("Evicting client: {line}"));
+            }
+            core.abandon(key, link);
+            sizes.pop();
+            all_bytes -= bytes;
+            gone += 1;
         }
     }
 
@@ -80,7 +150,8 @@ impl Patrol {
         let asked = self.idle_max_ms > 0
             || self.normal.is_set()
             || self.listening && self.pubsub.is_set()
-            || self.strangers;
+            || self.strangers
+            || self.clients_max_bytes > 0;
         asked.then_some(self.due_ms)
     }
 

@@ -155,6 +155,7 @@ impl Session {
             + self.input.capacity()
             + self.parser.pending_bytes()
             + self.client.name.len()
+            + self.multi.as_ref().map_or(0, |multi| multi.memory_bytes())
             + self
                 .hop
                 .as_ref()

@@ -17,6 +17,9 @@ pub struct Figure {
     used_bytes: AtomicUsize,
     /// It found no key that the policy allows to evict.
     exhausted: AtomicBool,
+    /// What its clients use, and the one among those that may be closed that uses most.
+    clients_bytes: AtomicUsize,
+    client_max_bytes: AtomicUsize,
 }
 
 /// The limit, and the figures of all shards.
@@ -53,6 +56,21 @@ impl Budget {
         let used = |figure: &Figure| figure.used_bytes.load(Ordering::Relaxed);
         let total: usize = self.figures.iter().map(used).sum();
         total.saturating_sub(self.max_bytes)
+    }
+
+    /// Publishes what the clients of this shard use, and the largest that may be closed. Returns what
+    /// all clients use, and whether no other shard has a larger one.
+    pub fn publish_clients(&self, all_bytes: usize, largest_bytes: usize) -> (usize, bool) {
+        let own = &self.figures[self.shard];
+        own.clients_bytes.store(all_bytes, Ordering::Relaxed);
+        own.client_max_bytes.store(largest_bytes, Ordering::Relaxed);
+        let used = |figure: &Figure| figure.clients_bytes.load(Ordering::Relaxed);
+        let others = self.figures.iter().enumerate();
+        let is_largest = others.into_iter().all(|(shard, figure)| {
+            let theirs = figure.client_max_bytes.load(Ordering::Relaxed);
+            theirs < largest_bytes || theirs == largest_bytes && shard >= self.shard
+        });
+        (self.figures.iter().map(used).sum(), is_largest)
     }
 
     pub fn set_exhausted(&self, exhausted: bool) {
@@ -93,5 +111,17 @@ mod tests {
         assert!(!a.may_evict() && b.may_evict() && !a.is_exhausted());
         b.set_exhausted(true);
         assert!(a.is_exhausted() && b.is_exhausted());
+    }
+
+    #[test]
+    fn the_largest_client_of_all_shards_goes_first() {
+        let shared = figures(2);
+        let (a, b) = (Budget::new(0, shared.clone()), Budget::new(1, shared));
+        assert_eq!(a.publish_clients(10, 7), (10, true));
+        assert_eq!(b.publish_clients(9, 9), (19, true));
+        assert_eq!(a.publish_clients(10, 7), (19, false));
+        // Of two alike that of the first shard.
+        assert_eq!(a.publish_clients(10, 9), (19, true));
+        assert_eq!(b.publish_clients(9, 9), (19, false));
     }
 }

@@ -383,3 +383,31 @@ fn waits_that_end_with_an_error_are_failures() {
         assert!(line.contains("failed_calls=1"), "{which}: {line}");
     }
 }
+
+#[test]
+fn the_largest_clients_go_when_they_use_too_much() {
+    for which in [
+        Which::Reference,
+        Which::Pinion { shards: 1 },
+        Which::Pinion { shards: 2 },
+    ] {
+        let server = Server::start(which, &["--maxmemory-clients", "3000000"]);
+        let (mut small, mut spared) = (server.client(), server.client());
+        assert_eq!(spared.words("CLIENT NO-EVICT on"), reply("+OK"));
+        let half = |size: usize| {
+            let mut bytes = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", 2 * size).into_bytes();
+            bytes.resize(bytes.len() + size, b'x');
+            bytes
+        };
+        let mut large = server.client();
+        spared.send(&half(1_200_000));
+        large.send(&half(2_000_000));
+        assert!(matches!(large.until_closed(), Got::Closed(_)), "{which}");
+        assert_eq!(small.words("PING"), reply("+PONG"), "{which}");
+        spared.send(&vec![b'x'; 1_200_000]);
+        spared.send(b"\r\n");
+        assert!(matches!(spared.reply(), Got::Reply(_)), "{which}");
+        let fields = info(&mut small);
+        assert_eq!(fields["evicted_clients"].1, "1", "{which}");
+    }
+}
