@@ -210,6 +210,16 @@ impl Arena {
         &page.bytes[offset..offset + usize::from(page.slot_bytes)]
     }
 
+    /// A byte of the slot's beginning and one of what is behind it: reading them fetches the slot.
+    #[inline]
+    pub fn touch(&self, handle: Handle) -> u8 {
+        const LINE_BYTES: usize = 64;
+        let page = &self.pages[page_of(handle)];
+        let offset = offset_of(handle);
+        let behind = (offset + LINE_BYTES).min(page.bytes.len() - 1);
+        page.bytes[offset] ^ page.bytes[behind]
+    }
+
     pub fn get_mut(&mut self, handle: Handle) -> &mut [u8] {
         let page = &mut self.pages[page_of(handle)];
         let offset = offset_of(handle);

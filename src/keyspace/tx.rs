@@ -185,6 +185,13 @@ impl<'a> Tx<'a> {
         self.db = db;
     }
 
+    /// Fetches what is about to be looked at: see [`Keyspace::warm`].
+    pub fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        if self.ks.is_cold(self.db) {
+            self.ks.warm(keys.map(|key| (self.db, key)));
+        }
+    }
+
     pub fn databases(&self) -> u32 {
         self.ks.databases()
     }

@@ -9,10 +9,12 @@
 
 mod args;
 mod error;
+mod glance;
 mod parse;
 mod writer;
 
 pub use args::{ArgBuf, Args, Pick};
 pub use error::{CmdError, CmdResult};
+pub use glance::Glance;
 pub use parse::{Limits, Parsed, Parser, ProtocolError, split_quoted};
 pub use writer::{Output, Proto, Writer};

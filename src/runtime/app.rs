@@ -95,6 +95,8 @@ pub trait App: Sized {
     /// The error is written to the peer before its connection is closed.
     fn admit(&mut self, info: &ConnInfo, connections: usize) -> Result<(), Vec<u8>>;
     fn opened(&mut self, conn: ConnId, info: ConnInfo, io: &mut Io<Self::Message>);
+    /// What [`App::received`] is about to bring, so that the app can fetch what it will look at.
+    fn foresee<'b>(&self, _arrivals: impl Iterator<Item = (ConnId, &'b [u8])>) {}
     /// Bytes arrived; the app consumes all of them.
     fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut Io<Self::Message>);
     fn closed(&mut self, conn: ConnId, reason: CloseReason, io: &mut Io<Self::Message>);

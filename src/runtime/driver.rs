@@ -213,6 +213,9 @@ impl<A: App> Driver<A> {
         }
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.completions(&mut completions);
+        if !clogged && completions.len() > 1 {
+            self.foresee(&completions);
+        }
         for completion in completions.drain(..) {
             match completion.token.op {
                 Op::Recv if clogged => self.held_receives.push_back(completion),
@@ -233,6 +236,23 @@ impl<A: App> Driver<A> {
             self.accepts_again_ns = None;
             self.arm_accepts();
         }
+    }
+
+    /// Shows the app what has arrived.
+    fn foresee(&self, completions: &[Completion]) {
+        let arrivals = completions.iter().filter_map(|arrival| {
+            let token = arrival.token;
+            let buffer = arrival.buffer.filter(|_| token.op == Op::Recv)?;
+            let slot = self.slots.get(token.index as usize)?;
+            let is_open = slot.conn.is_some() && token.is_generation(slot.generation);
+            let len = usize::try_from(arrival.result).ok().filter(|_| is_open)?;
+            let id = ConnId {
+                index: token.index,
+                generation: slot.generation,
+            };
+            Some((id, self.ring.buffers.filled(buffer, len)))
+        });
+        self.app.foresee(arrivals);
     }
 
     fn file_completed(&mut self, completion: Completion) {

@@ -11,6 +11,7 @@ use super::spikes;
 use crate::command::{Client, Job, flags};
 use crate::runtime::{self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, NextTurn, Signal};
 use crate::session::{Core, Link, Peer, State};
+use crate::shard::message::Message;
 
 /// Expirations handled in one slice: well under a millisecond of work.
 const PULSE_BUDGET: usize = 256;
@@ -232,6 +233,11 @@ impl App for Node {
         );
     }
 
+    fn foresee<'b>(&self, arrivals: impl Iterator<Item = (ConnId, &'b [u8])>) {
+        self.core
+            .foresee(arrivals.map(|(conn, bytes)| (conn.pack(), bytes)));
+    }
+
     fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut Io<NodeMessage>) {
         self.with_link(io, |core, host, link| {
             core.receive(conn.pack(), bytes, link, host)
@@ -256,6 +262,13 @@ impl App for Node {
     }
 
     fn delivered(&mut self, from: usize, messages: Vec<NodeMessage>, io: &mut Io<NodeMessage>) {
+        if messages.len() > 1 {
+            let hops = messages.iter().filter_map(|message| match message {
+                NodeMessage::Core(Message::Hop(hop)) => Some(&**hop),
+                _ => None,
+            });
+            self.core.shard.foresee(hops);
+        }
         self.with_link(io, |core, host, link| {
             for message in messages {
                 Node::message(core, host, link, from, message);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::link::{Host, Link};
 use super::multi::Exec;
 use super::state::{Peer, Session, State};
-use crate::command::{Client, CommandId, Table};
+use crate::command::{Client, CommandId, Table, keys};
 use crate::coordinator::{Answer, Coordinator, Done};
-use crate::resp::{CmdError, Output, Writer};
+use crate::keyspace::WARM_KEYS;
+use crate::resp::{CmdError, Glance, Output, Writer};
 use crate::shard::Shard;
 use crate::shard::message::{Hop, Message, SessionKey};
 
@@ -144,6 +145,18 @@ impl Core {
         self.forget_transaction(key, link);
         self.open -= 1;
         self.sessions[index(key)].take()
+    }
+
+    /// Bytes that are about to be received: fetches what the first request of each will look at.
+    pub fn foresee<'b>(&self, arrivals: impl Iterator<Item = (SessionKey, &'b [u8])>) {
+        let place = self.shard.place;
+        let mut keys = arrivals.filter_map(|(session, bytes)| {
+            let session = self.session(session)?;
+            let key = Glance::new(bytes).next()?;
+            let is_here = place.shards == 1 || keys::home(key, place.shards) == place.shard;
+            (is_here && session.input.is_empty()).then_some((session.client.db, key))
+        });
+        while self.shard.keyspace.warm(&mut keys) == WARM_KEYS {}
     }
 
     /// Bytes arrived for a session.

@@ -12,7 +12,8 @@ use super::state::{Pending, State};
 use crate::command::transaction::Transaction;
 use crate::command::{Command, CommandId, Entry, Job, Lookup, Run, client::ReplyMode, flags, keys};
 use crate::coordinator::{Homes, homes};
-use crate::resp::{self, Args, CmdError, Output, Parsed, ProtocolError, Writer};
+use crate::keyspace::Keyspace;
+use crate::resp::{self, Args, CmdError, Glance, Output, Parsed, ProtocolError, Writer};
 use crate::shard::Call;
 use crate::shard::exec_keys;
 use crate::shard::message::{HopCall, KeyIndices, Message, Request, SessionKey};
@@ -33,6 +34,29 @@ fn may_listener_run(command: &Command) -> bool {
         Run::Job(Job::Subscribe(_) | Job::Unsubscribe(_) | Job::Quit | Job::Reset)
     );
     is_job || matches!(command.name, "ping" | "quit")
+}
+
+/// How far ahead of the running request keys have been fetched.
+struct Ahead {
+    db: u32,
+    requests: usize,
+}
+
+impl Ahead {
+    /// The first request was foreseen when it arrived.
+    fn new(db: u32) -> Ahead {
+        Ahead { db, requests: 1 }
+    }
+
+    /// Called before each request, which `input` begins with.
+    #[inline]
+    fn look(&mut self, keyspace: &Keyspace, input: &[u8]) {
+        if self.requests == 0 && keyspace.is_cold(self.db) {
+            let keys = Glance::new(input).map(|key| (self.db, key));
+            self.requests = keyspace.warm(keys).max(1);
+        }
+        self.requests = self.requests.saturating_sub(1);
+    }
 }
 
 /// What to do after a request.
@@ -58,6 +82,7 @@ impl Core {
         let Some(session) = self.session_mut(key) else {
             return 0..0;
         };
+        let mut ahead = Ahead::new(session.client.db);
         // Out of the session while it runs, so that arguments do not borrow the whole core.
         let mut parser = std::mem::take(&mut session.parser);
         let mut limits = resp::Limits {
@@ -68,6 +93,7 @@ impl Core {
         let mut waited_bytes = 0;
         self.shard.start_clock();
         loop {
+            ahead.look(&self.shard.keyspace, &input[at..end]);
             match parser.parse(&input[at..end], &limits) {
                 Ok(Parsed::Incomplete) => break,
                 Ok(Parsed::Empty { consumed }) => at += consumed,

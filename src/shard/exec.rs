@@ -8,17 +8,16 @@ use super::journal::Journal;
 use super::message::{
     Apply, Cut, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Request,
 };
+use super::run::{run_deciding, run_local, run_part};
 use super::snapshot;
 use super::stats::Stats;
 use super::waiting::{Ticket, Waiter, Waiting};
 use super::watching::{Watcher, Watching};
 use crate::command::block::Serve;
-use crate::command::{
-    self, Ask, Command, CommandId, Decision, First, Gather, Part, Peek, Place, Run, keys,
-};
+use crate::command::{self, Command, CommandId, Part, Peek, Place, Run, keys};
 use crate::keyspace::tracking::Reader;
-use crate::keyspace::{Keyspace, Tx};
-use crate::resp::{Args, CmdError, CmdResult, Output, Pick, Proto, Writer};
+use crate::keyspace::{Keyspace, Tx, WARM_KEYS};
+use crate::resp::{Args, Output, Proto, Writer};
 
 /// One core's keys and what runs on them.
 pub struct Shard {
@@ -202,6 +201,7 @@ impl Shard {
     /// Runs a hop's calls. `cleared`: the first of them has waited its turn, and younger work that
     /// waits for the same keys must not send it back.
     fn run_hop(&mut self, mut hop: Box<Hop>, mut cleared: bool, now_ms: i64, post: Post) {
+        let begin = hop.next;
         self.start_clock();
         while let Some(&HopCall {
             command,
@@ -211,6 +211,11 @@ impl Shard {
             tracks,
         }) = hop.calls.get(hop.next)
         {
+            // The first was foreseen, with those of other hops.
+            if (hop.next - begin) % WARM_KEYS == 1 {
+                let keys = hop.keys(hop.next).map(|key| (hop.db, key));
+                self.keyspace.warm(keys);
+            }
             let args = hop.args.as_args().range(from as usize, to as usize);
             if !std::mem::take(&mut cleared)
                 && !self.holds.is_empty()
@@ -235,6 +240,12 @@ impl Shard {
             self.serve_waiting(now_ms, post);
         }
         post(hop.origin, Message::Done(hop));
+    }
+
+    /// Hops that are about to be delivered: fetches what their first commands will look at.
+    pub fn foresee<'h>(&self, hops: impl Iterator<Item = &'h Hop>) {
+        let mut keys = hops.filter_map(|hop| hop.keys(0).next().map(|key| (hop.db, key)));
+        while self.keyspace.warm(&mut keys) == WARM_KEYS {}
     }
 
     /// The scope on which a command must wait, if a hold is in its way.
@@ -779,168 +790,5 @@ fn hold_scope(request: &Arc<Request>, on: &HoldOn) -> Scope {
             keys.dedup();
             Scope::Keys(keys)
         }
-    }
-}
-
-/// One shard's share of a command that spans shards.
-fn run_part(tx: &mut Tx, request: &Request, keys: &KeyIndices, place: Place) -> Part {
-    let args = request.args.as_args();
-    let command = request.call.command;
-    let mut pick = Pick::default();
-    let step = per_key_step(command);
-    match command.run {
-        Run::Each(run) => {
-            let mut out = Output::default();
-            let mut ends = Vec::with_capacity(keys.len());
-            for &at in keys {
-                let mut writer = Writer::new(&mut out, request.proto);
-                let view = args.pick(&mut pick, at as usize, at as usize + step);
-                if let Err(error) = run(tx, &view, &mut writer) {
-                    return Part::Failed(error);
-                }
-                ends.push(out.mark());
-            }
-            Part::Replies { out, ends }
-        }
-        Run::Sum(run) => {
-            let mut sum = 0;
-            for &at in keys {
-                match run(tx, &args.pick(&mut pick, at as usize, at as usize + step)) {
-                    Ok(n) => sum += n,
-                    Err(error) => return Part::Failed(error),
-                }
-            }
-            Part::Int(sum)
-        }
-        Run::Every(run) => {
-            for &at in keys {
-                run(tx, &args.pick(&mut pick, at as usize, at as usize + step));
-            }
-            Part::Nothing
-        }
-        Run::Shards { part, .. } => part(tx, &args, place).unwrap_or_else(Part::Failed),
-        _ => Part::Nothing,
-    }
-}
-
-/// Number of arguments that belong to one key of a multi-key command.
-pub fn per_key_step(command: &Command) -> usize {
-    command.keys.first().map_or(1, keys::KeySpec::step)
-}
-
-/// Runs a command all of whose keys are here.
-fn run_local(tx: &mut Tx, call: &Call, place: Place, out: &mut Writer) -> CmdResult {
-    let args = &call.args;
-    match call.command.run {
-        Run::Key(run) => run(tx, args, out),
-        Run::Each(run) => {
-            let positions = key_positions(call.command, args)?;
-            let step = per_key_step(call.command);
-            let mut pick = Pick::default();
-            out.array(positions.len())?;
-            for at in positions {
-                run(tx, &args.pick(&mut pick, at, at + step), out)?;
-            }
-            Ok(())
-        }
-        Run::Sum(run) => {
-            let mut pick = Pick::default();
-            let step = per_key_step(call.command);
-            let mut sum = 0;
-            for at in key_positions(call.command, args)? {
-                sum += run(tx, &args.pick(&mut pick, at, at + step))?;
-            }
-            out.int(sum)
-        }
-        Run::Every(run) => {
-            let mut pick = Pick::default();
-            let step = per_key_step(call.command);
-            for at in key_positions(call.command, args)? {
-                run(tx, &args.pick(&mut pick, at, at + step));
-            }
-            out.ok()
-        }
-        Run::Gather(_) | Run::First(_) => run_deciding(tx, call, out).map(|_| ()),
-        Run::Shards { part, merge } => {
-            let part = part(tx, args, place)?;
-            merge(args, vec![part], out)
-        }
-        Run::At { run, .. } => run(tx, args, place, out),
-        Run::Container | Run::Client(_) | Run::Job(_) | Run::Transaction(_) => {
-            unreachable!("{} does not run on a shard", call.command.name)
-        }
-    }
-}
-
-/// Runs a command that decides over its keys; returns whether a client that may wait should.
-fn run_deciding(tx: &mut Tx, call: &Call, out: &mut Writer) -> Result<bool, CmdError> {
-    match call.command.run {
-        Run::Gather(gather) => run_gather(tx, gather, call, out),
-        Run::First(first) => run_first(tx, first, call, out),
-        _ => unreachable!("only these decide"),
-    }
-}
-
-fn run_gather(
-    tx: &mut Tx,
-    gather: &Gather,
-    call: &Call,
-    out: &mut Writer,
-) -> Result<bool, CmdError> {
-    let args = &call.args;
-    let keys = key_positions(call.command, args)?;
-    let peeks: Vec<Peek> = keys.iter().map(|&at| (gather.peek)(tx, args, at)).collect();
-    let ask = Ask {
-        args,
-        keys: &keys,
-        db: call.db,
-        databases: tx.databases(),
-        now_ms: tx.now_ms(),
-        proto: call.proto,
-    };
-    let Decision {
-        reply,
-        changes,
-        waits,
-    } = match gather.more_for(args) {
-        None => (gather.decide)(&ask, &peeks)?,
-        Some(more) => {
-            let wanted = (more.wanted)(&ask, &peeks)?;
-            let found: Vec<_> = wanted.iter().map(|wanted| wanted.read(tx)).collect();
-            (more.decide)(&ask, &peeks, &found)?
-        }
-    };
-    // Values that the peeks share would be copied by the changes.
-    drop(peeks);
-    out.output().append(&reply);
-    changes
-        .into_iter()
-        .for_each(|change| command::apply(tx, args, change, out));
-    Ok(waits)
-}
-
-/// Serves a command from the first of its keys that holds something.
-fn run_first(tx: &mut Tx, first: &First, call: &Call, out: &mut Writer) -> Result<bool, CmdError> {
-    let args = &call.args;
-    (first.check)(args)?;
-    for at in key_positions(call.command, args)? {
-        match first.peek(tx, args.get(at)) {
-            Peek::Missing => {}
-            Peek::Failed(error) => return Err(error),
-            _ => return (first.serve)(tx, args, at, out).map(|()| false),
-        }
-    }
-    out.null_array()?;
-    Ok(true)
-}
-
-/// The key positions of a request that must have some, its arguments in whole steps.
-pub fn key_positions(command: &Command, args: &Args) -> Result<keys::KeyPositions, CmdError> {
-    let positions =
-        keys::positions(command.keys, args).ok_or_else(|| keys::why_none(command.keys, args))?;
-    let step = per_key_step(command);
-    match positions.last() {
-        Some(last) if last + step > args.len() => Err(CmdError::arity(command.name)),
-        _ => Ok(positions),
     }
 }

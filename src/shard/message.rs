@@ -45,6 +45,16 @@ pub struct Hop {
     pub spent_ns: SmallVec<[u64; 4]>,
 }
 
+impl Hop {
+    /// What stands where commands have their first key, from a call on.
+    pub fn keys(&self, from: usize) -> impl Iterator<Item = &[u8]> {
+        let args = self.args.as_args();
+        let calls = self.calls[from..].iter();
+        let with_keys = calls.filter(|call| call.to - call.from > 1);
+        with_keys.map(move |call| args.get(call.from as usize + 1))
+    }
+}
+
 /// One command of a hop: arguments `from..to` of the hop's.
 #[derive(Clone, Copy)]
 pub struct HopCall {

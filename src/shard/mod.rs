@@ -10,11 +10,13 @@ mod exec;
 mod holds;
 pub mod journal;
 pub mod message;
+mod run;
 pub mod snapshot;
 pub mod stats;
 pub mod waiting;
 pub mod watching;
 
 pub use crate::command::Place;
-pub use exec::{Call, Shard, key_positions as exec_keys, waited_keys};
+pub use exec::{Call, Shard, waited_keys};
 pub use holds::{Scope, TxId};
+pub use run::key_positions as exec_keys;

@@ -278,6 +278,20 @@ impl Dict {
         }
     }
 
+    /// The first byte of the bucket where a hash belongs: reading it fetches the bucket.
+    #[inline]
+    pub fn touch(&self, hash: u64) -> u8 {
+        self.buckets.get(self.bucket_of(hash)).0[0]
+    }
+
+    /// A handle that may well be the one with this hash.
+    #[inline]
+    pub fn likely(&self, hash: u64) -> Option<Handle> {
+        let bucket = self.buckets.get(self.bucket_of(hash));
+        let candidates = bucket.candidates(fingerprint(hash));
+        (candidates != 0).then(|| bucket.handle(candidates.trailing_zeros() as usize / 8))
+    }
+
     /// Puts another handle in the place of an entry's: it moved.
     pub fn replace(&mut self, position: Position, handle: Handle) {
         let bucket = self.at_mut(position.bucket, position.in_overflow);
