@@ -31,6 +31,11 @@ pub mod class {
     pub const KEY_MISS: u32 = 1 << 11;
     pub const MODULE: u32 = 1 << 13;
     pub const NEW: u32 = 1 << 14;
+    /// Whoever WATCHes the key or caches it sees no change: Redis announces these, but does not call
+    /// signalModifiedKey (t_stream.c).
+    pub const UNSEEN: u32 = 1 << 31;
+    /// A stream's groups.
+    pub const GROUP: u32 = STREAM | UNSEEN;
     /// What the letter A stands for.
     pub const ALL: u32 =
         GENERIC | STRING | LIST | SET | HASH | ZSET | EXPIRED | EVICTED | STREAM | MODULE;
@@ -99,15 +104,16 @@ events! {
     XADD = "xadd", STREAM;
     XTRIM = "xtrim", STREAM;
     XDEL = "xdel", STREAM;
-    XSETID = "xsetid", STREAM;
-    XGROUP_CREATE = "xgroup-create", STREAM;
-    XGROUP_SETID = "xgroup-setid", STREAM;
-    XGROUP_DESTROY = "xgroup-destroy", STREAM;
-    XGROUP_CREATECONSUMER = "xgroup-createconsumer", STREAM;
-    XGROUP_DELCONSUMER = "xgroup-delconsumer", STREAM;
-    XACK = "xack", SILENT;
-    XCLAIM = "xclaim", SILENT;
-    XREADGROUP = "xreadgroup", SILENT;
+    XSETID = "xsetid", GROUP;
+    XGROUP_CREATE = "xgroup-create", GROUP;
+    XGROUP_MKSTREAM = "xgroup-create", STREAM;
+    XGROUP_SETID = "xgroup-setid", GROUP;
+    XGROUP_DESTROY = "xgroup-destroy", GROUP;
+    XGROUP_CREATECONSUMER = "xgroup-createconsumer", GROUP;
+    XGROUP_DELCONSUMER = "xgroup-delconsumer", GROUP;
+    XACK = "xack", UNSEEN;
+    XCLAIM = "xclaim", UNSEEN;
+    XREADGROUP = "xreadgroup", UNSEEN;
     PFADD = "pfadd", STRING;
     PFCOUNT = "pfcount", SILENT;
     PFDEBUG = "pfdebug", SILENT;
@@ -180,10 +186,11 @@ impl Effects {
         by_client: bool,
         record: impl FnOnce(&mut Recorder),
     ) {
+        let is_seen = event.class & class::UNSEEN == 0;
         if !self.interest.is_empty() {
-            self.interest.changed(db, key);
+            self.interest.changed(db, key, is_seen);
         }
-        if self.tracking.is_on() {
+        if is_seen && self.tracking.is_on() {
             self.tracking.changed(key, by_client);
         }
         if self.recording {
@@ -198,7 +205,7 @@ impl Effects {
 
     #[inline]
     pub fn occurred(&mut self, db: u32, key: &[u8], event: Event) {
-        if self.classes & event.class != 0 {
+        if self.classes & event.class & !class::UNSEEN != 0 {
             self.events.push(Occurrence {
                 db,
                 event,

@@ -79,13 +79,15 @@ impl Interest {
         }
     }
 
-    /// Notes a change of a key.
-    pub fn changed(&mut self, db: u32, key: &[u8]) {
+    /// Notes a change of a key; whoever waits for it looks again also if no watcher sees it.
+    pub fn changed(&mut self, db: u32, key: &[u8], is_seen: bool) {
         let Some(watched) = self.dbs.get_mut(&db).and_then(|keys| keys.get_mut(key)) else {
             return;
         };
-        self.changes += 1;
-        watched.version = self.changes;
+        if is_seen {
+            self.changes += 1;
+            watched.version = self.changes;
+        }
         if watched.waiters > 0 && !watched.is_ready {
             watched.is_ready = true;
             self.ready.push((db, key.into()));
@@ -121,13 +123,17 @@ mod tests {
     #[test]
     fn versions_move_with_changes_of_watched_keys_only() {
         let mut interest = Interest::default();
-        interest.changed(0, b"k");
+        interest.changed(0, b"k", true);
         let seen = interest.watch(0, b"k");
-        interest.changed(1, b"k");
-        interest.changed(0, b"other");
+        interest.changed(1, b"k", true);
+        interest.changed(0, b"other", true);
         assert_eq!(interest.version(0, b"k"), Some(seen));
-        interest.changed(0, b"k");
+        interest.changed(0, b"k", true);
         assert_ne!(interest.version(0, b"k"), Some(seen));
+        let seen = interest.watch(0, b"k");
+        interest.changed(0, b"k", false);
+        assert_eq!(interest.version(0, b"k"), Some(seen));
+        interest.unwatch(0, b"k");
         interest.unwatch(0, b"k");
         assert!(interest.is_empty());
     }
@@ -136,14 +142,14 @@ mod tests {
     fn a_key_is_ready_once_until_it_is_taken() {
         let mut interest = Interest::default();
         interest.wait(0, b"k");
-        interest.changed(0, b"k");
-        interest.changed(0, b"k");
+        interest.changed(0, b"k", true);
+        interest.changed(0, b"k", true);
         assert_eq!(interest.take_ready(), [(0, b"k"[..].into())]);
         assert!(interest.take_ready().is_empty());
-        interest.changed(0, b"k");
+        interest.changed(0, b"k", true);
         assert_eq!(interest.take_ready().len(), 1);
         interest.stop_waiting(0, b"k");
-        interest.changed(0, b"k");
+        interest.changed(0, b"k", true);
         assert!(interest.take_ready().is_empty() && interest.is_empty());
     }
 }

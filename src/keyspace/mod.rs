@@ -310,7 +310,7 @@ impl Keyspace {
         for key in self.effects.interest.keys(changed) {
             let arrives = |(db, now_ms)| self.contains(db, &key, now_ms);
             if self.contains(changed, &key, i64::MIN) || replaced_by.is_some_and(arrives) {
-                self.effects.interest.changed(changed, &key);
+                self.effects.interest.changed(changed, &key, true);
             }
         }
     }

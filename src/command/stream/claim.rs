@@ -260,7 +260,8 @@ impl Claimant<'_> {
         }
         claimed.created |= group.create_consumer(self.consumer, self.now_ms);
         group.seen(self.consumer, self.now_ms);
-        let before = old.map_or(0, |old| old.deliveries);
+        // Redis: FORCE makes a pending entry that counts as delivered once.
+        let before = old.map_or(1, |old| old.deliveries);
         let deliveries = match self.options.deliveries {
             Some(deliveries) => deliveries,
             None if self.options.just_id => before,

@@ -87,6 +87,10 @@ pub(super) fn create(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         return Err(CmdError::subcommand("XGROUP", args.get(1)));
     }
     let id = group_id(stream, args, 4)?;
+    let event = match stream {
+        Some(_) => Event::XGROUP_CREATE,
+        None => Event::XGROUP_MKSTREAM,
+    };
     if stream.is_some_and(|stream| stream.groups.contains_key(name)) {
         return Err(CmdError::Text(
             "BUSYGROUP Consumer Group name already exists",
@@ -103,7 +107,7 @@ pub(super) fn create(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         id.to_string(),
         read.map_or(-1, |read| read as i64).to_string(),
     );
-    tx.wrote(key, Event::XGROUP_CREATE, |rec| {
+    tx.wrote(key, event, |rec| {
         let head = [&b"XGROUP"[..], b"CREATE", key, name, id.as_bytes()];
         let tail = [&b"MKSTREAM"[..], b"ENTRIESREAD", read.as_bytes()];
         rec.cmd_of(8, head.into_iter().chain(tail));

@@ -27,8 +27,8 @@ pub(super) fn xrange(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 }
 
 pub(super) fn xrevrange(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let end = ids::end(args, 2)?;
-    range(tx, args, ids::start(args, 3)?, end, true, out)
+    let start = ids::start(args, 3)?;
+    range(tx, args, start, ids::end(args, 2)?, true, out)
 }
 
 fn range(
