@@ -247,9 +247,8 @@ fn compare(a: &Entry, b: &Entry, alpha: bool) -> Ordering {
     if alpha {
         return a.by.cmp(&b.by);
     }
-    a.score
-        .total_cmp(&b.score)
-        .then_with(|| a.element.cmp(&b.element))
+    let order = a.score.partial_cmp(&b.score).unwrap_or(Ordering::Equal);
+    order.then_with(|| a.element.cmp(&b.element))
 }
 
 /// What is shown: elements, or for each what GET names.
@@ -278,6 +277,8 @@ impl Rows<'_> {
                     continue;
                 }
                 let value = self.values.get(pattern * self.len + entry.at);
+                // A pattern without a star names nothing, not even the key without a name.
+                let value = value.filter(|_| get.contains(&b'*'));
                 visit(value.and_then(Option::as_ref));
                 pattern += 1;
             }

@@ -101,8 +101,13 @@ fn decide_move(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
 }
 
 fn arrive(tx: &mut Tx, args: &Args, at: usize, value: &Bytes, _out: &mut Writer) -> CmdResult {
-    let (key, (_, end)) = (args.get(at), ends(args)?);
+    let (key, (from, end)) = (args.get(at), ends(args)?);
+    let rotates = key == args.get(1);
     tx.change_or_create(key, List::new, |list, _| {
+        // Where the element was, there is room for it now.
+        if rotates {
+            list.drop_end(from);
+        }
         list.push(end, value, Some(value));
     })?;
     let (event, name) = pushed(end);
@@ -112,7 +117,9 @@ fn arrive(tx: &mut Tx, args: &Args, at: usize, value: &Bytes, _out: &mut Writer)
 
 fn leave(tx: &mut Tx, args: &Args, at: usize, _value: &Bytes, _out: &mut Writer) -> CmdResult {
     let (key, (end, _)) = (args.get(at), ends(args)?);
-    tx.change(key, |list: &mut List, _| list.drop_end(end))?;
+    if key != args.get(2) {
+        tx.change(key, |list: &mut List, _| list.drop_end(end))?;
+    }
     let (event, name) = popped(end);
     // The move is one change. Redis: server.dirty++ once.
     tx.wrote_many(0, key, event, |rec| rec.cmd(&[name, key]));
