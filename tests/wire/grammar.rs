@@ -449,7 +449,8 @@ impl Author {
         match rng.u8(..10) {
             0..4 => self.fill("integer"),
             4 => b"ab".repeat(rng.usize(..50)),
-            5 => (0..rng.usize(..20)).map(|_| rng.u8(..)).collect(),
+            // No NUL: SORT ALPHA compares C strings.
+            5 => (0..rng.usize(..20)).map(|_| rng.u8(1..)).collect(),
             6 if rng.u8(..8) == 0 => b"long ".repeat(rng.usize(..400)),
             _ => format!("v{}", rng.u32(..20)).into_bytes(),
         }
