@@ -153,10 +153,7 @@ fn debug_here(args: &Args, out: &mut Writer) -> CmdResult {
         }
         (b"protocol", 3) => protocol(args, out),
         (b"help", 2) => debug_help(out),
-        _ => Err(CmdError::owned(format!(
-            "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
-            String::from_utf8_lossy(args.get(1))
-        ))),
+        _ => Err(CmdError::subcommand("DEBUG", args.get(1))),
     }
 }
 
