@@ -409,7 +409,7 @@ fn deliver(tx: &mut Tx, args: &Args, at: usize, out: &mut Writer) -> CmdResult {
             .and_then(|()| found.iter().try_for_each(|entry| write_entry(entry, out)));
         debug_assert!(written.is_ok());
         let last = *ids.last()?;
-        let read = read_counter(stream, name, ids.len() as u64, last);
+        let read = read_counter(stream, name, &ids);
         let group = stream.groups.get_mut(name)?;
         group.last_id = last;
         group.entries_read = read;
@@ -469,13 +469,16 @@ pub(super) fn record_claim(
 
 /// The group's counter of entries read after it has read some more, up to `last`. Redis: t_stream.c
 /// streamReplyWithRange.
-fn read_counter(stream: &Stream, name: &[u8], more: u64, last: EntryId) -> Option<u64> {
-    let group = stream.groups.get(name)?;
-    match group.entries_read {
-        Some(read) if !stream.has_tombstones_from(group.last_id) => Some(read + more),
-        _ if stream.entries_added > 0 => stream.entries_read_at(last),
-        _ => None,
+fn read_counter(stream: &Stream, name: &[u8], ids: &[EntryId]) -> Option<u64> {
+    let mut counter = stream.groups.get(name)?.entries_read;
+    for &id in ids {
+        counter = match counter {
+            Some(read) if !stream.has_tombstones_from(id) => Some(read + 1),
+            _ if stream.entries_added > 0 => stream.entries_read_at(id),
+            unknown => unknown,
+        };
     }
+    counter
 }
 
 /// What the consumer was given before and has not acknowledged.

@@ -43,6 +43,9 @@ fn parse(args: &Args) -> Result<Options, CmdError> {
     Ok(options)
 }
 
+/// Of the table in between. Redis: proto-max-bulk-len, which is this unless it is changed.
+const TRANSIENT_MAX_BYTES: u64 = 512 << 20;
+
 fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
     let strings: Result<Vec<&[u8]>, CmdError> = peeks
         .iter()
@@ -55,7 +58,7 @@ fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
     let cells = (a.len() as u64 + 1).checked_mul(b.len() as u64 + 1);
     if cells
         .and_then(|cells| cells.checked_mul(4))
-        .is_none_or(|bytes| bytes > u64::from(u32::MAX))
+        .is_none_or(|bytes| bytes > TRANSIENT_MAX_BYTES)
     {
         return Err(CmdError::Text(
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",

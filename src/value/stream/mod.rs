@@ -278,6 +278,11 @@ impl Stream {
         while let Some((&master, node)) = self.nodes.iter().next() {
             let excess = match trim.threshold {
                 Threshold::MaxLen(max) => self.len.saturating_sub(max),
+                // Redis: a node goes as a whole by its last entry, be that deleted.
+                Threshold::MinId(min) if trim.approximate.is_some() => {
+                    let goes = node.last_ever(master).is_some_and(|last| last < min);
+                    if goes { node.live() } else { 0 }
+                }
                 Threshold::MinId(min) => {
                     let before = |entry: &Entry| entry.id < min;
                     node.entries(master).take_while(before).count() as u64

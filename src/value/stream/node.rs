@@ -173,6 +173,11 @@ impl Node {
             .map(|(_, _, entry)| entry)
     }
 
+    /// The id of the last entry, also if it is deleted.
+    pub fn last_ever(&self, master: EntryId) -> Option<EntryId> {
+        self.all(master).last().map(|(_, _, entry)| entry.id)
+    }
+
     /// All entries, with the place and value of their flags.
     fn all(&self, master: EntryId) -> impl Iterator<Item = (Pos, i64, Entry<'_>)> {
         let pack = &self.0;
