@@ -12,10 +12,11 @@
 //!
 //! `PINION_DIFF_TRACE` names a file for all commands of the last sequence that differs.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use crate::client::{Client, Got, encode, shown};
-use crate::grammar::{Author, Request, Same, all_key_names, key_names};
+use crate::grammar::{Author, Request, Same, key_names};
 use crate::process::{Server, Which};
 use crate::sameness::{Exact, QUICKLIST, agree, agree_each, bulk, elements};
 
@@ -232,10 +233,13 @@ impl Sequence<'_> {
             side.clients = (0..CONNECTIONS).map(|_| side.server.client()).collect();
         });
         self.queued = vec![None; CONNECTIONS];
+        // What has expired goes when it is looked for, also what a spoilt command made.
+        let first = |sent: &Sent| sent.words.get(1).cloned();
+        let names: BTreeSet<Vec<u8>> = self.sent.iter().filter_map(first).collect();
+        let names = names.into_iter().chain(key_names().map(String::into_bytes));
+        let exists: Vec<Vec<u8>> = [b"EXISTS".to_vec()].into_iter().chain(names).collect();
         for db in 0..DATABASES {
-            // What has expired goes when it is looked for; others are then found by their names.
-            let all = [b"EXISTS".to_vec()].into_iter().chain(all_key_names());
-            let exists = request(all.collect(), Same::Bytes);
+            let exists = request(exists.clone(), Same::Bytes);
             let keys = request(plain("KEYS *").words, Same::Elements);
             self.play(0, vec![plain(&format!("SELECT {db}")), exists, keys])?;
             let found = self.sent.last().expect("sent").reply.clone();

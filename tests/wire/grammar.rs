@@ -162,13 +162,6 @@ pub fn key_names() -> impl Iterator<Item = String> {
         .flat_map(|(family, count)| (0..*count).map(move |number| format!("{family}{number}")))
 }
 
-/// Those, and the keys of commands that were spoilt.
-pub fn all_key_names() -> impl Iterator<Item = Vec<u8>> {
-    let meant = key_names().map(String::into_bytes);
-    let spoilt = SPOILT.iter().map(|name| name.as_bytes().to_vec());
-    meant.chain(spoilt)
-}
-
 /// What stands where a number, a word or a key should: a twentieth of all commands is spoiled.
 const SPOILT: &[&str] = &[
     "",
