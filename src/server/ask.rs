@@ -26,6 +26,8 @@ pub struct Requester {
     pub client_id: u64,
     pub proto: Proto,
     pub db: u32,
+    /// The client is on this machine.
+    pub is_local: bool,
 }
 
 /// One node's contribution; what it is depends on the job.
@@ -150,6 +152,7 @@ mod tests {
             client_id: 1,
             proto: Proto::Resp2,
             db: 0,
+            is_local: true,
         };
         let question = Question {
             job: Job::ClientList,

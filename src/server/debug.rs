@@ -24,13 +24,12 @@ impl ServerHost {
     pub(super) fn debug(
         &mut self,
         requester: Requester,
-        is_local: bool,
         args: &Args,
         out: &mut Output,
     ) -> Performed {
         let allowed = match self.config.text("enable-debug-command") {
             "yes" => true,
-            "local" => is_local,
+            "local" => requester.is_local,
             _ => false,
         };
         if !allowed {

@@ -128,14 +128,16 @@ impl ServerHost {
         }
     }
 
-    fn requester(&self, core: &Core, session: SessionKey) -> Requester {
-        let client = core.session(session).map(|session| &session.client);
+    fn requester(&self, core: &Core, key: SessionKey) -> Requester {
+        let session = core.session(key);
+        let client = session.map(|session| &session.client);
         Requester {
             shard: self.shard,
-            session,
+            session: key,
             client_id: client.map_or(0, |client| client.id),
             proto: client.map(|client| client.proto).unwrap_or_default(),
             db: client.map_or(0, |client| client.db),
+            is_local: session.is_some_and(|session| session.peer.is_local()),
         }
     }
 
@@ -492,10 +494,7 @@ impl Host for ServerHost {
                 let table = core.table.clone();
                 done(introspection::command(&table, args, &mut writer))
             }
-            Job::Debug => {
-                let is_local = core.session(session).is_some_and(|s| s.peer.is_local());
-                self.debug(requester, is_local, args, out)
-            }
+            Job::Debug => self.debug(requester, args, out),
             Job::Latency => self.latency(requester, args, &mut writer),
             Job::Memory => self.memory(requester, args, &mut writer),
             _ => self.perform_simple(core, link, requester, job, args, out),

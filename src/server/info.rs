@@ -125,6 +125,7 @@ impl NodeFigures {
                 .errors
                 .iter()
                 .map(|(name, n)| (name.clone(), *n))
+                .chain(core.shard.stats.errors().iter().cloned())
                 .collect(),
             pubsub: (0, 0, 0),
             subscribers: core
@@ -653,8 +654,9 @@ fn accesses(nodes: &[NodeFigures], context: &Context) -> String {
     let session = |of: fn(&session::Counters) -> u64| total(nodes, |n| of(&n.session)).to_string();
     let restores = context.table.find(b"restore").map(|entry| entry.id);
     let restored = restores.map_or(0, |id| total(nodes, |n| n.commands.of(id).calls));
+    let errors: u64 = nodes.iter().flat_map(|n| &n.errors).map(|(_, n)| n).sum();
     lines(&[
-        ("total_error_replies", session(|c| c.errors)),
+        ("total_error_replies", errors.to_string()),
         ("dump_payload_sanitizations", restored.to_string()),
         ("total_reads_processed", session(|c| c.reads)),
         ("total_writes_processed", session(|c| c.writes)),

@@ -45,7 +45,14 @@ impl ServerHost {
             .step_by(2)
             .map(|i| (word(i), word(i + 1)))
             .collect();
-        let config = match self.config.set(&pairs) {
+        // Redis: config.c DENY_LOADING_CONFIG.
+        let waits = |name: &str| {
+            name.eq_ignore_ascii_case("dir") || name.eq_ignore_ascii_case("appendonly")
+        };
+        if self.part.loading && pairs.iter().any(|(name, _)| waits(name)) {
+            return Performed::Failed(CmdError::Loading);
+        }
+        let config = match self.config.set(&pairs, requester.is_local) {
             Ok(config) => config,
             Err(error) => return Performed::Failed(CmdError::owned(error.to_string())),
         };

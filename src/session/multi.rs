@@ -73,6 +73,18 @@ impl Watches {
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
+
+    /// Memory of the names here, and of what their homes keep of them.
+    pub fn memory_bytes(&self) -> usize {
+        /// A name, its place in a table, and the watcher in it.
+        const EACH: usize = 2 * size_of::<(u32, Box<[u8]>)>() + 64;
+        let names: usize = self
+            .keys
+            .iter()
+            .map(|(_, name)| 2 * name.len() + EACH)
+            .sum();
+        names
+    }
 }
 
 /// A transaction being carried out. It goes on if its connection goes away.
@@ -614,6 +626,7 @@ impl Core {
     ) -> bool {
         let mut out = Output::default();
         let mut later = false;
+        let begun_ns = self.shard.now_ns();
         let result = match call.command.run {
             Run::Client(run) => match self.session_mut(key) {
                 Some(session) => {
@@ -636,7 +649,16 @@ impl Core {
             _ => Writer::new(&mut out, Default::default()).ok(),
         };
         self.counters.commands += 1;
-        self.shard.stats.ran(call.id, 0, result.is_err());
+        let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
+        self.shard.start_clock();
+        self.shard.stats.ran(call.id, spent_ns, result.is_err());
+        if spent_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, args, spent_ns);
+        }
+        if let Err(error) = &result {
+            let reply = error_reply(error);
+            self.note_errors(&reply.bytes);
+        }
         let Some(exec) = self.execs.get_mut(&key) else {
             return false;
         };
@@ -681,8 +703,13 @@ impl Core {
         };
         let mut out = std::mem::take(&mut exec.out);
         exec.next += 1;
+        let mark = out.mark();
         let spent_ns = self.shard.run(&call, now_ms, &mut out);
         self.counters.commands += 1;
+        if out.bytes.get(mark.0) == Some(&b'-') {
+            let reply = out.bytes[mark.0..].to_vec();
+            self.note_errors(&reply);
+        }
         if let Some(exec) = self.execs.get_mut(&key) {
             exec.out = out;
         }
@@ -861,4 +888,10 @@ impl Exec {
         let written = Writer::new(&mut self.out, self.request.proto).error(error);
         debug_assert!(written.is_ok());
     }
+}
+fn error_reply(error: &CmdError) -> Output {
+    let mut out = Output::default();
+    let written = Writer::new(&mut out, Default::default()).error(error);
+    debug_assert!(written.is_ok());
+    out
 }

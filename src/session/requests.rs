@@ -576,7 +576,8 @@ impl Core {
                     session.job = Some(Pending {
                         id: call.id,
                         spent_ns,
-                        args: is_slow.then(|| args.to_buf()),
+                        // CONFIG SET may change what is slow.
+                        args: (is_slow || job == Job::ConfigSet).then(|| args.to_buf()),
                     });
                 }
                 return Next::Wait;

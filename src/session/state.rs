@@ -157,6 +157,10 @@ impl Session {
             + self.client.name.len()
             + self.multi.as_ref().map_or(0, |multi| multi.memory_bytes())
             + self
+                .watches
+                .as_ref()
+                .map_or(0, |watches| watches.memory_bytes())
+            + self
                 .hop
                 .as_ref()
                 .map_or(0, |hop| size_of::<Hop>() + hop.args.memory_bytes())

@@ -234,7 +234,12 @@ impl Shard {
                 by: (hop.origin, hop.session),
                 tracks,
             };
+            let mark = hop.out.mark();
             let spent_ns = self.run(&call, now_ms, &mut hop.out);
+            if hop.next > 0 {
+                // The first is seen by the session.
+                self.stats.note_error(&hop.out.bytes[mark.0..]);
+            }
             hop.spent_ns.push(spent_ns);
             hop.next += 1;
             self.serve_waiting(now_ms, post);
@@ -537,7 +542,9 @@ impl Shard {
                 by: request.by,
                 tracks: call.tracks,
             };
+            let mark = out.mark();
             self.run(&call, now_ms, &mut out);
+            self.stats.note_error(&out.bytes[mark.0..]);
         }
         self.keyspace.effects.wrap_transaction(records);
         Part::Elements { out, count: 0 }

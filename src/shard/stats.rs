@@ -50,6 +50,9 @@ pub struct Stats {
     pub track_latency: bool,
     /// Commands that take so long are noted for the latency monitor; `u64::MAX`: none.
     pub spike_ns: u64,
+    /// Errors of commands whose replies leave together with others', by prefix: the session that gets
+    /// them does not look at each.
+    errors: Vec<(Box<str>, u64)>,
     /// Those noted since they were last taken, with how long they took.
     spikes: Vec<(CommandId, u64)>,
 }
@@ -61,8 +64,26 @@ impl Stats {
             expire_lag: CommandStats::default(),
             track_latency: true,
             spike_ns: u64::MAX,
+            errors: Vec::new(),
             spikes: Vec::new(),
         }
+    }
+
+    /// Counts a reply, if it is an error.
+    pub fn note_error(&mut self, reply: &[u8]) {
+        let Some(text) = reply.strip_prefix(b"-") else {
+            return;
+        };
+        let end = text.iter().position(|b| matches!(b, b' ' | b'\r'));
+        let prefix = String::from_utf8_lossy(&text[..end.unwrap_or(text.len())]);
+        match self.errors.iter_mut().find(|(known, _)| **known == *prefix) {
+            Some((_, count)) => *count += 1,
+            None => self.errors.push((prefix.into(), 1)),
+        }
+    }
+
+    pub fn errors(&self) -> &[(Box<str>, u64)] {
+        &self.errors
     }
 
     pub fn of(&self, id: CommandId) -> &CommandStats {
@@ -130,6 +151,7 @@ impl Stats {
     /// CONFIG RESETSTAT.
     pub fn reset(&mut self) {
         self.commands.fill(CommandStats::default());
+        self.errors.clear();
         self.expire_lag = CommandStats::default();
     }
 

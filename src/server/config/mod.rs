@@ -131,7 +131,8 @@ impl Config {
     }
 
     /// CONFIG SET: a new configuration with all pairs applied, or the first reason why not.
-    pub fn set(&self, pairs: &[(String, String)]) -> Result<Config, SetError> {
+    /// `is_local`: who asks is on this machine.
+    pub fn set(&self, pairs: &[(String, String)], is_local: bool) -> Result<Config, SetError> {
         let mut changed: Vec<usize> = Vec::new();
         let mut new = self.clone();
         for (name, value) in pairs {
@@ -151,7 +152,7 @@ impl Config {
             if param.immutable && !stays {
                 return Err(refused("can't set immutable config".into()));
             }
-            if param.protected && !self.allows_protected() {
+            if param.protected && !self.allows_protected(is_local) {
                 return Err(refused("can't set protected config".into()));
             }
             let words: Vec<&str> = if param.is_multiple() {
@@ -164,10 +165,12 @@ impl Config {
         Ok(new)
     }
 
-    /// `local` would admit clients of this machine. Who asks is not known here, so it admits nobody:
-    /// a client from elsewhere that may change `dir` can write files anywhere.
-    fn allows_protected(&self) -> bool {
-        self.text("enable-protected-configs") == "yes"
+    fn allows_protected(&self, is_local: bool) -> bool {
+        match self.text("enable-protected-configs") {
+            "yes" => true,
+            "local" => is_local,
+            _ => false,
+        }
     }
 
     /// CONFIG GET: names and values that match one of the patterns, each once.
@@ -264,7 +267,7 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         for pair in all {
-            let result = config.set(std::slice::from_ref(&pair));
+            let result = config.set(std::slice::from_ref(&pair), true);
             let fixed = ["can't set immutable config", "can't set protected config"];
             let known = match &result {
                 Ok(new) => new.values == config.values,
@@ -280,7 +283,7 @@ mod tests {
         let config = Config::default();
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let new = config
-            .set(&[pair("maxclients", "5"), pair("timeout", "7")])
+            .set(&[pair("maxclients", "5"), pair("timeout", "7")], true)
             .unwrap();
         assert_eq!((new.int("maxclients"), new.int("timeout")), (5, 7));
         let texts = [
@@ -298,7 +301,7 @@ mod tests {
             ),
         ];
         for (pairs, text) in texts {
-            assert_eq!(config.set(&pairs).unwrap_err().to_string(), text);
+            assert_eq!(config.set(&pairs, true).unwrap_err().to_string(), text);
         }
     }
 }

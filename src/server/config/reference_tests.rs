@@ -210,7 +210,7 @@ fn load(options: &str) -> Result<Config, ConfigError> {
 
 fn set(config: &Config, name: &str, value: &str) -> Result<Config, String> {
     let pair = (name.to_owned(), value.to_owned());
-    config.set(&[pair]).map_err(|error| error.to_string())
+    config.set(&[pair], true).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -265,9 +265,16 @@ fn saves_add_up_also_after_the_defaults_were_written_out() {
 }
 
 #[test]
-fn protected_parameters_stay_closed_to_callers_of_unknown_address() {
-    for (who, open) in [("no", false), ("local", false), ("yes", true)] {
+fn protected_parameters_are_open_to_whom_the_configuration_says() {
+    for (who, here, elsewhere) in [
+        ("no", false, false),
+        ("local", true, false),
+        ("yes", true, true),
+    ] {
         let config = load(&format!("enable-protected-configs {who}")).expect("valid");
-        assert_eq!(set(&config, "dbfilename", "x.rdb").is_ok(), open, "{who}");
+        for (is_local, open) in [(true, here), (false, elsewhere)] {
+            let pair = ("dbfilename".to_owned(), "x.rdb".to_owned());
+            assert_eq!(config.set(&[pair], is_local).is_ok(), open, "{who}");
+        }
     }
 }
