@@ -231,8 +231,12 @@ fn compute(sources: &[Source], options: &Options, operation: Operation) -> Resul
                     let Some(score) = sources[i].score(name) else {
                         return true;
                     };
-                    let score = weigh(i, score);
-                    total = Some(total.map_or(score, |sum| options.aggregate.apply(sum, score)));
+                    // Redis: only of the first set, 0 times infinity is 0; then it spoils the sum.
+                    let weighed = options.weights[i] * score;
+                    total = Some(match total {
+                        None => not_nan(weighed),
+                        Some(sum) => options.aggregate.apply(sum, weighed),
+                    });
                 }
                 result.set(name, total.unwrap_or_default(), limits);
                 true
