@@ -129,7 +129,7 @@ const FAMILIES: &[Family] = &[
     (12, &[
         "DEL any..", "UNLINK any any", "DEL any", "EXISTS any..", "TOUCH any..", "TYPE any", "OBJECT ENCODING any", "OBJECT ENCODING any", "?OBJECT REFCOUNT any", "?OBJECT IDLETIME any", "OBJECT FREQ any",
         "RENAME|RENAMENX any any", "RENAME list|list list", "COPY any any DB:db| REPLACE|", "MOVE any db", "%DUMP any", "%DUMP any", "!RESTORE any 0 payload REPLACE|REPLACE|",
-        "!RESTORE any at_ms payload REPLACE ABSTTL IDLETIME:10|FREQ:5|", "!RESTORE any past payload ABSTTL REPLACE|", "DEBUG DIGEST-VALUE any", "?!RANDOMKEY", "~!KEYS *|s*|*[0-2]",
+        "!RESTORE any at_ms payload REPLACE ABSTTL IDLETIME:10|FREQ:5|", "!RESTORE any past payload ABSTTL REPLACE|", "?!RANDOMKEY", "~!KEYS *|s*|*[0-2]",
         "EXPIRE any ttl|-1 NX|XX|", "PEXPIRE any ttl_ms XX|NX|", "EXPIREAT any at|at|past NX|XX|GT|LT|", "PEXPIREAT any at_ms|past NX|XX|GT|LT|", "PERSIST any", "@TTL any", "@PTTL any",
         "@EXPIRETIME any", "@PEXPIRETIME any",
     ]),
@@ -140,7 +140,7 @@ const FAMILIES: &[Family] = &[
     (1, &[
         "!BLPOP|BRPOP list list 0.001", "!BLMOVE list list LEFT|RIGHT LEFT|RIGHT 0.001", "!BRPOPLPUSH list list 0.001", "!BLMPOP 0.001 2 list list LEFT|RIGHT COUNT:count|",
         "!BZPOPMIN|BZPOPMAX zset zset 0.001", "!BZMPOP 0.001 2 zset zset MIN|MAX COUNT:count|", "!XREAD BLOCK 1 STREAMS stream $|id", "!XREADGROUP GROUP group consumer BLOCK 1 STREAMS stream >",
-        "FLUSHDB ASYNC|SYNC|", "SWAPDB db db", "FLUSHALL",
+        "FLUSHDB ASYNC|", "SWAPDB db db", "FLUSHALL",
     ]),
 ];
 
