@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::link::{Host, Link};
 use super::multi::Exec;
 use super::state::{Peer, Session, State};
-use crate::command::{Client, CommandId, Table, keys};
+use crate::command::{Client, CommandId, Run, Table, keys};
 use crate::coordinator::{Answer, Coordinator, Done};
 use crate::keyspace::WARM_KEYS;
 use crate::resp::{CmdError, Glance, Output, Writer};
@@ -323,7 +323,10 @@ impl Core {
             Done::Settled => return self.exec_settled(key, link, host),
             Done::Held { work, clean } => return self.exec_held(key, work, clean, link, host),
             Done::Part(reply) => {
-                self.shard.stats.ran(call.id, 0, reply.is_err());
+                // Commands that ran together on one home were counted there, EXEC when it began.
+                if !matches!(call.command.run, Run::Transaction(_)) {
+                    self.shard.stats.ran(call.id, 0, reply.is_err());
+                }
                 return self.exec_part(key, reply, link, host);
             }
             Done::Waits => {
