@@ -183,7 +183,7 @@ fn an_expired_event_leaves_at_the_deadline() {
         let (mut ear, mut client) = (server.client(), server.client());
         tell(&mut ear, "SUBSCRIBE __keyevent@0__:expired");
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let begin_ms = now.expect("after 1970").as_millis() as u64 + 100;
+        let begin_ms = now.expect("after 1970").as_millis() as u64 + 500;
         for n in 0..100 {
             let at_ms = begin_ms + 2 * (100 - n);
             tell(&mut client, &format!("SET key:{n} value PXAT {at_ms}"));
