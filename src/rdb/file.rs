@@ -140,7 +140,10 @@ pub struct Reader {
     size_bytes: Option<u64>,
     input_ended: bool,
     verify: bool,
+    /// The checksum of what was read before the mark `summed` of `input`: long runs are summed up
+    /// faster than single entries.
     crc: u64,
+    summed: usize,
     stage: Stage,
 }
 
@@ -163,6 +166,7 @@ impl Reader {
             input_ended: false,
             verify,
             crc: 0,
+            summed: 0,
             stage: Stage::Signature,
         }
     }
@@ -210,13 +214,16 @@ impl Reader {
             return Ok(None);
         }
         self.join();
-        let mut attempt = self.input.clone();
-        match self.take_event(&mut attempt) {
+        let mut input = std::mem::take(&mut self.input);
+        let mark = input.mark();
+        let taken = self.take_event(&mut input);
+        let attempted_end = input.end();
+        if taken.is_err() {
+            input.rewind(mark);
+        }
+        self.input = input;
+        match taken {
             Ok(event) => {
-                if self.verify {
-                    self.crc = crc64::update(self.crc, self.input.passed(&attempt));
-                }
-                self.input = attempt;
                 self.needed_bytes = 1;
                 self.pass(&event);
                 Ok(Some(event))
@@ -225,7 +232,7 @@ impl Reader {
                 at,
                 fault: Fault::Short { missing },
             }) if !self.input_ended => {
-                let end = attempt.end().saturating_add(missing);
+                let end = attempted_end.saturating_add(missing);
                 self.needed_bytes = there.saturating_add(missing.max(there / 2));
                 if let Some(size) = self.size_bytes {
                     if end > size {
@@ -247,6 +254,10 @@ impl Reader {
             return;
         }
         let position = self.input.position();
+        if self.verify {
+            self.crc = crc64::update(self.crc, self.input.since(self.summed));
+        }
+        self.summed = 0;
         let left = self.input.take_rest();
         let joined = match (&left[..], &self.pending[..]) {
             ([], [one]) => one.clone(),
@@ -284,7 +295,10 @@ impl Reader {
                     return Ok(Event::End(Checksum::Absent));
                 }
                 // The checksum covers all up to and with the opcode.
-                let found = crc64::update(self.crc, &[opcode::END]);
+                let found = match self.verify {
+                    true => crc64::update(self.crc, input.since(self.summed)),
+                    false => 0,
+                };
                 let at = input.position();
                 let expected = input.u64_le()?;
                 Event::End(match expected {

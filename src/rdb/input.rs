@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::error::{Error, Fault, Result};
 
 /// Bytes and how far they are read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Input {
     bytes: Bytes,
     at: usize,
@@ -29,9 +29,19 @@ impl Input {
         self.base + self.bytes.len() as u64
     }
 
-    /// What `ahead`, a clone of this that went on reading, has read since.
-    pub fn passed(&self, ahead: &Input) -> &[u8] {
-        &self.bytes[self.at..ahead.at]
+    /// How far these bytes are read.
+    pub fn mark(&self) -> usize {
+        self.at
+    }
+
+    /// What was read since a mark.
+    pub fn since(&self, mark: usize) -> &[u8] {
+        &self.bytes[mark..self.at]
+    }
+
+    /// Goes back to a mark.
+    pub fn rewind(&mut self, mark: usize) {
+        self.at = mark;
     }
 
     pub fn remaining(&self) -> usize {

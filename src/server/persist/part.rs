@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Loaded, Mail, Message};
+use crate::keyspace::WARM_KEYS;
 use crate::server::ask::NodeMessage;
 use crate::session::Core;
 use crate::shard::snapshot::CHUNK_BYTES;
@@ -221,18 +222,24 @@ impl Part {
     /// Stores entries that live here.
     pub fn load(&mut self, core: &mut Core, entries: Vec<Loaded>, now_ms: i64) {
         let keyspace = &mut core.shard.keyspace;
-        for entry in entries {
-            let Loaded {
-                db,
-                key,
-                mut value,
-                idle_s,
-                frequency,
-            } = entry;
-            let mut tx = keyspace.tx(db, now_ms, false);
-            tx.set_clock(&mut value, idle_s, frequency);
-            tx.load(&key, value);
-            tx.finish();
+        let mut entries = entries.into_iter();
+        while !entries.as_slice().is_empty() {
+            // Half of a load was waiting for the buckets of new keys, one by one.
+            let next = entries.as_slice().iter();
+            keyspace.warm(next.map(|entry| (entry.db, &*entry.key)));
+            for entry in entries.by_ref().take(WARM_KEYS) {
+                let Loaded {
+                    db,
+                    key,
+                    mut value,
+                    idle_s,
+                    frequency,
+                } = entry;
+                let mut tx = keyspace.tx(db, now_ms, false);
+                tx.set_clock(&mut value, idle_s, frequency);
+                tx.load(&key, value);
+                tx.finish();
+            }
         }
     }
 }
