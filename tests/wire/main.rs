@@ -6,6 +6,7 @@
 
 mod client;
 mod compare;
+mod cycles;
 mod differential;
 #[path = "../rdb/fixtures.rs"]
 mod fixtures;
@@ -21,6 +22,7 @@ mod pubsub;
 mod rdb;
 mod sameness;
 mod scanning;
+mod serializable;
 mod tools;
 mod tracking;
 mod transcript;
