@@ -67,6 +67,11 @@ impl Bench {
         self.run(&words.collect())
     }
 
+    /// What the bench holds.
+    pub fn keyspace(&self) -> &crate::keyspace::Keyspace {
+        &self.shard.keyspace
+    }
+
     /// A transaction on what the bench holds.
     pub fn tx(&mut self) -> crate::keyspace::Tx<'_> {
         self.shard.keyspace.tx(0, self.now_ms, false)

@@ -18,10 +18,10 @@ mod records;
 mod rewrite;
 pub mod tracking;
 mod tx;
+mod warm;
 mod wheel;
 
 use ahash::RandomState;
-use smallvec::SmallVec;
 
 use arena::Arena;
 use garbage::{Flushed, Garbage, Whole};
@@ -37,9 +37,7 @@ pub use records::{Record, Records};
 pub use tx::{
     Context, EMBSTR_MAX_BYTES, Encoded, NewStr, Seen, Stored, Str, Taken, Ttl, Tx, WrongType,
 };
-
-/// Keys that [`Keyspace::warm`] takes at once: more waits than a core has under way at a time.
-pub const WARM_KEYS: usize = 16;
+pub use warm::{Foreseen, WARM_KEYS};
 
 /// What keys' behaviour depends on, taken from the configuration.
 #[derive(Clone, Debug)]
@@ -317,40 +315,6 @@ impl Keyspace {
 
     fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
-    }
-
-    /// Fetches from memory what commands on these keys, each with its database, will look at: the
-    /// buckets first, then the entries. One after the other each command would wait for its own; so
-    /// they wait together. Half of a pipelined GET's time on a million keys was such waiting. Takes
-    /// up to [`WARM_KEYS`]; returns how many.
-    pub fn warm<'k>(&self, keys: impl Iterator<Item = (u32, &'k [u8])>) -> usize {
-        // Each loop does little beside its reads: a processor looks only so far ahead.
-        let mut hashes: SmallVec<[(&Dict, u64); WARM_KEYS]> = SmallVec::new();
-        let mut count = 0;
-        for (db, key) in keys.take(WARM_KEYS) {
-            count += 1;
-            if self.is_cold(db) {
-                hashes.push((&self.dbs[db as usize].dict, self.hash(key)));
-            }
-        }
-        let mut sum = 0;
-        for &(dict, hash) in &hashes {
-            sum ^= dict.touch(hash);
-        }
-        let likely = hashes.iter().filter_map(|(dict, hash)| dict.likely(*hash));
-        let handles: SmallVec<[Handle; WARM_KEYS]> = likely.collect();
-        for &handle in &handles {
-            sum ^= self.arena.touch(handle);
-        }
-        std::hint::black_box(sum);
-        count
-    }
-
-    /// Whether a database is so large that its entries are not in the processor's caches anyway.
-    pub fn is_cold(&self, db: u32) -> bool {
-        const KEYS: usize = 4096;
-        let db = self.dbs.get(db as usize);
-        db.is_some_and(|db| db.dict.len() > KEYS)
     }
 
     /// The key of an entry, wherever it stands.

@@ -15,7 +15,7 @@ use super::arena::SLOT_MAX_BYTES;
 use super::cut::KeptValue;
 use super::effects::Event;
 use super::entry::{self, Encoding, Layout, Payload, Shape};
-use super::{Keyspace, Object, Settings, key_of, owner, wheel};
+use super::{Foreseen, Keyspace, Object, Settings, key_of, owner, wheel};
 use crate::number::parse_i64;
 use crate::value::dict::{Handle, Position};
 use crate::value::{Kind, Value};
@@ -188,7 +188,8 @@ impl<'a> Tx<'a> {
     /// Fetches what is about to be looked at: see [`Keyspace::warm`].
     pub fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
         if self.ks.is_cold(self.db) {
-            self.ks.warm(keys.map(|key| (self.db, key)));
+            let keys = keys.map(|key| Foreseen::key(self.db, key));
+            self.ks.warm(keys);
         }
     }
 

@@ -1,8 +1,8 @@
 //! A look ahead at requests that have arrived, for whoever can use the time until they run.
 
-/// The second arguments of the requests at the beginning of some input: where nearly every command
-/// has its (first) key. Ends at the first request that is not there whole, has no second argument
-/// or is not a multibulk. What it says is a hint: the [`super::Parser`] has the last word.
+/// The second to fourth arguments (empty: none) of the requests at the beginning of some input. Nearly
+/// every command has its (first) key in the second. Ends at the first request that is not there
+/// whole, has no second argument or is not a multibulk. What it says is a hint: the [`super::Parser`] has the last word.
 #[derive(Clone, Debug)]
 pub struct Glance<'a> {
     input: &'a [u8],
@@ -39,23 +39,20 @@ impl<'a> Glance<'a> {
 }
 
 impl<'a> Iterator for Glance<'a> {
-    type Item = &'a [u8];
+    type Item = [&'a [u8]; 3];
 
-    fn next(&mut self) -> Option<&'a [u8]> {
+    fn next(&mut self) -> Option<[&'a [u8]; 3]> {
         let count = self.header(b'*')?;
-        let mut second = None;
+        let mut seen: [&[u8]; 3] = [b""; 3];
         for i in 0..count {
             let len = self.header(b'$')?;
             let arg = self.input.get(self.at..self.at + len)?;
             self.at += len + 2;
-            if i == 1 {
-                second = Some(arg);
+            if (1..=seen.len()).contains(&i) {
+                seen[i - 1] = arg;
             }
         }
-        if self.at > self.input.len() {
-            return None;
-        }
-        second
+        (count > 1 && self.at <= self.input.len()).then_some(seen)
     }
 }
 
@@ -64,18 +61,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn second_arguments_are_seen_until_something_is_odd() {
+    fn arguments_are_seen_until_something_is_odd() {
         let seen = |input: &str| {
-            let keys = Glance::new(input.as_bytes());
-            keys.map(|key| String::from_utf8_lossy(key).into_owned())
-                .collect::<Vec<_>>()
-                .join(" ")
+            let requests = Glance::new(input.as_bytes());
+            let words = requests.flatten().filter(|word| !word.is_empty());
+            let words: Vec<_> = words.map(String::from_utf8_lossy).collect();
+            words.join(" ")
         };
         let get = "*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
         let set = "*3\r\n$3\r\nSET\r\n$2\r\nbc\r\n$3\r\nxyz\r\n";
         let ping = "*1\r\n$4\r\nPING\r\n";
-        assert_eq!(seen(&[get, set, get].concat()), "a bc a");
-        assert_eq!(seen(&[set, ping, set].concat()), "bc");
+        assert_eq!(seen(&[get, set, get].concat()), "a bc xyz a");
+        assert_eq!(seen(&[set, ping, set].concat()), "bc xyz");
         for end in 0..set.len() {
             assert_eq!(seen(&[get, &set[..end]].concat()), "a", "{end}");
         }

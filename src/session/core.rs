@@ -8,7 +8,7 @@ use super::multi::Exec;
 use super::state::{Peer, Session, State};
 use crate::command::{Client, CommandId, Run, Table, keys};
 use crate::coordinator::{Answer, Coordinator, Done};
-use crate::keyspace::WARM_KEYS;
+use crate::keyspace::{Foreseen, WARM_KEYS};
 use crate::resp::{CmdError, Glance, Output, Writer};
 use crate::shard::Shard;
 use crate::shard::message::{Hop, Message, SessionKey};
@@ -152,9 +152,13 @@ impl Core {
         let place = self.shard.place;
         let mut keys = arrivals.filter_map(|(session, bytes)| {
             let session = self.session(session)?;
-            let key = Glance::new(bytes).next()?;
+            let [key, rest @ ..] = Glance::new(bytes).next()?;
             let is_here = place.shards == 1 || keys::home(key, place.shards) == place.shard;
-            (is_here && session.input.is_empty()).then_some((session.client.db, key))
+            (is_here && session.input.is_empty()).then_some(Foreseen {
+                db: session.client.db,
+                key,
+                rest,
+            })
         });
         while self.shard.keyspace.warm(&mut keys) == WARM_KEYS {}
     }

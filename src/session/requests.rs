@@ -12,7 +12,7 @@ use super::state::{Pending, State};
 use crate::command::transaction::Transaction;
 use crate::command::{Command, CommandId, Entry, Job, Lookup, Run, client::ReplyMode, flags, keys};
 use crate::coordinator::{Homes, homes};
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Foreseen, Keyspace};
 use crate::resp::{self, Args, CmdError, Glance, Output, Parsed, ProtocolError, Writer};
 use crate::shard::Call;
 use crate::shard::exec_keys;
@@ -52,8 +52,12 @@ impl Ahead {
     #[inline]
     fn look(&mut self, keyspace: &Keyspace, input: &[u8]) {
         if self.requests == 0 && keyspace.is_cold(self.db) {
-            let keys = Glance::new(input).map(|key| (self.db, key));
-            self.requests = keyspace.warm(keys).max(1);
+            let next = Glance::new(input).map(|[key, rest @ ..]| Foreseen {
+                db: self.db,
+                key,
+                rest,
+            });
+            self.requests = keyspace.warm(next).max(1);
         }
         self.requests = self.requests.saturating_sub(1);
     }

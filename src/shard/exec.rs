@@ -213,8 +213,7 @@ impl Shard {
         {
             // The first was foreseen, with those of other hops.
             if (hop.next - begin) % WARM_KEYS == 1 {
-                let keys = hop.keys(hop.next).map(|key| (hop.db, key));
-                self.keyspace.warm(keys);
+                self.keyspace.warm(hop.foreseen(hop.next));
             }
             let args = hop.args.as_args().range(from as usize, to as usize);
             if !std::mem::take(&mut cleared)
@@ -249,8 +248,8 @@ impl Shard {
 
     /// Hops that are about to be delivered: fetches what their first commands will look at.
     pub fn foresee<'h>(&self, hops: impl Iterator<Item = &'h Hop>) {
-        let mut keys = hops.filter_map(|hop| hop.keys(0).next().map(|key| (hop.db, key)));
-        while self.keyspace.warm(&mut keys) == WARM_KEYS {}
+        let mut first = hops.filter_map(|hop| hop.foreseen(0).next());
+        while self.keyspace.warm(&mut first) == WARM_KEYS {}
     }
 
     /// The scope on which a command must wait, if a hold is in its way.

@@ -19,7 +19,7 @@ use super::watching::Watcher;
 use crate::command::{Change, Command, CommandId, Part, Wanted};
 use crate::journal::Mark;
 use crate::keyspace::tracking::Reader;
-use crate::keyspace::{Event, Taken};
+use crate::keyspace::{Event, Foreseen, Taken};
 use crate::resp::{ArgBuf, Output, Proto};
 
 /// Names a session on its own core: a connection's index and generation, opaque to others.
@@ -46,12 +46,23 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// What stands where commands have their first key, from a call on.
-    pub fn keys(&self, from: usize) -> impl Iterator<Item = &[u8]> {
+    /// What is known of its calls before they run, from one on.
+    pub fn foreseen(&self, from: usize) -> impl Iterator<Item = Foreseen<'_>> {
         let args = self.args.as_args();
         let calls = self.calls[from..].iter();
-        let with_keys = calls.filter(|call| call.to - call.from > 1);
-        with_keys.map(move |call| args.get(call.from as usize + 1))
+        calls
+            .filter(|call| call.to - call.from > 1)
+            .map(move |call| {
+                let arg = |at: u32| {
+                    let is_there = call.from + at < call.to;
+                    is_there.then(|| args.get((call.from + at) as usize))
+                };
+                Foreseen {
+                    db: self.db,
+                    key: arg(1).unwrap_or_default(),
+                    rest: [arg(2).unwrap_or_default(), arg(3).unwrap_or_default()],
+                }
+            })
     }
 }
 

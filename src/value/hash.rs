@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Lookup;
 use super::limits::Limits;
 use super::listpack::{Item, Listpack};
 use super::table::{Member, Table};
@@ -97,6 +98,14 @@ impl Hash {
         Hash {
             fields: Fields::Listpack(pack),
             deadlines: None,
+        }
+    }
+
+    /// What finds fields, beyond a listpack.
+    pub fn lookup(&self) -> Option<&dyn Lookup> {
+        match &self.fields {
+            Fields::Listpack(_) => None,
+            Fields::Table(table) => Some(table),
         }
     }
 

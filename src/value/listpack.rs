@@ -214,8 +214,12 @@ impl Listpack {
         self.bytes.capacity()
     }
 
+    /// Gives back what was allocated to grow into. By a copy: an allocator asked to shrink a block
+    /// leaves it where it is while no more than half of it is wasted.
     pub fn shrink(&mut self) {
-        self.bytes.shrink_to_fit();
+        if self.bytes.capacity() > self.bytes.len() {
+            self.bytes = self.bytes.as_slice().to_vec();
+        }
     }
 
     /// Number of elements.

@@ -54,6 +54,19 @@ impl Kind {
     }
 }
 
+/// A large collection in which members are looked up by name.
+pub trait Lookup {
+    /// A byte of what looking up `name` reads at its nth reach into memory, from 0 to
+    /// [`REACHES`] - 1. Each follows from the one before; reading it fetches it.
+    fn reach(&self, name: &[u8], n: usize) -> u8;
+}
+
+/// Bucket, place, bytes.
+pub const REACHES: usize = 3;
+
+/// Members of a collection that fits into the processor's caches.
+const NEAR_MEMBERS: usize = 1024;
+
 /// A value with an allocation of its own. A clone of a collection is the same collection until one
 /// of the two is changed: copies that travel between shards or wait to be compared cost nothing.
 #[derive(Debug)]
@@ -105,6 +118,17 @@ impl Value {
             Value::Zset(set) => set.encoding(),
             Value::Stream(_) => "stream",
         }
+    }
+
+    /// The collection, if looking up a member in it means waiting for memory.
+    pub fn far(&self) -> Option<&dyn Lookup> {
+        let (len, lookup): (usize, Option<&dyn Lookup>) = match self {
+            Value::Set(set) => (set.len(), set.lookup()),
+            Value::Hash(hash) => (hash.len(), hash.lookup()),
+            Value::Zset(set) => (set.len(), set.lookup()),
+            _ => return None,
+        };
+        lookup.filter(|_| len > NEAR_MEMBERS)
     }
 
     /// The earliest deadline of an element, unix milliseconds.

@@ -1,5 +1,6 @@
 //! Sets: an intset while all members are integers, a listpack while small, a table beyond.
 
+use super::Lookup;
 use super::intset::Intset;
 use super::limits::Limits;
 use super::listpack::{Item, Listpack};
@@ -36,6 +37,14 @@ impl Set {
             Set::Intset(_) => "intset",
             Set::Listpack(_) => "listpack",
             Set::Table(_) => "hashtable",
+        }
+    }
+
+    /// What finds members, beyond an intset and a listpack.
+    pub fn lookup(&self) -> Option<&dyn Lookup> {
+        match self {
+            Set::Table(table) => Some(table),
+            _ => None,
         }
     }
 

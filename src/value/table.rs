@@ -7,6 +7,7 @@
 
 use ahash::RandomState;
 
+use super::Lookup;
 use super::dict::{Dict, Handle};
 
 const CHUNK: usize = 1024;
@@ -83,6 +84,24 @@ fn handle(at: usize) -> Handle {
 
 fn index(handle: Handle) -> usize {
     handle.to_bits() as usize - 1
+}
+
+impl<T: Member> Lookup for Table<T> {
+    fn reach(&self, name: &[u8], n: usize) -> u8 {
+        let hash = self.hasher.hash_one(name);
+        if n == 0 {
+            return self.dict.touch(hash);
+        }
+        let Some(found) = self.dict.likely(hash) else {
+            return 0;
+        };
+        let bytes = self.items.get(index(found)).name();
+        if n == 1 {
+            bytes.as_ptr().addr() as u8
+        } else {
+            bytes.first().copied().unwrap_or(0)
+        }
+    }
 }
 
 impl<T: Member> Table<T> {

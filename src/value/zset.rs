@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 
 use ahash::RandomState;
 
+use super::Lookup;
 use super::dict::{Dict, Handle};
 use super::limits::Limits;
 use super::listpack::{Item, Listpack, Pos};
@@ -48,6 +49,24 @@ fn handle(id: u32) -> Handle {
 
 fn id_of(handle: Handle) -> u32 {
     (handle.to_bits() - 1) as u32
+}
+
+impl Lookup for Tree {
+    fn reach(&self, name: &[u8], n: usize) -> u8 {
+        let hash = self.hasher.hash_one(name);
+        if n == 0 {
+            return self.dict.touch(hash);
+        }
+        let Some(found) = self.dict.likely(hash) else {
+            return 0;
+        };
+        let name = &self.entries.get(id_of(found)).name;
+        if n == 1 {
+            name.as_ptr().addr() as u8
+        } else {
+            name.first().copied().unwrap_or(0)
+        }
+    }
 }
 
 impl Tree {
@@ -142,6 +161,14 @@ fn score_text(score: f64) -> String {
 }
 
 impl Zset {
+    /// What finds members, beyond a listpack.
+    pub fn lookup(&self) -> Option<&dyn Lookup> {
+        match &self.0 {
+            Members::Listpack(_) => None,
+            Members::Tree(tree) => Some(&**tree),
+        }
+    }
+
     /// An empty sorted set that is about to get a member of `first_len` bytes.
     pub fn new(first_len: usize, limits: &Limits) -> Zset {
         let compact =

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Loaded, Mail, Message};
-use crate::keyspace::WARM_KEYS;
+use crate::keyspace::{Foreseen, WARM_KEYS};
 use crate::server::ask::NodeMessage;
 use crate::session::Core;
 use crate::shard::snapshot::CHUNK_BYTES;
@@ -226,7 +226,7 @@ impl Part {
         while !entries.as_slice().is_empty() {
             // Half of a load was waiting for the buckets of new keys, one by one.
             let next = entries.as_slice().iter();
-            keyspace.warm(next.map(|entry| (entry.db, &*entry.key)));
+            keyspace.warm(next.map(|entry| Foreseen::key(entry.db, &entry.key)));
             for entry in entries.by_ref().take(WARM_KEYS) {
                 let Loaded {
                     db,

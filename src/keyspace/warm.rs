@@ -1,0 +1,153 @@
+//! Fetching from memory what the next commands will look at.
+//!
+//! A command on a large keyspace waits for memory twice, for its key's bucket and for its entry, and
+//! up to three times more to find a member of a large collection. One after the other each command
+//! waits for its own: half of a pipelined GET's time on a million keys. Commands that have arrived
+//! but not begun can wait together.
+//!
+//! All of it is reading that changes nothing; where a guess is wrong, it was in vain.
+
+use smallvec::SmallVec;
+
+use super::arena::Arena;
+use super::entry::{self, Encoding};
+use super::{Keyspace, Object};
+use crate::value::dict::{Dict, Handle};
+use crate::value::slab::Slab;
+use crate::value::{Kind, Lookup, REACHES};
+
+/// Commands taken at once: more waits than a core has under way at a time.
+pub const WARM_KEYS: usize = 16;
+
+/// What is known of a command before it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreseen<'k> {
+    pub db: u32,
+    pub key: &'k [u8],
+    /// The arguments behind the key, where a member's name may stand; empty: none.
+    pub rest: [&'k [u8]; 2],
+}
+
+impl<'k> Foreseen<'k> {
+    pub fn key(db: u32, key: &'k [u8]) -> Foreseen<'k> {
+        Foreseen {
+            db,
+            key,
+            rest: [b"", b""],
+        }
+    }
+}
+
+/// The dictionary of a key, its hash there, and what is behind it.
+type Hashed<'a> = (&'a Dict, u64, [&'a [u8]; 2]);
+
+/// The collection in an entry, if it is a large one, and the member that is looked up in it.
+fn lookup<'a, 'k>(
+    arena: &Arena,
+    objects: &'a Slab<Object>,
+    handle: Handle,
+    [first, second]: [&'k [u8]; 2],
+) -> Option<(&'a dyn Lookup, &'k [u8])> {
+    let slot = arena.get(handle);
+    let layout = entry::layout(slot);
+    if layout.encoding != Encoding::Object || first.is_empty() {
+        return None;
+    }
+    let value = &objects.get(layout.object(slot)).value;
+    let member = match value.kind() {
+        // A score comes before the member.
+        Kind::Zset if !second.is_empty() => second,
+        _ => first,
+    };
+    Some((value.far()?, member))
+}
+
+impl Keyspace {
+    /// Fetches what up to [`WARM_KEYS`] commands will look at; returns how many there were.
+    pub fn warm<'k>(&self, commands: impl Iterator<Item = Foreseen<'k>>) -> usize {
+        // Each loop does little beside its reads: a processor looks only so far ahead.
+        let mut hashes: SmallVec<[Hashed; WARM_KEYS]> = SmallVec::new();
+        let mut count = 0;
+        for Foreseen { db, key, rest } in commands.take(WARM_KEYS) {
+            count += 1;
+            if self.is_cold(db) {
+                hashes.push((&self.dbs[db as usize].dict, self.hash(key), rest));
+            }
+        }
+        let mut sum = 0;
+        for &(dict, hash, _) in &hashes {
+            sum ^= dict.touch(hash);
+        }
+        let mut handles: SmallVec<[_; WARM_KEYS]> = SmallVec::new();
+        for &(dict, hash, rest) in &hashes {
+            handles.extend(dict.likely(hash).map(|handle| (handle, rest)));
+        }
+        for &(handle, _) in &handles {
+            sum ^= self.arena.touch(handle);
+        }
+        if self.has_large_objects() {
+            let of = |&(handle, rest)| lookup(&self.arena, &self.objects, handle, rest);
+            let lookups: SmallVec<[_; WARM_KEYS]> = handles.iter().filter_map(of).collect();
+            for n in 0..REACHES {
+                for (collection, member) in &lookups {
+                    sum ^= collection.reach(member, n);
+                }
+            }
+        }
+        std::hint::black_box(sum);
+        count
+    }
+
+    /// Whether a database is so large that its entries are not in the processor's caches anyway.
+    pub fn is_cold(&self, db: u32) -> bool {
+        const KEYS: usize = 4096;
+        let db = self.dbs.get(db as usize);
+        db.is_some_and(|db| db.dict.len() > KEYS || self.has_large_objects())
+    }
+
+    /// Whether there could be collections that do not fit into the processor's caches.
+    fn has_large_objects(&self) -> bool {
+        const BYTES: usize = 512 * 1024;
+        self.object_bytes > BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::testing::Bench;
+
+    #[test]
+    fn looking_ahead_changes_nothing() {
+        let mut bench = Bench::default();
+        for n in 0..6000 {
+            bench.line(&format!("SET key:{n} value"));
+            bench.line(&format!(
+                "SADD set member:{n}-abcdefghijklmnopqrstuvwxyz-0123456789"
+            ));
+            bench.line(&format!("ZADD zset {n} member:{n}"));
+            bench.line(&format!("HSET hash field:{n} value:{n}"));
+        }
+        bench.line("RPUSH list a b");
+        let keyspace = bench.keyspace();
+        assert!(keyspace.is_cold(0) && keyspace.has_large_objects());
+        let (counters, bytes) = (format!("{:?}", keyspace.counters), keyspace.memory_bytes());
+        let commands = ["key:1", "key:missing", "set", "zset", "hash", "list", ""]
+            .into_iter()
+            .flat_map(|key| {
+                let rests = [["", ""], ["member:7", ""], ["7", "member:7"], ["no", "no"]];
+                rests.map(|rest| Foreseen {
+                    db: 0,
+                    key: key.as_bytes(),
+                    rest: rest.map(str::as_bytes),
+                })
+            });
+        let commands: Vec<Foreseen> = commands.collect();
+        let mut commands = commands.into_iter();
+        assert_eq!(keyspace.warm(&mut commands), WARM_KEYS);
+        assert_eq!(keyspace.warm(&mut commands), 12);
+        assert_eq!(keyspace.warm([Foreseen::key(99, b"k")].into_iter()), 1);
+        assert_eq!(format!("{:?}", keyspace.counters), counters);
+        assert_eq!(keyspace.memory_bytes(), bytes);
+    }
+}
