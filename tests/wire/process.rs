@@ -103,7 +103,7 @@ impl Server {
         let deadline = Instant::now() + START_WAIT;
         loop {
             if let Ok(mut client) = Client::tcp(self.port)
-                && matches!(client.call(&["PING"]), Got::Reply(_))
+                && matches!(client.call(&["PING"]), Got::Reply(it) if !it.starts_with(b"-LOADING"))
             {
                 return;
             }

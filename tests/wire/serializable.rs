@@ -34,6 +34,8 @@ const WRITERS: usize = 5;
 const ROUNDS: usize = 120;
 const BURST_MAX: usize = 3;
 const STEPS_MAX: usize = 5;
+/// Until a server that has no data accepts commands.
+const START_WAIT: Duration = Duration::from_secs(10);
 /// How long a client waits that nobody serves, in seconds.
 const BLOCK: &str = "0.05";
 
@@ -47,6 +49,20 @@ fn seeds(shards: &[u32], first: u64) -> Vec<(u32, u64)> {
     shards.zip((first..).step_by(10)).collect()
 }
 
+/// A connection on which commands are accepted: each shard is done with loading on its own.
+fn connect(server: &Server) -> Client {
+    let deadline = Instant::now() + START_WAIT;
+    loop {
+        let mut client = server.client();
+        let reply = client.text("PING");
+        if !reply.starts_with("-LOADING") {
+            return client;
+        }
+        assert!(Instant::now() < deadline, "{reply}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Sends commands in one packet and takes all their replies.
 fn batch(client: &mut Client, commands: &[Vec<Vec<u8>>]) -> Vec<Vec<u8>> {
     let packet: Vec<u8> = commands.iter().flat_map(|words| encode(words)).collect();
@@ -55,8 +71,8 @@ fn batch(client: &mut Client, commands: &[Vec<Vec<u8>>]) -> Vec<Vec<u8>> {
     replies
         .into_iter()
         .map(|reply| match reply {
-            Got::Reply(bytes) => bytes,
-            other => panic!("instead of a reply: {}", other.shown()),
+            Got::Reply(bytes) if bytes[0] != b'-' => bytes,
+            other => panic!("unexpected: {}", other.shown()),
         })
         .collect()
 }
@@ -215,12 +231,12 @@ fn run_bank(shards: u32, seed: u64) {
     let opened: Vec<String> = (0..ACCOUNTS)
         .map(|number| format!("SET {} {OPENING}", account(number)))
         .collect();
-    lines(&mut server.client(), &opened);
+    lines(&mut connect(&server), &opened);
     let done = AtomicBool::new(false);
     let (conflicts, looks) = thread::scope(|scope| {
         let stop = StopOnDrop(&done);
         let auditors = [false, true].map(|in_transaction| {
-            let mut client = server.client();
+            let mut client = connect(&server);
             let done = &done;
             scope.spawn(move || {
                 times(done, || {
@@ -231,7 +247,7 @@ fn run_bank(shards: u32, seed: u64) {
         });
         let tellers = MEANS.iter().zip(seed..).map(|(&means, seed)| {
             let mut teller = Teller {
-                client: server.client(),
+                client: connect(&server),
                 rng: fastrand::Rng::with_seed(seed),
                 conflicts: 0,
             };
@@ -245,7 +261,7 @@ fn run_bank(shards: u32, seed: u64) {
         drop(stop);
         (conflicts, auditors.map(joined))
     });
-    look(&mut server.client(), false);
+    look(&mut connect(&server), false);
     assert!(conflicts > 0, "no transfer met another");
     assert!(looks.iter().all(|&looks| looks > 10), "looks: {looks:?}");
 }
@@ -305,7 +321,7 @@ struct Writer {
 impl Writer {
     fn new(server: &Server, number: usize, seed: u64) -> Writer {
         Writer {
-            client: server.client(),
+            client: connect(server),
             number,
             rng: fastrand::Rng::with_seed(seed),
             next_value: 1_000_000 * (1 + u64::try_from(number).expect("small")),
@@ -458,7 +474,7 @@ fn run_history(server: &Server, seed: u64, besides: &[Beside]) {
 
 fn lists(server: &Server) -> Vec<Vec<u64>> {
     let reads: Vec<Plan> = (0..LISTS).map(|key| Plan::Read { key }).collect();
-    let replies = batch(&mut server.client(), &transaction(&reads));
+    let replies = batch(&mut connect(server), &transaction(&reads));
     let lists = executed(&replies[LISTS + 1]).expect("nothing is watched");
     lists.into_iter().map(numbers).collect()
 }
@@ -484,7 +500,7 @@ fn some_order_explains_it_while_others_wait_and_files_are_written() {
         run_history(&server, seed, &[take, move_about, feed, write]);
         if journal == "yes" {
             let before = lists(&server);
-            assert_eq!(server.client().text("DEBUG LOADAOF"), "+OK\\r\\n");
+            assert_eq!(connect(&server).text("DEBUG LOADAOF"), "+OK\\r\\n");
             assert!(lists(&server) == before, "the journal tells another story");
         }
     }
@@ -494,7 +510,7 @@ fn some_order_explains_it_while_others_wait_and_files_are_written() {
 
 /// Waits on several keys, and counts what it got.
 fn take(server: &Server, done: &AtomicBool) -> usize {
-    let mut client = server.client();
+    let mut client = connect(server);
     let command = format!("BLPOP beside:1 beside:2 beside:3 {BLOCK}");
     times(done, || {
         lines(&mut client, std::slice::from_ref(&command))[0] != b"*-1\r\n"
@@ -502,7 +518,7 @@ fn take(server: &Server, done: &AtomicBool) -> usize {
 }
 
 fn move_about(server: &Server, done: &AtomicBool) -> usize {
-    let mut client = server.client();
+    let mut client = connect(server);
     let command = format!("BLMOVE beside:4 beside:1 RIGHT LEFT {BLOCK}");
     times(done, || {
         lines(&mut client, std::slice::from_ref(&command))[0] != b"$-1\r\n"
@@ -511,7 +527,7 @@ fn move_about(server: &Server, done: &AtomicBool) -> usize {
 
 /// For those who wait: sometimes one value, sometimes several at once.
 fn feed(server: &Server, done: &AtomicBool) -> usize {
-    let mut client = server.client();
+    let mut client = connect(server);
     let commands = [
         "RPUSH beside:4 a",
         "MULTI",
@@ -537,7 +553,7 @@ fn save(server: &Server, done: &AtomicBool) -> usize {
 
 /// Starts one whenever none is under way.
 fn write_files(server: &Server, done: &AtomicBool, command: &str, idle: &str) -> usize {
-    let mut client = server.client();
+    let mut client = connect(server);
     times(done, || {
         thread::sleep(Duration::from_millis(1));
         client.text("INFO persistence").contains(idle) && client.text(command).starts_with('+')
