@@ -14,6 +14,7 @@
 
 pub mod manifest;
 pub mod reader;
+pub mod recovery;
 pub mod segment;
 
 pub use manifest::Manifest;

@@ -26,8 +26,12 @@ pub struct Item {
     pub at: u64,
     /// Its commands, encoded as RESP.
     pub commands: Vec<u8>,
+    /// The number of the unit, from 1; 0 outside of units.
+    pub seq: u64,
     pub mark: Option<Mark>,
     pub barrier: Option<u64>,
+    /// It opens a segment: how many of the same process it follows, and how many units are theirs.
+    pub follows: Option<(u64, u64)>,
 }
 
 /// Why a file cannot be read on.
@@ -125,13 +129,21 @@ impl Reader {
                 return Ok(None);
             }
             if rest[0] != b'#' {
-                if self.framed && rest[0] != b'*' {
+                // A torn end may look like anything.
+                let is_command = !matches!(command(rest), Found::Bad(_));
+                if self.framed && !is_command {
                     return self.bad_unit("something stands outside of units");
+                }
+                if self.framed && matches!(command(rest), Found::More) {
+                    return self.incomplete();
                 }
                 self.framed = false;
                 return self.commands();
             }
             let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
+                if rest.len() > COMMENT_MAX_BYTES && self.framed {
+                    return self.bad_unit("a comment is too long");
+                }
                 if rest.len() > COMMENT_MAX_BYTES {
                     return Err(self.damaged("a comment is too long"));
                 }
@@ -183,8 +195,10 @@ impl Reader {
         let item = Item {
             at: self.position(),
             commands: payload.to_vec(),
+            seq: head.seq,
             mark: head.mark,
             barrier: head.barrier,
+            follows: head.follows,
         };
         self.seq = head.seq;
         self.from += head_len + head.len;
@@ -254,8 +268,10 @@ impl Reader {
         let item = Item {
             at: self.position(),
             commands: rest[..end].to_vec(),
+            seq: 0,
             mark: None,
             barrier: None,
+            follows: None,
         };
         self.from += end;
         self.good = self.position();
@@ -272,12 +288,14 @@ struct Head {
     summed: String,
     mark: Option<Mark>,
     barrier: Option<u64>,
+    follows: Option<(u64, u64)>,
 }
 
 impl Head {
     fn parse(line: &str) -> Option<Head> {
         let (summed, crc) = line.rsplit_once(CRC)?;
-        let (mut seq, mut len, mut mark, mut barrier) = (None, None, None, None);
+        let (mut seq, mut len) = (None, None);
+        let (mut mark, mut barrier, mut follows) = (None, None, None);
         for pair in summed.strip_prefix(HEAD)?.split(' ') {
             let (name, value) = pair.split_once('=')?;
             match name {
@@ -285,6 +303,10 @@ impl Head {
                 "len" => len = Some(value.parse().ok()?),
                 "tx" => mark = Some(parse_mark(value)?),
                 "barrier" => barrier = Some(value.parse().ok()?),
+                "after" => {
+                    let (segments, units) = value.split_once(':')?;
+                    follows = Some((segments.parse().ok()?, units.parse().ok()?));
+                }
                 _ => {}
             }
         }
@@ -295,6 +317,7 @@ impl Head {
             summed: summed.to_string(),
             mark,
             barrier,
+            follows,
         })
     }
 }
@@ -473,8 +496,10 @@ mod tests {
             items.push(Item {
                 at: at as u64,
                 commands,
+                seq: n + 1,
                 mark,
                 barrier,
+                follows: None,
             });
         }
         (bytes, items, ends)

@@ -1,10 +1,14 @@
 //! Writing a segment: the records of one shard, in units that count as a whole or not at all.
 //!
 //! ```text
-//! #PINION seq=<n> len=<bytes>[ tx=<hex>:<shard>,<shard>...][ barrier=<n>] crc=<16 hex digits>\r\n
+//! #PINION seq=<n> len=<bytes>[ tx=<hex>:<shard>,<shard>...][ barrier=<n>][ after=<n>:<n>] crc=<16 hex digits>\r\n
 //! *2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n            the payload: commands, the first of which selects
 //! *3\r\n$3\r\nSET\r\n...
 //! ```
+//! A segment that a rewrite begins opens with an empty unit, `after=<segments>:<units>`: how many segments
+//! of the same process come before, and how many units they have without such ones. If fewer are found,
+//! the segment builds on what is lost.
+//!
 //! `seq` counts the units of a segment from 1. `crc` is the CRC-64/XZ of the line up to it
 //! and of the payload. `tx` names a transaction over several shards: it took place if each of these shards has a unit of it. At a
 //! `barrier`, which all segments of a generation have, everything before it in any of them comes
@@ -40,6 +44,9 @@ pub fn checksum(head: &[u8], payload: &[u8]) -> u64 {
 #[derive(Debug)]
 pub struct Writer {
     seq: u64,
+    /// Segments before this one, and the units of all.
+    segments: u64,
+    units: u64,
     /// Complete units that were not taken yet.
     ready: Vec<u8>,
     /// The payload of the unit being built, and the database it has selected.
@@ -51,6 +58,8 @@ impl Default for Writer {
     fn default() -> Writer {
         Writer {
             seq: 1,
+            segments: 0,
+            units: 0,
             ready: Vec::new(),
             open: Vec::new(),
             db: None,
@@ -79,21 +88,21 @@ impl Writer {
     /// Ends the unit being built, if there is anything in it.
     pub fn seal(&mut self) {
         if !self.open.is_empty() {
-            self.close(None, None);
+            self.close(None, None, false);
         }
     }
 
     /// Ends the unit being built as this shard's part of a transaction, empty or not.
     pub fn seal_transaction(&mut self, mark: &Mark) {
-        self.close(Some(mark), None);
+        self.close(Some(mark), None, false);
     }
 
     /// Ends the unit being built as this shard's part of a barrier, empty or not.
     pub fn seal_barrier(&mut self, mark: &Mark) {
-        self.close(Some(mark), Some(mark.id));
+        self.close(Some(mark), Some(mark.id), false);
     }
 
-    fn close(&mut self, mark: Option<&Mark>, barrier: Option<u64>) {
+    fn close(&mut self, mark: Option<&Mark>, barrier: Option<u64>, opens: bool) {
         let begin = self.ready.len();
         let head = &mut self.ready;
         head.extend_from_slice(HEAD.as_bytes());
@@ -105,6 +114,12 @@ impl Writer {
         }
         if let Some(barrier) = barrier {
             put_number(head, " barrier=", barrier);
+        }
+        if opens {
+            put_number(head, " after=", self.segments);
+            put_number(head, ":", self.units);
+        } else {
+            self.units += 1;
         }
         let crc = checksum(&head[begin..], &self.open);
         head.extend_from_slice(CRC.as_bytes());
@@ -141,6 +156,8 @@ impl Writer {
         debug_assert!(self.open.is_empty() && self.ready.is_empty());
         self.seq = 1;
         self.db = None;
+        self.segments += 1;
+        self.close(None, None, true);
     }
 }
 

@@ -14,6 +14,7 @@ use super::persist::segment::{Policy, Segment};
 use super::persist::{self, After, Message, Operation, Replay, Then};
 use super::settings;
 use super::spikes;
+use crate::command::Table;
 use crate::journal::{manifest, reader};
 use crate::resp::{CmdError, Writer};
 use crate::runtime::FileDone;
@@ -44,29 +45,29 @@ impl ServerHost {
     }
 
     /// Recovers from the append-only file: first its base.
-    pub(super) fn recover(&mut self) {
+    pub(super) fn recover(&mut self, table: &Table) {
         let aof = &mut self.persistence.aof;
         aof.configure(&self.config);
         if let Err(error) = aof.open() {
             return self.refuse_start(&error);
         }
-        self.read_directory();
+        self.read_directory(table);
     }
 
     /// Reads what the manifest names.
-    fn read_directory(&mut self) {
+    fn read_directory(&mut self, table: &Table) {
         let aof = &self.persistence.aof;
         let base = aof.manifest.base.as_ref().map(|base| aof.path(&base.name));
         match base {
             Some(path) if reader::is_snapshot(&front(&path)) => {
                 self.begin_load_of(&path, Then::Replay, false)
             }
-            _ => self.replay_from(0),
+            _ => self.replay_from(0, table),
         }
     }
 
     /// The base was read as far as it is a snapshot: now the commands.
-    pub(super) fn replay_from(&mut self, base_from: u64) {
+    pub(super) fn replay_from(&mut self, base_from: u64, table: &Table) {
         let aof = &self.persistence.aof;
         let mut generations: Vec<Vec<Source>> = Vec::new();
         let source = |file: &manifest::File, from| Source {
@@ -89,7 +90,8 @@ impl ServerHost {
             }
         }
         let mends = self.config.flag("aof-load-truncated");
-        match Replay::prepare(generations, mends) {
+        let has_base = aof.manifest.base.is_some();
+        match Replay::prepare(generations, has_base, mends, table) {
             Ok(replay) => self.persistence.replay = Some(Box::new(replay)),
             Err(error) => self.refuse_start(&error),
         }
@@ -166,13 +168,13 @@ impl ServerHost {
     }
 
     /// A node is empty, and its segment complete: its answer is held back until it is.
-    fn node_is_ready(&mut self) {
+    fn node_is_ready(&mut self, table: &Table) {
         let Some((_, left)) = &mut self.reloading else {
             return;
         };
         *left -= 1;
         if *left == 0 {
-            self.read_directory();
+            self.read_directory(table);
         }
     }
 
@@ -298,7 +300,7 @@ impl ServerHost {
                     log::notice("Ready to accept connections");
                 }
             }
-            Message::LoadReady => self.node_is_ready(),
+            Message::LoadReady => self.node_is_ready(&core.table),
             Message::JournalClose => self.close_segment(core),
             Message::JournalClosed { ok } => self.journal_closed(ok),
             Message::JournalMended => {

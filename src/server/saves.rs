@@ -285,7 +285,7 @@ impl ServerHost {
         match std::mem::replace(&mut self.boot, Boot::Nothing) {
             Boot::Nothing => {}
             Boot::Snapshot => self.begin_load(Then::Serve, false),
-            Boot::Journal => self.recover(),
+            Boot::Journal => self.recover(&core.table),
         }
         if let Some(cut) = self.persistence.wanted_cut.take() {
             let mut post = |to, message| link.post(to, message);
@@ -303,12 +303,12 @@ impl ServerHost {
         }
         self.mind_journal();
         let writing = self.persistence.write_on(&mut self.mail, self.now_ms);
-        let loading = self.load_on();
+        let loading = self.load_on(core);
         let replaying = self.replay_on(core, link);
         more || writing || loading || replaying
     }
 
-    fn load_on(&mut self) -> bool {
+    fn load_on(&mut self, core: &Core) -> bool {
         let (mail, now_ms) = (&mut self.mail, self.now_ms);
         match self.persistence.load_slice(mail, now_ms) {
             Err(error) => {
@@ -318,7 +318,7 @@ impl ServerHost {
             Ok(more) => {
                 match self.persistence.load_over(mail, now_ms) {
                     Some((Then::Serve, _)) => log::notice("Ready to accept connections"),
-                    Some((Then::Replay, from)) => self.replay_from(from),
+                    Some((Then::Replay, from)) => self.replay_from(from, &core.table),
                     Some((Then::Reply(_), _)) | None => {}
                 }
                 more

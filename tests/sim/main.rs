@@ -2,13 +2,17 @@
 //! them delivered in a seeded random order that keeps each pair's own order, as mailboxes do.
 //!
 //! What is checked: replies equal those of a single keyspace; multi-key commands are atomic; a
-//! pipeline takes effect in program order; the recorded effects, replayed, give the same state.
-//! Faults in scope: any interleaving of messages. Not in scope yet: crashes, disks.
+//! pipeline takes effect in program order; the recorded effects, replayed, give the same state;
+//! journals on a disk that forgets what was not synced give every acknowledged write back, and
+//! transactions as wholes.
+//! Faults in scope: any interleaving of messages; kills and power cuts at any moment.
 
 #![allow(clippy::unwrap_used)] // A simulation that cannot go on has failed.
 
 mod blocking;
 mod differential;
+mod disk;
+mod durability;
 mod isolation;
 mod replay;
 mod transactions;

@@ -3,18 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use pinion::command::keys::home;
 use pinion::command::{Client, Job, Table};
+use pinion::keyspace::cut::Clocks;
 use pinion::keyspace::{Keyspace, Records};
 use pinion::rdb::dump;
 use pinion::rdb::object::Object;
 use pinion::rdb::string::StringWriter;
 use pinion::resp::{Args, CmdError, Output};
 use pinion::session::{Core, Host, Link, Peer, Performed};
-use pinion::shard::message::{Message, SessionKey};
+use pinion::shard::message::{Cut, Message, SessionKey};
+use pinion::shard::snapshot::Style;
 use pinion::shard::{Place, Shard};
 use pinion::value::listpack::Item;
 use pinion::value::stream::{EntryId, Group};
 use pinion::value::{Kind, Value};
+
+use crate::disk::{Disk, Heard, Policy};
 
 /// A host that performs no jobs: the simulation is about keys.
 struct NoHost;
@@ -76,6 +81,11 @@ pub struct World {
     pub rng: fastrand::Rng,
     pub delivered: u64,
     next_client: u64,
+    /// The disk under the journals, if they are kept.
+    pub disk: Option<Disk>,
+    heard: Heard,
+    /// Cores that did something since they were last asked.
+    pub touched: BTreeSet<usize>,
 }
 
 pub const DATABASES: u32 = 4;
@@ -109,7 +119,20 @@ impl World {
             rng: fastrand::Rng::with_seed(seed),
             delivered: 0,
             next_client: 0,
+            disk: None,
+            heard: Heard::new(),
+            touched: BTreeSet::new(),
         }
+    }
+
+    /// The shards keep journals on a disk.
+    pub fn keep_journals(&mut self, policy: Policy) {
+        let shards = self.cores.len();
+        for core in &mut self.cores {
+            core.shard.journal = Some(Box::default());
+            core.coordinator.journaled = shards > 1;
+        }
+        self.disk = Some(Disk::new(shards, policy));
     }
 
     /// A client connects to a core.
@@ -139,9 +162,80 @@ impl World {
     }
 
     fn collect(&mut self, core: usize) {
+        self.touched.insert(core);
+        if let Some(disk) = &mut self.disk {
+            let link = &mut self.links[core];
+            let mail = std::mem::take(&mut link.sent);
+            let outs = std::mem::take(&mut link.outs).into_iter();
+            let replies = outs.map(|(session, out)| (session, out.to_vec())).collect();
+            let is_slow = self.rng.u8(..5) == 0;
+            disk.turn(core, &mut self.cores[core], mail, replies, is_slow);
+            return self.hear(core);
+        }
         for (to, message) in self.links[core].sent.drain(..) {
             self.mail[core][to].push_back(message);
         }
+    }
+
+    /// What the disk lets go reaches mailboxes and clients.
+    pub fn hear(&mut self, core: usize) {
+        let Some(disk) = &mut self.disk else { return };
+        let (mail, replies) = disk.heard(core);
+        for (to, message) in mail {
+            self.mail[core][to].push_back(message);
+        }
+        for (session, reply) in replies {
+            self.heard.entry(session).or_default().extend(reply);
+        }
+    }
+
+    /// A core writes, or syncs, what it has appended.
+    pub fn work_disk(&mut self, core: usize, syncs: bool) {
+        let Some(disk) = &mut self.disk else { return };
+        disk.write(core);
+        if syncs {
+            disk.sync(core);
+        }
+        self.hear(core);
+    }
+
+    /// Everything is delivered, written and synced.
+    pub fn settle_on_disk(&mut self) {
+        loop {
+            self.settle();
+            (0..self.cores.len()).for_each(|core| self.work_disk(core, true));
+            if !self.step() {
+                return;
+            }
+        }
+    }
+
+    /// A rewrite begins: a cut of all shards.
+    pub fn begin_rewrite(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        disk.begin_rewrite();
+        let cut = Cut {
+            id: 1,
+            style: Style {
+                compress: false,
+                clocks: Clocks::None,
+            },
+            begins_segment: true,
+        };
+        let sent = &mut self.links[0].sent;
+        self.cores[0]
+            .coordinator
+            .start_cut(cut, &mut |to, message| sent.push((to, message)));
+        self.collect(0);
+    }
+
+    pub fn table(&self) -> Arc<Table> {
+        self.cores[0].table.clone()
+    }
+
+    /// Time stands still where it began, as in a recovery.
+    pub fn stop_clock(&mut self) {
+        self.links.iter_mut().for_each(|link| link.now_us = 0);
     }
 
     /// Delivers one message from a random non-empty mailbox. Returns whether there was one.
@@ -180,8 +274,21 @@ impl World {
 
     /// What the client has received since it was last asked.
     pub fn received(&mut self, typist: Typist) -> Vec<u8> {
+        if self.disk.is_some() {
+            return self.heard.remove(&typist.key).unwrap_or_default();
+        }
         let out = self.links[typist.core].out(typist.key);
         std::mem::take(out).to_vec()
+    }
+
+    /// What the client has received, which stays.
+    pub fn peek_heard(&self, typist: Typist) -> &[u8] {
+        self.heard.get(&typist.key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The core that a key lives on.
+    pub fn home(&self, key: &str) -> usize {
+        home(key.as_bytes(), self.cores.len())
     }
 
     /// Sends a request and waits for its reply.
@@ -216,24 +323,34 @@ impl World {
     pub fn state(&mut self) -> Vec<KeyState> {
         let mut all = Vec::new();
         for core in 0..self.cores.len() {
-            let now_ms = self.links[core].now_ms();
-            let keyspace = &mut self.cores[core].shard.keyspace;
-            for db in 0..DATABASES {
-                let mut tx = keyspace.tx(db, now_ms, false);
-                let mut keys = Vec::new();
-                tx.for_each_key(|key, _| keys.push(key.to_vec()));
-                for key in keys {
-                    let deadline = tx.expire_at(&key).flatten();
-                    let value = match tx.peek_value(&key) {
-                        Some(value) => canonical(&value),
-                        None => tx.peek_string(&key).unwrap().unwrap().to_bytes().to_vec(),
-                    };
-                    all.push((db, key, value, deadline));
-                }
-                tx.finish();
-            }
+            all.extend(self.state_of(core));
         }
         all.sort();
+        all
+    }
+
+    /// The same of one core, in any order.
+    pub fn state_of(&mut self, core: usize) -> Vec<KeyState> {
+        let mut all = Vec::new();
+        let now_ms = self.links[core].now_ms();
+        let keyspace = &mut self.cores[core].shard.keyspace;
+        for db in 0..DATABASES {
+            let mut tx = keyspace.tx(db, now_ms, false);
+            let mut keys = Vec::new();
+            tx.for_each_key(|key, _| keys.push(key.to_vec()));
+            for key in keys {
+                let deadline = tx.expire_at(&key).flatten();
+                let value = match tx.peek_value(&key) {
+                    Some(value) => canonical(&value),
+                    None => match tx.peek_string(&key) {
+                        Ok(Some(string)) => string.to_bytes().to_vec(),
+                        _ => continue,
+                    },
+                };
+                all.push((db, key, value, deadline));
+            }
+            tx.finish();
+        }
         all
     }
 

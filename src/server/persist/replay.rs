@@ -1,17 +1,16 @@
 //! Recovery from segments: what is whole in them is run again by a session of the server's own.
 //!
-//! All files are read before anything is run: where each ends, and which transactions over several
-//! shards have all their parts. A generation of segments is run up to its next barrier, shard by
-//! shard, then the barrier, and so on; commands find their homes anew, so the number of shards may
-//! have changed. Time stands still at 0 meanwhile: nothing expires that a record does not delete.
+//! All files are read before anything is run: where each ends, and what does not count since a part of
+//! it is missing. Commands find their homes anew, so the number of shards may have changed. Time stands still at 0 meanwhile: nothing expires that a record does not delete.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use ahash::{AHashMap, AHashSet};
-
-use crate::journal::{Fault, Item, Mark, Reader, reader};
+use crate::command::{Lookup, Table, keys};
+use crate::journal::recovery::{Census, Key, LeftOut, Order, Units};
+use crate::journal::{Fault, Item, Reader, reader};
+use crate::resp::{Limits, Parsed, Parser};
 use crate::server::log;
 use crate::session::{Core, Host, Link, State};
 use crate::shard::message::SessionKey;
@@ -79,8 +78,6 @@ struct Track {
     file: File,
     reader: Reader,
     at_end: bool,
-    /// A barrier that waits for the others.
-    barrier: Option<Item>,
 }
 
 impl Track {
@@ -93,7 +90,6 @@ impl Track {
             file,
             reader: Reader::new(source.framed),
             at_end: false,
-            barrier: None,
         })
     }
 
@@ -118,24 +114,35 @@ impl Track {
     }
 }
 
+impl Units for Track {
+    type Error = ReplayError;
+
+    fn next_unit(&mut self) -> Result<Option<Item>, ReplayError> {
+        // A torn end was cut off, or found to be harmless, before.
+        Ok(self.next()?.unwrap_or(None))
+    }
+}
+
 /// A recovery in progress.
 pub struct Replay {
-    /// Files that go together, those to come last first.
     generations: Vec<Vec<Source>>,
-    tracks: Vec<Track>,
-    at: usize,
-    /// The generation that is read, from 1.
-    generation: usize,
-    /// Transactions that lack a part, by generation: each numbers its own.
-    incomplete: AHashSet<(usize, u64)>,
+    /// The generation that is read, and the number of the next.
+    order: Option<Order<Track>>,
+    next: usize,
+    left_out: LeftOut,
     pub dropped: u64,
     begun: bool,
 }
 
 impl Replay {
-    /// Reads all files once. Torn ends are cut off if `mends`.
-    pub fn prepare(generations: Vec<Vec<Source>>, mends: bool) -> Result<Replay, ReplayError> {
-        let mut marks: Vec<(usize, Mark, u32)> = Vec::new();
+    /// Reads all files once, and those that need it again. Torn ends are cut off if `mends`.
+    pub fn prepare(
+        generations: Vec<Vec<Source>>,
+        has_base: bool,
+        mends: bool,
+        table: &Table,
+    ) -> Result<Replay, ReplayError> {
+        let mut census = Census::new(has_base);
         let mut seen = 0;
         let last = last_with_content(&generations);
         for (number, sources) in generations.iter().enumerate() {
@@ -144,9 +151,7 @@ impl Replay {
                 let mut track = Track::open(source)?;
                 let fault = loop {
                     match track.next()? {
-                        Ok(Some(item)) => {
-                            marks.extend(item.mark.map(|mark| (number + 1, mark, source.shard)));
-                        }
+                        Ok(Some(item)) => census.note(number, source.shard, &item),
                         Ok(None) => break None,
                         Err(fault) => break Some(fault),
                     }
@@ -155,14 +160,17 @@ impl Replay {
                 judge(source, fault, may_be_torn, mends)?;
             }
         }
-        let mut generations = generations;
-        generations.reverse();
+        let shards = |sources: &Vec<Source>| sources.iter().map(|source| source.shard).collect();
+        let left_out = census.left_out(
+            &generations.iter().map(shards).collect::<Vec<_>>(),
+            |generation, index| Track::open(&generations[generation][index]),
+            |commands, keys| keys_of(table, commands, keys),
+        )?;
         Ok(Replay {
             generations,
-            tracks: Vec::new(),
-            at: 0,
-            generation: 0,
-            incomplete: incomplete(&marks),
+            order: None,
+            next: 0,
+            left_out,
             dropped: 0,
             begun: false,
         })
@@ -209,9 +217,7 @@ impl Replay {
     fn check_names(&self, item: &Item, core: &Core) -> Result<(), ReplayError> {
         for name in reader::names(&item.commands) {
             if !core.table.has(name) {
-                let track = self
-                    .tracks
-                    .get(self.at.min(self.tracks.len().saturating_sub(1)));
+                let track = self.order.as_ref().and_then(Order::current);
                 let path = track.map(|track| track.path.clone()).unwrap_or_default();
                 let name = String::from_utf8_lossy(name).into_owned();
                 return Err(ReplayError::Unknown(path, name));
@@ -231,48 +237,43 @@ impl Replay {
     /// What is to be run next.
     fn next(&mut self) -> Result<Option<Item>, ReplayError> {
         loop {
-            while self.at < self.tracks.len() {
-                let track = &mut self.tracks[self.at];
-                let found = match &track.barrier {
-                    Some(_) => Ok(None),
-                    None => track.next()?,
-                };
-                match found {
-                    Ok(Some(item)) if self.is_dropped(&item) => self.dropped += 1,
-                    Ok(Some(item)) if item.barrier.is_some() => {
-                        self.tracks[self.at].barrier = Some(item);
-                        self.at += 1;
-                    }
-                    Ok(Some(item)) => return Ok(Some(item)),
-                    // A torn end was cut off, or found to be harmless, before.
-                    Ok(None) | Err(_) => self.at += 1,
+            if let Some(order) = &mut self.order {
+                if let Some(item) = order.next(&self.left_out)? {
+                    return Ok(Some(item));
                 }
+                self.dropped += order.dropped;
             }
-            self.at = 0;
-            let mut barriers = self
-                .tracks
-                .iter_mut()
-                .filter_map(|track| track.barrier.take());
-            if let Some(first) = barriers.next() {
-                // The others of its kind are empty: shard 0's stands first.
-                barriers.for_each(drop);
-                return Ok(Some(first));
-            }
-            let Some(generation) = self.generations.pop() else {
+            let Some(sources) = self.generations.get(self.next) else {
+                self.order = None;
                 return Ok(None);
             };
-            self.generation += 1;
-            self.tracks = generation
-                .iter()
-                .map(Track::open)
-                .collect::<Result<_, _>>()?;
+            let open = |source: &Source| Ok((source.shard, Track::open(source)?));
+            let tracks: Result<Vec<_>, ReplayError> = sources.iter().map(open).collect();
+            self.order = Some(Order::new(self.next, tracks?));
+            self.next += 1;
         }
     }
+}
 
-    fn is_dropped(&self, item: &Item) -> bool {
-        let generation = self.generation;
-        let is_incomplete = |mark: &Mark| self.incomplete.contains(&(generation, mark.id));
-        item.mark.as_ref().is_some_and(is_incomplete)
+/// The keys of encoded commands. Of one whose keys cannot be told, none: no record is of such kind.
+pub fn keys_of(table: &Table, mut commands: &[u8], keys: &mut Vec<Key>) {
+    let mut parser = Parser::default();
+    let limits = Limits {
+        bulk_max_bytes: usize::MAX,
+        authenticated: true,
+    };
+    let mut db = 0;
+    while let Ok(Parsed::Request { consumed }) = parser.parse(commands, &limits) {
+        let args = parser.args(commands);
+        if args.name().eq_ignore_ascii_case(b"SELECT") && args.len() == 2 {
+            let text = std::str::from_utf8(args.get(1)).ok();
+            db = text.and_then(|text| text.parse().ok()).unwrap_or(db);
+        } else if let Lookup::Found(entry) = table.lookup(&args) {
+            let at = keys::positions(entry.command.keys, &args).unwrap_or_default();
+            keys.extend(at.iter().map(|&at| (db, Box::from(args.get(at)))));
+        }
+        parser.next();
+        commands = &commands[consumed..];
     }
 }
 
@@ -284,21 +285,6 @@ fn last_with_content(generations: &[Vec<Source>]) -> usize {
         about.is_ok_and(|about| about.len() > source.from)
     };
     sources.iter().rposition(has_content).map_or(0, |at| at + 1)
-}
-
-/// Transactions of which a shard that is to have a part has none.
-fn incomplete(marks: &[(usize, Mark, u32)]) -> AHashSet<(usize, u64)> {
-    let mut has: AHashMap<(usize, u64), AHashSet<u32>> = AHashMap::new();
-    for (generation, mark, shard) in marks {
-        let parts = has.entry((*generation, mark.id)).or_default();
-        parts.insert(*shard);
-    }
-    let ids = marks.iter().filter_map(|(generation, mark, _)| {
-        let id = (*generation, mark.id);
-        let is_whole = mark.shards.iter().all(|shard| has[&id].contains(shard));
-        (!is_whole).then_some(id)
-    });
-    ids.collect()
 }
 
 /// What to do about the end of a file.

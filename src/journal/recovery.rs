@@ -1,0 +1,261 @@
+//! Which units of the segments count, and in which order: the rules of recovery, without a file.
+//!
+//! A machine that loses its power keeps of each segment what was synced and some of the rest, so
+//! that one shard may remember what another forgot. Left out is
+//!
+//! * a transaction over several shards of which a part is missing, and a barrier likewise;
+//! * whatever a shard did after that to the same keys, and everything behind a lost barrier;
+//! * a segment which follows one that has lost its end, since a rewrite began it.
+//!
+//! What is left out loses its keys to the next in turn. None of this happens to writes that are
+//! answered only once they are synced, or after a mere kill: keys of a transaction are held until
+//! all its parts stand in their segments.
+
+use ahash::{AHashMap, AHashSet};
+
+use super::Item;
+
+/// Something that is read unit by unit: one file.
+pub trait Units {
+    type Error;
+
+    /// The next unit, or whatever counts as a whole; `None` at the end.
+    fn next_unit(&mut self) -> Result<Option<Item>, Self::Error>;
+}
+
+/// What stands in all files. Generations are counted from 0.
+#[derive(Debug, Default)]
+pub struct Census {
+    /// Generations before this one are a snapshot: what comes behind them begins anew.
+    first: usize,
+    /// The shards that a transaction needs, and those that have it.
+    transactions: AHashMap<(usize, u64), (Vec<u32>, AHashSet<u32>)>,
+    /// Units of a segment, without the one that opens it.
+    units: AHashMap<(usize, u32), u64>,
+    /// Segments that follow others: how many, and how many units stand in those.
+    openings: AHashMap<(usize, u32), (u64, u64)>,
+}
+
+impl Census {
+    pub fn new(has_base: bool) -> Census {
+        Census {
+            first: usize::from(has_base),
+            ..Census::default()
+        }
+    }
+
+    pub fn note(&mut self, generation: usize, shard: u32, item: &Item) {
+        match item.follows {
+            Some(follows) => drop(self.openings.insert((generation, shard), follows)),
+            None => *self.units.entry((generation, shard)).or_default() += 1,
+        }
+        if let Some(mark) = &item.mark {
+            let id = (generation, mark.id);
+            let (needs, has) = self.transactions.entry(id).or_default();
+            needs.clone_from(&mark.shards.to_vec());
+            has.insert(shard);
+        }
+    }
+
+    /// Whether a generation goes on with what the one before did.
+    fn goes_on(&self, generation: usize) -> bool {
+        self.openings.keys().any(|(of, _)| *of == generation)
+    }
+
+    /// Segments whose predecessors have lost something.
+    fn broken(&self) -> AHashSet<(usize, u32)> {
+        let is_broken = |&(&(generation, shard), &(segments, units)): &(&_, &(u64, u64))| {
+            if generation <= self.first {
+                return false;
+            }
+            let begin = (generation as u64).saturating_sub(segments) as usize;
+            let known = begin.max(self.first)..generation;
+            // Of those that a rewrite has removed the first one left tells.
+            let opened = known
+                .clone()
+                .find_map(|earlier| self.openings.get(&(earlier, shard)));
+            let removed = if begin < self.first {
+                opened.map_or(0, |(_, units)| *units)
+            } else {
+                0
+            };
+            let of = |earlier| self.units.get(&(earlier, shard)).copied().unwrap_or(0);
+            removed + known.map(of).sum::<u64>() < units
+        };
+        let broken = self.openings.iter().filter(is_broken);
+        broken.map(|(at, _)| *at).collect()
+    }
+
+    fn incomplete(&self) -> AHashSet<(usize, u64)> {
+        let is_incomplete = |(_, (needs, has)): &(&_, &(Vec<u32>, AHashSet<u32>))| {
+            !needs.iter().all(|shard| has.contains(shard))
+        };
+        let found = self.transactions.iter().filter(is_incomplete);
+        found.map(|(id, _)| *id).collect()
+    }
+
+    /// What is not to be run. `generations` names the shards of each; its files are read again, by
+    /// `open`, only if something is missing. `keys` names the keys of a unit's commands.
+    pub fn left_out<U: Units>(
+        &self,
+        generations: &[Vec<u32>],
+        mut open: impl FnMut(usize, usize) -> Result<U, U::Error>,
+        mut keys: impl FnMut(&[u8], &mut Vec<Key>),
+    ) -> Result<LeftOut, U::Error> {
+        let mut left_out = LeftOut {
+            transactions: self.incomplete(),
+            units: AHashSet::new(),
+        };
+        let broken = self.broken();
+        if left_out.transactions.is_empty() && broken.is_empty() {
+            return Ok(left_out);
+        }
+        // A transaction that is left out on one shard is so on all: until nothing changes.
+        loop {
+            let before = (left_out.transactions.len(), left_out.units.len());
+            let mut lost: AHashMap<u32, Lost> = AHashMap::new();
+            for (generation, shards) in generations.iter().enumerate() {
+                if !self.goes_on(generation) {
+                    lost.clear();
+                }
+                for (index, &shard) in shards.iter().enumerate() {
+                    let lost = lost.entry(shard).or_default();
+                    lost.all |= broken.contains(&(generation, shard));
+                    let mut track = open(generation, index)?;
+                    while let Some(item) = track.next_unit()? {
+                        lost.follow(&mut left_out, (generation, shard), &item, &mut keys);
+                    }
+                }
+            }
+            if before == (left_out.transactions.len(), left_out.units.len()) {
+                return Ok(left_out);
+            }
+        }
+    }
+}
+
+/// Database and name.
+pub type Key = (u32, Box<[u8]>);
+
+/// What a shard has no true value of any more.
+#[derive(Default)]
+struct Lost {
+    all: bool,
+    keys: AHashSet<Key>,
+}
+
+impl Lost {
+    fn follow(
+        &mut self,
+        left_out: &mut LeftOut,
+        (generation, shard): (usize, u32),
+        item: &Item,
+        keys: &mut impl FnMut(&[u8], &mut Vec<Key>),
+    ) {
+        // What a server that knows no units has appended builds on all that it has read.
+        if item.seq == 0 || item.follows.is_some() {
+            return;
+        }
+        let mut touched = Vec::new();
+        keys(&item.commands, &mut touched);
+        let builds_on_it = self.all
+            || touched.iter().any(|key| self.keys.contains(key))
+            || item.barrier.is_some() && !self.keys.is_empty();
+        if builds_on_it {
+            left_out.units.insert((generation, shard, item.seq));
+            let id = item.mark.as_ref().map(|mark| (generation, mark.id));
+            left_out.transactions.extend(id);
+        }
+        if left_out.has(generation, shard, item) {
+            self.all |= item.barrier.is_some();
+            self.keys.extend(touched);
+        }
+    }
+}
+
+/// What is not run.
+#[derive(Debug, Default)]
+pub struct LeftOut {
+    transactions: AHashSet<(usize, u64)>,
+    /// Generation, shard, number.
+    units: AHashSet<(usize, u32, u64)>,
+}
+
+impl LeftOut {
+    pub fn has(&self, generation: usize, shard: u32, item: &Item) -> bool {
+        let is_incomplete = item
+            .mark
+            .as_ref()
+            .is_some_and(|mark| self.transactions.contains(&(generation, mark.id)));
+        is_incomplete || self.units.contains(&(generation, shard, item.seq))
+    }
+}
+
+struct Track<U> {
+    shard: u32,
+    units: U,
+    /// A barrier that waits for the others.
+    barrier: Option<Item>,
+}
+
+/// The order in which the units of one generation are run: shard by shard up to the next barrier,
+/// the barrier, and so on.
+pub struct Order<U> {
+    generation: usize,
+    tracks: Vec<Track<U>>,
+    at: usize,
+    /// Units that were left out.
+    pub dropped: u64,
+}
+
+impl<U: Units> Order<U> {
+    pub fn new(generation: usize, segments: impl IntoIterator<Item = (u32, U)>) -> Order<U> {
+        let track = |(shard, units)| Track {
+            shard,
+            units,
+            barrier: None,
+        };
+        Order {
+            generation,
+            tracks: segments.into_iter().map(track).collect(),
+            at: 0,
+            dropped: 0,
+        }
+    }
+
+    /// The file that the last item came from.
+    pub fn current(&self) -> Option<&U> {
+        let at = self.at.min(self.tracks.len().saturating_sub(1));
+        self.tracks.get(at).map(|track| &track.units)
+    }
+
+    /// What is to be run next; `None` at the end of the generation.
+    pub fn next(&mut self, left_out: &LeftOut) -> Result<Option<Item>, U::Error> {
+        while let Some(track) = self.tracks.get_mut(self.at) {
+            let found = match &track.barrier {
+                Some(_) => None,
+                None => track.units.next_unit()?,
+            };
+            match found {
+                Some(item) if left_out.has(self.generation, track.shard, &item) => {
+                    self.dropped += 1;
+                }
+                Some(item) if item.barrier.is_some() => {
+                    track.barrier = Some(item);
+                    self.at += 1;
+                }
+                Some(item) => return Ok(Some(item)),
+                None => self.at += 1,
+            }
+        }
+        self.at = 0;
+        let waiting = self.tracks.iter_mut();
+        let mut barriers = waiting.filter_map(|track| track.barrier.take());
+        // The others of its kind are empty: shard 0's stands first.
+        let Some(first) = barriers.next() else {
+            return Ok(None);
+        };
+        barriers.for_each(drop);
+        Ok(Some(first))
+    }
+}
