@@ -71,7 +71,7 @@ impl Node {
     fn bytes(&self) -> usize {
         match self {
             Node::Pack(pack) => pack.bytes(),
-            Node::Plain(bytes) => bytes.len() + 11,
+            Node::Plain(bytes) => Listpack::EMPTY_BYTES + Item::Str(bytes).entry_len(),
         }
     }
 
@@ -155,7 +155,6 @@ impl List {
         self.nodes.capacity() * size_of::<Node>() + self.node_bytes
     }
 
-    /// Number of nodes, for DEBUG OBJECT.
     pub fn node_count(&self) -> usize {
         self.nodes.len()
     }
@@ -555,7 +554,13 @@ impl List {
         keep > 0
     }
 
-    /// Bytes of all nodes as listpacks, for DEBUG OBJECT.
+    /// The `list-max-listpack-size` the list was made with, as far as Redis keeps it apart (16 bits
+    /// and five sizes).
+    pub fn listpack_max(&self) -> i64 {
+        self.fill.0.clamp(-5, 0x7fff)
+    }
+
+    /// Bytes of all nodes as listpacks. Takes time that grows with the number of nodes.
     pub fn listpack_bytes(&self) -> usize {
         self.nodes.iter().map(Node::bytes).sum()
     }

@@ -184,8 +184,11 @@ impl Default for Listpack {
 }
 
 impl Listpack {
+    /// Size of one without elements.
+    pub const EMPTY_BYTES: usize = HEADER + 1;
+
     pub fn new() -> Listpack {
-        Listpack::with_capacity(HEADER + 1)
+        Listpack::with_capacity(Self::EMPTY_BYTES)
     }
 
     pub fn with_capacity(bytes: usize) -> Listpack {

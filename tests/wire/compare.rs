@@ -247,8 +247,11 @@ pub fn normalised(reply: &mut &[u8], compare: &Compare) -> Vec<u8> {
             }
             [line, items.concat().as_slice()].concat()
         }
-        _ if *compare == Compare::Shape => vec![kind],
-        _ => line.to_vec(),
+        _ => match compare {
+            Compare::Shape => vec![kind],
+            Compare::Masked(words) => masked(line, words),
+            _ => line.to_vec(),
+        },
     }
 }
 
@@ -292,6 +295,8 @@ fn comparisons_tell_same_from_different() {
     let mask = Compare::Masked(vec!["id".to_string()]);
     assert!(same("$8\r\nid=1 a=1\r\n", "$9\r\nid=22 a=1\r\n", &mask));
     assert!(!same("$8\r\nid=1 a=1\r\n", "$8\r\nid=1 a=2\r\n", &mask));
+    assert!(same("+told id:1 a\r\n", "+told id:22 a\r\n", &mask));
+    assert!(!same("+told id:1 a\r\n", "+told id:1 b\r\n", &mask));
     assert!(same(
         "*1\r\n$1\r\na\r\n",
         "*1\r\n$2\r\nab\r\n",

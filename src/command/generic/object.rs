@@ -1,8 +1,10 @@
 //! OBJECT: how a value is kept.
 
 use crate::command::{Client, connection};
-use crate::keyspace::{Encoded, Tx};
+use crate::keyspace::{Encoded, Stored, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
+use crate::value::Value;
+use crate::value::list::List;
 
 /// Integers that Redis shares, and the reference count it shows for them.
 /// Redis: server.h OBJ_SHARED_INTEGERS, OBJ_SHARED_REFCOUNT.
@@ -35,9 +37,25 @@ pub fn described(tx: &mut Tx, key: &[u8]) -> Option<String> {
     let lru = (tx.now_ms() / 1000 - idle_s) & 0xff_ffff;
     Some(format!(
         "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{} lru:{lru} \
-         lru_seconds_idle:{idle_s}",
-        payload.len() - AROUND_BYTES
+         lru_seconds_idle:{idle_s}{}",
+        payload.len() - AROUND_BYTES,
+        match &taken.value {
+            Stored::Object(Value::List(list)) => described_nodes(list),
+            _ => String::new(),
+        }
     ))
+}
+
+/// How a list is laid out. No node is ever compressed.
+fn described_nodes(list: &List) -> String {
+    let nodes = list.node_count();
+    format!(
+        " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:0 \
+         ql_uncompressed_size:{}",
+        list.len() as f64 / nodes as f64,
+        list.listpack_max(),
+        list.listpack_bytes()
+    )
 }
 
 pub(super) fn refcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
