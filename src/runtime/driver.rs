@@ -163,6 +163,7 @@ impl<A: App> Driver<A> {
                 self.ring_everyone();
             }
             if self.shared.stopping.load(Ordering::SeqCst) {
+                self.io.doors.close();
                 // One more visit to the kernel: replies written in this turn leave.
                 self.ring.enter(Some(Duration::ZERO))?;
                 return Ok(self.shared.exit_code.load(Ordering::SeqCst));

@@ -86,6 +86,13 @@ impl Doors {
         Some(at)
     }
 
+    /// Listens no longer: the next server may have these places at once.
+    pub fn close(&self) {
+        for listener in &self.open {
+            drop(listener.socket.shutdown(std::net::Shutdown::Both));
+        }
+    }
+
     /// Listens for TCP where `listening` says, and no longer elsewhere; what is open on both sides of
     /// the change stays open. On an error all is as it was.
     pub fn relisten(&mut self, listening: &Listening) -> Result<(), ListenError> {
@@ -179,8 +186,23 @@ fn open_tcp(
 }
 
 /// Opens all listeners, or none.
+///
+/// A place that is taken may be that of a server which has just ended: the kernel takes its rings
+/// down behind its back, and only then lets go of the sockets on which they accepted.
 pub(super) fn open(listening: &Listening) -> Result<Vec<Listener>, ListenError> {
-    let mut listeners = open_tcp(&wanted(listening)?, listening)?;
+    const WAIT: Duration = Duration::from_millis(20);
+    const WAITS: usize = 25;
+    let wanted = wanted(listening)?;
+    let mut waits = 0;
+    let mut listeners = loop {
+        match open_tcp(&wanted, listening) {
+            Err(failed) if failed.error.kind() == io::ErrorKind::AddrInUse && waits < WAITS => {
+                waits += 1;
+                std::thread::sleep(WAIT);
+            }
+            other => break other?,
+        }
+    };
     if let Some(path) = &listening.unix_socket {
         let socket = bind_unix(path, listening).map_err(|error| ListenError {
             address: path.display().to_string(),

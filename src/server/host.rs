@@ -34,8 +34,9 @@ use crate::session::{Admission, Core, Host, Link, Performed};
 use crate::shard::message::SessionKey;
 use crate::value::limits::Limits;
 
-/// The version whose command surface this is; clients switch features on by it.
-pub const REDIS_VERSION: &str = "7.2.4";
+/// The version whose command surface this is; clients switch features on by it. (redis-py caches on the
+/// client from 7.4 on, which is also where fields of hashes began to expire.)
+pub const REDIS_VERSION: &str = "7.4.0";
 
 /// What a node keeps beside its core.
 pub struct ServerHost {
