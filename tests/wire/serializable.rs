@@ -2,7 +2,7 @@
 //!
 //! Two proofs. A bank, whose accounts lie on every shard: whoever looks sees the same sum. And a
 //! history of appends and reads, from which `cycles` tells whether any order explains it; also
-//! while clients wait on other keys, and while the server writes its files.
+//! while clients wait on other keys, while the server writes its files, and across a crash.
 //!
 //! Which client does what follows from its seed; how they meet is up to the machine, so more runs
 //! find more:
@@ -36,6 +36,8 @@ const BURST_MAX: usize = 3;
 const STEPS_MAX: usize = 5;
 /// Until a server that has no data accepts commands.
 const START_WAIT: Duration = Duration::from_secs(10);
+/// From the first transaction to the crash.
+const UNTIL_CRASH: Duration = Duration::from_millis(400);
 /// How long a client waits that nobody serves, in seconds.
 const BLOCK: &str = "0.05";
 
@@ -63,18 +65,21 @@ fn connect(server: &Server) -> Client {
     }
 }
 
-/// Sends commands in one packet and takes all their replies.
-fn batch(client: &mut Client, commands: &[Vec<Vec<u8>>]) -> Vec<Vec<u8>> {
+/// Sends commands in one packet and takes all their replies; `None` if the server is gone.
+fn try_batch(client: &mut Client, commands: &[Vec<Vec<u8>>]) -> Option<Vec<Vec<u8>>> {
     let packet: Vec<u8> = commands.iter().flat_map(|words| encode(words)).collect();
     client.send(&packet);
     let replies = client.replies(commands.len());
-    replies
-        .into_iter()
-        .map(|reply| match reply {
-            Got::Reply(bytes) if bytes[0] != b'-' => bytes,
-            other => panic!("unexpected: {}", other.shown()),
-        })
-        .collect()
+    let taken = replies.into_iter().map(|reply| match reply {
+        Got::Reply(bytes) if bytes[0] != b'-' => Some(bytes),
+        Got::Closed(_) => None,
+        other => panic!("unexpected: {}", other.shown()),
+    });
+    taken.collect()
+}
+
+fn batch(client: &mut Client, commands: &[Vec<Vec<u8>>]) -> Vec<Vec<u8>> {
+    try_batch(client, commands).expect("the server is there")
 }
 
 /// The same with the commands as text.
@@ -316,6 +321,8 @@ struct Writer {
     next_value: u64,
     made: Vec<Transaction>,
     conflicts: usize,
+    /// What was on its way when the server went, in the order it was sent.
+    open: Vec<(Instant, Vec<Plan>)>,
 }
 
 impl Writer {
@@ -327,14 +334,19 @@ impl Writer {
             next_value: 1_000_000 * (1 + u64::try_from(number).expect("small")),
             made: Vec::new(),
             conflicts: 0,
+            open: Vec::new(),
         }
     }
 
-    fn run(mut self) -> Writer {
-        for _ in 0..ROUNDS {
-            match self.rng.u8(..3) {
+    /// So many rounds, or until the server is gone.
+    fn run(mut self, rounds: usize) -> Writer {
+        for _ in 0..rounds {
+            let done = match self.rng.u8(..3) {
                 0 => self.watched(),
                 _ => self.burst(),
+            };
+            if done.is_none() {
+                break;
             }
         }
         self
@@ -363,7 +375,7 @@ impl Writer {
     }
 
     /// Transactions in one packet, some of them bare commands.
-    fn burst(&mut self) {
+    fn burst(&mut self) -> Option<()> {
         let count = self.rng.usize(1..=BURST_MAX);
         let groups: Vec<Vec<Plan>> = (0..count).map(|_| self.plans()).collect();
         let bare = |plans: &[Plan]| plans.len() == 1;
@@ -375,7 +387,11 @@ impl Writer {
             }
         }
         let sent = Instant::now();
-        let replies = batch(&mut self.client, &commands);
+        let replies = try_batch(&mut self.client, &commands);
+        let Some(replies) = replies else {
+            self.open = groups.into_iter().map(|plans| (sent, plans)).collect();
+            return None;
+        };
         let mut replies = replies.iter();
         for plans in groups {
             let reply = replies.nth(if bare(&plans) { 0 } else { plans.len() + 1 });
@@ -386,25 +402,31 @@ impl Writer {
             };
             self.keep(sent, &plans, &each);
         }
+        Some(())
     }
 
     /// What was read under WATCH belongs to the transaction that EXEC let through; otherwise each
     /// of the reads stands for itself.
-    fn watched(&mut self) {
+    fn watched(&mut self) -> Option<()> {
         let reads: Vec<Plan> = (0..self.rng.usize(1..=2)).map(|_| self.read()).collect();
         let plans = [vec![self.append()], self.plans()].concat();
         let sent = Instant::now();
-        let seen: Vec<Vec<u8>> = reads
+        let seen: Option<Vec<Vec<u8>>> = reads
             .iter()
             .map(|read| {
                 let read = read.words();
                 let watch = vec![b"WATCH".to_vec(), read[1].clone()];
-                batch(&mut self.client, &[watch, read]).remove(1)
+                Some(try_batch(&mut self.client, &[watch, read])?.remove(1))
             })
             .collect();
+        let seen = seen?;
         let seen: Vec<&[u8]> = seen.iter().map(|reply| &reply[..]).collect();
         let commands = transaction(&plans);
-        let replies = batch(&mut self.client, &commands);
+        let replies = try_batch(&mut self.client, &commands);
+        let Some(replies) = replies else {
+            self.open = vec![(sent, plans)];
+            return None;
+        };
         match executed(&replies[commands.len() - 1]) {
             Some(each) => self.keep(sent, &[reads, plans].concat(), &[seen, each].concat()),
             None => {
@@ -414,6 +436,7 @@ impl Writer {
                 }
             }
         }
+        Some(())
     }
 
     fn keep(&mut self, sent: Instant, plans: &[Plan], replies: &[&[u8]]) {
@@ -449,7 +472,7 @@ fn run_history(server: &Server, seed: u64, besides: &[Beside]) {
         let besides: Vec<_> = besides.collect();
         let writers = (0..WRITERS).zip(seed..).map(|(number, seed)| {
             let writer = Writer::new(server, number, seed);
-            scope.spawn(move || writer.run())
+            scope.spawn(move || writer.run(ROUNDS))
         });
         let writers: Vec<_> = writers.collect();
         let writers: Vec<Writer> = writers.into_iter().map(joined).collect();
@@ -504,6 +527,75 @@ fn some_order_explains_it_while_others_wait_and_files_are_written() {
             assert!(lists(&server) == before, "the journal tells another story");
         }
     }
+}
+
+/// Transactions that were on their way when the server was killed either took place as a whole or
+/// not at all; those that were answered took place.
+#[test]
+fn some_order_explains_what_is_left_after_a_crash() {
+    let options = ["--appendonly", "yes", "--appendfsync", "always"];
+    for (shards, seed) in seeds(&[1, 2, 4], 3_000) {
+        let which = Which::Pinion { shards };
+        let mut server = Server::start(which, &options);
+        let writers: Vec<Writer> = thread::scope(|scope| {
+            let writers = (0..WRITERS).zip(seed..).map(|(number, seed)| {
+                let writer = Writer::new(&server, number, seed);
+                scope.spawn(move || writer.run(usize::MAX))
+            });
+            let writers: Vec<_> = writers.collect();
+            thread::sleep(UNTIL_CRASH);
+            server.signal("KILL");
+            writers.into_iter().map(joined).collect()
+        });
+        let gone = Instant::now();
+        server.exit();
+        let mut again = Server::start_in(which, &server.dir, &options);
+        again.wait_until_up();
+        let lists = lists(&again);
+        let (mut made, mut open, mut kept) = (Vec::new(), 0, 0);
+        for writer in writers {
+            made.extend(writer.made);
+            for (sent, plans) in writer.open {
+                open += 1;
+                if let Some(steps) = survived(&plans, &lists) {
+                    kept += 1;
+                    made.push(Transaction {
+                        client: writer.number,
+                        sent,
+                        answered: gone,
+                        steps,
+                    });
+                }
+            }
+        }
+        let told = format!("{which}, seed {seed}, {kept} of {open} open ones kept");
+        let found = check(&made, &lists).unwrap_or_else(|why| panic!("{told}: {why}"));
+        assert!(made.len() > 50 && open > 0, "{told}: {found:?}");
+    }
+}
+
+/// The appends of a transaction nobody answered, if they are there.
+fn survived(plans: &[Plan], lists: &[Vec<u64>]) -> Option<Vec<Step>> {
+    let appends = plans.iter().filter_map(|plan| match *plan {
+        Plan::Append { key, value } => Some((key, value)),
+        Plan::Read { .. } => None,
+    });
+    let (mut there, mut missing) = (Vec::new(), 0);
+    for (key, value) in appends {
+        match lists[key].iter().position(|&it| it == value) {
+            Some(at) => there.push(Step::Append {
+                key,
+                value,
+                len: at + 1,
+            }),
+            None => missing += 1,
+        }
+    }
+    assert!(
+        missing == 0 || there.is_empty(),
+        "{missing} appends are missing beside {there:?}"
+    );
+    (!there.is_empty()).then_some(there)
 }
 
 // ---- what goes on beside it ------------------------------------------------------------------
