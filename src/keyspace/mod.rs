@@ -54,6 +54,8 @@ pub struct Settings {
     pub hll_sparse_max_bytes: usize,
     /// `rdbcompression`: DUMP compresses what a snapshot would.
     pub compress_dumps: bool,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: RESTORE takes payloads with any checksum.
+    pub skip_checksums: bool,
     /// Where compact encodings end.
     pub limits: Limits,
 }
@@ -67,6 +69,7 @@ impl Default for Settings {
             lfu_decay_time: 1,
             hll_sparse_max_bytes: 3000,
             compress_dumps: true,
+            skip_checksums: false,
             limits: Limits::default(),
         }
     }

@@ -47,7 +47,8 @@ impl ServerHost {
                 Ok(_) => Err(CmdError::Text("ERR Out of range database")),
                 Err(error) => Err(error),
             },
-            (b"object" | b"listpack" | b"set-active-expire", 3) => Ok(()),
+            (b"object" | b"listpack" | b"set-active-expire", 3)
+            | (b"set-skip-checksum-validation", 3) => Ok(()),
             (b"change-repl-id", 2) => Ok(()),
             (b"reload" | b"loadaof", _) => {
                 return self.forward(Job::Debug, requester, args, out);
@@ -67,6 +68,8 @@ impl ServerHost {
             populate::fill(core, args, db, self.now_ms);
         } else if args.is(1, "set-active-expire") {
             core.shard.keyspace.active_expire = args.get(2) != b"0";
+        } else if args.is(1, "set-skip-checksum-validation") {
+            core.shard.keyspace.settings.skip_checksums = args.get(2) != b"0";
         } else if args.is(1, "change-repl-id") {
             if self.shard == 0 {
                 self.identity.change_replid();
@@ -183,6 +186,10 @@ fn debug_help(out: &mut Writer) -> CmdResult {
             (
                 "SET-ACTIVE-EXPIRE <0|1>",
                 "Stop or start deleting keys on time.",
+            ),
+            (
+                "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+                "Let RESTORE take payloads with any checksum.",
             ),
             ("SLEEP <seconds>", "Block this shard."),
         ],

@@ -251,7 +251,8 @@ pub(super) fn restore(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     if ttl_ms < 0 {
         return Err(CmdError::Text("ERR Invalid TTL value, must be >= 0"));
     }
-    let object = dump::take(&args.bytes(3)).map_err(|refusal| {
+    let verify = !tx.settings().skip_checksums;
+    let object = dump::take_checked(&args.bytes(3), verify).map_err(|refusal| {
         CmdError::Text(match refusal {
             Refusal::Footer => "ERR DUMP payload version or checksum are wrong",
             Refusal::Value(_) => "ERR Bad data format",
