@@ -205,6 +205,8 @@ impl Keyspace {
 
     /// Deletes up to `budget` keys that are due, in the order of their deadlines. Keys that
     /// `is_held` names are put off by a millisecond. Returns whether more are due.
+    ///
+    /// Differs: A key that expires is deleted, and announced, at its deadline. Redis samples keys.
     pub fn pulse(
         &mut self,
         now_ms: i64,

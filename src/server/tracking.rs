@@ -76,6 +76,8 @@ impl News {
                 out.array(keys.len())?;
                 keys.iter().try_for_each(|key| out.bulk(key))
             }
+            // Differs: A client that speaks RESP2 is told of a flush by the null of RESP2, whatever the
+            // client that redirects to it speaks. Redis takes the null of the latter.
             News::Everything => out.null(),
         }
     }
