@@ -307,7 +307,9 @@ impl ServerHost {
                 let failed = |segment: &Segment| segment.failure().is_some();
                 if let Some(segment) = &mut self.segment {
                     let before = failed(segment);
-                    segment.mend();
+                    if !segment.mend() {
+                        self.part.want_base();
+                    }
                     if failed(segment) != before {
                         self.tell_status();
                     }
@@ -416,6 +418,18 @@ impl ServerHost {
                 self.now_ms / 1000,
             );
         }
+        if segment.failure().is_some() != before {
+            self.tell_status();
+        }
+    }
+
+    /// The sync of the segment before a cut is over.
+    pub(super) fn old_segment_synced(&mut self, result: &std::io::Result<usize>) {
+        let Some(segment) = &mut self.segment else {
+            return;
+        };
+        let before = segment.failure().is_some();
+        segment.old_synced(result, self.now_ms);
         if segment.failure().is_some() != before {
             self.tell_status();
         }

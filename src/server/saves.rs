@@ -257,8 +257,8 @@ impl ServerHost {
         if let Some(is_write) = persist::of_journal(done.tag) {
             return self.journal_file_done(done, is_write);
         }
-        if persist::is_idle(done.tag) {
-            return;
+        if persist::is_old_sync(done.tag) {
+            return self.old_segment_synced(&done.result);
         }
         let (mail, now_ms) = (&mut self.mail, self.now_ms);
         if persist::is_read(done.tag) {

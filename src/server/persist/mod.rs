@@ -120,8 +120,8 @@ pub struct Loaded {
 }
 
 /// An operation that shard 0 asks of the runtime.
-pub struct Operation {
-    pub file: Arc<File>,
+pub struct Operation<F = File> {
+    pub file: Arc<F>,
     pub tag: u64,
     pub op: FileOp,
 }
@@ -173,7 +173,7 @@ enum Purpose {
     /// Of a shard's own segment.
     JournalWrite = 4,
     JournalSync = 5,
-    /// Of the segment before; nobody waits for it.
+    /// Of the segment before.
     OldSync = 6,
 }
 
@@ -186,8 +186,8 @@ pub fn of_journal(tag: u64) -> Option<bool> {
     }
 }
 
-/// Whether nobody waits for an operation.
-pub fn is_idle(tag: u64) -> bool {
+/// Whether an operation was the sync of a segment before the current one.
+pub fn is_old_sync(tag: u64) -> bool {
     tag & 0xff == Purpose::OldSync as u64
 }
 

@@ -101,8 +101,13 @@ impl Part {
             None => drop(self.shared.failing.fetch_sub(1, Ordering::SeqCst)),
         }
         if wants_base {
-            self.shared.wants_base.store(true, Ordering::SeqCst);
+            self.want_base();
         }
+    }
+
+    /// This shard's segment may have lost something that only a new base makes up for.
+    pub fn want_base(&self) {
+        self.shared.wants_base.store(true, Ordering::SeqCst);
     }
 
     /// Whether some shard cannot write its segment.

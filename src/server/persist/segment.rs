@@ -10,7 +10,13 @@
 //! `pwrite` a turn is cheaper than the ring's way of doing it, which hands buffered writes to another
 //! thread. While a sync is under way a write may have to wait for it: then it takes the ring, and the
 //! shard goes on meanwhile.
+//!
+//! A sync that fails says nothing about what is lost, and the next may succeed although it is. Under
+//! `always` the bytes are kept until they are synced: they are written and synced again, and nobody is
+//! answered before that. Under `everysec` their writers have their answers: writes are refused
+//! until a new base holds what may be lost.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -54,12 +60,53 @@ pub struct Verdict {
     pub released: u64,
 }
 
+/// What segments are written to: a file, or a test's idea of one.
+pub trait Medium {
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
+    fn sync_data(&self) -> io::Result<()>;
+
+    fn write_all_at(&self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.write_at(bytes, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    bytes = &bytes[n..];
+                    at += n as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Medium for File {
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        FileExt::write_at(self, bytes, at)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        File::sync_data(self)
+    }
+}
+
+/// A file before a cut, and what it lacks; nothing goes into the next before it has it.
+struct Ending<F> {
+    file: Arc<F>,
+    at: u64,
+    bytes: Vec<u8>,
+    /// The journal position at its end.
+    end: u64,
+}
+
 /// The file of one shard. Positions in the journal count bytes since the segment of this process
 /// began, over all files.
-pub struct Segment {
-    file: Arc<File>,
+pub struct Segment<F: Medium = File> {
+    file: Arc<F>,
     /// The file that a cut goes over to.
-    pub next: Option<Arc<File>>,
+    pub next: Option<Arc<F>>,
+    endings: VecDeque<Ending<F>>,
     pub policy: Policy,
     pub timestamps: bool,
     stamped_s: i64,
@@ -73,8 +120,11 @@ pub struct Segment {
     /// Journal positions that the operations under way reach.
     writing: Option<u64>,
     syncing: Option<u64>,
-    /// The write under way is to this old file, which ends at this position.
-    old: Option<(Arc<File>, u64)>,
+    /// Bytes of the write under way.
+    in_flight: usize,
+    /// Under `always`: what was written last and is not synced, and where.
+    kept: Vec<u8>,
+    kept_at: u64,
     last_sync_ms: i64,
     /// When the sync under way began, and how long the last one took: monotonic nanoseconds.
     sync_begun_ns: u64,
@@ -84,14 +134,17 @@ pub struct Segment {
     retry_ms: i64,
     /// A sync failed: what was written before may be lost though a later sync succeeds.
     pub sync_failed: bool,
+    /// So did one of the current file, which a base does not make up for.
+    current_failed: bool,
 }
 
-impl Segment {
+impl<F: Medium> Segment<F> {
     /// `begin`: the position at which the journal goes on.
-    pub fn new(file: Arc<File>, policy: Policy, begin: u64) -> Segment {
+    pub fn new(file: Arc<F>, policy: Policy, begin: u64) -> Segment<F> {
         Segment {
             file,
             next: None,
+            endings: VecDeque::new(),
             policy,
             timestamps: false,
             stamped_s: 0,
@@ -102,13 +155,16 @@ impl Segment {
             synced: begin,
             writing: None,
             syncing: None,
-            old: None,
+            in_flight: 0,
+            kept: Vec::new(),
+            kept_at: 0,
             sync_begun_ns: 0,
             sync_took_ns: 0,
             last_sync_ms: 0,
             failed: None,
             retry_ms: 0,
             sync_failed: false,
+            current_failed: false,
         }
     }
 
@@ -133,27 +189,26 @@ impl Segment {
         journal: &mut Journal,
         effects: &mut Effects,
         now_ms: i64,
-        operations: &mut Vec<Operation>,
+        operations: &mut Vec<Operation<F>>,
     ) -> Verdict {
         if self.timestamps && !effects.records.is_empty() && self.stamped_s != now_ms / 1000 {
             self.stamped_s = now_ms / 1000;
             journal.timestamp(self.stamped_s);
         }
         journal.collect(effects);
+        let begin = self.appended;
         if let Some(rest) = journal.take_rest() {
-            self.change_file(rest, operations);
+            self.change_file(rest);
         }
         let before = self.buffer.len();
         journal.take(&mut self.buffer);
-        let grown = (self.buffer.len() - before) as u64;
-        self.appended += grown;
+        self.appended += (self.buffer.len() - before) as u64;
+        let grown = self.appended > begin;
         self.write(now_ms, operations);
         self.sync_if_due(now_ms, operations);
         let gate = match self.policy {
             Policy::Always if self.appended > self.synced => self.appended,
-            Policy::EverySec | Policy::No if grown > 0 && self.appended > self.written => {
-                self.appended
-            }
+            Policy::EverySec | Policy::No if grown && self.appended > self.written => self.appended,
             _ => 0,
         };
         Verdict {
@@ -169,19 +224,26 @@ impl Segment {
         }
     }
 
-    fn write(&mut self, now_ms: i64, operations: &mut Vec<Operation>) {
-        if self.buffer.is_empty() || self.writing.is_some() || now_ms < self.retry_ms {
+    fn write(&mut self, now_ms: i64, operations: &mut Vec<Operation<F>>) {
+        if self.writing.is_some() || now_ms < self.retry_ms {
+            return;
+        }
+        if !self.endings.is_empty() && !self.end_files(now_ms, operations) {
+            return;
+        }
+        if self.buffer.is_empty() {
             return;
         }
         if self.policy != Policy::Always && self.syncing.is_none() {
             return self.write_at_once(now_ms);
         }
-        if self.policy == Policy::Always && self.syncing.is_some() {
-            // The units of one sync, and those of the next: never more under way.
+        if self.policy == Policy::Always && (self.syncing.is_some() || self.written > self.synced) {
+            // The units of one sync, and those of the next: never more under way, nor kept.
             return;
         }
         self.writing = Some(self.appended);
         let bytes = std::mem::take(&mut self.buffer);
+        self.in_flight = bytes.len();
         let op = FileOp::Write { at: self.at, bytes };
         self.operate(Purpose::JournalWrite, op, operations);
     }
@@ -207,9 +269,13 @@ impl Segment {
     fn fail_write(&mut self, error: io::Error, done: usize, now_ms: i64) {
         self.at += done as u64;
         self.buffer.drain(..done);
+        self.fail("Error writing to the AOF file", &error, now_ms);
+    }
+
+    fn fail(&mut self, what: &str, error: &io::Error, now_ms: i64) {
         self.retry_ms = now_ms + RETRY_MS;
         if self.failed.is_none() {
-            log::warning(&format!("Error writing to the AOF file: {error}"));
+            log::warning(&format!("{what}: {error}"));
         }
         self.failed = Some(error.to_string());
     }
@@ -220,13 +286,14 @@ impl Segment {
         }
     }
 
-    fn sync_if_due(&mut self, now_ms: i64, operations: &mut Vec<Operation>) {
+    fn sync_if_due(&mut self, now_ms: i64, operations: &mut Vec<Operation<F>>) {
         let is_due = match self.policy {
             Policy::Always => true,
             Policy::EverySec => now_ms - self.last_sync_ms >= SYNC_MS,
             Policy::No => false,
         };
-        if !is_due || self.syncing.is_some() || self.writing.is_some() {
+        let is_busy = self.syncing.is_some() || self.writing.is_some();
+        if !is_due || is_busy || !self.endings.is_empty() || now_ms < self.retry_ms {
             return;
         }
         if self.written > self.synced {
@@ -238,7 +305,7 @@ impl Segment {
         }
     }
 
-    fn operate(&self, purpose: Purpose, op: FileOp, operations: &mut Vec<Operation>) {
+    fn operate(&self, purpose: Purpose, op: FileOp, operations: &mut Vec<Operation<F>>) {
         operations.push(Operation {
             file: self.file.clone(),
             tag: tag(purpose, 0),
@@ -247,115 +314,149 @@ impl Segment {
     }
 
     /// A cut: `rest` ends the old file, everything after it belongs into the next.
-    fn change_file(&mut self, rest: Vec<u8>, operations: &mut Vec<Operation>) {
-        let Some(next) = self.next.take() else {
-            self.buffer.extend_from_slice(&rest);
-            self.appended += rest.len() as u64;
-            return;
-        };
+    fn change_file(&mut self, rest: Vec<u8>) {
         self.appended += rest.len() as u64;
         self.buffer.extend_from_slice(&rest);
-        // A write under way has its own place before this one.
-        let at = self.at + self.in_flight_bytes();
-        let ended = self.file.write_all_at(&self.buffer, at).and_then(|()| {
-            if self.policy == Policy::Always {
-                self.file.sync_data()
-            } else {
-                Ok(())
-            }
-        });
-        match ended {
-            Ok(()) => {}
-            Err(error) => {
-                log::warning(&format!("Error ending an AOF segment: {error}"));
-                self.failed = Some(error.to_string());
-                self.sync_failed = true;
-            }
-        }
-        if self.policy == Policy::EverySec {
-            let op = FileOp::Sync { metadata: false };
-            self.operate(Purpose::OldSync, op, operations);
-        }
-        self.buffer.clear();
-        if self.writing.is_none() {
-            self.written = self.appended;
-            self.synced = self.appended;
-        } else {
-            self.old = Some((self.file.clone(), self.appended));
-        }
-        self.file = next;
-        self.at = 0;
-    }
-
-    fn in_flight_bytes(&self) -> u64 {
-        let end = self.appended - self.buffer.len() as u64;
-        self.writing.map_or(0, |to| to.min(end) - self.written)
-    }
-
-    /// An operation is over. Returns what may leave now.
-    pub fn file_done(&mut self, done: FileDone, is_write: bool, now_ms: i64) {
-        if is_write {
-            let Some(to) = self.writing.take() else {
-                return;
-            };
-            if let Some((old, end)) = self.old.take() {
-                return self.old_written(&old, end, done.result);
-            }
-            match done.result {
-                Ok(n) => {
-                    self.at += n as u64;
-                    self.written = to;
-                    self.recovered();
-                    if self.buffer.is_empty() {
-                        self.buffer = done.bytes;
-                        self.buffer.clear();
-                    }
-                }
-                Err(error) => {
-                    // How far it came is not known: all of it is written again in its place.
-                    let later = std::mem::replace(&mut self.buffer, done.bytes);
-                    self.buffer.extend_from_slice(&later);
-                    self.fail_write(error, 0, now_ms);
-                }
-            }
-            return;
-        }
-        let Some(to) = self.syncing.take() else {
+        let Some(next) = self.next.take() else {
             return;
         };
-        self.sync_took_ns = clock::mono_ns().saturating_sub(self.sync_begun_ns);
+        self.endings.push_back(Ending {
+            file: std::mem::replace(&mut self.file, next),
+            at: self.at,
+            bytes: std::mem::take(&mut self.buffer),
+            end: self.appended,
+        });
+        self.at = 0;
+        self.current_failed = false;
+    }
+
+    /// Gives the files before the current one what they lack. Returns whether they have it.
+    fn end_files(&mut self, now_ms: i64, operations: &mut Vec<Operation<F>>) -> bool {
+        let is_always = self.policy == Policy::Always;
+        while self.syncing.is_none()
+            && let Some(ending) = self.endings.front_mut()
+        {
+            if !self.kept.is_empty() {
+                // One sync for all of it: it must not matter which sync is told of an error.
+                ending.bytes.splice(..0, self.kept.drain(..));
+                ending.at = self.kept_at;
+            }
+            let written = ending.file.write_all_at(&ending.bytes, ending.at);
+            let ended = written.and_then(|()| match is_always {
+                true => ending.file.sync_data(),
+                false => Ok(()),
+            });
+            if let Err(error) = ended {
+                self.fail("Error ending an AOF segment", &error, now_ms);
+                return false;
+            }
+            let Some(Ending { file, end, .. }) = self.endings.pop_front() else {
+                break;
+            };
+            (self.written, self.synced) = (end, end);
+            if self.policy == Policy::EverySec {
+                operations.push(Operation {
+                    file,
+                    tag: tag(Purpose::OldSync, 0),
+                    op: FileOp::Sync { metadata: false },
+                });
+            }
+            self.recovered();
+        }
+        self.endings.is_empty()
+    }
+
+    /// The sync of a file before the current one is over.
+    pub fn old_synced(&mut self, result: &io::Result<usize>, now_ms: i64) {
+        if let Err(error) = result {
+            self.fail("Fail to fsync the AOF file", error, now_ms);
+            self.sync_failed = true;
+        }
+    }
+
+    /// An operation is over.
+    pub fn file_done(&mut self, done: FileDone, is_write: bool, now_ms: i64) {
+        if is_write {
+            self.write_done(done, now_ms);
+        } else if let Some(to) = self.syncing.take() {
+            self.sync_took_ns = clock::mono_ns().saturating_sub(self.sync_begun_ns);
+            match done.result {
+                Ok(_) => {
+                    self.synced = self.synced.max(to);
+                    self.kept.clear();
+                    if self.policy == Policy::Always {
+                        self.recovered();
+                    }
+                }
+                Err(error) => self.sync_done_badly(&error, now_ms),
+            }
+        }
+    }
+
+    fn write_done(&mut self, done: FileDone, now_ms: i64) {
+        let Some(to) = self.writing.take() else {
+            return;
+        };
+        self.in_flight = 0;
+        // A cut may have come meanwhile.
+        let (at, bytes) = match self.endings.front_mut() {
+            Some(ending) => (&mut ending.at, &mut ending.bytes),
+            None => (&mut self.at, &mut self.buffer),
+        };
         match done.result {
-            Ok(_) => self.synced = self.synced.max(to),
+            Ok(n) => {
+                let begin = *at;
+                *at += n as u64;
+                self.written = to;
+                if self.policy == Policy::Always {
+                    self.kept = done.bytes;
+                    self.kept_at = begin;
+                    return;
+                }
+                self.kept.clear();
+                if self.buffer.is_empty() {
+                    self.buffer = done.bytes;
+                    self.buffer.clear();
+                }
+                self.recovered();
+            }
             Err(error) => {
-                log::warning(&format!("Fail to fsync the AOF file: {error}"));
-                self.failed = Some(error.to_string());
-                self.sync_failed = true;
+                // How far it came is not known: all of it is written again in its place.
+                bytes.splice(..0, done.bytes);
+                self.fail("Error writing to the AOF file", &error, now_ms);
             }
         }
     }
 
-    /// A write to the file before this one is over, and with it all of that file.
-    fn old_written(&mut self, old: &File, end: u64, result: io::Result<usize>) {
-        let synced = result.and_then(|_| old.sync_data());
-        match synced {
-            Ok(()) => {
-                self.written = self.written.max(end);
-                self.synced = self.synced.max(end);
-            }
-            Err(error) => {
-                log::warning(&format!("Error ending an AOF segment: {error}"));
-                self.failed = Some(error.to_string());
-                self.sync_failed = true;
-            }
+    fn sync_done_badly(&mut self, error: &io::Error, now_ms: i64) {
+        self.fail("Fail to fsync the AOF file", error, now_ms);
+        let is_all_kept = self.kept.len() as u64 == self.written - self.synced;
+        if self.policy != Policy::Always || !is_all_kept {
+            self.sync_failed = true;
+            self.current_failed = self.endings.is_empty();
+            self.kept.clear();
+            return;
+        }
+        self.written = self.synced;
+        // An old file is given what was kept when it is ended.
+        if self.endings.is_empty() {
+            let kept = std::mem::take(&mut self.kept);
+            self.buffer.splice(..0, kept);
+            self.at = self.kept_at;
         }
     }
 
-    /// A new base holds everything that this segment may have lost.
-    pub fn mend(&mut self) {
+    /// A new base holds everything that the segments before the current one may have lost. Returns
+    /// false if the current one may have lost something too: then another base is wanted.
+    pub fn mend(&mut self) -> bool {
+        if self.current_failed {
+            return false;
+        }
         self.sync_failed = false;
-        if self.buffer.is_empty() {
+        if self.buffer.is_empty() && self.endings.is_empty() {
             self.failed = None;
         }
+        true
     }
 
     /// When to look again, unix milliseconds.
@@ -363,7 +464,8 @@ impl Segment {
         if self.writing.is_some() || self.syncing.is_some() {
             return None;
         }
-        if !self.buffer.is_empty() {
+        let is_unsynced = self.policy == Policy::Always && self.written > self.synced;
+        if !self.buffer.is_empty() || !self.endings.is_empty() || is_unsynced {
             return Some(self.retry_ms);
         }
         let unsynced = self.policy == Policy::EverySec && self.written > self.synced;
@@ -376,9 +478,294 @@ impl Segment {
         let before = self.buffer.len();
         journal.take(&mut self.buffer);
         self.appended += (self.buffer.len() - before) as u64;
-        let at = self.at + self.in_flight_bytes();
-        self.file.write_all_at(&self.buffer, at)?;
-        self.file.sync_data()?;
+        self.endings.push_back(Ending {
+            file: self.file,
+            at: self.at,
+            bytes: self.buffer,
+            end: self.appended,
+        });
+        // A write under way has its own place before what follows it.
+        let mut behind = self.in_flight as u64;
+        let mut kept = self.kept;
+        for ending in self.endings {
+            ending.file.write_all_at(&kept, self.kept_at)?;
+            ending
+                .file
+                .write_all_at(&ending.bytes, ending.at + behind)?;
+            ending.file.sync_data()?;
+            behind = 0;
+            kept.clear();
+        }
         Ok(self.appended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::journal::{Item, Reader};
+
+    /// A file whose writes and syncs fail now and then. What a sync that failed was to make durable
+    /// is not dirty any more, as in Linux: the next sync succeeds without it.
+    struct Faulty(Mutex<Content>);
+
+    struct Content {
+        cached: Vec<u8>,
+        durable: Vec<u8>,
+        dirty: Vec<bool>,
+        rng: fastrand::Rng,
+        fails: bool,
+    }
+
+    impl Faulty {
+        fn new(seed: u64, fails: bool) -> Arc<Faulty> {
+            Arc::new(Faulty(Mutex::new(Content {
+                cached: Vec::new(),
+                durable: Vec::new(),
+                dirty: Vec::new(),
+                rng: fastrand::Rng::with_seed(seed),
+                fails,
+            })))
+        }
+    }
+
+    impl Medium for Faulty {
+        fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+            let content = &mut *self.0.lock().unwrap();
+            let error = content.fails && content.rng.u8(..3) == 0;
+            let n = match content.fails {
+                true => content.rng.usize(0..=bytes.len()),
+                false => bytes.len(),
+            };
+            let (at, end) = (at as usize, at as usize + n);
+            let len = content.cached.len().max(end);
+            content.cached.resize(len, 0);
+            content.durable.resize(len, 0);
+            content.dirty.resize(len, false);
+            content.cached[at..end].copy_from_slice(&bytes[..n]);
+            content.dirty[at..end].fill(true);
+            if error {
+                let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::Other];
+                return Err(kinds[content.rng.usize(..2)].into());
+            }
+            Ok(n)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            let content = &mut *self.0.lock().unwrap();
+            let error = content.fails && content.rng.u8(..3) == 0;
+            for at in 0..content.cached.len() {
+                let lost = error && content.rng.bool();
+                if std::mem::take(&mut content.dirty[at]) && !lost {
+                    content.durable[at] = content.cached[at];
+                }
+            }
+            match error {
+                true => Err(io::Error::other("I/O error")),
+                false => Ok(()),
+            }
+        }
+    }
+
+    /// How many numbers, from 1 on, stand in the files without a gap.
+    fn readable(files: &[Arc<Faulty>], durable: bool) -> u64 {
+        let mut next = 1;
+        for file in files {
+            let content = file.0.lock().unwrap();
+            let mut reader = Reader::new(true);
+            reader.feed(match durable {
+                true => &content.durable,
+                false => &content.cached,
+            });
+            reader.end_input();
+            while let Ok(Some(Item { commands, .. })) = reader.next_item() {
+                let text = String::from_utf8(commands).unwrap();
+                while text.contains(&format!("\r\n<{next}>\r\n")) {
+                    next += 1;
+                }
+            }
+        }
+        next - 1
+    }
+
+    struct Bench {
+        segment: Segment<Faulty>,
+        journal: Journal,
+        effects: Effects,
+        files: Vec<Arc<Faulty>>,
+        running: Vec<Operation<Faulty>>,
+        rng: fastrand::Rng,
+        now_ms: i64,
+        count: u64,
+        /// What turns wait for, and the last number of each.
+        waiting: Vec<(u64, u64)>,
+        acknowledged: u64,
+    }
+
+    impl Bench {
+        fn new(seed: u64, policy: Policy) -> Bench {
+            let file = Faulty::new(seed, true);
+            let mut effects = Effects::default();
+            effects.recording = true;
+            Bench {
+                segment: Segment::new(file.clone(), policy, 0),
+                journal: Journal::default(),
+                effects,
+                files: vec![file],
+                running: Vec::new(),
+                rng: fastrand::Rng::with_seed(seed),
+                now_ms: 1_000_000,
+                count: 0,
+                waiting: Vec::new(),
+                acknowledged: 0,
+            }
+        }
+
+        fn record(&mut self) {
+            self.count += 1;
+            let value = format!("<{}>", self.count);
+            let words: [&[u8]; 3] = [b"SET", b"k", value.as_bytes()];
+            self.effects.record(0, &words);
+        }
+
+        fn turn(&mut self, writes: u64) {
+            (0..writes).for_each(|_| self.record());
+            let wrote = !self.effects.records.is_empty() || self.segment.next.is_some();
+            let (journal, effects) = (&mut self.journal, &mut self.effects);
+            let verdict = self
+                .segment
+                .commit(journal, effects, self.now_ms, &mut self.running);
+            // Whoever has written nothing is not promised what others wrote.
+            if wrote {
+                self.waiting.push((verdict.gate, self.count));
+            }
+            let acknowledged = &mut self.acknowledged;
+            self.waiting.retain(|&(gate, last)| {
+                if gate <= verdict.released {
+                    *acknowledged = last.max(*acknowledged);
+                }
+                gate > verdict.released
+            });
+        }
+
+        fn cut(&mut self, fails: bool) {
+            let file = Faulty::new(self.rng.u64(..), fails);
+            self.segment.next = Some(file.clone());
+            self.files.push(file);
+            self.record();
+            self.journal.begin_segment(&mut self.effects);
+            self.turn(0);
+        }
+
+        /// An operation is over.
+        fn finish(&mut self) {
+            if self.running.is_empty() {
+                return;
+            }
+            let Operation { file, tag, op } = self.running.remove(0);
+            let (result, bytes) = match op {
+                FileOp::Write { at, bytes } => {
+                    let result = file.write_all_at(&bytes, at);
+                    (result.map(|()| bytes.len()), bytes)
+                }
+                _ => (file.sync_data().map(|()| 0), Vec::new()),
+            };
+            let done = FileDone { tag, result, bytes };
+            match super::super::of_journal(tag) {
+                Some(is_write) => self.segment.file_done(done, is_write, self.now_ms),
+                None => self.segment.old_synced(&done.result, self.now_ms),
+            }
+        }
+    }
+
+    /// Faults at random; then the disk is well again.
+    fn run(seed: u64, policy: Policy) -> (u64, bool) {
+        let mut bench = Bench::new(seed, policy);
+        let is_always = policy == Policy::Always;
+        let mut failed = false;
+        for _ in 0..150 {
+            match bench.rng.u8(..20) {
+                0..8 => bench.finish(),
+                8 if bench.files.len() < 4 => bench.cut(true),
+                _ => {
+                    let writes = bench.rng.u64(..3);
+                    bench.turn(writes);
+                }
+            }
+            bench.now_ms += bench.rng.i64(0..200);
+            failed |= bench.segment.failure().is_some();
+            let there = readable(&bench.files, is_always);
+            let promised = bench.acknowledged;
+            assert!(
+                there >= promised,
+                "{policy:?}, seed {seed}: {promised} were acknowledged, {there} are there"
+            );
+        }
+        for file in &bench.files {
+            file.0.lock().unwrap().fails = false;
+        }
+        for _ in 0..30 {
+            bench.now_ms += 300;
+            bench.finish();
+            bench.turn(0);
+        }
+        // Under the other policies what is lost is made up for by a base.
+        if bench.segment.sync_failed {
+            assert!(!is_always, "seed {seed}: nothing was to be lost");
+            bench.cut(false);
+            for _ in 0..10 {
+                bench.turn(0);
+                bench.finish();
+            }
+            assert!(bench.segment.mend(), "seed {seed}");
+        }
+        assert_eq!(
+            bench.segment.failure(),
+            None,
+            "{policy:?}, seed {seed} did not recover"
+        );
+        assert!(bench.waiting.is_empty(), "{policy:?}, seed {seed}");
+        assert_eq!(readable(&bench.files, is_always), bench.count);
+        (bench.count, failed)
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_that_a_failing_disk_has_not_got() {
+        for policy in [Policy::Always, Policy::EverySec, Policy::No] {
+            let runs: Vec<_> = (0..150).map(|seed| run(seed, policy)).collect();
+            let failed = runs.iter().filter(|(_, failed)| *failed).count();
+            assert!(failed > 100, "{failed} runs saw a fault");
+            assert!(runs.iter().all(|(count, _)| *count > 20));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_segment_is_complete_whatever_is_under_way() {
+        for seed in 0..100 {
+            for policy in [Policy::Always, Policy::EverySec] {
+                let mut bench = Bench::new(seed, policy);
+                bench.files[0].0.lock().unwrap().fails = false;
+                for _ in 0..30 {
+                    match bench.rng.u8(..10) {
+                        0..3 => bench.finish(),
+                        3 if bench.files.len() < 4 => bench.cut(false),
+                        _ => bench.turn(1),
+                    }
+                    bench.now_ms += bench.rng.i64(0..600);
+                }
+                let running = std::mem::take(&mut bench.running);
+                let (journal, effects) = (&mut bench.journal, &mut bench.effects);
+                bench.segment.close(journal, effects).unwrap();
+                for Operation { file, op, .. } in running {
+                    if let FileOp::Write { at, bytes } = op {
+                        file.write_all_at(&bytes, at).unwrap();
+                    }
+                    file.sync_data().unwrap();
+                }
+                assert_eq!(readable(&bench.files, true), bench.count, "seed {seed}");
+            }
+        }
     }
 }
