@@ -6,7 +6,9 @@
 //! ```
 //! Redis ignores pairs that it does not know, and so do we.
 
-use std::fmt;
+use std::fmt::{self, Write};
+
+use crate::resp::split_quoted;
 
 /// Longest line. Redis: MANIFEST_MAX_LINE.
 const LINE_MAX: usize = 1024;
@@ -138,7 +140,10 @@ pub fn manifest_name(prefix: &str) -> String {
 
 fn parse_line(line: &str) -> Result<File, &'static str> {
     const FORMAT: &str = "Invalid AOF manifest file format";
-    let words = words(line).ok_or(FORMAT)?;
+    let text = |word| String::from_utf8(word).ok();
+    let words = split_quoted(line.as_bytes()).ok_or(FORMAT)?;
+    let words: Option<Vec<String>> = words.into_iter().map(text).collect();
+    let words = words.ok_or(FORMAT)?;
     if words.len() < 6 || !words.len().is_multiple_of(2) {
         return Err(FORMAT);
     }
@@ -174,46 +179,12 @@ fn parse_line(line: &str) -> Result<File, &'static str> {
     }
 }
 
-/// Words between blanks; quotes and escapes as in redis.conf.
-fn words(line: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut rest = line.trim_start();
-    while !rest.is_empty() {
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let mut word = String::new();
-            let mut chars = quoted.char_indices();
-            let end = loop {
-                match chars.next()? {
-                    (at, '"') => break at,
-                    (_, '\\') => word.push(chars.next()?.1),
-                    (_, c) => word.push(c),
-                }
-            };
-            words.push(word);
-            rest = quoted[end + 1..].trim_start();
-        } else {
-            let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-            words.push(rest[..end].to_string());
-            rest = rest[end..].trim_start();
-        }
-    }
-    Some(words)
-}
-
 impl fmt::Display for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files = self.base.iter().chain(&self.history).chain(&self.incr);
         for file in files {
-            let plain = file
-                .name
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
-            if plain {
-                write!(f, "file {}", file.name)?;
-            } else {
-                let escaped = file.name.replace('\\', "\\\\").replace('"', "\\\"");
-                write!(f, "file \"{escaped}\"")?;
-            }
+            f.write_str("file ")?;
+            put_name(f, &file.name)?;
             write!(f, " seq {} type {}", file.seq, file.kind.letter())?;
             if let Some(shard) = file.shard {
                 write!(f, " shard {shard}")?;
@@ -222,6 +193,29 @@ impl fmt::Display for Manifest {
         }
         Ok(())
     }
+}
+
+/// A name as one word. Redis: sdsneedsrepr and sdscatrepr; but Redis cannot read back what it writes
+/// for a name with a single quote.
+fn put_name(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\');
+    if !name.is_empty() && name.bytes().all(is_plain) {
+        return f.write_str(name);
+    }
+    f.write_char('"')?;
+    for byte in name.bytes() {
+        match byte {
+            b'"' | b'\\' => write!(f, "\\{}", char::from(byte))?,
+            b'\n' => f.write_str("\\n")?,
+            b'\r' => f.write_str("\\r")?,
+            b'\t' => f.write_str("\\t")?,
+            7 => f.write_str("\\a")?,
+            8 => f.write_str("\\b")?,
+            b' '..=b'~' => f.write_char(char::from(byte))?,
+            _ => write!(f, "\\x{byte:02x}")?,
+        }
+    }
+    f.write_char('"')
 }
 
 #[cfg(test)]
@@ -242,6 +236,60 @@ mod tests {
         let manifest = Manifest::parse(redis).unwrap();
         assert_eq!(manifest.to_string(), "file a.aof seq 1 type i\n");
         assert_eq!(manifest.next_base_seq(), 1);
+    }
+
+    #[test]
+    fn odd_names_are_quoted_as_redis_does() {
+        for (name, quoted) in [
+            ("plain-1.aof", "plain-1.aof"),
+            ("two words", r#""two words""#),
+            (r#"a"b"#, r#""a\"b""#),
+            ("a\nb\r\t\u{7}\u{8}", r#""a\nb\r\t\a\b""#),
+            ("it's", "\"it's\""),
+            ("é\u{1}", r#""\xc3\xa9\x01""#),
+        ] {
+            let file = File {
+                name: name.to_owned(),
+                seq: 1,
+                kind: Kind::Incr,
+                shard: None,
+            };
+            let incr = vec![file];
+            let manifest = Manifest {
+                incr,
+                ..Manifest::default()
+            };
+            let text = manifest.to_string();
+            assert_eq!(text, format!("file {quoted} seq 1 type i\n"));
+            assert_eq!(Manifest::parse(&text), Ok(manifest), "{name:?}");
+        }
+    }
+
+    /// Whatever the text, it is refused or says what it can say again.
+    #[test]
+    fn any_text_is_refused_or_read() {
+        let mut rng = fastrand::Rng::with_seed(12);
+        let good = "file \"a b.aof\" seq 1 type b\nfile c seq 2 type i shard 1\n";
+        let mut read = 0;
+        for _ in 0..5_000 {
+            let mut bytes = good.as_bytes().to_vec();
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(..bytes.len());
+                match rng.u8(..3) {
+                    0 => bytes[at] = rng.u8(..128),
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, b"\"'\\ \n#x7"[rng.usize(..8)]),
+                }
+            }
+            let text = String::from_utf8(bytes).unwrap();
+            if let Ok(manifest) = Manifest::parse(&text)
+                && let Ok(again) = Manifest::parse(&manifest.to_string())
+            {
+                assert_eq!(again, manifest, "{text:?}");
+                read += 1;
+            }
+        }
+        assert!(read > 500, "{read} were read");
     }
 
     #[test]

@@ -553,6 +553,61 @@ mod tests {
         assert!(torn > 20 && damaged > 100, "{torn} torn, {damaged} damaged");
     }
 
+    /// Bytes that were changed, lost, doubled or made up: an end by the rules, in whatever pieces
+    /// they arrive, and no more memory than they take.
+    #[test]
+    fn any_bytes_come_to_an_end() {
+        let mut rng = fastrand::Rng::with_seed(13);
+        let odd: [&[u8]; 6] = [
+            b"#PINION seq=1 len=18446744073709551615 crc=0000000000000000\r\n",
+            b"*1048576\r\n$4294967296\r\n",
+            b"*-1\r\n",
+            b"#TS:1\r\n",
+            b"\0\0\0\0",
+            b"*1\r\n$5\r\nMULTI\r\n",
+        ];
+        let (mut torn, mut damaged, mut good) = (0, 0, 0);
+        for _ in 0..1_500 {
+            let (mut bytes, items, _) = segment(&mut rng);
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(..=bytes.len());
+                let end = rng.usize(at..=bytes.len());
+                match rng.u8(..5) {
+                    0 => bytes.truncate(at),
+                    1 => drop(bytes.drain(at..end)),
+                    2 => drop(bytes.splice(at..at, odd[rng.usize(..6)].iter().copied())),
+                    3 => bytes.extend((0..rng.usize(..40)).map(|_| rng.u8(..))),
+                    _ => bytes[at..end].fill(0),
+                }
+            }
+            let (whole, fault) = read_framed(&bytes);
+            let units = whole.iter().filter(|item| item.seq > 0);
+            assert!(units.zip(&items).all(|(read, written)| {
+                (&read.commands, &read.mark) == (&written.commands, &written.mark)
+            }));
+            let kept: usize = whole.iter().map(|item| item.commands.len()).sum();
+            assert!(kept <= bytes.len());
+            match fault {
+                Some(Fault::Torn { valid_to }) => {
+                    torn += 1;
+                    let again = read_framed(&bytes[..valid_to as usize]);
+                    assert_eq!(again, (whole, None), "what is cut off leaves a good file");
+                }
+                Some(Fault::Damaged { at, .. }) => {
+                    damaged += 1;
+                    assert!(at <= bytes.len() as u64);
+                }
+                None => good += 1,
+            }
+            let unframed = read(&bytes, 1 + rng.usize(..50));
+            assert!(unframed.0.len() <= bytes.len());
+        }
+        assert!(
+            torn > 200 && damaged > 100 && good > 5,
+            "{torn} {damaged} {good}"
+        );
+    }
+
     #[test]
     fn what_redis_appends_to_a_segment_is_read() {
         let mut rng = fastrand::Rng::with_seed(11);
