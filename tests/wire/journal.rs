@@ -469,6 +469,45 @@ fn a_full_disk_holds_replies_back_and_refuses_writes_until_there_is_room() {
 }
 
 #[test]
+fn commands_are_refused_while_a_long_file_is_read() {
+    const KEYS: usize = 60_000;
+    for shards in [1, 2] {
+        let dir = crate::process::fresh_dir();
+        let mut file = Vec::new();
+        for n in 0..KEYS {
+            let key = format!("key:{n:07}");
+            file.extend_from_slice(
+                format!("*3\r\n$3\r\nSET\r\n$11\r\n{key}\r\n$1\r\nv\r\n").as_bytes(),
+            );
+        }
+        fs::write(dir.join("appendonly.aof"), &file).expect("a file");
+        let server = Server::start_in(Which::Pinion { shards }, &dir, &ON);
+        let mut refused = 0;
+        let mut client = None;
+        wait_for("the end of the load", || {
+            let Some(client) = client.as_mut() else {
+                client = Client::tcp(server.port).ok();
+                return false;
+            };
+            for request in ["GET key:0000001", "SET key:0000001 other"] {
+                let reply = client.text(request);
+                if reply != "-LOADING Redis is loading the dataset in memory\\r\\n" {
+                    return true;
+                }
+                refused += 1;
+            }
+            // Whoever watches the server is answered.
+            assert!(client.text("INFO persistence").contains("loading:"));
+            false
+        });
+        let mut client = server.client();
+        assert!(refused > 0, "{shards} shards: nothing was refused");
+        let size = line(&mut client, "DBSIZE");
+        assert_eq!(size, format!(":{KEYS}"), "{}", server.log());
+    }
+}
+
+#[test]
 fn a_file_that_has_grown_is_rewritten_by_itself() {
     for shards in [1, 2] {
         let options = [
