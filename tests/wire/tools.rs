@@ -202,3 +202,36 @@ fn check_aof_tells_what_redis_check_aof_tells() {
         assert_eq!(code, Some(0), "{told}");
     }
 }
+
+#[test]
+fn check_aof_truncates_to_a_time_as_redis_check_aof_does() {
+    let dir = crate::process::fresh_dir();
+    let set = |key: &str| format!("*3\r\n$3\r\nSET\r\n$1\r\n{key}\r\n$1\r\nv\r\n");
+    let whole = format!("#TS:100\r\n{}#TS:200\r\n{}", set("a"), set("b"));
+    let last = dir.join("i.aof").to_string_lossy().into_owned();
+    let manifest = dir.join("m.manifest").to_string_lossy().into_owned();
+    for (time, left) in [("50", 2), ("100", 1), ("199", 1), ("200", 2)] {
+        for path in [&last, &manifest] {
+            let outcomes = [PINION, "redis-check-aof"].map(|program| {
+                let base = format!("#TS:90\r\n{}", set("0"));
+                fs::write(dir.join("b.aof"), base).expect("a base");
+                fs::write(&last, &whole).expect("a segment");
+                let text = "file b.aof seq 1 type b\nfile i.aof seq 1 type i\n";
+                fs::write(&manifest, text).expect("a manifest");
+                let mut args = vec!["--truncate-to-timestamp", time, path.as_str()];
+                if program == PINION {
+                    args.insert(0, "check-aof");
+                }
+                let (code, told, _) = run(program, &args);
+                let text = fs::read_to_string(&last).expect("what is left");
+                assert_eq!(
+                    text.matches("SET").count(),
+                    left,
+                    "{program} {time}: {told}"
+                );
+                (code, told)
+            });
+            assert_eq!(outcomes[0], outcomes[1], "{time} {path}");
+        }
+    }
+}

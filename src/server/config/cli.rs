@@ -30,14 +30,24 @@ pub enum Invocation {
 /// What the program does beside serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
-    CheckAof { fix: bool },
+    /// Offers to cut off a torn end, or cuts off what was written after a time, in unix seconds.
+    CheckAof {
+        fix: bool,
+        until_s: Option<i64>,
+    },
     CheckRdb,
     DumpRdb,
 }
 
 /// The words that ask for them, in the place of a configuration file.
 const TOOLS: &[(&str, Tool)] = &[
-    ("check-aof", Tool::CheckAof { fix: false }),
+    (
+        "check-aof",
+        Tool::CheckAof {
+            fix: false,
+            until_s: None,
+        },
+    ),
     ("check-rdb", Tool::CheckRdb),
     ("dump-rdb", Tool::DumpRdb),
 ];
@@ -57,11 +67,31 @@ pub fn parse(args: &[String]) -> Invocation {
     if let Some(&(name, tool)) = TOOLS.iter().find(|(name, _)| word == Some(name)) {
         return match args {
             [_, fix, path] if fix == "--fix" && name == "check-aof" => Invocation::Tool {
-                tool: Tool::CheckAof { fix: true },
+                tool: Tool::CheckAof {
+                    fix: true,
+                    until_s: None,
+                },
                 path: path.clone(),
             },
+            [_, until, time, path] if until == "--truncate-to-timestamp" && name == "check-aof" => {
+                match time.parse() {
+                    Ok(until_s) => Invocation::Tool {
+                        tool: Tool::CheckAof {
+                            fix: false,
+                            until_s: Some(until_s),
+                        },
+                        path: path.clone(),
+                    },
+                    Err(_) => Invocation::Tell {
+                        text: "Invalid timestamp, aborting...\n".into(),
+                        code: 1,
+                    },
+                }
+            }
             _ if name == "check-aof" && args.len() != 2 => Invocation::Tell {
-                text: "Usage: pinion check-aof [--fix] <file.manifest|file.aof>\n".into(),
+                text: "Usage: pinion check-aof [--fix|--truncate-to-timestamp $timestamp] \
+                       <file.manifest|file.aof>\n"
+                    .into(),
                 code: 1,
             },
             [_, path] => Invocation::Tool {
@@ -102,7 +132,7 @@ fn command() -> Command {
         .disable_version_flag(true)
         .override_usage(
             "pinion [redis.conf | -] [--option value ...]\n       \
-             pinion check-aof [--fix] <manifest | file>
+             pinion check-aof [--fix | --truncate-to-timestamp <unix seconds>] <manifest | file>
        \
              pinion check-rdb <file>      tells whether a file is intact\n       \
              pinion dump-rdb <file>       lists its keys, one JSON object per line\n       \
@@ -310,7 +340,13 @@ mod tests {
         };
         assert_eq!(parsed(&["check-rdb", "a.rdb"]), tool(Tool::CheckRdb));
         assert_eq!(parsed(&["dump-rdb", "a.rdb"]), tool(Tool::DumpRdb));
-        let check = |fix| tool(Tool::CheckAof { fix });
+        let check = |fix| tool(Tool::CheckAof { fix, until_s: None });
+        let until = tool(Tool::CheckAof {
+            fix: false,
+            until_s: Some(7),
+        });
+        let words = ["check-aof", "--truncate-to-timestamp", "7", "a.rdb"];
+        assert_eq!(parsed(&words), until);
         assert_eq!(parsed(&["check-aof", "a.rdb"]), check(false));
         assert_eq!(parsed(&["check-aof", "--fix", "a.rdb"]), check(true));
         for args in [

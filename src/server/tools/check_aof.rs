@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::check_rdb;
-use crate::journal::{Fault, Manifest, Reader, reader};
+use crate::journal::{Fault, Manifest, Reader, manifest, reader};
 use crate::server::persist::aof::front;
 
 /// Whose end may be cut off, and how a file came out.
@@ -16,19 +16,33 @@ enum Found {
     Valid,
     Empty,
     Truncated,
+    /// To a time.
+    Shortened(i64),
     Invalid,
 }
 
 struct Check<'a, W: Write> {
     out: &'a mut W,
     fix: bool,
+    /// What was written after this time, in unix seconds, is cut off.
+    until_s: Option<i64>,
     /// Lines read so far, over all files, as redis-check-aof counts them.
     lines: u64,
 }
 
 /// Checks a manifest with all its files, or one file. `fix`: offers to cut off a torn end.
-pub fn run(path: &str, fix: bool, out: &mut impl Write) -> io::Result<ExitCode> {
-    let mut check = Check { out, fix, lines: 1 };
+pub fn run(
+    path: &str,
+    fix: bool,
+    until_s: Option<i64>,
+    out: &mut impl Write,
+) -> io::Result<ExitCode> {
+    let mut check = Check {
+        out,
+        fix,
+        until_s,
+        lines: 1,
+    };
     let path = Path::new(path);
     let is_ok = if path.extension().is_some_and(|end| end == "manifest") {
         check.directory(path)?
@@ -61,7 +75,13 @@ impl<W: Write> Check<'_, W> {
         };
         writeln!(self.out, "Start checking Multi Part AOF")?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-        let last = manifest.files().last().map(|file| file.name.clone());
+        // A generation of segments ends as one.
+        let begins = |a: &manifest::File, b: &manifest::File| a.shard < b.shard;
+        let generations = manifest.incr.chunk_by(begins);
+        let last: Vec<String> = match generations.last() {
+            Some(files) => files.iter().map(|file| file.name.clone()).collect(),
+            None => manifest.files().map(|file| file.name.clone()).collect(),
+        };
         for (at, file) in manifest.files().enumerate() {
             let file_path = folder.join(&file.name);
             let is_base = at == 0 && manifest.base.is_some();
@@ -72,13 +92,20 @@ impl<W: Write> Check<'_, W> {
             } else if at == usize::from(manifest.base.is_some()) {
                 writeln!(self.out, "Start to check INCR files.")?;
             }
-            let is_last = last.as_ref() == Some(&file.name);
+            let is_last = last.contains(&file.name);
             let kind = if is_base { "BASE" } else { "INCR" };
             match self.file(&file_path, &file.name, is_last)? {
                 Found::Valid => writeln!(self.out, "{kind} AOF {} is valid", file.name)?,
                 Found::Empty => writeln!(self.out, "{kind} AOF {} is empty", file.name)?,
                 Found::Truncated => {
                     writeln!(self.out, "Successfully truncated AOF {}", file.name)?;
+                }
+                Found::Shortened(to_s) => {
+                    let name = &file.name;
+                    writeln!(
+                        self.out,
+                        "Successfully truncated AOF {name} to timestamp {to_s}"
+                    )?;
                 }
                 Found::Invalid => return Ok(false),
             }
@@ -94,6 +121,10 @@ impl<W: Write> Check<'_, W> {
             Found::Valid => writeln!(self.out, "AOF {name} is valid")?,
             Found::Empty => writeln!(self.out, "AOF {name} is empty")?,
             Found::Truncated => writeln!(self.out, "Successfully truncated AOF {name}")?,
+            Found::Shortened(to_s) => writeln!(
+                self.out,
+                "Successfully truncated AOF {name} to timestamp {to_s}"
+            )?,
             Found::Invalid => return Ok(false),
         }
         Ok(true)
@@ -137,7 +168,11 @@ impl<W: Write> Check<'_, W> {
         let (mut valid_to, mut units) = (from as u64, 0);
         let fault = loop {
             match reader.next_item() {
-                Ok(Some(_)) => {
+                Ok(Some(item)) => {
+                    let before = &bytes[valid_to as usize..from + item.at as usize];
+                    if self.is_after(before) {
+                        return self.shorten(path, valid_to, is_last, is_framed);
+                    }
                     valid_to = from as u64 + reader.position();
                     units += u64::from(is_framed);
                 }
@@ -163,6 +198,11 @@ impl<W: Write> Check<'_, W> {
         self.lines += lines.saturating_sub(units);
         let size = bytes.len() as u64;
         let diff = size - valid_to;
+        if let (0, Some(until_s)) = (diff, self.until_s) {
+            let nothing = format!("Truncate nothing in AOF {name} to timestamp {until_s}");
+            writeln!(self.out, "{nothing}")?;
+            return Ok(Found::Valid);
+        }
         writeln!(
             self.out,
             "AOF analyzed: filename={name}, size={size}, ok_up_to={valid_to}, ok_up_to_line={}, \
@@ -172,6 +212,17 @@ impl<W: Write> Check<'_, W> {
         if fault.is_none() {
             return Ok(Found::Valid);
         }
+        self.mend(path, name, (size, valid_to), is_last || is_framed)
+    }
+
+    /// Offers to cut off what cannot be read.
+    fn mend(
+        &mut self,
+        path: &Path,
+        name: &str,
+        (size, to): (u64, u64),
+        may_be_torn: bool,
+    ) -> io::Result<Found> {
         if !self.fix {
             writeln!(
                 self.out,
@@ -179,14 +230,67 @@ impl<W: Write> Check<'_, W> {
             )?;
             return Ok(Found::Invalid);
         }
-        if !is_last && !is_framed {
+        if !may_be_torn {
             writeln!(
                 self.out,
                 "Failed to truncate AOF {name} because it is not the last file"
             )?;
             return Ok(Found::Invalid);
         }
-        self.truncate(path, name, size, valid_to)
+        self.truncate(path, name, size, to)
+    }
+
+    /// Whether comments say that what follows was written too late.
+    fn is_after(&self, comments: &[u8]) -> bool {
+        let Some(until_s) = self.until_s else {
+            return false;
+        };
+        let text = String::from_utf8_lossy(comments);
+        let mut times = text.lines().filter_map(|line| line.strip_prefix("#TS:"));
+        times.any(|time| {
+            time.trim_end()
+                .parse()
+                .is_ok_and(|at_s: i64| at_s > until_s)
+        })
+    }
+
+    /// Cuts off what was written after the time that was asked for.
+    fn shorten(
+        &mut self,
+        path: &Path,
+        to: u64,
+        is_last: bool,
+        is_framed: bool,
+    ) -> io::Result<Found> {
+        let until_s = self.until_s.unwrap_or_default();
+        let shown = path.display();
+        // Another shard may have written before.
+        if to == 0 && !is_framed {
+            let nothing =
+                format!("AOF {shown} has nothing before timestamp {until_s}, aborting...");
+            writeln!(self.out, "{nothing}")?;
+            return Ok(Found::Invalid);
+        }
+        if !is_last {
+            writeln!(
+                self.out,
+                "Failed to truncate AOF {shown} to timestamp {until_s} to offset {to} because it is \
+                 not the last file.\nTake the files behind it out of the manifest, remove them, and \
+                 run this again."
+            )?;
+            return Ok(Found::Invalid);
+        }
+        let file = OpenOptions::new().write(true).open(path);
+        match file.and_then(|file| file.set_len(to)) {
+            Ok(()) => Ok(Found::Shortened(until_s)),
+            Err(_) => {
+                writeln!(
+                    self.out,
+                    "Failed to truncate AOF {shown} to timestamp {until_s}"
+                )?;
+                Ok(Found::Invalid)
+            }
+        }
     }
 
     fn truncate(&mut self, path: &Path, name: &str, size: u64, to: u64) -> io::Result<Found> {

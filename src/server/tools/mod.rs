@@ -21,7 +21,7 @@ const PIECE_BYTES: usize = 1 << 20;
 pub fn run(tool: Tool, path: &str) -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let ran = match tool {
-        Tool::CheckAof { fix } => check_aof::run(path, fix, &mut out),
+        Tool::CheckAof { fix, until_s } => check_aof::run(path, fix, until_s, &mut out),
         Tool::CheckRdb => check_rdb::run(path, &mut out),
         Tool::DumpRdb => dump_rdb::run(path, &mut out),
     };
