@@ -41,13 +41,13 @@ impl<'k> Foreseen<'k> {
 /// The dictionary of a key, its hash there, and what is behind it.
 type Hashed<'a> = (&'a Dict, u64, [&'a [u8]; 2]);
 
-/// The collection in an entry, if it is a large one, and the member that is looked up in it.
-fn lookup<'a, 'k>(
+/// The collection in an entry, if it is a large one, and the hash of what is looked up in it.
+fn lookup<'a>(
     arena: &Arena,
     objects: &'a Slab<Object>,
     handle: Handle,
-    [first, second]: [&'k [u8]; 2],
-) -> Option<(&'a dyn Lookup, &'k [u8])> {
+    [first, second]: [&[u8]; 2],
+) -> Option<(&'a dyn Lookup, u64)> {
     let slot = arena.get(handle);
     let layout = entry::layout(slot);
     if layout.encoding != Encoding::Object || first.is_empty() {
@@ -59,7 +59,8 @@ fn lookup<'a, 'k>(
         Kind::Zset if !second.is_empty() => second,
         _ => first,
     };
-    Some((value.far()?, member))
+    let collection = value.far()?;
+    Some((collection, collection.hash(member)))
 }
 
 impl Keyspace {
@@ -89,8 +90,8 @@ impl Keyspace {
             let of = |&(handle, rest)| lookup(&self.arena, &self.objects, handle, rest);
             let lookups: SmallVec<[_; WARM_KEYS]> = handles.iter().filter_map(of).collect();
             for n in 0..REACHES {
-                for (collection, member) in &lookups {
-                    sum ^= collection.reach(member, n);
+                for &(collection, hash) in &lookups {
+                    sum ^= collection.reach(hash, n);
                 }
             }
         }

@@ -56,9 +56,10 @@ impl Kind {
 
 /// A large collection in which members are looked up by name.
 pub trait Lookup {
-    /// A byte of what looking up `name` reads at its nth reach into memory, from 0 to
-    /// [`REACHES`] - 1. Each follows from the one before; reading it fetches it.
-    fn reach(&self, name: &[u8], n: usize) -> u8;
+    fn hash(&self, name: &[u8]) -> u64;
+    /// A byte of what looking up a name with this hash reads at its nth reach into memory, from 0
+    /// to [`REACHES`] - 1. Each follows from the one before; reading it fetches it.
+    fn reach(&self, hash: u64, n: usize) -> u8;
 }
 
 /// Bucket, place, bytes.

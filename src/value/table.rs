@@ -87,8 +87,11 @@ fn index(handle: Handle) -> usize {
 }
 
 impl<T: Member> Lookup for Table<T> {
-    fn reach(&self, name: &[u8], n: usize) -> u8 {
-        let hash = self.hasher.hash_one(name);
+    fn hash(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    fn reach(&self, hash: u64, n: usize) -> u8 {
         if n == 0 {
             return self.dict.touch(hash);
         }

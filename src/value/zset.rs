@@ -52,8 +52,11 @@ fn id_of(handle: Handle) -> u32 {
 }
 
 impl Lookup for Tree {
-    fn reach(&self, name: &[u8], n: usize) -> u8 {
-        let hash = self.hasher.hash_one(name);
+    fn hash(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    fn reach(&self, hash: u64, n: usize) -> u8 {
         if n == 0 {
             return self.dict.touch(hash);
         }
