@@ -72,7 +72,7 @@ impl Client {
     /// Whether the keys that this command reads are noted, to tell the client of changes.
     pub fn tracks(&self, command: &Command) -> bool {
         let tracking = self.tracking.as_ref();
-        tracking.is_some_and(|tracking| tracking.covers(command))
+        tracking.is_some_and(|tracking| tracking.covers_reads() && command.is_read())
     }
 
     /// Whether it may do nothing but listen: in RESP2, replies and messages could not be told apart.

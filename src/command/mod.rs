@@ -112,6 +112,10 @@ impl Command {
         own | flags::implied_categories(self.flags)
     }
 
+    pub const fn is_read(&self) -> bool {
+        self.flags & flags::READONLY != 0
+    }
+
     pub const fn is_write(&self) -> bool {
         self.flags & flags::WRITE != 0
     }

@@ -1,7 +1,6 @@
 //! Client-side caching: what a client asked to be told of the keys that it reads.
 
 use super::client::Client;
-use super::{Command, flags};
 use crate::keyspace::tracking::Reader;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
@@ -35,15 +34,14 @@ pub struct Tracking {
 }
 
 impl Tracking {
-    /// Whether the keys of this command are noted.
-    pub fn covers(&self, command: &Command) -> bool {
-        let wanted = match self.mode {
+    /// Whether the keys of what it reads next are noted.
+    pub fn covers_reads(&self) -> bool {
+        match self.mode {
             Mode::All => true,
             Mode::OptIn => self.is_caching,
             Mode::OptOut => !self.is_caching,
             Mode::Broadcast => false,
-        };
-        wanted && command.flags & flags::READONLY != 0
+        }
     }
 }
 

@@ -29,12 +29,13 @@ pub struct Foreseen<'k> {
 }
 
 impl<'k> Foreseen<'k> {
+    /// A command with these arguments behind its name.
+    pub fn new(db: u32, [key, rest @ ..]: [&'k [u8]; 3]) -> Foreseen<'k> {
+        Foreseen { db, key, rest }
+    }
+
     pub fn key(db: u32, key: &'k [u8]) -> Foreseen<'k> {
-        Foreseen {
-            db,
-            key,
-            rest: [b"", b""],
-        }
+        Foreseen::new(db, [key, b"", b""])
     }
 }
 

@@ -27,12 +27,8 @@ impl ServerHost {
         args: &Args,
         out: &mut Output,
     ) -> Performed {
-        let allowed = match self.config.text("enable-debug-command") {
-            "yes" => true,
-            "local" => requester.is_local,
-            _ => false,
-        };
-        if !allowed {
+        let is_local = requester.is_local;
+        if !self.config.allows("enable-debug-command", is_local) {
             return Performed::Failed(CmdError::Text(
                 "ERR DEBUG command not allowed. If the enable-debug-command option is set to \
                  \"local\", you can run it from a local connection, otherwise you need to set this \

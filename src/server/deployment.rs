@@ -181,11 +181,7 @@ impl ServerHost {
                 ],
             );
         }
-        let allowed = match self.config.text("enable-module-command") {
-            "yes" => true,
-            "local" => is_local,
-            _ => false,
-        };
+        let allowed = self.config.allows("enable-module-command", is_local);
         Err(CmdError::Text(if !allowed {
             "ERR MODULE command not allowed. If the enable-module-command option is set to \
              \"local\", you can run it from a local connection, otherwise you need to set this \
@@ -267,11 +263,7 @@ impl ServerHost {
                 3 => Err(CmdError::Text(
                     "ERR FUNCTION FLUSH only supports SYNC|ASYNC option",
                 )),
-                _ => Err(CmdError::owned(format!(
-                    "ERR unknown subcommand or wrong number of arguments for '{}'. Try FUNCTION \
-                     HELP.",
-                    String::from_utf8_lossy(args.get(1))
-                ))),
+                _ => Err(CmdError::subcommand("FUNCTION", args.get(1))),
             },
             b"dump" => out.bulk(&rdb::dump::seal(Vec::new(), rdb::dump::FUNCTIONS_VERSION)),
             b"stats" => {
@@ -352,12 +344,7 @@ fn category(table: &Table, args: &Args, out: &mut Writer) -> CmdResult {
                 .map(|entry| entry.full_name())
                 .collect()
         }
-        _ => {
-            return Err(CmdError::owned(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{}'. Try ACL HELP.",
-                String::from_utf8_lossy(args.get(1))
-            )));
-        }
+        _ => return Err(CmdError::subcommand("ACL", args.get(1))),
     };
     out.array(names.len())?;
     names.iter().try_for_each(|name| out.bulk(name.as_bytes()))

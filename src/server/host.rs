@@ -604,12 +604,7 @@ impl ServerHost {
             Job::Cluster => Performed::Failed(CmdError::Text(
                 "ERR This instance has cluster support disabled",
             )),
-            Job::Module => {
-                let is_local = core
-                    .session(requester.session)
-                    .is_some_and(|s| s.peer.is_local());
-                done(self.module(is_local, args, &mut writer))
-            }
+            Job::Module => done(self.module(requester.is_local, args, &mut writer)),
             Job::Replication => done(self.replication(args, &mut writer)),
             Job::Wait => self.wait(core, requester, args, &mut writer),
             Job::Time => done(self.time(link, &mut writer)),

@@ -42,7 +42,6 @@ pub struct NodeFigures {
     pub keyspace: keyspace::Counters,
     pub dbs: Vec<DbStats>,
     pub commands: Stats,
-    pub errors: Vec<(Box<str>, u64)>,
     /// Different channels, patterns and shard channels; shard 0's alone.
     pub pubsub: (usize, usize, usize),
     pub subscribers: usize,
@@ -121,12 +120,6 @@ impl NodeFigures {
             keyspace: keys.counters,
             dbs: (0..keys.databases()).map(|db| keys.stats(db)).collect(),
             commands: core.shard.stats.clone(),
-            errors: core
-                .errors
-                .iter()
-                .map(|(name, n)| (name.clone(), *n))
-                .chain(core.shard.stats.errors().iter().cloned())
-                .collect(),
             pubsub: (0, 0, 0),
             subscribers: core
                 .sessions()
@@ -654,7 +647,8 @@ fn accesses(nodes: &[NodeFigures], context: &Context) -> String {
     let session = |of: fn(&session::Counters) -> u64| total(nodes, |n| of(&n.session)).to_string();
     let restores = context.table.find(b"restore").map(|entry| entry.id);
     let restored = restores.map_or(0, |id| total(nodes, |n| n.commands.of(id).calls));
-    let errors: u64 = nodes.iter().flat_map(|n| &n.errors).map(|(_, n)| n).sum();
+    let errors = nodes.iter().flat_map(|node| node.commands.errors());
+    let errors: u64 = errors.map(|(_, count)| count).sum();
     lines(&[
         ("total_error_replies", errors.to_string()),
         ("dump_payload_sanitizations", restored.to_string()),
@@ -774,8 +768,8 @@ fn command_stats(nodes: &[NodeFigures], table: &Table) -> String {
 
 fn error_stats(nodes: &[NodeFigures]) -> String {
     let mut all = std::collections::BTreeMap::new();
-    for (name, count) in nodes.iter().flat_map(|node| &node.errors) {
-        *all.entry(name.clone()).or_insert(0) += count;
+    for (name, count) in nodes.iter().flat_map(|node| node.commands.errors()) {
+        *all.entry(name).or_insert(0) += count;
     }
     all.into_iter()
         .map(|(name, n)| format!("errorstat_{name}:count={n}\r\n"))

@@ -121,7 +121,6 @@ pub(super) fn reset_stats(core: &mut Core) {
     core.shard.stats.reset();
     core.shard.keyspace.counters = Default::default();
     core.counters = Default::default();
-    core.errors.clear();
 }
 
 /// Writes an error into an output that was asked for elsewhere.

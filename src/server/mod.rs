@@ -13,6 +13,7 @@ pub mod config;
 mod debug;
 mod deployment;
 mod digest;
+mod frames;
 mod gauges;
 pub mod host;
 pub mod info;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ahash::{AHashMap, AHashSet};
 
 use super::ask::{NodeMessage, Requester};
+use super::frames::{Frames, Told};
 use super::host::ServerHost;
 use super::jobs::done;
 use crate::command::client::Subscriptions;
@@ -14,7 +15,7 @@ use crate::command::pubsub::Kind;
 use crate::command::{Job, glob};
 use crate::coordinator::listeners::{self, Audience, Listeners};
 use crate::keyspace::effects::class;
-use crate::resp::{Args, CmdResult, Output, Proto, Writer};
+use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Core, Link, Performed};
 use crate::shard::message::SessionKey;
 
@@ -216,7 +217,7 @@ impl Pubsub {
             _ => self.channels.get(channel),
         };
         let parts = [word, channel, text];
-        let mut frames = Frames::new(&parts);
+        let mut frames = Frames::new(Words(&parts));
         for &session in subscribers.into_iter().flatten() {
             self.send(&mut frames, session, core, link);
         }
@@ -226,7 +227,7 @@ impl Pubsub {
         for (pattern, subscribers) in &self.patterns {
             if glob::matches(pattern, channel) {
                 let parts = [&b"pmessage"[..], pattern, channel, text];
-                let mut frames = Frames::new(&parts);
+                let mut frames = Frames::new(Words(&parts));
                 for &session in subscribers {
                     self.send(&mut frames, session, core, link);
                 }
@@ -234,7 +235,13 @@ impl Pubsub {
         }
     }
 
-    fn send(&self, frames: &mut Frames, key: SessionKey, core: &mut Core, link: &mut dyn Link) {
+    fn send(
+        &self,
+        frames: &mut Frames<Words>,
+        key: SessionKey,
+        core: &mut Core,
+        link: &mut dyn Link,
+    ) {
         let Some(session) = core.session(key) else {
             return;
         };
@@ -257,32 +264,13 @@ fn forget(
     }
 }
 
-/// One message in the protocols that subscribers speak, each encoded once.
-struct Frames<'a> {
-    parts: &'a [&'a [u8]],
-    encoded: [Option<Vec<u8>>; 2],
-}
+/// A message, as its words.
+struct Words<'a>(&'a [&'a [u8]]);
 
-impl<'a> Frames<'a> {
-    fn new(parts: &'a [&'a [u8]]) -> Frames<'a> {
-        Frames {
-            parts,
-            encoded: [None, None],
-        }
-    }
-
-    fn of(&mut self, proto: Proto) -> &[u8] {
-        let parts = self.parts;
-        self.encoded[usize::from(proto == Proto::Resp3)].get_or_insert_with(|| {
-            let mut out = Output::default();
-            let mut writer = Writer::new(&mut out, proto);
-            let mut written = writer.push(parts.len());
-            for part in parts {
-                written = written.and_then(|()| writer.bulk(part));
-            }
-            debug_assert!(written.is_ok(), "a growing buffer takes everything");
-            out.bytes
-        })
+impl Told for Words<'_> {
+    fn write(&self, out: &mut Writer) -> CmdResult {
+        out.push(self.0.len())?;
+        self.0.iter().try_for_each(|word| out.bulk(word))
     }
 }
 
@@ -594,10 +582,7 @@ impl ServerHost {
             return help(out, "PUBSUB", HELP);
         }
         if args.len() > 3 {
-            return Err(crate::resp::CmdError::owned(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{}'. Try PUBSUB HELP.",
-                String::from_utf8_lossy(args.get(1))
-            )));
+            return Err(CmdError::subcommand("PUBSUB", args.get(1)));
         }
         let is_shown = |name: &&[u8]| args.len() == 2 || glob::matches(args.get(2), name);
         let names: Vec<&[u8]> = listeners.names(kind).filter(is_shown).collect();

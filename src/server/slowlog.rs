@@ -95,12 +95,7 @@ impl Slowlog {
             2 => 10,
             // What is no number gets the same error as one below -1.
             3 => args.int(2).unwrap_or(-2),
-            _ => {
-                return Err(CmdError::owned(format!(
-                    "ERR unknown subcommand or wrong number of arguments for '{}'. Try SLOWLOG HELP.",
-                    String::from_utf8_lossy(args.get(1))
-                )));
-            }
+            _ => return Err(CmdError::subcommand("SLOWLOG", args.get(1))),
         };
         if count < -1 {
             return Err(CmdError::Text(

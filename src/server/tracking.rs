@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use super::ask::{NodeMessage, Question, Requester};
+use super::frames::{Frames, Told};
 use super::host::ServerHost;
 use super::jobs::done;
 use crate::command::Job;
@@ -53,14 +54,7 @@ pub enum News {
 /// The channel on which clients that speak RESP2 are told. Redis: tracking.c TrackingChannelName.
 const CHANNEL: &[u8] = b"__redis__:invalidate";
 
-impl News {
-    fn encode(&self, proto: Proto) -> Vec<u8> {
-        let mut out = Output::default();
-        let written = self.write(&mut Writer::new(&mut out, proto));
-        debug_assert!(written.is_ok(), "a growing buffer takes everything");
-        out.bytes
-    }
-
+impl Told for Arc<News> {
     /// A push in RESP3, a message in RESP2.
     fn write(&self, out: &mut Writer) -> CmdResult {
         if out.resp3() {
@@ -71,7 +65,7 @@ impl News {
             out.bulk(b"message")?;
             out.bulk(CHANNEL)?;
         }
-        match self {
+        match &**self {
             News::Keys(keys) => {
                 out.array(keys.len())?;
                 keys.iter().try_for_each(|key| out.bulk(key))
@@ -83,25 +77,8 @@ impl News {
     }
 }
 
-/// News with the encodings that clients have needed so far.
-struct Letter {
-    news: Arc<News>,
-    encoded: [Option<Vec<u8>>; 2],
-}
-
-impl Letter {
-    fn new(news: Arc<News>) -> Letter {
-        Letter {
-            news,
-            encoded: [None, None],
-        }
-    }
-
-    fn of(&mut self, proto: Proto) -> &[u8] {
-        let news = &self.news;
-        self.encoded[usize::from(proto == Proto::Resp3)].get_or_insert_with(|| news.encode(proto))
-    }
-}
+/// News for several clients.
+type Letter = Frames<Arc<News>>;
 
 /// Clients of one node that track.
 #[derive(Debug, Default)]
@@ -301,14 +278,14 @@ impl ServerHost {
             }
             Message::Broadcast { prefix, keys } => self.broadcast(core, link, &prefix, &keys),
             Message::Flushed => {
-                let mut letter = Letter::new(Arc::new(News::Everything));
+                let mut letter = Frames::new(Arc::new(News::Everything));
                 let sessions: Vec<SessionKey> = self.trackers.all.keys().copied().collect();
                 for session in sessions {
                     self.send_news(core, link, session, &mut letter);
                 }
             }
             Message::Redirected { to, from, news } => {
-                self.redirect(core, link, to, from, &mut Letter::new(news));
+                self.redirect(core, link, to, from, &mut Frames::new(news));
             }
             Message::Broken(session) => self.redirection_broken(core, link, session),
             Message::Gone(prefixes) => {
@@ -328,7 +305,7 @@ impl ServerHost {
         let wants = |its: &Tracking| its.mode != Mode::Broadcast && !(its.no_loop && stale.is_own);
         if tracking.is_some_and(|its| wants(its)) {
             let news = Arc::new(News::Keys(vec![stale.key]));
-            self.send_news(core, link, session, &mut Letter::new(news));
+            self.send_news(core, link, session, &mut Frames::new(news));
         }
     }
 
@@ -345,7 +322,7 @@ impl ServerHost {
                 .filter(|(_, by)| author.is_none() || *by != author);
             News::Keys(others.map(|(key, _)| key.clone()).collect())
         };
-        let mut to_all = Letter::new(Arc::new(news_without(None)));
+        let mut to_all = Frames::new(Arc::new(news_without(None)));
         let sessions = self.trackers.by_prefix.get(prefix).cloned();
         for session in sessions.unwrap_or_default() {
             let me = Some((self.shard, session));
@@ -357,7 +334,7 @@ impl ServerHost {
                 self.send_news(core, link, session, &mut to_all);
             } else if keys.iter().any(|(_, by)| *by != me) {
                 let news = Arc::new(news_without(me));
-                self.send_news(core, link, session, &mut Letter::new(news));
+                self.send_news(core, link, session, &mut Frames::new(news));
             }
         }
     }
@@ -390,7 +367,7 @@ impl ServerHost {
                 if node == self.shard {
                     self.redirect(core, link, to, from, letter);
                 } else {
-                    let news = letter.news.clone();
+                    let news = letter.message.clone();
                     self.tell(node, Message::Redirected { to, from, news });
                 }
             }

@@ -52,7 +52,6 @@ pub struct Counters {
     /// Receives and sends that the kernel completed.
     pub reads: u64,
     pub writes: u64,
-    pub errors: u64,
     pub query_limit_closed: u64,
     pub output_limit_closed: u64,
 }
@@ -64,8 +63,6 @@ pub struct Core {
     pub table: Arc<Table>,
     pub limits: Limits,
     pub counters: Counters,
-    /// Error replies by prefix (`ERR`, `WRONGTYPE`...), for INFO errorstats.
-    pub errors: ahash::AHashMap<Box<str>, u64>,
     /// When clients give up waiting for keys, unix milliseconds.
     pub(super) timeouts: BTreeSet<(i64, SessionKey)>,
     pub(super) next_wait: u64,
@@ -89,7 +86,6 @@ impl Core {
             table,
             limits: Limits::default(),
             counters: Counters::default(),
-            errors: ahash::AHashMap::new(),
             timeouts: BTreeSet::new(),
             next_wait: 0,
             execs: ahash::AHashMap::new(),
@@ -152,13 +148,10 @@ impl Core {
         let place = self.shard.place;
         let mut keys = arrivals.filter_map(|(session, bytes)| {
             let session = self.session(session)?;
-            let [key, rest @ ..] = Glance::new(bytes).next()?;
-            let is_here = place.shards == 1 || keys::home(key, place.shards) == place.shard;
-            (is_here && session.input.is_empty()).then_some(Foreseen {
-                db: session.client.db,
-                key,
-                rest,
-            })
+            let foreseen = Foreseen::new(session.client.db, Glance::new(bytes).next()?);
+            let is_here =
+                place.shards == 1 || keys::home(foreseen.key, place.shards) == place.shard;
+            (is_here && session.input.is_empty()).then_some(foreseen)
         });
         while self.shard.keyspace.warm(&mut keys) == WARM_KEYS {}
     }
@@ -293,7 +286,7 @@ impl Core {
         if self.session(key).is_none() {
             return;
         }
-        self.emit(key, &hop.out, link);
+        self.put_out(key, &hop.out, link);
         for i in 0..hop.calls.len() {
             if hop.spent_ns[i] >= self.limits.slow_ns {
                 let call = hop.calls[i];
@@ -415,7 +408,12 @@ impl Core {
 
     /// Appends a finished reply, unless the client asked not to see it.
     pub(super) fn emit(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
-        self.note_errors(&out.bytes);
+        self.shard.stats.note_error(&out.bytes);
+        self.put_out(key, out, link);
+    }
+
+    /// The same for replies whose errors are counted.
+    fn put_out(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
         let Some(session) = self.session_mut(key) else {
             return;
         };
@@ -424,19 +422,6 @@ impl Core {
             return;
         }
         link.out(key).append(out);
-    }
-
-    /// Counts error replies by their prefix.
-    pub(super) fn note_errors(&mut self, reply: &[u8]) {
-        if reply.first() == Some(&b'-') {
-            let end = reply
-                .iter()
-                .position(|b| matches!(b, b' ' | b'\r'))
-                .unwrap_or(reply.len());
-            let prefix = String::from_utf8_lossy(&reply[1..end]).into_owned();
-            *self.errors.entry(prefix.into_boxed_str()).or_default() += 1;
-            self.counters.errors += 1;
-        }
     }
 
     pub(super) fn count_rejected(&mut self, id: CommandId) {
@@ -475,7 +460,7 @@ impl Core {
         let mut out = Output::default();
         let written = Writer::new(&mut out, Default::default()).error(error);
         debug_assert!(written.is_ok());
-        self.note_errors(&out.bytes);
+        self.shard.stats.note_error(&out.bytes);
         link.out(key).append(&out);
         self.finish_session(key, link);
     }

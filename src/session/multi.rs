@@ -15,7 +15,7 @@ use super::link::{Host, Link, Performed};
 use super::requests::Next;
 use super::state::State;
 use crate::command::transaction::Transaction;
-use crate::command::{CommandId, Run, flags, keys};
+use crate::command::{Command, CommandId, Run, flags, keys};
 use crate::coordinator::{Homes, everything, homes};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::shard::message::{HoldOn, HopCall, KeyIndices, Message, Request, SessionKey};
@@ -388,10 +388,10 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) {
-        let table = self.table.clone();
         if !host.is_watching() {
             return;
         }
+        let table = self.table.clone();
         for (exec, call) in run
             .iter()
             .flat_map(|exec| exec.calls.iter().map(move |c| (exec, c)))
@@ -656,8 +656,7 @@ impl Core {
             host.slow(self, link, key, args, spent_ns);
         }
         if let Err(error) = &result {
-            let reply = error_reply(error);
-            self.note_errors(&reply.bytes);
+            self.shard.stats.note_error_text(&error.text());
         }
         let Some(exec) = self.execs.get_mut(&key) else {
             return false;
@@ -706,10 +705,7 @@ impl Core {
         let mark = out.mark();
         let spent_ns = self.shard.run(&call, now_ms, &mut out);
         self.counters.commands += 1;
-        if out.bytes.get(mark.0) == Some(&b'-') {
-            let reply = out.bytes[mark.0..].to_vec();
-            self.note_errors(&reply);
-        }
+        self.shard.stats.note_error(&out.bytes[mark.0..]);
         if let Some(exec) = self.execs.get_mut(&key) {
             exec.out = out;
         }
@@ -730,8 +726,9 @@ impl Core {
         let place = self.shard.place;
         let client = self.session(key).map(|session| &session.client);
         let db = client.map(|client| client.db);
-        let tracking = client.and_then(|client| client.tracking.clone());
-        let tracks = |command| tracking.as_ref().is_some_and(|its| its.covers(command));
+        let tracking = client.and_then(|client| client.tracking.as_ref());
+        let covers = tracking.is_some_and(|tracking| tracking.covers_reads());
+        let tracks = |command: &Command| covers && command.is_read();
         let Some(exec) = self.execs.get_mut(&key) else {
             return false;
         };
@@ -888,10 +885,4 @@ impl Exec {
         let written = Writer::new(&mut self.out, self.request.proto).error(error);
         debug_assert!(written.is_ok());
     }
-}
-fn error_reply(error: &CmdError) -> Output {
-    let mut out = Output::default();
-    let written = Writer::new(&mut out, Default::default()).error(error);
-    debug_assert!(written.is_ok());
-    out
 }

@@ -52,11 +52,7 @@ impl Ahead {
     #[inline]
     fn look(&mut self, keyspace: &Keyspace, input: &[u8]) {
         if self.requests == 0 && keyspace.is_cold(self.db) {
-            let next = Glance::new(input).map(|[key, rest @ ..]| Foreseen {
-                db: self.db,
-                key,
-                rest,
-            });
+            let next = Glance::new(input).map(|args| Foreseen::new(self.db, args));
             self.requests = keyspace.warm(next).max(1);
         }
         self.requests = self.requests.saturating_sub(1);
@@ -107,15 +103,15 @@ impl Core {
                 }
                 Ok(Parsed::Request { consumed }) => {
                     let args = parser.args(&input[at..end]);
-                    if let Some(session) = self.session_mut(key) {
-                        session.current_bytes = end - at;
-                    }
+                    let is_tracking = self.note_request(key, end - at);
                     let next = self.request(key, &args, link, host);
                     if next == Next::Again {
                         parser.hold_back();
                         break;
                     }
-                    self.caching_used(key, &args);
+                    if is_tracking {
+                        self.caching_used(key, &args);
+                    }
                     parser.next();
                     at += consumed;
                     if next == Next::Wait {
@@ -144,6 +140,16 @@ impl Core {
             true => at..end,
             false => 0..0,
         }
+    }
+
+    /// Notes how many bytes the server holds of a session's requests; returns whether it is told
+    /// of changed keys.
+    fn note_request(&mut self, key: SessionKey, bytes: usize) -> bool {
+        let Some(session) = self.session_mut(key) else {
+            return false;
+        };
+        session.current_bytes = bytes;
+        session.client.tracking.is_some()
     }
 
     /// Gives the parser back to its session; false if that is closing.
@@ -247,7 +253,7 @@ impl Core {
 
     /// CLIENT CACHING concerns the next command that is not CLIENT, or the next transaction.
     fn caching_used(&mut self, key: SessionKey, args: &Args) {
-        let in_exec = !self.execs.is_empty() && self.execs.contains_key(&key);
+        let in_exec = self.is_executing(key);
         if let Some(session) = self.session_mut(key)
             && let Some(tracking) = &mut session.client.tracking
             && session.multi.is_none()
@@ -449,11 +455,7 @@ impl Core {
             .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
         let out = link.out(key);
         self.counters.commands += 1;
-        let failed = out.bytes.get(mark.0) == Some(&b'-');
-        if failed {
-            let reply = out.bytes[mark.0..].to_vec();
-            self.note_errors(&reply);
-        }
+        self.shard.stats.note_error(&out.bytes[mark.0..]);
         if quiet {
             self.apply_reply_mode(key, mark, link);
         }
@@ -527,8 +529,7 @@ impl Core {
             out.rewind(mark);
             let written = Writer::new(out, proto).error(&error);
             debug_assert!(written.is_ok());
-            let reply = out.bytes[mark.0..].to_vec();
-            self.note_errors(&reply);
+            self.shard.stats.note_error(&out.bytes[mark.0..]);
         }
         self.counters.commands += 1;
         let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
@@ -634,8 +635,8 @@ impl Core {
         let mark = link.out(key).mark();
         let written = Writer::new(link.out(key), proto).error(error);
         debug_assert!(written.is_ok());
-        let reply = link.out(key).bytes[mark.0..].to_vec();
-        self.note_errors(&reply);
+        let reply = &link.out(key).bytes[mark.0..];
+        self.shard.stats.note_error(reply);
         self.apply_reply_mode(key, mark, link);
         self.check_drain(key, link)
     }

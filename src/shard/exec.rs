@@ -235,10 +235,7 @@ impl Shard {
             };
             let mark = hop.out.mark();
             let spent_ns = self.run(&call, now_ms, &mut hop.out);
-            if hop.next > 0 {
-                // The first is seen by the session.
-                self.stats.note_error(&hop.out.bytes[mark.0..]);
-            }
+            self.stats.note_error(&hop.out.bytes[mark.0..]);
             hop.spent_ns.push(spent_ns);
             hop.next += 1;
             self.serve_waiting(now_ms, post);

@@ -53,15 +53,11 @@ impl Hop {
         calls
             .filter(|call| call.to - call.from > 1)
             .map(move |call| {
-                let arg = |at: u32| {
-                    let is_there = call.from + at < call.to;
-                    is_there.then(|| args.get((call.from + at) as usize))
+                let arg = |at: u32| match call.from + at < call.to {
+                    true => args.get((call.from + at) as usize),
+                    false => b"",
                 };
-                Foreseen {
-                    db: self.db,
-                    key: arg(1).unwrap_or_default(),
-                    rest: [arg(2).unwrap_or_default(), arg(3).unwrap_or_default()],
-                }
+                Foreseen::new(self.db, [arg(1), arg(2), arg(3)])
             })
     }
 }

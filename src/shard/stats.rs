@@ -1,5 +1,6 @@
 //! Per-command counters of one shard, merged over shards for INFO and LATENCY HISTOGRAM.
 
+use ahash::AHashMap;
 use hdrhistogram::Histogram;
 
 use crate::command::CommandId;
@@ -50,9 +51,8 @@ pub struct Stats {
     pub track_latency: bool,
     /// Commands that take so long are noted for the latency monitor; `u64::MAX`: none.
     pub spike_ns: u64,
-    /// Errors of commands whose replies leave together with others', by prefix: the session that gets
-    /// them does not look at each.
-    errors: Vec<(Box<str>, u64)>,
+    /// Error replies by prefix (`ERR`, `WRONGTYPE`...), for INFO errorstats.
+    errors: AHashMap<Box<str>, u64>,
     /// Those noted since they were last taken, with how long they took.
     spikes: Vec<(CommandId, u64)>,
 }
@@ -64,26 +64,33 @@ impl Stats {
             expire_lag: CommandStats::default(),
             track_latency: true,
             spike_ns: u64::MAX,
-            errors: Vec::new(),
+            errors: AHashMap::new(),
             spikes: Vec::new(),
         }
     }
 
     /// Counts a reply, if it is an error.
     pub fn note_error(&mut self, reply: &[u8]) {
-        let Some(text) = reply.strip_prefix(b"-") else {
-            return;
-        };
-        let end = text.iter().position(|b| matches!(b, b' ' | b'\r'));
-        let prefix = String::from_utf8_lossy(&text[..end.unwrap_or(text.len())]);
-        match self.errors.iter_mut().find(|(known, _)| **known == *prefix) {
-            Some((_, count)) => *count += 1,
-            None => self.errors.push((prefix.into(), 1)),
+        if let Some(text) = reply.strip_prefix(b"-") {
+            self.note_error_text(text);
         }
     }
 
-    pub fn errors(&self) -> &[(Box<str>, u64)] {
-        &self.errors
+    /// Counts an error by its text.
+    pub fn note_error_text(&mut self, text: &[u8]) {
+        let end = text.iter().position(|b| matches!(b, b' ' | b'\r'));
+        let prefix = String::from_utf8_lossy(&text[..end.unwrap_or(text.len())]);
+        match self.errors.get_mut(&*prefix) {
+            Some(count) => *count += 1,
+            None => drop(self.errors.insert(prefix.into(), 1)),
+        }
+    }
+
+    /// Error replies by prefix, in no order.
+    pub fn errors(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.errors
+            .iter()
+            .map(|(prefix, count)| (&**prefix, *count))
     }
 
     pub fn of(&self, id: CommandId) -> &CommandStats {

@@ -40,6 +40,10 @@ impl Member for Pair {
         &self.0[FIELD_AT..self.value_at()]
     }
 
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn memory_bytes(&self) -> usize {
         self.0.len().next_multiple_of(8)
     }

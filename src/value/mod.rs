@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use dict::{Dict, Handle};
 use hash::Hash;
 use limits::Limits;
 use list::List;
@@ -57,9 +58,25 @@ impl Kind {
 /// A large collection in which members are looked up by name.
 pub trait Lookup {
     fn hash(&self, name: &[u8]) -> u64;
+    fn dict(&self) -> &Dict;
+    /// Where the bytes of a member begin that the dictionary refers to.
+    fn member(&self, handle: Handle) -> &[u8];
+
     /// A byte of what looking up a name with this hash reads at its nth reach into memory, from 0
     /// to [`REACHES`] - 1. Each follows from the one before; reading it fetches it.
-    fn reach(&self, hash: u64, n: usize) -> u8;
+    fn reach(&self, hash: u64, n: usize) -> u8 {
+        if n == 0 {
+            return self.dict().touch(hash);
+        }
+        let Some(found) = self.dict().likely(hash) else {
+            return 0;
+        };
+        let member = self.member(found);
+        match n {
+            1 => member.as_ptr().addr() as u8,
+            _ => member.first().copied().unwrap_or(0),
+        }
+    }
 }
 
 /// Bucket, place, bytes.

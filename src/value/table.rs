@@ -15,12 +15,18 @@ const CHUNK: usize = 1024;
 /// What a table holds: something found by its bytes.
 pub trait Member: Clone {
     fn name(&self) -> &[u8];
+    /// All that stands in the member's allocation.
+    fn bytes(&self) -> &[u8];
     /// Bytes beside the member's own place.
     fn memory_bytes(&self) -> usize;
 }
 
 impl Member for Box<[u8]> {
     fn name(&self) -> &[u8] {
+        self
+    }
+
+    fn bytes(&self) -> &[u8] {
         self
     }
 
@@ -91,19 +97,12 @@ impl<T: Member> Lookup for Table<T> {
         self.hasher.hash_one(name)
     }
 
-    fn reach(&self, hash: u64, n: usize) -> u8 {
-        if n == 0 {
-            return self.dict.touch(hash);
-        }
-        let Some(found) = self.dict.likely(hash) else {
-            return 0;
-        };
-        let bytes = self.items.get(index(found)).name();
-        if n == 1 {
-            bytes.as_ptr().addr() as u8
-        } else {
-            bytes.first().copied().unwrap_or(0)
-        }
+    fn dict(&self) -> &Dict {
+        &self.dict
+    }
+
+    fn member(&self, handle: Handle) -> &[u8] {
+        self.items.get(index(handle)).bytes()
     }
 }
 

@@ -56,19 +56,12 @@ impl Lookup for Tree {
         self.hasher.hash_one(name)
     }
 
-    fn reach(&self, hash: u64, n: usize) -> u8 {
-        if n == 0 {
-            return self.dict.touch(hash);
-        }
-        let Some(found) = self.dict.likely(hash) else {
-            return 0;
-        };
-        let name = &self.entries.get(id_of(found)).name;
-        if n == 1 {
-            name.as_ptr().addr() as u8
-        } else {
-            name.first().copied().unwrap_or(0)
-        }
+    fn dict(&self) -> &Dict {
+        &self.dict
+    }
+
+    fn member(&self, handle: Handle) -> &[u8] {
+        &self.entries.get(id_of(handle)).name
     }
 }
 

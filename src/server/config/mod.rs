@@ -152,7 +152,7 @@ impl Config {
             if param.immutable && !stays {
                 return Err(refused("can't set immutable config".into()));
             }
-            if param.protected && !self.allows_protected(is_local) {
+            if param.protected && !self.allows("enable-protected-configs", is_local) {
                 return Err(refused("can't set protected config".into()));
             }
             let words: Vec<&str> = if param.is_multiple() {
@@ -165,8 +165,9 @@ impl Config {
         Ok(new)
     }
 
-    fn allows_protected(&self, is_local: bool) -> bool {
-        match self.text("enable-protected-configs") {
+    /// Whether a parameter that says `yes`, `no` or `local` allows a client what it is about.
+    pub fn allows(&self, name: &str, is_local: bool) -> bool {
+        match self.text(name) {
             "yes" => true,
             "local" => is_local,
             _ => false,

@@ -65,19 +65,22 @@ pub trait Medium {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
     fn sync_data(&self) -> io::Result<()>;
 
-    fn write_all_at(&self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.write_at(bytes, at) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    bytes = &bytes[n..];
-                    at += n as u64;
-                }
+    /// Writes on until all is written or an error comes; also returns how many bytes were.
+    fn write_on_at(&self, bytes: &[u8], at: u64) -> (usize, io::Result<()>) {
+        let mut done = 0;
+        while done < bytes.len() {
+            match self.write_at(&bytes[done..], at + done as u64) {
+                Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
+                Ok(n) => done += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return (done, Err(error)),
             }
         }
-        Ok(())
+        (done, Ok(()))
+    }
+
+    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.write_on_at(bytes, at).1
     }
 }
 
@@ -249,27 +252,17 @@ impl<F: Medium> Segment<F> {
     }
 
     fn write_at_once(&mut self, now_ms: i64) {
-        let mut done = 0;
-        while done < self.buffer.len() {
-            let at = self.at + done as u64;
-            match self.file.write_at(&self.buffer[done..], at) {
-                Ok(0) => return self.fail_write(io::ErrorKind::WriteZero.into(), done, now_ms),
-                Ok(n) => done += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.fail_write(error, done, now_ms),
-            }
-        }
+        let (done, result) = self.file.write_on_at(&self.buffer, self.at);
         self.at += done as u64;
-        self.buffer.clear();
-        self.written = self.appended;
-        self.recovered();
-    }
-
-    /// A write failed after so many bytes; the rest stays in the buffer, and is tried again.
-    fn fail_write(&mut self, error: io::Error, done: usize, now_ms: i64) {
-        self.at += done as u64;
+        // After an error the rest is tried again.
         self.buffer.drain(..done);
-        self.fail("Error writing to the AOF file", &error, now_ms);
+        match result {
+            Ok(()) => {
+                self.written = self.appended;
+                self.recovered();
+            }
+            Err(error) => self.fail("Error writing to the AOF file", &error, now_ms),
+        }
     }
 
     fn fail(&mut self, what: &str, error: &io::Error, now_ms: i64) {
