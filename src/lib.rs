@@ -6,6 +6,7 @@ pub mod number;
 pub mod rdb;
 pub mod resp;
 pub mod runtime;
+pub mod script;
 pub mod server;
 pub mod session;
 pub mod shard;

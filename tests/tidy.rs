@@ -19,6 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keyspace", &["value"]),
     ("command", &["resp", "value", "rdb", "keyspace"]),
     ("journal", &["resp"]),
+    // Lua: a script asks for commands and gets replies; it knows neither keys nor shards.
+    ("script", &["resp"]),
     (
         "shard",
         &["resp", "value", "rdb", "keyspace", "command", "journal"],
@@ -38,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "keyspace",
             "command",
             "journal",
+            "script",
             "shard",
             "coordinator",
         ],
@@ -53,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "keyspace",
             "command",
             "journal",
+            "script",
             "shard",
             "coordinator",
             "session",

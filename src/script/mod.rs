@@ -1,0 +1,12 @@
+//! Lua: scripts as machines that ask for one command at a time.
+//!
+//! A script is a coroutine. `redis.call` suspends it; whoever runs it carries out the command, on
+//! this shard or on another, and resumes it with the reply. So a script needs no callback into the
+//! shard, may wait for other shards in the middle of any function, and can be driven by a test.
+//!
+//! This room never touches a key, a socket or a clock, and knows no command: names and arguments
+//! are bytes to it, replies are RESP.
+
+pub mod json;
+pub mod msgpack;
+pub mod packing;
