@@ -14,8 +14,8 @@ pub fn record(value: &Value, key: &[u8], rec: &mut Recorder) {
     match value {
         Value::Shared(bytes) => rec.cmd(&[b"SET", key, bytes]),
         Value::Edited(bytes) => rec.cmd(&[b"SET", key, bytes]),
-        Value::List(list) => in_batches(rec, b"RPUSH", key, 1, list.iter()),
-        Value::Set(set) => in_batches(rec, b"SADD", key, 1, set.iter()),
+        Value::List(list) => in_batches(rec, b"RPUSH", key, 1, |add| list.for_each(add)),
+        Value::Set(set) => in_batches(rec, b"SADD", key, 1, |add| set.iter().for_each(add)),
         Value::Stream(stream) => record_stream(stream, key, rec),
         Value::Zset(set) => {
             let mut texts = Vec::new();
@@ -23,12 +23,15 @@ pub fn record(value: &Value, key: &[u8], rec: &mut Recorder) {
                 texts.push(format_f64(score).into_bytes());
                 texts.push(name.to_vec());
             }
-            let items = texts.iter().map(|text| Item::Str(text));
-            in_batches(rec, b"ZADD", key, 2, items);
+            in_batches(rec, b"ZADD", key, 2, |add| {
+                texts.iter().for_each(|text| add(Item::Str(text)));
+            });
         }
         Value::Hash(hash) => {
-            let items = hash.iter().flat_map(|(field, value)| [field, value]);
-            in_batches(rec, b"HSET", key, 2, items);
+            in_batches(rec, b"HSET", key, 2, |add| {
+                let items = hash.iter().flat_map(|(field, value)| [field, value]);
+                items.for_each(add);
+            });
             for (field, at_ms) in hash.deadlines() {
                 let at_ms = at_ms.to_string();
                 rec.cmd(&[b"HPEXPIREAT", key, at_ms.as_bytes(), b"FIELDS", b"1", field]);
@@ -105,13 +108,13 @@ fn record_stream(stream: &Stream, key: &[u8], rec: &mut Recorder) {
     }
 }
 
-/// Commands of up to 64 elements of `width` arguments each.
-fn in_batches<'a>(
+/// Commands of up to 64 elements of `width` arguments each, which `each` names one by one.
+fn in_batches(
     rec: &mut Recorder,
     name: &[u8],
     key: &[u8],
     width: usize,
-    items: impl Iterator<Item = Item<'a>>,
+    each: impl FnOnce(&mut dyn FnMut(Item)),
 ) {
     let mut batch: Vec<Vec<u8>> = Vec::new();
     let mut flush = |batch: &mut Vec<Vec<u8>>| {
@@ -123,11 +126,11 @@ fn in_batches<'a>(
             batch.clear();
         }
     };
-    for item in items {
+    each(&mut |item| {
         batch.push(item.to_vec());
         if batch.len() == ITEMS_PER_COMMAND * width {
             flush(&mut batch);
         }
-    }
+    });
     flush(&mut batch);
 }

@@ -85,9 +85,11 @@ impl Digest {
                 self.kind(Kind::String);
                 self.element(bytes);
             }
-            Object::List(elements) => {
+            Object::List(parts) => {
                 self.kind(Kind::List);
-                elements.iter().for_each(|element| self.element(element));
+                for part in parts {
+                    part.for_each(|element| self.element(element));
+                }
             }
             Object::Set(members) => {
                 self.kind(Kind::Set);
@@ -160,6 +162,7 @@ pub fn dataset(dbs: impl IntoIterator<Item = (u32, Digest)>) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rdb::object::ListPart;
     use bytes::Bytes;
 
     #[test]
@@ -169,7 +172,7 @@ mod tests {
         let bytes = Bytes::from_static;
         let objects = [
             Object::String(bytes(b"v")),
-            Object::List(vec![bytes(b"a"), bytes(b"1")]),
+            Object::List([bytes(b"a"), bytes(b"1")].map(ListPart::Element).into()),
             Object::Hash(vec![HashField {
                 name: bytes(b"f"),
                 value: bytes(b"v"),

@@ -12,7 +12,6 @@ mod error;
 pub mod file;
 mod input;
 pub mod length;
-pub mod lzf;
 pub mod object;
 mod packed;
 pub mod string;

@@ -12,8 +12,8 @@ use super::Sink;
 use super::error::{Error, Fault, Result};
 use super::input::Input;
 use super::length::{self, Length};
-use super::lzf;
 use crate::number::parse_i64;
+use crate::value::lzf;
 
 const INT8: u8 = 0;
 const INT16: u8 = 1;
@@ -51,11 +51,7 @@ impl StringWriter {
             && let Some(compressor) = &mut self.compressor
             && let Some(packed) = compressor.compress(bytes)
         {
-            out.put(&[length::encoded(LZF)]);
-            length::put(out, packed.len() as u64);
-            length::put(out, bytes.len() as u64);
-            out.put(packed);
-            return;
+            return put_lzf(out, packed, bytes.len());
         }
         put_plain(out, bytes);
     }
@@ -72,6 +68,14 @@ impl StringWriter {
 pub fn put_plain(out: &mut impl Sink, bytes: &[u8]) {
     length::put(out, bytes.len() as u64);
     out.put(bytes);
+}
+
+/// A string of `len` bytes that is compressed already.
+pub fn put_lzf(out: &mut impl Sink, packed: &[u8], len: usize) {
+    out.put(&[length::encoded(LZF)]);
+    length::put(out, packed.len() as u64);
+    length::put(out, len as u64);
+    out.put(packed);
 }
 
 fn put_short_int(out: &mut impl Sink, n: i64) -> bool {

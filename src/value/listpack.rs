@@ -203,6 +203,12 @@ impl Listpack {
         Some(Listpack { bytes })
     }
 
+    /// A listpack of bytes that one consisted of.
+    pub(super) fn from_own_bytes(bytes: Vec<u8>) -> Listpack {
+        debug_assert!(check(&bytes).is_some());
+        Listpack { bytes }
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -329,9 +335,25 @@ impl Listpack {
         }
     }
 
+    /// The element at `pos` and all after it.
+    pub fn iter_from(&self, pos: Pos) -> Iter<'_> {
+        Iter {
+            pack: self,
+            at: pos.0,
+        }
+    }
+
     /// All elements, last first.
     pub fn iter_back(&self) -> impl Iterator<Item = Item<'_>> {
-        let mut pos = self.last();
+        self.back_from(self.last())
+    }
+
+    /// The element at `pos` and all before it, last first.
+    pub fn iter_back_from(&self, pos: Pos) -> impl Iterator<Item = Item<'_>> {
+        self.back_from(Some(pos))
+    }
+
+    fn back_from(&self, mut pos: Option<Pos>) -> impl Iterator<Item = Item<'_>> {
         std::iter::from_fn(move || {
             let at = pos?;
             pos = self.prev(at);

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod list;
 pub mod listpack;
 pub mod longdouble;
+pub mod lzf;
 pub mod ranked;
 pub mod set;
 pub mod slab;

@@ -8,13 +8,13 @@ use crate::keyspace::cut::KeptValue;
 use crate::keyspace::{Event, Stored, Taken, Tx};
 use crate::rdb::Sink;
 use crate::rdb::dump::{self, Refusal};
-use crate::rdb::object::{Body, Encode, Object, Type};
+use crate::rdb::object::{Body, Encode, ListPart, Object, Type};
 use crate::rdb::string::StringWriter;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::Value;
 use crate::value::hash::Hash;
 use crate::value::limits::Limits;
-use crate::value::list::{End, List};
+use crate::value::list::{End, List, SavedNode};
 use crate::value::set::Set;
 use crate::value::zset::Zset;
 
@@ -68,16 +68,24 @@ impl Encode for Saved<'_> {
             KeptValue::Object(value) => match value {
                 Value::Shared(bytes) => body.string(bytes),
                 Value::Edited(bytes) => body.string(bytes),
-                Value::List(list) => {
-                    body.list(list.node_count() as u64);
-                    list.packs()
-                        .for_each(|pack| body.packed_node(pack.as_bytes()));
-                }
+                Value::List(list) => write_list(list, body),
                 Value::Set(set) => write_set(set, body),
                 Value::Hash(hash) => write_hash(hash, body),
                 Value::Zset(set) => write_zset(set, body),
                 Value::Stream(saved) => stream::write(saved, body),
             },
+        }
+    }
+}
+
+fn write_list<S: Sink>(list: &List, body: &mut Body<'_, S>) {
+    body.list(list.node_count() as u64);
+    for node in list.nodes() {
+        match node {
+            SavedNode::Pack(pack) => body.packed_node(pack.as_bytes()),
+            SavedNode::Large(pack) => body.packed_node(pack.as_bytes()),
+            SavedNode::Plain(element) => body.plain_node(element),
+            SavedNode::Lzf(lzf, bytes) => body.compressed_node(lzf, bytes),
         }
     }
 }
@@ -141,10 +149,15 @@ pub fn stored(object: Object, limits: &Limits, now_ms: i64) -> Option<Stored> {
                 edited: false,
             },
         },
-        Object::List(elements) => {
+        Object::List(parts) => {
             let mut list = List::new(limits);
-            for element in &elements {
-                list.push(End::Tail, element, None);
+            for part in parts {
+                match part {
+                    ListPart::Element(element) => list.push(End::Tail, &element, None),
+                    // What was read shares the memory of the whole payload.
+                    ListPart::Plain(element) => list.push_plain(element.to_vec().into()),
+                    ListPart::Packed(pack) => list.push_pack(pack),
+                }
             }
             Stored::Object(Value::List(Arc::new(list)))
         }

@@ -46,14 +46,15 @@ pub fn described(tx: &mut Tx, key: &[u8]) -> Option<String> {
     ))
 }
 
-/// How a list is laid out. No node is ever compressed.
+/// How a list is laid out.
 fn described_nodes(list: &List) -> String {
     let nodes = list.node_count();
     format!(
-        " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:0 \
+        " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} \
          ql_uncompressed_size:{}",
         list.len() as f64 / nodes as f64,
         list.listpack_max(),
+        i32::from(list.compresses()),
         list.listpack_bytes()
     )
 }

@@ -147,7 +147,11 @@ fn elements(peek: &Peek, options: &Options) -> Result<Vec<Bytes>, CmdError> {
     };
     let bytes = |item: Item| Bytes::from(item.to_vec());
     let mut all: Vec<Bytes> = match value {
-        Value::List(list) => list.iter().map(bytes).collect(),
+        Value::List(list) => {
+            let mut all = Vec::with_capacity(list.len());
+            list.for_each(|item| all.push(bytes(item)));
+            all
+        }
         Value::Set(set) => set.iter().map(bytes).collect(),
         Value::Zset(set) => set.iter().map(|(name, _)| bytes(name)).collect(),
         _ => Vec::new(),

@@ -3,7 +3,6 @@
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::list::{End, List};
-use crate::value::listpack::Item;
 
 pub(super) fn lset(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
@@ -79,8 +78,7 @@ pub(super) fn linsert(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let Some(list) = tx.peek::<List>(key)? else {
         return out.int(0);
     };
-    let wanted = Item::of(pivot);
-    let Some(at) = list.iter().position(|item| item == wanted) else {
+    let Some(at) = list.position(pivot) else {
         return out.int(-1);
     };
     let len = tx.change(key, |list: &mut List, _| {

@@ -116,14 +116,8 @@ fn pop_many(tx: &mut Tx, key: &[u8], end: End, count: usize, out: &mut Writer) -
     out.array(count)?;
     tx.change(key, |list: &mut List, _| {
         let written = match end {
-            End::Head => list
-                .iter()
-                .take(count)
-                .try_for_each(|item| element(item, out)),
-            End::Tail => list
-                .iter_back()
-                .take(count)
-                .try_for_each(|item| element(item, out)),
+            End::Head => list.try_each(0, count, |item| element(item, out)),
+            End::Tail => list.try_each_back(count, |item| element(item, out)),
         };
         let first = match end {
             End::Head => 0,

@@ -17,8 +17,8 @@ pub(super) fn lindex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let Some(list) = list else {
         return out.null();
     };
-    match list.get(args.int(2)?) {
-        Some(item) => element(item, out),
+    match list.with(args.int(2)?, |item| element(item, out)) {
+        Some(written) => written,
         None => out.null(),
     }
 }
@@ -33,8 +33,7 @@ pub(super) fn lrange(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     };
     let count = last - first + 1;
     out.array(count)?;
-    let mut items = list.iter_from(first).take(count);
-    items.try_for_each(|item| element(item, out))
+    list.try_each(first, count, |item| element(item, out))
 }
 
 struct Search {
@@ -89,39 +88,51 @@ fn search(args: &Args) -> Result<Search, CmdError> {
     Ok(search)
 }
 
-pub(super) fn lpos(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let Search {
-        rank,
-        count,
-        max_len,
-    } = search(args)?;
-    let found = match tx.read::<List>(args.get(1))? {
-        None => Vec::new(),
-        Some(list) => {
-            let wanted = Item::of(args.get(2));
-            let len = list.len();
-            let looked_at = if max_len == 0 { len } else { max_len };
-            let wanted_count = match count {
-                None => 1,
-                Some(0) => usize::MAX,
-                Some(count) => count,
-            };
-            let passed = rank.unsigned_abs() as usize - 1;
-            let matches = |(at, item): (usize, Item)| (item == wanted).then_some(at);
-            if rank > 0 {
-                let all = list.iter().enumerate().take(looked_at);
-                all.filter_map(matches)
-                    .skip(passed)
-                    .take(wanted_count)
-                    .collect()
-            } else {
-                let all = list.iter_back().enumerate().take(looked_at);
-                let back = all.filter_map(matches).skip(passed).take(wanted_count);
-                back.map(|at| len - 1 - at).collect::<Vec<usize>>()
-            }
+/// The indices that LPOS finds, in the order in which it finds them.
+fn found(list: &List, wanted: &[u8], search: &Search) -> Vec<usize> {
+    let (wanted, len) = (Item::of(wanted), list.len());
+    let looked_at = match search.max_len {
+        0 => len,
+        max => max,
+    };
+    let wanted_count = match search.count {
+        None => 1,
+        Some(0) => usize::MAX,
+        Some(count) => count,
+    };
+    let mut passed = search.rank.unsigned_abs() as usize - 1;
+    let (mut found, mut seen) = (Vec::new(), 0);
+    let visit = |item: Item| {
+        let at = seen;
+        seen += 1;
+        if item != wanted {
+            return Ok(());
+        }
+        if passed > 0 {
+            passed -= 1;
+            return Ok(());
+        }
+        found.push(if search.rank > 0 { at } else { len - 1 - at });
+        match found.len() == wanted_count {
+            true => Err(()),
+            false => Ok(()),
         }
     };
-    match (count, found.first()) {
+    // Stops early once there are enough.
+    let _stopped = match search.rank > 0 {
+        true => list.try_each(0, looked_at, visit),
+        false => list.try_each_back(looked_at, visit),
+    };
+    found
+}
+
+pub(super) fn lpos(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    let search = search(args)?;
+    let found = match tx.read::<List>(args.get(1))? {
+        None => Vec::new(),
+        Some(list) => found(list, args.get(2), &search),
+    };
+    match (search.count, found.first()) {
         (None, None) => out.null(),
         (None, Some(&at)) => out.int(at as i64),
         (Some(_), _) => {

@@ -19,6 +19,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 pub use hash::HashField;
+pub use list::ListPart;
 pub use module::name as module_name;
 pub(super) use module::skip as skip_module;
 pub use stream::{Consumer, EntryId, Group, Node, Pending, StreamParts, Sums};
@@ -54,7 +55,7 @@ pub(super) const VALKEY_VERSION_MIN: u32 = 80;
 pub enum Object {
     String(Bytes),
     /// From the head on.
-    List(Vec<Bytes>),
+    List(Vec<ListPart>),
     Set(Vec<Bytes>),
     Hash(Vec<HashField>),
     /// In the order of the file: ascending, descending or none at all.
@@ -78,7 +79,8 @@ impl Object {
     pub fn len(&self) -> u64 {
         match self {
             Object::String(bytes) => bytes.len() as u64,
-            Object::List(elements) | Object::Set(elements) => elements.len() as u64,
+            Object::List(parts) => parts.iter().map(ListPart::len).sum::<usize>() as u64,
+            Object::Set(members) => members.len() as u64,
             Object::Hash(fields) => fields.len() as u64,
             Object::Zset(members) => members.len() as u64,
             Object::Stream(parts) => parts.sums.length,
@@ -264,7 +266,8 @@ pub fn take(input: &mut Input, ty: u8, product: Product) -> Result<Taken> {
         _ => return Err(Error::new(start, Fault::Type(ty))),
     };
     Ok(match object {
-        Object::List(elements) | Object::Set(elements) if elements.is_empty() => Taken::Empty,
+        Object::List(parts) if parts.is_empty() => Taken::Empty,
+        Object::Set(members) if members.is_empty() => Taken::Empty,
         Object::Hash(fields) if fields.is_empty() => Taken::Empty,
         Object::Zset(members) if members.is_empty() => Taken::Empty,
         object => Taken::Object(object),
@@ -272,11 +275,11 @@ pub fn take(input: &mut Input, ty: u8, product: Product) -> Result<Taken> {
 }
 
 /// A collection that is one string, taken apart by `read`.
-fn take_packed(
+fn take_packed<T>(
     input: &mut Input,
     what: &'static str,
-    read: fn(&Bytes) -> Option<Vec<Bytes>>,
-) -> Result<Vec<Bytes>> {
+    read: fn(&Bytes) -> Option<T>,
+) -> Result<T> {
     let start = input.position();
     let packed = super::string::take(input)?;
     read(&packed).ok_or(Error::new(start, Fault::Packed(what)))

@@ -47,7 +47,9 @@ fn nothing_is_named_twice() {
     assert_eq!(
         list,
         Ok(Taken::Object(Object::List(vec![
-            Bytes::from_static(b"a");
+            ListPart::Element(
+                Bytes::from_static(b"a")
+            );
             2
         ])))
     );

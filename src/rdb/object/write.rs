@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Body, Encode, HashField, Object, StreamParts, Type};
+use super::{Body, Encode, HashField, ListPart, Object, StreamParts, Type};
 use crate::number::{format_f64, parse_i64};
 use crate::rdb::Sink;
 use crate::value::intset::Intset;
@@ -53,7 +53,7 @@ impl Encode for Object {
     fn write<S: Sink>(&self, body: &mut Body<'_, S>) {
         match self {
             Object::String(bytes) => body.string(bytes),
-            Object::List(elements) => write_list(elements, body),
+            Object::List(parts) => write_list(parts, body),
             Object::Set(members) => match self.ty() {
                 Type::Intset => {
                     let mut set = Intset::default();
@@ -76,30 +76,38 @@ impl Encode for Object {
     }
 }
 
-fn write_list<S: Sink>(elements: &[Bytes], body: &mut Body<'_, S>) {
-    enum Node<'a> {
-        Plain(&'a [u8]),
-        Packed(Listpack),
-    }
+fn write_list<S: Sink>(parts: &[ListPart], body: &mut Body<'_, S>) {
     let mut nodes = Vec::new();
-    for element in elements {
-        match nodes.last_mut() {
-            _ if element.len() > NODE_MAX_BYTES => nodes.push(Node::Plain(element)),
-            Some(Node::Packed(pack)) if pack.bytes() + element.len() <= NODE_MAX_BYTES => {
+    // Whether elements may join the last node.
+    let mut open = false;
+    for part in parts {
+        match (part, nodes.last_mut()) {
+            (ListPart::Element(element), _) if element.len() > NODE_MAX_BYTES => {
+                nodes.push(ListPart::Plain(element.clone()));
+                open = false;
+            }
+            (ListPart::Element(element), Some(ListPart::Packed(pack)))
+                if open && pack.bytes() + element.len() <= NODE_MAX_BYTES =>
+            {
                 pack.push(element);
             }
-            _ => {
+            (ListPart::Element(element), _) => {
                 let mut pack = Listpack::new();
                 pack.push(element);
-                nodes.push(Node::Packed(pack));
+                nodes.push(ListPart::Packed(pack));
+                open = true;
+            }
+            (node, _) => {
+                nodes.push(node.clone());
+                open = false;
             }
         }
     }
     body.list(nodes.len() as u64);
-    for node in nodes {
+    for node in &nodes {
         match node {
-            Node::Plain(element) => body.plain_node(element),
-            Node::Packed(pack) => body.packed_node(pack.as_bytes()),
+            ListPart::Element(element) | ListPart::Plain(element) => body.plain_node(element),
+            ListPart::Packed(pack) => body.packed_node(pack.as_bytes()),
         }
     }
 }

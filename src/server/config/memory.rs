@@ -26,7 +26,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("lazyfree-lazy-user-flush", "no", Kind::Bool),
     Param::new("lfu-decay-time", "1", Kind::Int { min: 0, max: 2147483647 }).effective(),
     Param::new("lfu-log-factor", "10", Kind::Int { min: 0, max: 2147483647 }).effective(),
-    Param::new("list-compress-depth", "0", Kind::Int { min: 0, max: 2147483647 }),
+    Param::new("list-compress-depth", "0", Kind::Int { min: 0, max: 2147483647 }).effective(),
     Param::new("list-max-listpack-size", "-2", Kind::Int { min: -2147483648, max: 2147483647 }).alias("list-max-ziplist-size").effective(),
     Param::new("maxmemory", "0", Kind::Memory { min: 0, max: i64::MAX }).effective(),
     Param::new("maxmemory-clients", "0", Kind::MemoryOrPercent).effective(),

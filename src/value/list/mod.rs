@@ -5,121 +5,33 @@
 //! into a full node splits it and merges what became small with its neighbours.
 //!
 //! An element too large to share a node stands alone, and shares the buffer it arrived in.
+//!
+//! With a `list-compress-depth`, the nodes further than that from both ends are compressed, as far
+//! as that pays: after every change, never while something is read. Readers unpack a node for
+//! themselves, one at a time, so that a list that is read does not change.
+
+mod node;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+pub use node::SavedNode;
+use node::{Fill, Node, SAFETY_BYTES};
+
 use super::limits::Limits;
 use super::listpack::{Item, Listpack};
 
-/// Nodes limited by a number of elements are limited to this size, too. Redis: SIZE_SAFETY_LIMIT.
-const SAFETY_BYTES: usize = 8192;
-/// What one element adds to a node beside its bytes, estimated. Redis: SIZE_ESTIMATE_OVERHEAD.
-const ELEMENT_OVERHEAD: usize = 8;
 /// What one element takes at most beside its bytes: encoding and back length.
 const ENTRY_OVERHEAD_MAX: usize = 10;
-/// Header and terminator of a listpack that go away when two are merged, as Redis estimates.
-const MERGE_SAVES_BYTES: usize = 11;
+/// Redis: quicklist.c COMPRESS_MAX.
+const DEPTH_MAX: usize = u16::MAX as usize;
 
 /// An end of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Head,
     Tail,
-}
-
-#[derive(Clone, Debug)]
-enum Node {
-    Pack(Listpack),
-    /// One element that no other may join.
-    Plain(Bytes),
-}
-
-/// How much a node may hold: `list-max-listpack-size`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fill(i64);
-
-impl Fill {
-    fn of(limits: &Limits) -> Fill {
-        Fill(limits.list_max_listpack_size)
-    }
-
-    fn bytes_max(self) -> Option<usize> {
-        const LEVELS: [usize; 5] = [4096, 8192, 16384, 32768, 65536];
-        let level = usize::try_from(-self.0 - 1).ok()?;
-        Some(LEVELS[level.min(LEVELS.len() - 1)])
-    }
-
-    fn allows(self, bytes: usize, elements: usize) -> bool {
-        match self.bytes_max() {
-            Some(max) => bytes <= max,
-            None => bytes <= SAFETY_BYTES && elements as i64 <= self.0,
-        }
-    }
-}
-
-impl Node {
-    fn len(&self) -> usize {
-        match self {
-            Node::Pack(pack) => pack.len(),
-            Node::Plain(_) => 1,
-        }
-    }
-
-    /// Bytes as a listpack.
-    fn bytes(&self) -> usize {
-        match self {
-            Node::Pack(pack) => pack.bytes(),
-            Node::Plain(bytes) => Listpack::EMPTY_BYTES + Item::Str(bytes).entry_len(),
-        }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        match self {
-            Node::Pack(pack) => pack.memory_bytes(),
-            Node::Plain(bytes) => bytes.len(),
-        }
-    }
-
-    fn admits(&self, value: &[u8], fill: Fill) -> bool {
-        match self {
-            Node::Pack(pack) => fill.allows(
-                pack.bytes() + value.len() + ELEMENT_OVERHEAD,
-                pack.len() + 1,
-            ),
-            Node::Plain(_) => false,
-        }
-    }
-
-    fn merges_with(&self, other: &Node, fill: Fill) -> bool {
-        match (self, other) {
-            (Node::Pack(a), Node::Pack(b)) => {
-                fill.allows(a.bytes() + b.bytes() - MERGE_SAVES_BYTES, a.len() + b.len())
-            }
-            _ => false,
-        }
-    }
-
-    fn get(&self, at: usize) -> Option<Item<'_>> {
-        match self {
-            Node::Pack(pack) => pack.seek(at as isize).map(|pos| pack.get(pos)),
-            Node::Plain(bytes) => (at == 0).then_some(Item::Str(bytes)),
-        }
-    }
-
-    /// As a listpack that can be changed.
-    fn pack(&mut self) -> &mut Listpack {
-        if let Node::Plain(bytes) = self {
-            let mut pack = Listpack::with_capacity(bytes.len() + 17);
-            pack.push(bytes);
-            *self = Node::Pack(pack);
-        }
-        match self {
-            Node::Pack(pack) => pack,
-            Node::Plain(_) => unreachable!("plain nodes became listpacks above"),
-        }
-    }
 }
 
 /// A list.
@@ -130,6 +42,8 @@ pub struct List {
     node_bytes: usize,
     /// What it was when the list was made. Redis: the same, whatever becomes of the configuration.
     fill: Fill,
+    /// So many nodes at either end are never compressed; 0: none ever is. As old as `fill`.
+    depth: usize,
 }
 
 impl List {
@@ -139,6 +53,7 @@ impl List {
             len: 0,
             node_bytes: 0,
             fill: Fill::of(limits),
+            depth: limits.list_compress_depth.min(DEPTH_MAX),
         }
     }
 
@@ -159,33 +74,31 @@ impl List {
         self.nodes.len()
     }
 
-    /// The nodes as listpacks, for DUMP and snapshots.
-    pub fn packs(&self) -> impl ExactSizeIterator<Item = std::borrow::Cow<'_, Listpack>> {
-        self.nodes.iter().map(|node| match node {
-            Node::Pack(pack) => std::borrow::Cow::Borrowed(pack),
-            Node::Plain(bytes) => {
-                let mut pack = Listpack::with_capacity(bytes.len() + 17);
-                pack.push(bytes);
-                std::borrow::Cow::Owned(pack)
-            }
-        })
+    /// The nodes, for DUMP and snapshots.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = SavedNode<'_>> {
+        self.nodes.iter().map(Node::saved)
     }
 
     // ---- reading
 
-    /// The element at an index, negative ones counting from the end.
-    pub fn get(&self, index: i64) -> Option<Item<'_>> {
+    /// Shows the element at an index, negative ones counting from the end.
+    pub fn with<R>(&self, index: i64, show: impl FnOnce(Item) -> R) -> Option<R> {
         let (node, at) = self.locate(self.absolute(index)?);
-        self.nodes[node].get(at)
+        let (mut show, mut shown) = (Some(show), None);
+        let visited = self.nodes[node]
+            .reading()
+            .try_each(at, 1, false, &mut |item| {
+                shown = show.take().map(|show| show(item));
+                Ok::<(), ()>(())
+            });
+        visited.ok().and(shown)
     }
 
+    /// The element at an end: never in a compressed node.
     pub fn end(&self, end: End) -> Option<Item<'_>> {
         match end {
-            End::Head => self.nodes.front()?.get(0),
-            End::Tail => match self.nodes.back()? {
-                Node::Pack(pack) => pack.last().map(|pos| pack.get(pos)),
-                Node::Plain(bytes) => Some(Item::Str(bytes)),
-            },
+            End::Head => self.nodes.front()?.edge(false),
+            End::Tail => self.nodes.back()?.edge(true),
         }
     }
 
@@ -222,47 +135,69 @@ impl List {
         (self.nodes.len(), 0)
     }
 
-    /// Elements from an index on.
-    pub fn iter_from(&self, index: usize) -> impl Iterator<Item = Item<'_>> {
-        let (mut node, at) = self.locate(index);
-        let pack = |node: usize| match self.nodes.get(node) {
-            Some(Node::Pack(pack)) => Some(pack),
-            _ => None,
-        };
-        let mut pos = pack(node).and_then(|pack| pack.seek(at as isize));
-        std::iter::from_fn(move || {
-            let item = match self.nodes.get(node)? {
-                Node::Plain(bytes) => {
-                    pos = None;
-                    Item::Str(bytes)
-                }
-                Node::Pack(pack) => {
-                    let here = pos?;
-                    pos = pack.next(here);
-                    pack.get(here)
-                }
-            };
-            if pos.is_none() {
-                node += 1;
-                pos = pack(node).and_then(Listpack::first);
+    /// Visits up to `count` elements from an index on, until a visit fails.
+    pub fn try_each<E>(
+        &self,
+        index: usize,
+        count: usize,
+        mut visit: impl FnMut(Item) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (node, mut at) = self.locate(index);
+        let mut left = count;
+        for node in self.nodes.range(node..) {
+            if left == 0 {
+                break;
             }
-            Some(item)
-        })
+            let here = left.min(node.len() - at);
+            node.reading().try_each(at, here, false, &mut visit)?;
+            left -= here;
+            at = 0;
+        }
+        Ok(())
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Item<'_>> {
-        self.iter_from(0)
+    /// Visits up to `count` elements from the last one back, until a visit fails.
+    pub fn try_each_back<E>(
+        &self,
+        count: usize,
+        mut visit: impl FnMut(Item) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut left = count;
+        for node in self.nodes.iter().rev() {
+            if left == 0 {
+                break;
+            }
+            let here = left.min(node.len());
+            node.reading()
+                .try_each(node.len() - 1, here, true, &mut visit)?;
+            left -= here;
+        }
+        Ok(())
     }
 
-    /// Elements from the last to the first.
-    pub fn iter_back(&self) -> impl Iterator<Item = Item<'_>> {
-        self.nodes.iter().rev().flat_map(|node| {
-            let (pack, plain) = match node {
-                Node::Pack(pack) => (Some(pack.iter_back()), None),
-                Node::Plain(bytes) => (None, Some(Item::Str(bytes))),
-            };
-            pack.into_iter().flatten().chain(plain)
-        })
+    /// Visits all elements.
+    pub fn for_each(&self, mut visit: impl FnMut(Item)) {
+        let visited = self.try_each(0, self.len, |item| {
+            visit(item);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        match visited {
+            Ok(()) => {}
+        }
+    }
+
+    /// Index of the first element that is `value`.
+    pub fn position(&self, value: &[u8]) -> Option<usize> {
+        let wanted = Item::of(value);
+        let mut at = 0;
+        let searched = self.try_each(0, self.len, |item| {
+            if item == wanted {
+                return Err(());
+            }
+            at += 1;
+            Ok(())
+        });
+        searched.is_err().then_some(at)
     }
 
     // ---- changing
@@ -285,16 +220,61 @@ impl List {
         }
     }
 
-    fn new_node(value: &[u8], shared: Option<&Bytes>, fill: Fill) -> Node {
-        if fill.allows(value.len() + ELEMENT_OVERHEAD + 7, 1) || value.len() < SAFETY_BYTES {
-            let mut pack = Listpack::with_capacity(value.len() + 17);
-            pack.push(value);
-            return Node::Pack(pack);
+    /// Unpacks a node.
+    fn open(&mut self, node: usize) {
+        if self.nodes[node].is_closed() {
+            self.account(node, |node| {
+                node.pack();
+            });
         }
-        Node::Plain(match shared {
-            Some(shared) => shared.clone(),
-            None => Bytes::copy_from_slice(value),
-        })
+    }
+
+    /// Compresses a node, unless it is near an end.
+    fn close(&mut self, node: usize) {
+        if node >= self.depth && node + self.depth < self.nodes.len() {
+            self.account(node, Node::close);
+        }
+    }
+
+    /// A node has changed, but not the number of nodes.
+    fn changed(&mut self, node: usize) {
+        if self.depth > 0 {
+            self.close(node);
+        }
+    }
+
+    /// Nodes came or went, and those in the range changed: opens what is near the ends now, and
+    /// closes what is not any more. Redis: __quicklistCompress.
+    fn settle(&mut self, changed: std::ops::Range<usize>) {
+        if self.depth == 0 {
+            return;
+        }
+        let nodes = self.nodes.len();
+        for at in 0..self.depth.min(nodes) {
+            self.open(at);
+            self.open(nodes - 1 - at);
+        }
+        if nodes > 2 * self.depth {
+            self.close(self.depth);
+            self.close(nodes - 1 - self.depth);
+        }
+        for at in changed.start..changed.end.min(nodes) {
+            self.close(at);
+        }
+    }
+
+    /// Appends a node as it was saved. Redis: quicklistAppendListpack.
+    pub fn push_pack(&mut self, pack: Listpack) {
+        self.len += pack.len();
+        self.insert_node(self.nodes.len(), Node::Pack(pack));
+        self.settle(0..0);
+    }
+
+    /// Appends an element that was saved without a listpack. Redis: quicklistAppendPlainNode.
+    pub fn push_plain(&mut self, element: Bytes) {
+        self.len += 1;
+        self.insert_node(self.nodes.len(), Node::bare(element));
+        self.settle(0..0);
     }
 
     /// Adds an element at an end. `shared` is the same bytes if they may be kept without a copy.
@@ -315,7 +295,8 @@ impl List {
             } else {
                 self.nodes.len()
             };
-            return self.insert_node(at, Self::new_node(value, shared, fill));
+            self.insert_node(at, Node::new(value, shared, fill));
+            return self.settle(0..0);
         }
         self.account(at, |node| {
             let pack = node.pack();
@@ -343,10 +324,12 @@ impl List {
             End::Head => 0,
             End::Tail => self.nodes[node].len() - 1,
         };
-        self.remove_in_node(node, at, 1);
+        if self.remove_in_node(node, at, 1) {
+            self.settle(0..0);
+        }
     }
 
-    /// Removes elements of one node; returns whether the node went with them.
+    /// Removes elements of one node, which the caller closes; returns whether the node went with them.
     fn remove_in_node(&mut self, node: usize, at: usize, count: usize) -> bool {
         self.len -= count;
         if self.nodes[node].len() == count {
@@ -373,7 +356,8 @@ impl List {
         if left == 0 {
             return;
         }
-        let (mut node, mut at) = self.locate(index);
+        let (first, mut at) = self.locate(index);
+        let mut node = first;
         while left > 0 {
             let here = left.min(self.nodes[node].len() - at);
             left -= here;
@@ -382,15 +366,21 @@ impl List {
             }
             at = 0;
         }
+        self.settle(first..node);
     }
 
     /// Replaces the element at an index from the front.
     pub fn set(&mut self, index: usize, value: &[u8], shared: Option<&Bytes>) {
         let (node, at) = self.locate(index);
         let fill = self.fill;
+        if self.nodes[node].is_bare() {
+            // Redis: quicklistReplaceEntry; the new element may join the node behind.
+            self.insert(index, true, value, shared);
+            return self.remove_range(index, 1);
+        }
         self.account(node, |node| {
             if node.len() == 1 {
-                *node = Self::new_node(value, shared, fill);
+                *node = Node::new(value, shared, fill);
                 return;
             }
             let pack = node.pack();
@@ -398,6 +388,7 @@ impl List {
                 pack.replace(pos, value);
             }
         });
+        self.changed(node);
     }
 
     /// Inserts before or after the element at an index from the front.
@@ -406,7 +397,7 @@ impl List {
         let (node, at) = self.locate(index);
         self.len += 1;
         if self.nodes[node].admits(value, fill) {
-            return self.account(node, |node| {
+            self.account(node, |node| {
                 let pack = node.pack();
                 if let Some(pos) = pack.seek(at as isize) {
                     if after {
@@ -416,6 +407,7 @@ impl List {
                     }
                 }
             });
+            return self.changed(node);
         }
         let at_edge = if after {
             at + 1 == self.nodes[node].len()
@@ -434,19 +426,19 @@ impl List {
             let node = self.nodes.get(next);
             node.is_some_and(|node| node.admits(value, fill))
         });
-        match neighbour {
-            Some(next) => self.account(next, |node| {
+        if let Some(next) = neighbour {
+            self.account(next, |node| {
                 if after {
                     node.pack().push_front(value);
                 } else {
                     node.pack().push(value);
                 }
-            }),
-            None => self.insert_node(
-                node + usize::from(after),
-                Self::new_node(value, shared, fill),
-            ),
+            });
+            return self.changed(next);
         }
+        let new = node + usize::from(after);
+        self.insert_node(new, Node::new(value, shared, fill));
+        self.settle(new..new + 1);
     }
 
     /// Splits a full node at an element and puts the new one where the parts meet.
@@ -475,6 +467,8 @@ impl List {
         };
         self.insert_node(node + 1, Node::Pack(right));
         self.merge_around(center, fill);
+        // What took part is at most two nodes away.
+        self.settle(center.saturating_sub(2)..center + 3);
     }
 
     /// Merges neighbours that fit into one node, in Redis' order (_quicklistMergeNodes).
@@ -498,14 +492,31 @@ impl List {
         if !a.merges_with(b, fill) {
             return false;
         }
-        if let Some(Node::Pack(next)) = self.nodes.remove(at + 1) {
+        if let Some(mut next) = self.nodes.remove(at + 1) {
             self.node_bytes -= next.memory_bytes();
+            let next = next.pack();
             self.account(at, |node| {
                 let pack = node.pack();
                 next.iter().for_each(|item| pack.push_item(item));
             });
         }
         true
+    }
+
+    /// Where in a node the elements equal to `wanted` are.
+    fn equal_in_node(&self, node: usize, wanted: &Item) -> Vec<usize> {
+        let (mut equal, mut at) = (Vec::new(), 0);
+        let node = &self.nodes[node];
+        let visited = node.reading().try_each(0, node.len(), false, &mut |item| {
+            if item == *wanted {
+                equal.push(at);
+            }
+            at += 1;
+            Ok::<(), std::convert::Infallible>(())
+        });
+        match visited {
+            Ok(()) => equal,
+        }
     }
 
     /// Removes up to `count` elements equal to `value`, from one end on; 0 means all. Returns how
@@ -520,13 +531,7 @@ impl List {
                 End::Head => step - gone,
                 End::Tail => nodes - 1 - step,
             };
-            let mut at: Vec<usize> = match &self.nodes[node] {
-                Node::Pack(pack) => {
-                    let matches = pack.iter().enumerate().filter(|(_, item)| *item == wanted);
-                    matches.map(|(at, _)| at).collect()
-                }
-                Node::Plain(bytes) => (bytes == value).then_some(0).into_iter().collect(),
-            };
+            let mut at = self.equal_in_node(node, &wanted);
             let left = if count == 0 {
                 usize::MAX
             } else {
@@ -537,8 +542,15 @@ impl List {
                 End::Tail => drop(at.drain(..at.len().saturating_sub(left))),
             }
             removed += at.len();
+            let is_gone = at.len() == self.nodes[node].len();
             for &at in at.iter().rev() {
-                gone += usize::from(self.remove_in_node(node, at, 1));
+                self.remove_in_node(node, at, 1);
+            }
+            gone += usize::from(is_gone);
+            if is_gone {
+                self.settle(0..0);
+            } else if !at.is_empty() {
+                self.changed(node);
             }
             if removed == count && count > 0 {
                 break;
@@ -560,6 +572,11 @@ impl List {
         self.fill.0.clamp(-5, 0x7fff)
     }
 
+    /// Whether nodes are compressed once there are enough.
+    pub fn compresses(&self) -> bool {
+        self.depth > 0
+    }
+
     /// Bytes of all nodes as listpacks. Takes time that grows with the number of nodes.
     pub fn listpack_bytes(&self) -> usize {
         self.nodes.iter().map(Node::bytes).sum()
@@ -567,107 +584,4 @@ impl List {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn all(list: &List) -> Vec<Vec<u8>> {
-        list.iter().map(Item::to_vec).collect()
-    }
-
-    fn step(rng: &mut fastrand::Rng, list: &mut List, model: &mut Vec<Vec<u8>>) {
-        let value = match rng.u8(..8) {
-            0 => vec![b'x'; rng.usize(..12_000)],
-            1..=3 => rng.i16(..).to_string().into_bytes(),
-            _ => vec![b'a' + rng.u8(..3); 3],
-        };
-        let index = rng.usize(..=model.len());
-        match rng.u8(..9) {
-            0 | 1 => {
-                list.push(End::Head, &value, None);
-                model.insert(0, value);
-            }
-            2 | 3 => {
-                list.push(End::Tail, &value, Some(&Bytes::from(value.clone())));
-                model.push(value);
-            }
-            4 if index < model.len() => {
-                list.set(index, &value, None);
-                model[index] = value;
-            }
-            5 | 6 if index < model.len() => {
-                let after = rng.bool();
-                list.insert(index, after, &value, None);
-                model.insert(index + usize::from(after), value);
-            }
-            7 => {
-                let count = rng.usize(..4);
-                list.remove_range(index, count);
-                model.drain(index..(index + count).min(model.len()));
-            }
-            _ => {
-                let count = rng.usize(..3);
-                let from = if rng.bool() { End::Head } else { End::Tail };
-                let removed = list.remove_equal(&value, from, count);
-                let mut left = if count == 0 { usize::MAX } else { count };
-                let before = model.len();
-                let mut keep = |other: &Vec<u8>| {
-                    let goes = *other == value && left > 0;
-                    left -= usize::from(goes);
-                    !goes
-                };
-                match from {
-                    End::Head => model.retain(&mut keep),
-                    End::Tail => {
-                        model.reverse();
-                        model.retain(&mut keep);
-                        model.reverse();
-                    }
-                }
-                assert_eq!(removed, before - model.len());
-            }
-        }
-    }
-
-    #[test]
-    fn a_list_is_a_vector() {
-        for (seed, size) in [-1, -2, -5, 1, 3, 128].into_iter().enumerate() {
-            let mut rng = fastrand::Rng::with_seed(seed as u64);
-            let limits = Limits {
-                list_max_listpack_size: size,
-                ..Limits::default()
-            };
-            let (mut list, mut model) = (List::new(&limits), Vec::new());
-            for _ in 0..1500 {
-                step(&mut rng, &mut list, &mut model);
-                assert_eq!(list.len(), model.len(), "size {size}");
-            }
-            assert_eq!(all(&list), model, "size {size}");
-            let back: Vec<_> = list.iter_back().map(Item::to_vec).collect();
-            assert!(back.iter().rev().eq(model.iter()), "size {size}");
-            for (i, value) in model.iter().enumerate() {
-                assert_eq!(&list.get(i as i64).expect("inside").to_vec(), value);
-                assert_eq!(
-                    list.iter_from(i).next().map(Item::to_vec).as_ref(),
-                    Some(value)
-                );
-            }
-            let bytes: usize = list.nodes.iter().map(Node::memory_bytes).sum();
-            assert_eq!(list.node_bytes, bytes, "size {size}");
-        }
-    }
-
-    #[test]
-    fn nodes_hold_what_the_limit_says() {
-        for (size, nodes) in [(-1, 26), (-2, 13), (3, 334), (1000, 13)] {
-            let limits = Limits {
-                list_max_listpack_size: size,
-                ..Limits::default()
-            };
-            let mut list = List::new(&limits);
-            for _ in 0..1000 {
-                list.push(End::Tail, &[b'v'; 100], None);
-            }
-            assert_eq!(list.node_count(), nodes, "size {size}");
-        }
-    }
-}
+mod tests;
