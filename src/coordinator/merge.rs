@@ -1,4 +1,4 @@
-//! The shards' streams of one cut as one RDB file.
+//! The shards' streams of one cut as one RDB file, or as one file of commands.
 //!
 //! ```text
 //! REDIS0010  AUX...  [SELECTDB RESIZEDB entries...]...  EOF  CRC-64
@@ -8,7 +8,10 @@
 //! when the last chunk has come: whether some field of a hash expires decides it. So the front is
 //! written with the common version and, if need be, written again at the end; its share of the
 //! checksum is put in last.
+//!
+//! A file of commands has neither front nor end: only SELECT where the database changes.
 
+use crate::keyspace::Records;
 use crate::keyspace::cut::{Chunk, Sizes};
 use crate::rdb::file::{self, About};
 use crate::rdb::string::StringWriter;
@@ -25,6 +28,7 @@ pub struct Merger {
     /// Bytes behind the version so far.
     body_bytes: u64,
     expiring_fields: bool,
+    commands: bool,
     pub keys: u64,
 }
 
@@ -46,7 +50,16 @@ impl Merger {
             crc: checksum.then_some(0),
             body_bytes: 0,
             expiring_fields: false,
+            commands: false,
             keys: 0,
+        }
+    }
+
+    /// One that builds a file of commands.
+    pub fn of_commands(parts: &[Sizes]) -> Merger {
+        Merger {
+            commands: true,
+            ..Merger::new(parts, false)
         }
     }
 
@@ -57,6 +70,9 @@ impl Merger {
 
     /// The beginning of the file.
     pub fn begin(&mut self, about: &About, out: &mut Vec<u8>) {
+        if self.commands {
+            return;
+        }
         file::put_signature(out, rdb::VERSION);
         let from = out.len();
         file::put_about(out, &mut StringWriter::new(false), about);
@@ -66,8 +82,13 @@ impl Merger {
     /// Adds what a shard streamed.
     pub fn chunk(&mut self, chunk: &Chunk, out: &mut Vec<u8>) {
         let from = out.len();
-        if self.db != Some(chunk.db) {
-            self.db = Some(chunk.db);
+        let changes_db = self.db.replace(chunk.db) != Some(chunk.db);
+        if changes_db && self.commands {
+            let db = chunk.db.to_string();
+            let mut select = Records::default();
+            select.encode(chunk.db, 2, [&b"SELECT"[..], db.as_bytes()].into_iter());
+            out.extend_from_slice(select.bytes());
+        } else if changes_db {
             file::put_select_db(out, chunk.db);
             let at = chunk.db as usize;
             if !std::mem::replace(&mut self.announced[at], true) {
@@ -90,6 +111,9 @@ impl Merger {
 
     /// Ends the file. Returns what to write at its front instead of what stands there.
     pub fn end(&mut self, out: &mut Vec<u8>) -> Option<Vec<u8>> {
+        if self.commands {
+            return None;
+        }
         let mut front = Vec::new();
         let version = if self.expiring_fields {
             rdb::VERSION_FIELD_EXPIRY
@@ -177,6 +201,25 @@ mod tests {
             .filter(|event| matches!(event, Event::Entry(_)));
         assert_eq!(entries.count(), 4);
         assert_eq!(events.last(), Some(&Event::End(Checksum::Verified)));
+    }
+
+    #[test]
+    fn a_file_of_commands_selects_where_the_database_changes() {
+        let mut merger = Merger::of_commands(&[vec![(1, 0)], vec![(1, 0)]]);
+        let mut out = Vec::new();
+        for (db, bytes) in [(0, b"a"), (0, b"b"), (11, b"c")] {
+            let chunk = Chunk {
+                db,
+                bytes: bytes.to_vec(),
+                keys: 1,
+                expiring_fields: true,
+            };
+            merger.chunk(&chunk, &mut out);
+        }
+        assert_eq!(merger.end(&mut out), None);
+        let select = |db: &str| format!("*2\r\n$6\r\nSELECT\r\n${}\r\n{db}\r\n", db.len());
+        let wanted = select("0") + "ab" + &select("11") + "c";
+        assert_eq!(String::from_utf8(out).unwrap(), wanted);
     }
 
     #[test]

@@ -123,9 +123,10 @@ impl Manifest {
     }
 }
 
-/// `appendonly.aof.1.base.rdb`
-pub fn base_name(prefix: &str, seq: u64) -> String {
-    format!("{prefix}.{seq}.base.rdb")
+/// `appendonly.aof.1.base.rdb`, or `.aof` if it holds commands.
+pub fn base_name(prefix: &str, seq: u64, is_snapshot: bool) -> String {
+    let suffix = if is_snapshot { "rdb" } else { "aof" };
+    format!("{prefix}.{seq}.base.{suffix}")
 }
 
 /// `appendonly.aof.1.incr.aof`

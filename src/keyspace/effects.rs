@@ -259,8 +259,8 @@ impl Effects {
 
 /// Encodes records.
 pub struct Recorder<'a> {
-    records: &'a mut Records,
-    db: u32,
+    pub(super) records: &'a mut Records,
+    pub(super) db: u32,
 }
 
 impl Recorder<'_> {

@@ -15,7 +15,7 @@ mod evict;
 mod garbage;
 mod interest;
 mod records;
-mod rewrite;
+pub mod rewrite;
 pub mod tracking;
 mod tx;
 mod warm;
@@ -56,6 +56,8 @@ pub struct Settings {
     pub compress_dumps: bool,
     /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: RESTORE takes payloads with any checksum.
     pub skip_checksums: bool,
+    /// Eviction looks at access clocks: in Redis no two keys share a value then.
+    pub no_shared_values: bool,
     /// Where compact encodings end.
     pub limits: Limits,
 }
@@ -70,6 +72,7 @@ impl Default for Settings {
             hll_sparse_max_bytes: 3000,
             compress_dumps: true,
             skip_checksums: false,
+            no_shared_values: false,
             limits: Limits::default(),
         }
     }

@@ -25,6 +25,11 @@ impl Records {
         self.ends.is_empty()
     }
 
+    /// All of them, one behind another.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Forgets all, and keeps the memory that a busy turn needs.
     pub fn clear(&mut self) {
         const KEPT_BYTES: usize = 64 * 1024;

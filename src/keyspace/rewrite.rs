@@ -1,6 +1,9 @@
-//! Commands that make a value: the record of a change that nothing shorter describes.
+//! Commands that make a value: the record of a change that nothing shorter describes, and what an
+//! append-only file's base holds that is to be read by servers without RDB preambles.
 
 use super::Recorder;
+use super::cut::{Kept, KeptValue};
+use super::records::Records;
 use crate::number::format_f64;
 use crate::value::Value;
 use crate::value::listpack::Item;
@@ -8,6 +11,22 @@ use crate::value::stream::{EntryId, Stream};
 
 /// Elements of one command. Redis: AOF_REWRITE_ITEMS_PER_CMD.
 const ITEMS_PER_COMMAND: usize = 64;
+
+/// Adds the commands that make an entry of a cut, its deadline included.
+pub fn entry(kept: &Kept, records: &mut Records) {
+    let mut rec = Recorder {
+        records,
+        db: kept.db,
+    };
+    match kept.value {
+        KeptValue::Int(n) => rec.cmd(&[b"SET", kept.key, n.to_string().as_bytes()]),
+        KeptValue::Text(text) => rec.cmd(&[b"SET", kept.key, text]),
+        KeptValue::Object(value) => record(value, kept.key, &mut rec),
+    }
+    if let Some(at_ms) = kept.expire_at {
+        rec.cmd(&[b"PEXPIREAT", kept.key, at_ms.to_string().as_bytes()]);
+    }
+}
 
 /// Records the commands that make a collection under a key that does not exist.
 pub fn record(value: &Value, key: &[u8], rec: &mut Recorder) {

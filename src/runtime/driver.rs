@@ -86,6 +86,8 @@ pub(super) struct Signals {
     pub pipe: OwnedFd,
     /// One of them was SIGINT.
     pub interrupted: Arc<AtomicBool>,
+    /// One has come that this core has not seen yet: another SIGINT ends the process at once.
+    pub unseen: Arc<AtomicBool>,
     /// What the ring reads from the pipe.
     pub byte: Box<[u8; 1]>,
 }
@@ -671,6 +673,7 @@ impl<A: App> Driver<A> {
         } else {
             Signal::Terminate
         };
+        signals.unseen.store(false, Ordering::SeqCst);
         self.app.signalled(signal, &mut self.io);
         self.arm_signals();
     }

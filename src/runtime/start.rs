@@ -128,14 +128,15 @@ fn await_all(
 /// server for no reason.
 fn catch_signals() -> std::io::Result<Signals> {
     let (reader, writer) = UnixStream::pair()?;
-    let asked = Arc::new(AtomicBool::new(false));
+    let unseen = Arc::new(AtomicBool::new(false));
     let interrupted = Arc::new(AtomicBool::new(false));
-    // Redis: server.c sigShutdownHandler: SIGINT while a shutdown is under way exits at once.
+    // Redis: server.c sigShutdownHandler: SIGINT while a shutdown is under way exits at once. The app
+    // sees to that once it knows of the first; this is for a core that is stuck.
     // Actions run in the order of their registration: the test stands before what makes it true.
-    flag::register_conditional_shutdown(SIGINT, 1, asked.clone())?;
+    flag::register_conditional_shutdown(SIGINT, 1, unseen.clone())?;
     flag::register(SIGINT, interrupted.clone())?;
     for signal in [SIGINT, SIGTERM] {
-        flag::register(signal, asked.clone())?;
+        flag::register(signal, unseen.clone())?;
         pipe::register(signal, writer.try_clone()?)?;
     }
     // Ignored: a closed terminal does not end the server, as with Redis; nor does a file that may
@@ -146,6 +147,7 @@ fn catch_signals() -> std::io::Result<Signals> {
     Ok(Signals {
         pipe: reader.into(),
         interrupted,
+        unseen,
         byte: Box::new([0]),
     })
 }

@@ -233,6 +233,9 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         host.gauges.startup_bytes = core.shard.keyspace.memory_bytes();
         if shard == 0 {
             host.boot = boot;
+            if host.oom_score.apply(&config, false).is_err() {
+                log::warning("oom-score-adj has no effect: the kernel refuses it");
+            }
         }
         settings::install(&config, &mut core, &mut host);
         Node { core, host }

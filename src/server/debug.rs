@@ -7,15 +7,16 @@ use super::jobs::done;
 use super::log;
 use super::populate;
 use crate::command::connection::help;
-use crate::command::{Job, generic};
+use crate::command::{Job, generic, glob};
+use crate::keyspace::Tx;
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Core, Performed};
+use crate::value::Value;
 
 /// Switches of Redis' own machinery, which is not here to be switched, and their number of arguments.
-const SWITCHES: [(&str, usize); 4] = [
+const SWITCHES: [(&str, usize); 3] = [
     // An element of any size stands in a listpack here.
     ("quicklist-packed-threshold", 3),
-    ("pause-cron", 3),
     ("replybuffer", 4),
     ("jmap", 2),
 ];
@@ -43,10 +44,11 @@ impl ServerHost {
                 Ok(_) => Err(CmdError::Text("ERR Out of range database")),
                 Err(error) => Err(error),
             },
-            (b"object" | b"listpack" | b"set-active-expire", 3)
-            | (b"set-skip-checksum-validation", 3) => Ok(()),
+            (b"object" | b"listpack" | b"set-active-expire" | b"pause-cron", 3)
+            | (b"set-skip-checksum-validation" | b"htstats-key", 3) => Ok(()),
+            (b"aof-flush-sleep", 3) => args.int(2).map(|_| ()),
             (b"change-repl-id", 2) => Ok(()),
-            (b"reload" | b"loadaof", _) => {
+            (b"reload" | b"loadaof", _) | (b"config-rewrite-force-all", 2) => {
                 return self.forward(Job::Debug, requester, args, out);
             }
             _ if digest::is_asked(args) => Ok(()),
@@ -75,6 +77,21 @@ impl ServerHost {
             let keys = core.shard.keyspace.stats(db);
             let (buckets, overflow) = core.shard.keyspace.dict_shape(db);
             return Box::new((self.shard, keys.keys, keys.expires, buckets, overflow));
+        } else if args.is(1, "pause-cron") {
+            self.signals.paused = args.get(2) != b"0";
+            if !self.signals.paused
+                && let Some(interrupted) = self.signals.waiting.take()
+            {
+                self.stop_signal(interrupted);
+            }
+        } else if args.is(1, "aof-flush-sleep") {
+            let sleep_us = args.int(2).map_or(0, |us| us.max(0) as u64);
+            self.flush_sleep = std::time::Duration::from_micros(sleep_us);
+        } else if args.is(1, "htstats-key") {
+            let mut tx = core.shard.keyspace.tx(db, self.now_ms, false);
+            let told = index_of(&mut tx, args.get(2));
+            tx.finish();
+            return Box::new(told);
         } else if args.is(1, "object") || args.is(1, "listpack") {
             let mut tx = core.shard.keyspace.tx(db, self.now_ms, false);
             let told = generic::described(&mut tx, args.get(2));
@@ -85,6 +102,26 @@ impl ServerHost {
         }
         Box::new(())
     }
+}
+
+/// How the index of a key's elements looks, if they have one; `None`: there is no such key.
+fn index_of(tx: &mut Tx, key: &[u8]) -> Option<Option<String>> {
+    tx.encoded(key)?;
+    let value = tx.peek_value(key);
+    let lookup = match &value {
+        Some(Value::Set(set)) => set.lookup(),
+        Some(Value::Hash(hash)) => hash.lookup(),
+        Some(Value::Zset(set)) => set.lookup(),
+        _ => None,
+    };
+    Some(lookup.map(|lookup| {
+        let (buckets, overflow) = lookup.dict().shape();
+        let elements = lookup.dict().len();
+        format!(
+            "[Dictionary HT]\nHash table 0 stats (main hash table):\n table size: {buckets}\n \
+             number of elements: {elements}\n overflow buckets: {overflow}\n"
+        )
+    }))
 }
 
 /// The reply when all nodes have done their part.
@@ -105,6 +142,13 @@ pub fn told(args: &Args, parts: Vec<Contribution>, out: &mut Writer) -> CmdResul
         }
         log::notice(&told);
         return out.simple("Listpack structure printed on stdout");
+    }
+    if args.is(1, "htstats-key") {
+        let told = parts_of::<Option<Option<String>>>(parts).flatten().next();
+        let text = told.ok_or(CmdError::NoSuchKey)?.ok_or(CmdError::Text(
+            "ERR The value stored at the specified key is not represented using an hash table",
+        ))?;
+        return out.verbatim("txt", text.as_bytes());
     }
     if args.is(1, "htstats") {
         type Shape = (usize, usize, usize, usize, usize);
@@ -150,6 +194,7 @@ fn debug_here(args: &Args, out: &mut Writer) -> CmdResult {
             std::process::abort()
         }
         (b"protocol", 3) => protocol(args, out),
+        (b"stringmatch-len", 4) => out.int(i64::from(glob::matches(args.get(2), args.get(3)))),
         (b"help", 2) => debug_help(out),
         _ => Err(CmdError::subcommand("DEBUG", args.get(1))),
     }
@@ -160,16 +205,29 @@ fn debug_help(out: &mut Writer) -> CmdResult {
         out,
         "DEBUG",
         &[
+            (
+                "AOF-FLUSH-SLEEP <microseconds>",
+                "Sleep before each write to the append-only file.",
+            ),
             ("CHANGE-REPL-ID", "Take another replication id."),
+            (
+                "CONFIG-REWRITE-FORCE-ALL",
+                "CONFIG REWRITE with every parameter, defaults too.",
+            ),
             ("DIGEST", "Show a checksum of all keys."),
             ("DIGEST-VALUE <key> [<key> ...]", "Show checksums of keys."),
             ("ERROR <text>", "Reply with an error."),
             ("HTSTATS <db>", "Show the shape of a database's index."),
+            (
+                "HTSTATS-KEY <key>",
+                "Show the shape of the index of a key's elements.",
+            ),
             ("LISTPACK <key>", "Write to the log what a listpack is."),
             ("LOADAOF", "Load the append-only file again."),
             ("LOG <message>", "Write a line to the log."),
             ("OBJECT <key>", "Show how a value is stored."),
             ("PANIC", "Crash."),
+            ("PAUSE-CRON <0|1>", "Let signals that end the server wait."),
             (
                 "POPULATE <count> [<prefix>] [<size>]",
                 "Make keys with values.",
@@ -188,6 +246,10 @@ fn debug_help(out: &mut Writer) -> CmdResult {
                 "Let RESTORE take payloads with any checksum.",
             ),
             ("SLEEP <seconds>", "Block this shard."),
+            (
+                "STRINGMATCH-LEN <pattern> <string>",
+                "Tell whether a glob pattern matches.",
+            ),
         ],
     )
 }

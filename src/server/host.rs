@@ -15,13 +15,14 @@ use super::jobs::{self, done, write_error};
 use super::journal::{self, Boot};
 use super::memory::Memory;
 use super::monitor::{self, Monitors};
+use super::oom::OomScore;
 use super::patrol::Patrol;
 use super::persist::replay;
 use super::persist::segment::Segment;
 use super::persist::{Part, Persistence};
 use super::pubsub::{self, Pubsub};
 use super::reconfigure::Reconfigure;
-use super::saves::MISCONF;
+use super::saves::{MISCONF, StopSignals};
 use super::settings;
 use super::slowlog::{self, Slowlog};
 use super::spikes::Spikes;
@@ -57,6 +58,8 @@ pub struct ServerHost {
     pub identity: Arc<Identity>,
     /// Shard 0's alone.
     pub reconfigure: Reconfigure,
+    /// Shard 0's alone.
+    pub oom_score: OomScore,
     pub patrol: Patrol,
     pub config: Arc<Config>,
     pub started_ms: i64,
@@ -71,6 +74,10 @@ pub struct ServerHost {
     pub boot: Boot,
     /// This shard's part of the append-only file.
     pub segment: Option<Segment>,
+    /// Shard 0's alone.
+    pub signals: StopSignals,
+    /// DEBUG AOF-FLUSH-SLEEP
+    pub flush_sleep: std::time::Duration,
     /// Where the last segment ended: positions go on there.
     pub journal_end: u64,
     /// Nodes that have not opened their segments yet.
@@ -109,6 +116,7 @@ impl ServerHost {
             gauges: Gauges::default(),
             identity,
             reconfigure: Reconfigure::default(),
+            oom_score: OomScore::default(),
             patrol: Patrol::default(),
             config,
             started_ms,
@@ -119,6 +127,8 @@ impl ServerHost {
             persistence: Persistence::new(shards, started_ms),
             boot: Boot::Nothing,
             segment: None,
+            signals: StopSignals::default(),
+            flush_sleep: std::time::Duration::ZERO,
             journal_end: 0,
             opening: 0,
             reloading: None,
@@ -219,11 +229,14 @@ impl ServerHost {
         let mut writer = Writer::new(out, requester.proto);
         match job {
             Job::ConfigSet => self.config_set(requester, args),
-            Job::ConfigRewrite => done(self.config_rewrite(&mut writer)),
-            Job::Shutdown => self.shutdown(requester, args),
+            Job::ConfigRewrite => done(self.config_rewrite(false, &mut writer)),
+            Job::Shutdown => self.shutdown(requester, args, &mut writer),
             Job::BgRewriteAof => self.bgrewriteaof(&mut writer),
             Job::Save | Job::BgSave | Job::LastSave => {
                 self.save_command(job, requester, args, &mut writer)
+            }
+            Job::Debug if args.is(1, "config-rewrite-force-all") => {
+                done(self.config_rewrite(true, &mut writer))
             }
             Job::Debug if args.is(1, "loadaof") => self.load_journal_again(requester),
             Job::Debug => self.reload(requester, args),

@@ -25,13 +25,14 @@ impl ServerHost {
         })
     }
 
-    pub(super) fn config_rewrite(&self, out: &mut Writer) -> CmdResult {
+    /// CONFIG REWRITE; with `all` also parameters that have their defaults.
+    pub(super) fn config_rewrite(&self, all: bool, out: &mut Writer) -> CmdResult {
         let Some(path) = &self.config.file else {
             return Err(CmdError::Text(
                 "ERR The server is running without a config file",
             ));
         };
-        config::rewrite_file(&self.config, path).map_err(|error| {
+        config::rewrite_file(&self.config, path, all).map_err(|error| {
             let reason = config::system_words(&error);
             log::warning(&format!("CONFIG REWRITE failed: {reason}"));
             CmdError::owned(format!("ERR Rewriting config file: {reason}"))

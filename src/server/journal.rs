@@ -380,6 +380,9 @@ impl ServerHost {
         };
         let before = segment.failure().is_some();
         let effects = &mut core.shard.keyspace.effects;
+        if !self.flush_sleep.is_zero() && !effects.records.is_empty() {
+            std::thread::sleep(self.flush_sleep);
+        }
         let verdict = segment.commit(journal, effects, self.now_ms, operations);
         if self.part.publish_journal_bytes(segment.size_bytes()) {
             self.mail

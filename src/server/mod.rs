@@ -24,6 +24,7 @@ pub mod log;
 mod memory;
 pub mod monitor;
 pub mod node;
+mod oom;
 mod patrol;
 pub mod persist;
 mod populate;

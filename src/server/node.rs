@@ -6,7 +6,6 @@ use super::host::ServerHost;
 use super::link::IoLink;
 use super::log;
 use super::persist::Operation;
-use super::saves::Wish;
 use super::spikes;
 use crate::command::{Client, Job, flags};
 use crate::runtime::{self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, NextTurn, Signal};
@@ -283,7 +282,7 @@ impl App for Node {
         };
         log::warning(&format!("Received {name} scheduling shutdown..."));
         self.with_link(io, |_, host, _| {
-            host.request_stop(None, Wish::Default, false)
+            host.stop_signal(matches!(signal, Signal::Interrupt));
         });
     }
 

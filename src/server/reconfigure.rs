@@ -57,6 +57,14 @@ impl ServerHost {
             Err(error) => return Performed::Failed(CmdError::owned(error.to_string())),
         };
         let moves = |name: &str| config.text(name) != self.config.text(name);
+        if (moves("oom-score-adj") || moves("oom-score-adj-values"))
+            && let Err(error) = self.oom_score.apply(&config, false)
+        {
+            // What was in effect before is again.
+            let before = self.config.clone();
+            drop(self.oom_score.apply(&before, false));
+            return Performed::Failed(CmdError::owned(error.to_string()));
+        }
         if moves("port") || moves("bind") {
             let args = args.to_buf();
             self.reconfigure.relisten = Some(Box::new(Relisten {

@@ -14,6 +14,15 @@ use crate::resp::{Args, CmdError, Writer};
 use crate::runtime::FileDone;
 use crate::session::{Core, Link, Performed};
 
+/// Signals that ask for the end.
+#[derive(Debug, Default)]
+pub struct StopSignals {
+    /// DEBUG PAUSE-CRON: they wait.
+    pub paused: bool,
+    /// One that does, and whether it was SIGINT.
+    pub waiting: Option<bool>,
+}
+
 /// Whether a stopping server saves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
@@ -118,6 +127,54 @@ impl ServerHost {
             .save(&self.config, after, self.now_ms, &mut self.mail);
     }
 
+    /// SIGINT or SIGTERM, on shard 0.
+    pub fn stop_signal(&mut self, interrupted: bool) {
+        if self.signals.paused {
+            self.signals.waiting = Some(interrupted);
+            return;
+        }
+        if interrupted && self.is_stopping() {
+            // What is being written is given up.
+            self.persistence.cancel_save(&mut self.mail);
+            log::warning("You insist... exiting now.");
+            self.stop = Some(1);
+            return;
+        }
+        if self.is_stopping() {
+            return;
+        }
+        let flags = self.config.text(match interrupted {
+            true => "shutdown-on-sigint",
+            false => "shutdown-on-sigterm",
+        });
+        let has = |word: &str| flags.split(' ').any(|flag| flag == word);
+        let wish = match (has("save"), has("nosave")) {
+            (true, _) => Wish::Save,
+            (_, true) => Wish::NoSave,
+            _ => Wish::Default,
+        };
+        let force = has("force");
+        self.request_stop(None, wish, force);
+    }
+
+    /// Whether the server is on its way to its end.
+    fn is_stopping(&self) -> bool {
+        let closes = self.persistence.closing.is_some_and(|(_, stops)| stops);
+        closes || self.persistence.saves_last()
+    }
+
+    /// SHUTDOWN ABORT: gives up an end that has not come yet.
+    fn abort_stop(&mut self) -> bool {
+        let waited = self.signals.waiting.take().is_some();
+        if self.persistence.saves_last() {
+            self.persistence.cancel_save(&mut self.mail);
+        } else if !waited {
+            return false;
+        }
+        log::notice("Shutdown manually aborted.");
+        true
+    }
+
     /// Ends the server once the append-only file is complete.
     pub(super) fn stop_now(&mut self) {
         if self.persistence.aof.on {
@@ -130,7 +187,12 @@ impl ServerHost {
     }
 
     /// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT], on shard 0.
-    pub(super) fn shutdown(&mut self, requester: Requester, args: &Args) -> Performed {
+    pub(super) fn shutdown(
+        &mut self,
+        requester: Requester,
+        args: &Args,
+        out: &mut Writer,
+    ) -> Performed {
         let known = ["nosave", "save", "now", "force", "abort"];
         let is_known = |i: usize| known.iter().any(|word| args.is(i, word));
         let has = |word: &str| (1..args.len()).any(|i| args.is(i, word));
@@ -139,6 +201,9 @@ impl ServerHost {
             || has("abort") && args.len() > 2
         {
             return Performed::Failed(CmdError::Syntax);
+        }
+        if has("abort") && self.abort_stop() {
+            return done(out.ok());
         }
         if has("abort") {
             return Performed::Failed(CmdError::Text("ERR No shutdown in progress."));
@@ -364,7 +429,7 @@ impl ServerHost {
     pub(super) fn file_figures(&self) -> FileFigures {
         let persistence = &self.persistence;
         let saving = persistence.saving.as_ref().map(|saving| {
-            let (keys, all) = saving.progress();
+            let (keys, all) = saving.progress(self.now_ms);
             ((self.now_ms - saving.started_ms) / 1000, keys, all)
         });
         let loading = persistence.loading.as_ref().map(|loading| {
@@ -392,7 +457,7 @@ impl ServerHost {
             || persistence.wanted_cut.is_some()
             || persistence.follow_up.is_some()
             || persistence.rewritten.is_some()
-            || persistence.wants_to_write()
+            || persistence.wants_to_write(self.now_ms)
             || persistence
                 .replay
                 .as_ref()
@@ -403,8 +468,12 @@ impl ServerHost {
     /// When files want to be looked at, unix milliseconds.
     pub fn persist_due_ms(&self) -> Option<i64> {
         let segment = self.segment.as_ref().and_then(|segment| segment.due_ms());
-        if self.shard != 0 || self.persistence.saving.is_some() {
+        if self.shard != 0 {
             return segment;
+        }
+        if let Some(saving) = &self.persistence.saving {
+            let delayed = saving.delayed_until_ms();
+            return [segment, delayed].into_iter().flatten().min();
         }
         let aof = &self.persistence.aof;
         let retry = aof.scheduled.then_some(aof.retry_ms);

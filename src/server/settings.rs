@@ -30,6 +30,10 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     core.shard.keyspace.effects.classes = host.pubsub.wanted_classes();
     let keys = &mut core.shard.keyspace.settings;
     keys.string_max_bytes = bytes("proto-max-bulk-len");
+    let is_clocked = ["lru", "lfu"]
+        .iter()
+        .any(|kind| config.text("maxmemory-policy").contains(kind));
+    keys.no_shared_values = config.int("maxmemory") > 0 && is_clocked;
     keys.lfu = config.text("maxmemory-policy").contains("lfu");
     keys.lfu_log_factor = config.int("lfu-log-factor").clamp(0, i64::from(u32::MAX)) as u32;
     keys.lfu_decay_time = config.int("lfu-decay-time").clamp(0, i64::from(u32::MAX)) as u32;

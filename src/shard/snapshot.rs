@@ -1,10 +1,10 @@
-//! The entries of a cut as stretches of an RDB file.
+//! The entries of a cut as stretches of an RDB file, or as commands that make them.
 
 use std::collections::VecDeque;
 
 use crate::command::generic::Saved;
-use crate::keyspace::Keyspace;
 use crate::keyspace::cut::{Chunk, Clocks, Keeper, Kept, KeptValue};
+use crate::keyspace::{Keyspace, Records, rewrite};
 use crate::rdb::file::{self, Attributes};
 use crate::rdb::string::StringWriter;
 use crate::value::Value;
@@ -13,9 +13,15 @@ use crate::value::Value;
 /// small enough that writing one takes a fraction of a millisecond.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 
+/// How entries are encoded.
+enum Encoder {
+    Rdb(StringWriter),
+    Commands(Records),
+}
+
 /// Encodes what a cut keeps.
 struct Stream {
-    strings: StringWriter,
+    encoder: Encoder,
     open: Chunk,
     full: VecDeque<Chunk>,
 }
@@ -34,16 +40,25 @@ impl Keeper for Stream {
             self.seal();
             self.open.db = kept.db;
         }
-        let attributes = Attributes {
-            expire_at_ms: kept.expire_at,
-            idle_s: kept.idle_s.map(u64::from),
-            frequency: kept.frequency,
-        };
-        let Stream { strings, open, .. } = self;
-        let value = Saved(kept.value);
-        file::put_entry(&mut open.bytes, strings, kept.key, &attributes, &value);
+        let Stream { encoder, open, .. } = self;
         open.keys += 1;
         open.expiring_fields |= has_expiring_fields(kept.value);
+        match encoder {
+            Encoder::Commands(records) => {
+                records.clear();
+                rewrite::entry(&kept, records);
+                open.bytes.extend_from_slice(records.bytes());
+            }
+            Encoder::Rdb(strings) => {
+                let attributes = Attributes {
+                    expire_at_ms: kept.expire_at,
+                    idle_s: kept.idle_s.map(u64::from),
+                    frequency: kept.frequency,
+                };
+                let value = Saved(kept.value);
+                file::put_entry(&mut open.bytes, strings, kept.key, &attributes, &value);
+            }
+        }
         if open.bytes.len() >= CHUNK_BYTES {
             self.seal();
             self.open.db = kept.db;
@@ -70,16 +85,22 @@ fn has_expiring_fields(value: KeptValue) -> bool {
 /// How a snapshot is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
+    /// Commands that make the entries instead of RDB: `aof-use-rdb-preamble no`.
+    pub commands: bool,
     /// `rdbcompression`
     pub compress: bool,
     /// What `maxmemory-policy` makes worth keeping.
     pub clocks: Clocks,
 }
 
-/// Begins a cut of a keyspace that is streamed as RDB.
+/// Begins a cut of a keyspace.
 pub fn begin(keyspace: &mut Keyspace, style: Style, now_ms: i64) {
+    let encoder = match style.commands {
+        true => Encoder::Commands(Records::default()),
+        false => Encoder::Rdb(StringWriter::new(style.compress)),
+    };
     let stream = Stream {
-        strings: StringWriter::new(style.compress),
+        encoder,
         open: Chunk::default(),
         full: VecDeque::new(),
     };

@@ -222,6 +222,7 @@ impl World {
         let cut = Cut {
             id: 1,
             style: Style {
+                commands: false,
                 compress: false,
                 clocks: Clocks::None,
             },

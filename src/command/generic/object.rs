@@ -62,7 +62,11 @@ fn described_nodes(list: &List) -> String {
 pub(super) fn refcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     match tx.encoded(args.get(2)) {
         None => out.null(),
-        Some(Encoded::Int(n)) if SHARED_INTEGERS.contains(&n) => out.int(SHARED_REFCOUNT),
+        Some(Encoded::Int(n))
+            if SHARED_INTEGERS.contains(&n) && !tx.settings().no_shared_values =>
+        {
+            out.int(SHARED_REFCOUNT)
+        }
         Some(_) => out.int(1),
     }
 }

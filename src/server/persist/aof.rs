@@ -71,6 +71,8 @@ pub struct Aof {
     pub manifest: Manifest,
     directory: PathBuf,
     prefix: String,
+    /// `aof-use-rdb-preamble`: bases are snapshots.
+    preamble: bool,
     rewrite: Option<Rewrite>,
     /// A rewrite waits for the end of a snapshot.
     pub scheduled: bool,
@@ -94,6 +96,7 @@ impl Default for Aof {
             manifest: Manifest::default(),
             directory: PathBuf::new(),
             prefix: String::new(),
+            preamble: true,
             rewrite: None,
             scheduled: false,
             base_bytes: 0,
@@ -112,6 +115,7 @@ impl Aof {
     pub fn configure(&mut self, config: &Config) {
         self.directory = PathBuf::from(config.text("appenddirname"));
         self.prefix = config.text("appendfilename").to_owned();
+        self.preamble = config.flag("aof-use-rdb-preamble");
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -216,7 +220,7 @@ impl Aof {
     fn next_base(&self) -> manifest::File {
         let seq = self.manifest.next_base_seq();
         manifest::File {
-            name: manifest::base_name(&self.prefix, seq),
+            name: manifest::base_name(&self.prefix, seq, self.preamble),
             seq,
             kind: Kind::Base,
             shard: None,
@@ -231,7 +235,10 @@ impl Aof {
 
     fn create_empty_base(&mut self) -> io::Result<()> {
         let base = self.next_base();
-        let mut merger = Merger::new(&[], true);
+        let mut merger = match self.preamble {
+            true => Merger::new(&[], true),
+            false => Merger::of_commands(&[]),
+        };
         let mut bytes = Vec::new();
         let about = About {
             redis_version: REDIS_VERSION,

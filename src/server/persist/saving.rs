@@ -70,7 +70,12 @@ pub struct Saving {
     temporary: String,
     name: String,
     checksum: bool,
+    /// The file holds commands, not RDB.
+    commands: bool,
     after: After,
+    /// `rdb-key-save-delay`, which makes saving slow for tests.
+    key_delay_us: u64,
+    delayed_until_ms: Option<i64>,
     pub started_ms: i64,
     told_ms: i64,
     sizes: Vec<Option<Sizes>>,
@@ -90,9 +95,38 @@ pub struct Saving {
 
 impl Saving {
     /// Keys written so far, and keys there are.
-    pub fn progress(&self) -> (u64, usize) {
-        let merger = self.merger.as_ref();
-        merger.map_or((0, 0), |merger| (merger.keys, merger.keys_expected()))
+    pub fn progress(&self, now_ms: i64) -> (u64, usize) {
+        let Some(merger) = &self.merger else {
+            return (0, 0);
+        };
+        let mut keys = merger.keys;
+        if let (Some(until_ms), Some((_, chunk))) = (self.delayed_until_ms, self.chunks.front()) {
+            let left = (until_ms - now_ms).max(0) as u64 * 1000 / self.key_delay_us.max(1);
+            keys += chunk.keys.saturating_sub(left + 1);
+        }
+        (keys, merger.keys_expected())
+    }
+
+    /// When `rdb-key-save-delay` lets the next chunk be written: unix milliseconds.
+    pub fn delayed_until_ms(&self) -> Option<i64> {
+        self.delayed_until_ms
+    }
+
+    /// Whether the chunk that is next has to wait for what its keys are to take.
+    fn is_delayed(&mut self, now_ms: i64) -> bool {
+        let Some((_, chunk)) = self.chunks.front() else {
+            return false;
+        };
+        if self.key_delay_us == 0 {
+            return false;
+        }
+        let takes_ms = (chunk.keys.saturating_mul(self.key_delay_us) / 1000) as i64;
+        let until_ms = *self.delayed_until_ms.get_or_insert(now_ms + takes_ms);
+        let waits = now_ms < until_ms;
+        if !waits {
+            self.delayed_until_ms = None;
+        }
+        waits
     }
 
     pub fn after(&self) -> After {
@@ -106,7 +140,7 @@ impl Saving {
 }
 
 /// What `rdbcompression` and `maxmemory-policy` say about snapshots.
-pub fn style(config: &Config) -> Style {
+pub fn style(config: &Config, after: After) -> Style {
     let policy = config.text("maxmemory-policy");
     let clocks = if policy.contains("lru") {
         Clocks::Idle
@@ -116,6 +150,7 @@ pub fn style(config: &Config) -> Style {
         Clocks::None
     };
     Style {
+        commands: after == After::Rewrite && !config.flag("aof-use-rdb-preamble"),
         compress: config.flag("rdbcompression"),
         clocks,
     }
@@ -146,6 +181,7 @@ impl Persistence {
             }
         };
         let id = self.new_id();
+        let style = style(config, after);
         self.saving = Some(Box::new(Saving {
             id,
             stage: Stage::Cutting,
@@ -153,7 +189,10 @@ impl Persistence {
             temporary,
             name: config.text("dbfilename").to_owned(),
             checksum: config.flag("rdbchecksum"),
+            commands: style.commands,
             after,
+            key_delay_us: config.int("rdb-key-save-delay").max(0) as u64,
+            delayed_until_ms: None,
             started_ms: now_ms,
             told_ms: now_ms,
             sizes: vec![None; self.shards],
@@ -169,7 +208,7 @@ impl Persistence {
         }));
         self.wanted_cut = Some(Cut {
             id,
-            style: style(config),
+            style,
             begins_segment: is_rewrite,
         });
     }
@@ -194,7 +233,10 @@ impl Persistence {
             return;
         }
         let sizes: Vec<Sizes> = saving.sizes.iter_mut().filter_map(Option::take).collect();
-        let mut merger = Merger::new(&sizes, saving.checksum);
+        let mut merger = match saving.commands {
+            true => Merger::of_commands(&sizes),
+            false => Merger::new(&sizes, saving.checksum),
+        };
         let about = About {
             redis_version: REDIS_VERSION,
             created_s: (now_ms / 1000) as u64,
@@ -228,21 +270,26 @@ impl Persistence {
         if saving.stage != Stage::Streaming {
             return false;
         }
-        let Some(merger) = &mut saving.merger else {
-            return false;
-        };
         let mut bytes = std::mem::take(&mut saving.spare);
         for _ in 0..CHUNKS_AT_ONCE {
+            if saving.is_delayed(now_ms) {
+                break;
+            }
             let Some((from, chunk)) = saving.chunks.pop_front() else {
                 break;
             };
-            merger.chunk(&chunk, &mut bytes);
+            if let Some(merger) = &mut saving.merger {
+                merger.chunk(&chunk, &mut bytes);
+            }
             let id = saving.id;
             mail.push((from, NodeMessage::Persist(Message::ChunkTaken { id })));
         }
         let ends = saving.ended == shards && saving.chunks.is_empty();
         if ends {
-            saving.front = merger.end(&mut bytes);
+            saving.front = saving
+                .merger
+                .as_mut()
+                .and_then(|merger| merger.end(&mut bytes));
         }
         if let Err(error) = saving.file.write_all_at(&bytes, saving.at) {
             self.save_error(&error, mail);
@@ -253,13 +300,13 @@ impl Persistence {
         saving.spare = bytes;
         if now_ms - saving.told_ms >= PROGRESS_MS {
             saving.told_ms = now_ms;
-            let (keys, all) = saving.progress();
+            let (keys, all) = saving.progress(now_ms);
             log::notice(&format!("Saving: {keys} of {all} keys written"));
         }
         if ends {
             return self.end_file(mail);
         }
-        let more = !saving.chunks.is_empty();
+        let more = !saving.chunks.is_empty() && saving.delayed_until_ms.is_none();
         if !saving.syncing && saving.at - saving.synced >= SYNC_BYTES {
             saving.syncing = true;
             saving.synced = saving.at;
@@ -287,11 +334,20 @@ impl Persistence {
     }
 
     /// Whether [`Persistence::write_on`] would find something to do.
-    pub fn wants_to_write(&self) -> bool {
+    pub fn wants_to_write(&self, now_ms: i64) -> bool {
         let ends = |saving: &Saving| saving.ended == self.shards;
+        let is_due = |at_ms| at_ms <= now_ms;
         self.saving.as_deref().is_some_and(|saving| {
-            saving.stage == Stage::Streaming && (!saving.chunks.is_empty() || ends(saving))
+            saving.stage == Stage::Streaming
+                && (!saving.chunks.is_empty() || ends(saving))
+                && saving.delayed_until_ms.is_none_or(is_due)
         })
+    }
+
+    /// Whether the last snapshot of a server that stops is being written.
+    pub fn saves_last(&self) -> bool {
+        let is_last = |saving: &Saving| matches!(saving.after, After::Stop { .. });
+        self.saving.as_deref().is_some_and(is_last)
     }
 
     fn operate(&mut self, purpose: Purpose, op: FileOp) {
@@ -374,8 +430,11 @@ impl Persistence {
             self.follow_up = Some(after);
             return;
         }
-        self.status.last_ok = false;
-        self.tell_all(mail, || Message::SaveEnded { id, ok: false });
+        // Redis: rdb.c, a save that somebody waits for says nothing about those in the background.
+        if after == After::Nothing {
+            self.status.last_ok = false;
+            self.tell_all(mail, || Message::SaveEnded { id, ok: false });
+        }
         match after {
             After::Nothing | After::Rewrite => log::warning("Background saving error"),
             After::Reply(requester) => reply(mail, requester, Err(CmdError::Text("ERR"))),
@@ -386,12 +445,17 @@ impl Persistence {
             After::Stop { force: true, .. } => self.follow_up = Some(after),
             After::Stop { requester, .. } => {
                 log::warning("Error trying to save the DB, can't exit.");
-                self.tell_all(mail, || Message::Resume);
-                if let Some(requester) = requester {
-                    let error = CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs.");
-                    reply(mail, requester, Err(error));
-                }
+                self.stays(requester, mail);
             }
+        }
+    }
+
+    /// The server does not stop after all.
+    fn stays(&self, requester: Option<Requester>, mail: &mut Mail) {
+        self.tell_all(mail, || Message::Resume);
+        if let Some(requester) = requester {
+            let error = CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs.");
+            reply(mail, requester, Err(error));
         }
     }
 
@@ -404,8 +468,10 @@ impl Persistence {
         discard(&saving.temporary);
         let id = saving.id;
         self.tell_all(mail, || Message::CutCancelled { id });
-        if let After::Reply(requester) = saving.after {
-            reply(mail, requester, Err(CmdError::Text("ERR")));
+        match saving.after {
+            After::Reply(requester) => reply(mail, requester, Err(CmdError::Text("ERR"))),
+            After::Stop { requester, .. } => self.stays(requester, mail),
+            After::Nothing | After::Rewrite | After::Reload { .. } => {}
         }
         true
     }
