@@ -332,7 +332,7 @@ pub fn apply(tx: &mut Tx, args: &Args, change: Change, out: &mut Writer) {
             event,
         } => {
             tx.select(db);
-            arrive(tx, args.get(key), *value, event);
+            put(tx, args.get(key), *value, event);
         }
         Change::Move {
             from,
@@ -354,8 +354,14 @@ fn set_string(tx: &mut Tx, key: &[u8], value: NewStr, ttl: Ttl, event: Event) {
     }
 }
 
+/// The order in which a move between homes is told of: the new key, the old one's end, the arrival.
+const MADE: usize = 0;
+const LEFT: usize = 1;
+const ARRIVED: usize = 2;
+
 /// First half of a move: the value leaves its key.
 pub fn take(tx: &mut Tx, key: &[u8], event: Event) -> Option<Taken> {
+    tx.set_place(LEFT);
     let value = tx.take(key)?;
     tx.wrote(key, event, |rec| rec.cmd(&[b"DEL", key]));
     Some(value)
@@ -381,6 +387,13 @@ fn move_value(
 
 /// Second half of a move: the value takes its key.
 pub fn arrive(tx: &mut Tx, key: &[u8], value: Taken, event: Event) {
+    tx.set_place(MADE);
+    replace(tx, key, value);
+    tx.set_place(ARRIVED);
+    tx.wrote_state(key, event);
+}
+
+fn put(tx: &mut Tx, key: &[u8], value: Taken, event: Event) {
     replace(tx, key, value);
     tx.wrote_state(key, event);
 }

@@ -9,6 +9,10 @@
 //!   |
 //! finish: apply and release          reply when every home has applied
 //! ```
+//! What the parts have to tell of (events of keys, what clients cache) comes with their answers and is
+//! told when all is done, in the order of the command's steps; a home that had something to tell gives
+//! its hold back after that.
+//!
 //! All holds are held at the instant the last one is granted, so the work takes effect there, whole,
 //! for every observer (strict serializability). A move between homes takes one step more: the value
 //! leaves one home and arrives at the other while both are held.
@@ -26,6 +30,8 @@ use smallvec::SmallVec;
 
 use crate::command::{Command, Part, Run, flags, keys};
 use crate::journal::Mark;
+use crate::keyspace::Event;
+use crate::keyspace::told::Told;
 use crate::resp::{CmdError, Output};
 use crate::shard::TxId;
 use crate::shard::message::{
@@ -52,6 +58,8 @@ pub struct Coordinator {
     pending: AHashMap<u64, Work>,
     /// The shards write journals: work that spans them is settled before it is answered.
     pub journaled: bool,
+    /// What is to be told now. Take it after each call, before anything else is told.
+    told: Told,
 }
 
 /// An answer for a session.
@@ -137,6 +145,7 @@ impl Coordinator {
             next: 0,
             pending: AHashMap::new(),
             journaled: false,
+            told: Told::default(),
         }
     }
 
@@ -199,6 +208,7 @@ impl Coordinator {
             no_touch: false,
             by: (self.shard, NO_SESSION),
             ticket: None,
+            classes: 0,
             watcher: None,
         });
         let participant = |shard| Participant::new(shard, HoldOn::Everything);
@@ -273,6 +283,7 @@ impl Coordinator {
             return false;
         }
         self.release_all(tx, &mut work, post);
+        self.tell(tx, &mut work, post);
         true
     }
 
@@ -362,11 +373,13 @@ impl Coordinator {
         release: bool,
         post: &mut dyn FnMut(usize, Message),
     ) {
-        if !matches!(apply, Apply::Nothing) {
-            work.awaited += 1;
-        }
         let settles = self.settles(&apply);
         let participant = &mut work.participants[i];
+        let applies = !matches!(apply, Apply::Nothing);
+        if !applies && participant.kept {
+            return;
+        }
+        work.awaited += usize::from(applies);
         participant.unsettled |= settles;
         let finish = Finish {
             tx,
@@ -375,7 +388,7 @@ impl Coordinator {
             keys: participant.keys(),
             apply,
             // Until all journals have it, nobody may build upon what was changed.
-            release: release && !settles,
+            release: release && !settles && !participant.kept,
             settles_under: settles.then(|| work.under.unwrap_or(tx)),
         };
         post(participant.shard, Message::Finish(Box::new(finish)));
@@ -387,10 +400,12 @@ impl Coordinator {
         tx: u64,
         from: usize,
         part: Option<Part>,
+        told: Option<Box<Told>>,
         post: &mut dyn FnMut(usize, Message),
     ) -> Option<Answer> {
         let mut work = self.pending.remove(&tx)?;
         work.awaited -= 1;
+        work.note_told(from, told);
         let participant = work.participant_mut(from);
         participant.held = part.is_some();
         participant.part = part;
@@ -423,6 +438,9 @@ impl Coordinator {
             }
             outcome => outcome,
         };
+        if !matches!(outcome, Outcome::Pending | Outcome::Granted { .. }) {
+            self.tell(tx, &mut work, post);
+        }
         let done = match (outcome, work.kind) {
             (Outcome::Pending, _) => {
                 self.pending.insert(tx, work);
@@ -454,6 +472,37 @@ impl Coordinator {
         })
     }
 
+    /// What a piece of work has to tell of is to be told, now that all of it is done; who waited for
+    /// that gives its hold back. Of a part of a transaction it is told with the transaction.
+    fn tell(&mut self, tx: u64, work: &mut Work, post: &mut dyn FnMut(usize, Message)) {
+        work.end_step();
+        let told = std::mem::take(&mut work.told);
+        let whole = work.under.and_then(|under| self.pending.get_mut(&under));
+        match whole {
+            Some(whole) => whole.told.append(told),
+            None => self.told.append(told),
+        }
+        for i in 0..work.participants.len() {
+            if std::mem::take(&mut work.participants[i].kept) {
+                self.send_finish(tx, work, i, Apply::Nothing, true, post);
+            }
+        }
+    }
+
+    /// What a transaction has to tell of so far is to be told before it goes on.
+    pub fn tell_so_far(&mut self, tx: u64) {
+        if let Some(work) = self.pending.get_mut(&tx) {
+            let told = std::mem::take(&mut work.told);
+            self.told.append(told);
+        }
+    }
+
+    /// What is to be told now.
+    pub fn take_told(&mut self) -> Option<Told> {
+        let is_something = !self.told.is_empty();
+        is_something.then(|| std::mem::take(&mut self.told))
+    }
+
     /// What a part of a transaction applied is settled at the transaction's end. Returns false if
     /// that has come already, since the client is gone.
     fn owe_settlement(&mut self, work: &mut Work) -> bool {
@@ -481,6 +530,7 @@ impl Coordinator {
             return self.granted(tx, work, post);
         }
         // Backing off: give back what was granted, then wait in ascending order.
+        self.tell(tx, work, post);
         for i in 0..work.participants.len() {
             if work.participants[i].held {
                 work.participants[i].held = false;
@@ -515,6 +565,7 @@ impl Coordinator {
         work: &mut Work,
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
+        work.end_step();
         let command = work.request.call.command;
         if let Kind::Cut(cut) = work.kind {
             work.step = Step::Finish;
@@ -577,6 +628,7 @@ impl Coordinator {
 
     fn release_all(&self, tx: u64, work: &mut Work, post: &mut dyn FnMut(usize, Message)) {
         for i in 0..work.participants.len() {
+            work.participants[i].kept = false;
             self.send_finish(tx, work, i, Apply::Nothing, true, post);
         }
     }
@@ -657,39 +709,57 @@ impl Coordinator {
         self.keep_unless_done(tx, work, outcome, post)
     }
 
+    /// A value has left its home for another.
+    fn left(
+        &mut self,
+        tx: u64,
+        work: &mut Work,
+        part: Part,
+        (to, arrived): ((u32, usize), Event),
+        post: &mut dyn FnMut(usize, Message),
+    ) -> Outcome {
+        work.step = Step::Finish;
+        let Part::Taken(taken) = part else {
+            unreachable!("a take answers with what it took")
+        };
+        let arrival = work.index_of_key(to.1);
+        for i in 0..work.participants.len() {
+            let apply = match &taken {
+                Some(_) if i == arrival => continue,
+                _ => Apply::Nothing,
+            };
+            self.send_finish(tx, work, i, apply, true, post);
+        }
+        if let Some(value) = taken {
+            let apply = Apply::Arrive {
+                db: to.0,
+                key: to.1,
+                value,
+                event: arrived,
+            };
+            self.send_finish(tx, work, arrival, apply, true, post);
+        }
+        work.outcome_of_changes()
+    }
+
     /// A shard's answer to a finish. Returns the reply if the work is complete.
     pub fn finished(
         &mut self,
         tx: u64,
         from: usize,
         part: Part,
+        told: Option<Box<Told>>,
         post: &mut dyn FnMut(usize, Message),
     ) -> Option<Answer> {
         let mut work = self.pending.remove(&tx)?;
         work.awaited -= 1;
+        work.note_told(from, told);
+        // What both halves of a move tell of is sorted together.
+        if work.awaited == 0 && !matches!(work.step, Step::Move { .. }) {
+            work.end_step();
+        }
         if let Step::Move { to, arrived } = work.step {
-            work.step = Step::Finish;
-            let Part::Taken(taken) = part else {
-                unreachable!("a take answers with what it took")
-            };
-            let arrival = work.index_of_key(to.1);
-            for i in 0..work.participants.len() {
-                let apply = match &taken {
-                    Some(_) if i == arrival => continue,
-                    _ => Apply::Nothing,
-                };
-                self.send_finish(tx, &mut work, i, apply, true, post);
-            }
-            if let Some(value) = taken {
-                let apply = Apply::Arrive {
-                    db: to.0,
-                    key: to.1,
-                    value,
-                    event: arrived,
-                };
-                self.send_finish(tx, &mut work, arrival, apply, true, post);
-            }
-            let outcome = work.outcome_of_changes();
+            let outcome = self.left(tx, &mut work, part, (to, arrived), post);
             return self.keep_unless_done(tx, work, outcome, post);
         }
         if let Step::Settle = work.step {

@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use crate::command::{Ask, Change, Decision, First, Part, Peek, Run, Wanted, keys};
 use crate::keyspace::Event;
+use crate::keyspace::told::Told;
 use crate::resp::{Args, CmdError, Output, Writer};
 use crate::shard::TxId;
-use crate::shard::message::{Cut, HoldOn, KeyIndices, Request, SessionKey};
+use crate::shard::message::{Cut, HoldOn, KeyIndices, Placed, Request, SessionKey};
 
 /// How far the work is.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,8 @@ pub(super) struct Participant {
     pub part: Option<Part>,
     /// It applied something that its journal has not got yet.
     pub unsettled: bool,
+    /// It keeps its hold until what it had to tell of is told.
+    pub kept: bool,
 }
 
 impl Participant {
@@ -72,6 +75,7 @@ impl Participant {
             held: false,
             part: None,
             unsettled: false,
+            kept: false,
         }
     }
 
@@ -101,7 +105,7 @@ pub(super) struct Transfer {
 /// A decision, sorted by participant.
 pub(super) struct Plan {
     pub reply: Output,
-    pub changes: Vec<Vec<Change>>,
+    pub changes: Vec<Vec<Placed<Change>>>,
     pub waits: bool,
     /// The only change, if it is a move between homes.
     pub transfer: Option<Transfer>,
@@ -124,6 +128,10 @@ pub(super) struct Work {
     pub settled_reply: Option<Result<Output, CmdError>>,
     /// Nothing could be served.
     pub waits: bool,
+    /// What is to be told when everything is done, in order.
+    pub told: Told,
+    /// What the parts of the step that goes on have to tell of.
+    told_in_step: Vec<Told>,
     /// The first reading of a decision that takes a second one.
     peeks: Option<Vec<Peek>>,
     /// Homes of the decided changes, in their order: what they write joins the reply in it.
@@ -150,6 +158,8 @@ impl Work {
             under: None,
             settled_reply: None,
             waits: false,
+            told: Told::default(),
+            told_in_step: Vec::new(),
             peeks: None,
             change_order: Vec::new(),
             order: Vec::new(),
@@ -162,6 +172,22 @@ impl Work {
             .iter_mut()
             .find(|participant| participant.shard == shard);
         found.expect("only participants answer")
+    }
+
+    /// A part has something to tell of.
+    pub fn note_told(&mut self, from: usize, told: Option<Box<Told>>) {
+        if let Some(told) = told {
+            self.participant_mut(from).kept = true;
+            self.told_in_step.push(*told);
+        }
+    }
+
+    /// All parts of a step have answered.
+    pub fn end_step(&mut self) {
+        if !self.told_in_step.is_empty() {
+            let parts = std::mem::take(&mut self.told_in_step);
+            self.told.append(Told::in_order(parts));
+        }
     }
 
     /// The participant that is home to the key at argument `at`.
@@ -198,7 +224,7 @@ impl Work {
 
     /// What the decision has to read beyond its keys: for each participant, with the places that the
     /// answers go to. `None` if nothing.
-    pub fn wanted(&mut self) -> Result<Option<Vec<Vec<Wanted>>>, CmdError> {
+    pub fn wanted(&mut self) -> Result<Option<Vec<Vec<Placed<Wanted>>>>, CmdError> {
         let request = self.request.clone();
         let args = request.args.as_args();
         let Run::Gather(gather) = request.call.command.run else {
@@ -211,11 +237,11 @@ impl Work {
         let wanted = (more.wanted)(&ask(&request, &args, &positions), &peeks)?;
         self.peeks = Some(peeks);
         let shards = self.participants.len();
-        let mut sorted: Vec<Vec<Wanted>> = vec![Vec::new(); shards];
-        for wanted in wanted {
+        let mut sorted: Vec<Vec<Placed<Wanted>>> = vec![Vec::new(); shards];
+        for (at, wanted) in (0..).zip(wanted) {
             let home = keys::home(&wanted.key, shards);
             self.order.push(home);
-            sorted[home].push(wanted);
+            sorted[home].push((at, wanted));
         }
         Ok(Some(sorted))
     }
@@ -290,7 +316,8 @@ impl Work {
     }
 
     fn sort_changes(&mut self, reply: Output, changes: Vec<Change>, waits: bool) -> Plan {
-        let mut sorted: Vec<Vec<Change>> = self.participants.iter().map(|_| Vec::new()).collect();
+        let mut sorted: Vec<Vec<Placed<Change>>> =
+            self.participants.iter().map(|_| Vec::new()).collect();
         let mut transfer = None;
         for change in changes {
             let home = match &change {
@@ -320,8 +347,8 @@ impl Work {
                     home
                 }
             };
+            sorted[home].push((self.change_order.len() as u32, change));
             self.change_order.push(home);
-            sorted[home].push(change);
         }
         debug_assert!(
             transfer.is_none() || sorted.iter().all(Vec::is_empty),

@@ -127,6 +127,8 @@ events! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occurrence {
     pub db: u32,
+    /// The place of the step that made it, in a command over several shards.
+    pub at: u32,
     pub event: Event,
     pub key: Vec<u8>,
 }
@@ -140,6 +142,8 @@ pub struct Effects {
     pub recording: bool,
     /// Event classes that somebody wants to know of.
     pub classes: u32,
+    /// The step of a command over several shards that is carried out: see [`super::told`].
+    pub(super) place: u32,
     pub records: Records,
     pub events: Vec<Occurrence>,
     /// Deadlines (unix milliseconds) of keys that have expired: how late that was is a statistic.
@@ -208,6 +212,7 @@ impl Effects {
         if self.classes & event.class & !class::UNSEEN != 0 {
             self.events.push(Occurrence {
                 db,
+                at: self.place,
                 event,
                 key: key.to_vec(),
             });

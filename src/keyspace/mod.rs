@@ -16,6 +16,7 @@ mod garbage;
 mod interest;
 mod records;
 pub mod rewrite;
+pub mod told;
 pub mod tracking;
 mod tx;
 mod warm;

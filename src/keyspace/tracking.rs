@@ -21,6 +21,8 @@ pub struct Stale {
     pub key: Box<[u8]>,
     /// The reader itself changed the key.
     pub is_own: bool,
+    /// The place of the step that changed it, in a command over several shards.
+    pub at: u32,
 }
 
 /// A key that changed, and the client that changed it last.
@@ -58,6 +60,11 @@ pub struct Tracking {
     stale: Vec<Stale>,
     has_changed: bool,
     is_flushed: bool,
+    /// Everything was flushed everywhere, and it is this shard that tells all clients.
+    is_flush_told: bool,
+    /// Part of a command over several shards: changes under prefixes go here, and its step.
+    part: Option<Vec<ChangedKey>>,
+    place: u32,
     /// Calls of [`Tracking::shrink`] in a row that were not enough.
     over_limit: usize,
 }
@@ -72,7 +79,7 @@ impl Tracking {
     /// Whether clients have to be told something.
     #[inline]
     pub fn has_news(&self) -> bool {
-        self.has_changed || self.is_flushed || !self.stale.is_empty()
+        self.has_changed || self.is_flushed || self.is_flush_told || !self.stale.is_empty()
     }
 
     /// What follows is the work of this client.
@@ -94,16 +101,61 @@ impl Tracking {
 
     /// A key changed. `by_client`: not by expiry or eviction.
     pub fn changed(&mut self, key: &[u8], by_client: bool) {
-        for (prefix, state) in &mut self.prefixes {
-            if key.starts_with(prefix) {
-                let author = self.author.filter(|_| by_client);
-                state.changed.insert(key.into(), author);
-                self.has_changed = true;
+        let author = self.author.filter(|_| by_client);
+        match &mut self.part {
+            None => self.changed_under_prefixes(key, author),
+            Some(part) if self.prefixes.keys().any(|prefix| key.starts_with(prefix)) => {
+                part.push((key.into(), author));
             }
+            Some(_) => {}
         }
         if let Some((key, readers)) = self.readers.swap_remove_entry(key) {
             self.forget(key, readers);
         }
+    }
+
+    fn changed_under_prefixes(&mut self, key: &[u8], author: Option<Reader>) {
+        for (prefix, state) in &mut self.prefixes {
+            if key.starts_with(prefix) {
+                state.changed.insert(key.into(), author);
+                self.has_changed = true;
+            }
+        }
+    }
+
+    pub(super) fn set_place(&mut self, at: u32) {
+        self.place = at;
+    }
+
+    /// From here on, changes belong to a part of a command over several shards. Returns how many
+    /// readers are to be told of earlier ones.
+    pub(super) fn begin_part(&mut self) -> usize {
+        self.part = Some(Vec::new());
+        self.stale.len()
+    }
+
+    /// What the part has to tell of.
+    pub(super) fn end_part(&mut self, from: usize) -> (Vec<Stale>, Vec<ChangedKey>) {
+        let changed = self.part.take().unwrap_or_default();
+        (self.stale.split_off(from), changed)
+    }
+
+    pub(super) fn set_flushed(&mut self, flushed: bool) {
+        self.is_flushed = flushed;
+    }
+
+    /// Takes what parts of a command had to tell of.
+    pub(super) fn tell(&mut self, stale: Vec<Stale>, changed: Vec<ChangedKey>, flushed: bool) {
+        self.stale.extend(stale);
+        for (key, author) in changed {
+            self.changed_under_prefixes(&key, author);
+        }
+        self.is_flush_told |= flushed;
+    }
+
+    /// Whether this shard is to tell all clients that everything was flushed.
+    pub fn take_flush_told(&mut self) -> bool {
+        std::mem::take(&mut self.is_flush_told)
     }
 
     fn forget(&mut self, key: Box<[u8]>, readers: SmallVec<[Reader; 2]>) {
@@ -113,6 +165,7 @@ impl Tracking {
                 reader,
                 key: key.clone(),
                 is_own: self.author == Some(reader),
+                at: self.place,
             });
         }
     }

@@ -180,6 +180,12 @@ impl<'a> Tx<'a> {
         self.db
     }
 
+    /// What follows is the work of this step of a command over several shards.
+    #[inline]
+    pub fn set_place(&mut self, at: usize) {
+        self.ks.effects.set_place(at as u32);
+    }
+
     /// Goes on in another database.
     pub fn select(&mut self, db: u32) {
         self.db = db;

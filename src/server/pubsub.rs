@@ -449,6 +449,10 @@ impl ServerHost {
         args: &Args,
         out: &mut Output,
     ) -> Performed {
+        // What the client's earlier commands changed is announced first.
+        if !core.shard.keyspace.effects.events.is_empty() {
+            self.notify(core, link);
+        }
         let mut count = 0;
         if !self.pubsub.listeners.is_silent(kind) {
             let audience = self.pubsub.listeners.audience(kind, args.get(1));

@@ -226,7 +226,9 @@ impl ServerHost {
     /// Tells clients what has changed on this shard.
     pub(super) fn invalidate(&mut self, core: &mut Core) {
         let tracking = &mut core.shard.keyspace.effects.tracking;
-        let is_flushed = tracking.take_flushed();
+        // A flush without a coordinator is under way on every shard.
+        let is_flushed = tracking.take_flushed() && self.shard == 0;
+        let is_flushed = tracking.take_flush_told() || is_flushed;
         let broadcasts = tracking.take_broadcasts();
         let mut stale: Vec<Vec<Stale>> = vec![Vec::new(); self.shards];
         for its in tracking.take_stale() {
@@ -249,8 +251,7 @@ impl ServerHost {
                 self.tell(node, Message::Broadcast { prefix, keys });
             }
         }
-        // A flush is under way on every shard, and nobody reads before all are done.
-        if is_flushed && self.shard == 0 {
+        if is_flushed {
             for node in 0..self.shards {
                 self.tell(node, Message::Flushed);
             }

@@ -73,6 +73,7 @@ impl Core {
             id: self.next_wait,
             claim: Arc::new(Claim::taken()),
         };
+        let classes = self.shard.keyspace.effects.classes;
         let Some(session) = self.session_mut(key) else {
             return Begun::Waits;
         };
@@ -91,6 +92,7 @@ impl Core {
             no_touch: client.no_touch,
             by: (here, key),
             ticket: Some(ticket),
+            classes,
             watcher: None,
         });
         session.last_command = Some(call.id);

@@ -251,13 +251,23 @@ impl Core {
         let now_ms = link.now_ms();
         let answer = match message {
             Message::Done(hop) => return self.hop_done(hop, link, host),
-            Message::Held { tx, from, part } => {
-                self.coordinator
-                    .held(tx, from, part, &mut |to, message| link.post(to, message))
+            Message::Held {
+                tx,
+                from,
+                part,
+                told,
+            } => {
+                let mut post = |to, message| link.post(to, message);
+                self.coordinator.held(tx, from, part, told, &mut post)
             }
-            Message::Finished { tx, from, part } => {
-                self.coordinator
-                    .finished(tx, from, part, &mut |to, message| link.post(to, message))
+            Message::Finished {
+                tx,
+                from,
+                part,
+                told,
+            } => {
+                let mut post = |to, message| link.post(to, message);
+                self.coordinator.finished(tx, from, part, told, &mut post)
             }
             Message::Served { session, wait, out } => {
                 return self.served(session, wait, &out, link, host);
@@ -275,8 +285,16 @@ impl Core {
                 return;
             }
         };
+        self.tell();
         if let Some(answer) = answer {
             self.work_done(answer, link, host);
+        }
+    }
+
+    /// What multi-shard work has to tell of goes out with what this shard has.
+    pub(super) fn tell(&mut self) {
+        if let Some(told) = self.coordinator.take_told() {
+            self.shard.keyspace.effects.tell(told);
         }
     }
 

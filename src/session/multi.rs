@@ -326,6 +326,7 @@ impl Core {
             self.unwatch(key, link);
             return self.fail(key, call.id, &error, link);
         }
+        let classes = self.shard.keyspace.effects.classes;
         let Some(session) = self.session_mut(key) else {
             return Next::Wait;
         };
@@ -346,6 +347,7 @@ impl Core {
             no_touch: client.no_touch,
             by: (here, key),
             ticket: None,
+            classes,
             watcher: Some((here, key)),
             args,
         });
@@ -543,7 +545,9 @@ impl Core {
     /// Gives back the holds; false if the journals come first.
     fn release_exec(&mut self, work: u64, link: &mut dyn Link) -> bool {
         let mut post = |to, message| link.post(to, message);
-        self.coordinator.end_exec(work, &mut post)
+        let is_settled = self.coordinator.end_exec(work, &mut post);
+        self.tell();
+        is_settled
     }
 
     /// A transaction is in all journals: the reply goes out.
@@ -624,6 +628,11 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> bool {
+        // What comes before a PUBLISH is told before it.
+        if let Some(held) = self.execs.get(&key).and_then(|exec| exec.held) {
+            self.coordinator.tell_so_far(held);
+            self.tell();
+        }
         let mut out = Output::default();
         let mut later = false;
         let begun_ns = self.shard.now_ns();
@@ -756,23 +765,8 @@ impl Core {
         }
         exec.running = 1;
         self.counters.commands += 1;
-        let request = Arc::new(Request {
-            call: HopCall {
-                from: 0,
-                to: args.len() as u32,
-                tracks: tracks(call.command),
-                ..call
-            },
-            args: args.to_buf(),
-            db,
-            databases: exec.request.databases,
-            proto: exec.request.proto,
-            now_ms: exec.request.now_ms,
-            no_touch: exec.request.no_touch,
-            by: exec.request.by,
-            ticket: None,
-            watcher: None,
-        });
+        let tracks = tracks(call.command);
+        let request = exec.request_of(HopCall { tracks, ..call }, args, db);
         let participants = match spread(&call, &request, place.shards) {
             Ok(participants) => participants,
             Err(error) => {
@@ -881,6 +875,28 @@ fn spread(
 }
 
 impl Exec {
+    /// One of its commands, as a request of its own.
+    fn request_of(&self, call: HopCall, args: &Args, db: u32) -> Arc<Request> {
+        let whole = &self.request;
+        Arc::new(Request {
+            call: HopCall {
+                from: 0,
+                to: args.len() as u32,
+                ..call
+            },
+            args: args.to_buf(),
+            db,
+            databases: whole.databases,
+            proto: whole.proto,
+            now_ms: whole.now_ms,
+            no_touch: whole.no_touch,
+            by: whole.by,
+            ticket: None,
+            classes: whole.classes,
+            watcher: None,
+        })
+    }
+
     fn write_error(&mut self, error: &CmdError) {
         let written = Writer::new(&mut self.out, self.request.proto).error(error);
         debug_assert!(written.is_ok());

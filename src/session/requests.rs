@@ -736,6 +736,7 @@ impl Core {
     ) -> Next {
         let now_ms = link.now_ms();
         let here = self.shard.place.shard;
+        let classes = self.shard.keyspace.effects.classes;
         let Some(session) = self.session_mut(key) else {
             return Next::Wait;
         };
@@ -752,6 +753,7 @@ impl Core {
             no_touch: client.no_touch,
             by: (here, key),
             ticket: None,
+            classes,
             watcher: None,
         };
         let request = Arc::new(request);

@@ -6,7 +6,7 @@ use super::budget::{Budget, EVICTIONS_AT_ONCE, figures};
 use super::holds::{Holds, Scope, TxId};
 use super::journal::Journal;
 use super::message::{
-    Apply, Cut, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Request,
+    Apply, Cut, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Placed, Request,
 };
 use super::run::{run_deciding, run_local, run_part};
 use super::snapshot;
@@ -14,7 +14,7 @@ use super::stats::Stats;
 use super::waiting::{Ticket, Waiter, Waiting};
 use super::watching::{Watcher, Watching};
 use crate::command::block::Serve;
-use crate::command::{self, Command, CommandId, Part, Peek, Place, Run, keys};
+use crate::command::{self, Command, CommandId, Part, Peek, Place, Run, Wanted, keys};
 use crate::keyspace::tracking::Reader;
 use crate::keyspace::{Keyspace, Tx, WARM_KEYS};
 use crate::resp::{Args, Output, Proto, Writer};
@@ -276,19 +276,23 @@ impl Shard {
                     tx: hold.tx,
                     from: self.place.shard,
                     part: None,
+                    told: None,
                 },
             );
         }
     }
 
     fn granted(&mut self, hold: &Hold, now_ms: i64, post: Post) {
+        let before = self.keyspace.effects.begin_part(hold.request.classes);
         let part = self.peek(&hold.request, &hold.on, now_ms);
+        let told = self.keyspace.effects.end_part(&before);
         post(
             hold.origin,
             Message::Held {
                 tx: hold.tx,
                 from: self.place.shard,
                 part: Some(part),
+                told,
             },
         );
     }
@@ -305,6 +309,7 @@ impl Shard {
         } = finish;
         let answer = !matches!(apply, Apply::Nothing);
         let records = self.keyspace.effects.records.len();
+        let before = self.keyspace.effects.begin_part(request.classes);
         let part = match apply {
             Apply::Settle(settle) => {
                 let effects = &mut self.keyspace.effects;
@@ -323,6 +328,8 @@ impl Shard {
         if let (Some(under), Some(journal)) = (settles_under, &mut self.journal) {
             journal.put_aside(under, &mut self.keyspace.effects, records);
         }
+        let told = self.keyspace.effects.end_part(&before);
+        let release = release && told.is_none();
         if answer {
             post(
                 origin,
@@ -330,6 +337,7 @@ impl Shard {
                     tx,
                     from: self.place.shard,
                     part,
+                    told,
                 },
             );
         }
@@ -377,10 +385,13 @@ impl Shard {
         if let Run::Gather(_) | Run::First(_) = command.run {
             let args = request.args.as_args();
             let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
-            let peek = |&at: &u32| match command.run {
-                Run::Gather(gather) => (gather.peek)(&mut tx, &args, at as usize),
-                Run::First(first) => first.peek(&mut tx, args.get(at as usize)),
-                _ => Peek::Missing,
+            let peek = |&at: &u32| {
+                tx.set_place(at as usize);
+                match command.run {
+                    Run::Gather(gather) => (gather.peek)(&mut tx, &args, at as usize),
+                    Run::First(first) => first.peek(&mut tx, args.get(at as usize)),
+                    _ => Peek::Missing,
+                }
             };
             let peeks = keys.iter().map(peek).collect();
             tx.finish();
@@ -419,7 +430,11 @@ impl Shard {
             Apply::Calls { calls, db } => return self.run_calls(request, &calls, db, now_ms),
             Apply::Read(wanted) => {
                 let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
-                let found = wanted.iter().map(|wanted| wanted.read(&mut tx)).collect();
+                let mut read = |(at, wanted): &Placed<Wanted>| {
+                    tx.set_place(*at as usize);
+                    wanted.read(&mut tx)
+                };
+                let found = wanted.iter().map(&mut read).collect();
                 tx.finish();
                 return Part::Found(found);
             }
@@ -443,7 +458,8 @@ impl Shard {
             Apply::Changes(changes) => {
                 let mut out = Output::default();
                 let mut ends = Vec::with_capacity(changes.len());
-                for change in changes {
+                for (at, change) in changes {
+                    tx.set_place(at as usize);
                     let mut writer = Writer::new(&mut out, request.proto);
                     command::apply(&mut tx, &args, change, &mut writer);
                     ends.push(out.mark());

@@ -18,6 +18,7 @@ use super::waiting::Ticket;
 use super::watching::Watcher;
 use crate::command::{Change, Command, CommandId, Part, Wanted};
 use crate::journal::Mark;
+use crate::keyspace::told::Told;
 use crate::keyspace::tracking::Reader;
 use crate::keyspace::{Event, Foreseen, Taken};
 use crate::resp::{ArgBuf, Output, Proto};
@@ -93,6 +94,8 @@ pub struct Request {
     pub by: Reader,
     /// The wait that begins if nothing can be served.
     pub ticket: Option<Ticket>,
+    /// Events of keys that somebody wanted to know of when it began.
+    pub classes: u32,
     /// Of an EXEC: whose watched keys have to be as they were.
     pub watcher: Option<Watcher>,
 }
@@ -119,6 +122,9 @@ pub struct Hold {
     pub wait: bool,
 }
 
+/// A step, with its place among all steps of its command.
+pub type Placed<T> = (u32, T);
+
 /// What to do on a shard under a hold that was granted.
 #[derive(Debug)]
 pub enum Apply {
@@ -127,13 +133,13 @@ pub enum Apply {
     /// Run the command's per-key or per-shard function, if it writes.
     Run,
     /// Carry out these decided changes.
-    Changes(Vec<Change>),
+    Changes(Vec<Placed<Change>>),
     /// First half of a move between homes: hand out the value of the key at an argument.
     Take { db: u32, key: usize, event: Event },
     /// Read what the command decides on; a transaction holds its keys.
     Peek(HoldOn),
     /// Read what the first reading led to.
-    Read(Vec<Wanted>),
+    Read(Vec<Placed<Wanted>>),
     /// Run these commands of the request's arguments.
     Calls { calls: Vec<HopCall>, db: u32 },
     /// Nothing can be served: the client waits for its keys here.
@@ -194,6 +200,8 @@ pub enum Message {
         tx: TxId,
         from: usize,
         part: Option<Part>,
+        /// What reading has to tell of.
+        told: Option<Box<Told>>,
     },
     Finish(Box<Finish>),
     /// A session watches keys.
@@ -227,6 +235,8 @@ pub enum Message {
         tx: TxId,
         from: usize,
         part: Part,
+        /// What it has to tell of. If there is something, the hold stays until that is told.
+        told: Option<Box<Told>>,
     },
 }
 

@@ -21,6 +21,7 @@ fn each_key<E>(
             tx.warm(some.iter().map(|&at| args.get(at)));
         }
         for &at in some {
+            tx.set_place(at);
             run(tx, &args.pick(&mut pick, at, at + step))?;
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pinion::command::keys::home;
 use pinion::command::{Client, Job, Table};
 use pinion::keyspace::cut::Clocks;
+use pinion::keyspace::effects::class;
 use pinion::keyspace::{Keyspace, Records};
 use pinion::rdb::dump;
 use pinion::rdb::object::Object;
@@ -86,6 +87,8 @@ pub struct World {
     heard: Heard,
     /// Cores that did something since they were last asked.
     pub touched: BTreeSet<usize>,
+    /// Events of keys as they were announced: name and key.
+    pub announced: Vec<(String, String)>,
 }
 
 pub const DATABASES: u32 = 4;
@@ -127,6 +130,7 @@ impl World {
             disk: None,
             heard: Heard::new(),
             touched: BTreeSet::new(),
+            announced: Vec::new(),
         }
     }
 
@@ -138,6 +142,13 @@ impl World {
             core.coordinator.journaled = shards > 1;
         }
         self.disk = Some(Disk::new(shards, policy));
+    }
+
+    /// Somebody wants to know of all events of keys.
+    pub fn listen(&mut self) {
+        for core in &mut self.cores {
+            core.shard.keyspace.effects.classes = class::ALL | class::NEW;
+        }
     }
 
     /// A client connects to a core.
@@ -168,6 +179,11 @@ impl World {
 
     fn collect(&mut self, core: usize) {
         self.touched.insert(core);
+        let events = self.cores[core].shard.keyspace.effects.events.drain(..);
+        self.announced.extend(events.map(|told| {
+            let key = String::from_utf8_lossy(&told.key).into_owned();
+            (told.event.name.to_string(), key)
+        }));
         if let Some(disk) = &mut self.disk {
             let link = &mut self.links[core];
             let mail = std::mem::take(&mut link.sent);
