@@ -68,6 +68,8 @@ pub struct JournalFigures {
     pub base_bytes: u64,
     pub size_bytes: u64,
     pub pending_bytes: u64,
+    /// Syncs that took so long that writers waited.
+    pub delayed_syncs: u64,
 }
 
 /// How saving and loading go.
@@ -539,7 +541,7 @@ fn journal_lines(journal: &JournalFigures) -> String {
             ("aof_pending_rewrite", "0".into()),
             ("aof_buffer_length", journal.pending_bytes.to_string()),
             ("aof_pending_bio_fsync", "0".into()),
-            ("aof_delayed_fsync", "0".into()),
+            ("aof_delayed_fsync", journal.delayed_syncs.to_string()),
         ]);
     }
     text

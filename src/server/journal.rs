@@ -414,7 +414,7 @@ impl ServerHost {
         };
         let before = segment.failure().is_some();
         segment.file_done(done, is_write, self.now_ms);
-        if !is_write && segment.policy == Policy::Always {
+        if !is_write && segment.policy() == Policy::Always {
             self.spikes.note(
                 spikes::AOF_FSYNC_ALWAYS,
                 segment.sync_took_ns,
@@ -456,6 +456,10 @@ impl ServerHost {
                 .segment
                 .as_ref()
                 .map_or(0, |segment| segment.pending_bytes()),
+            delayed_syncs: self
+                .segment
+                .as_ref()
+                .map_or(0, |segment| segment.delayed_syncs),
         }
     }
 

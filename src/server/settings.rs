@@ -48,7 +48,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
         budget.max_bytes = 0;
     }
     if let Some(segment) = &mut host.segment {
-        segment.policy = SyncPolicy::parse(config.text("appendfsync"));
+        segment.set_policy(SyncPolicy::parse(config.text("appendfsync")));
         segment.timestamps = config.flag("aof-timestamp-enabled");
     }
     let keys = &mut core.shard.keyspace.settings;

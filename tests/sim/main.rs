@@ -14,6 +14,7 @@ mod differential;
 mod disk;
 mod durability;
 mod isolation;
+mod power;
 mod replay;
 mod telling;
 mod transactions;

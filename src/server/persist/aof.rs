@@ -175,7 +175,7 @@ impl Aof {
             let seq = self.manifest.next_incr_seq() + shard as u64;
             let name = manifest::incr_name(&self.prefix, seq);
             let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true);
+            options.read(true).write(true).create(true).truncate(true);
             files.push(Arc::new(options.open(self.path(&name))?));
             named.push(manifest::File {
                 name,

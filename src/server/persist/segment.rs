@@ -11,6 +11,15 @@
 //! thread. While a sync is under way a write may have to wait for it: then it takes the ring, and the
 //! shard goes on meanwhile.
 //!
+//! Under `everysec` the next sync begins so early that it is over within a second of the one before, if
+//! it takes no more than twice as long; so what a machine that stops loses is no older than a second,
+//! or than that and what a slower sync takes. While a sync takes longer than two seconds, writers wait
+//! for it: however long the disk stands still, little is told that it has not got.
+//!
+//! A policy that changes holds for what comes then. Under `always` nothing leaves before all is on the
+//! disk that an easier policy left behind; and what was done under `always` waits for the disk also
+//! when an easier policy has come.
+//!
 //! A sync that fails says nothing about what is lost, and the next may succeed although it is. Under
 //! `always` the bytes are kept until they are synced: they are written and synced again, and nobody is
 //! answered before that. Under `everysec` their writers have their answers: writes are refused
@@ -28,8 +37,13 @@ use crate::runtime::{FileDone, FileOp, clock};
 use crate::server::log;
 use crate::shard::journal::Journal;
 
-/// Time between two syncs under `everysec`.
+/// Age at which what was written is to be on the disk under `everysec`.
 const SYNC_MS: i64 = 1_000;
+/// What of it is left for a turn that comes late.
+const SPARE_MS: i64 = 50;
+/// Writers wait for a sync that takes longer than this under `everysec`. Redis: aof.c, for as long it
+/// puts off writes beside a sync.
+const LATE_MS: i64 = 2_000;
 /// Time after which a write that failed is tried again.
 const RETRY_MS: i64 = 200;
 
@@ -64,6 +78,7 @@ pub struct Verdict {
 pub trait Medium {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
     fn sync_data(&self) -> io::Result<()>;
+    fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
 
     /// Writes on until all is written or an error comes; also returns how many bytes were.
     fn write_on_at(&self, bytes: &[u8], at: u64) -> (usize, io::Result<()>) {
@@ -92,6 +107,10 @@ impl Medium for File {
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
     }
+
+    fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, bytes, at)
+    }
 }
 
 /// A file before a cut, and what it lacks; nothing goes into the next before it has it.
@@ -110,7 +129,14 @@ pub struct Segment<F: Medium = File> {
     /// The file that a cut goes over to.
     pub next: Option<Arc<F>>,
     endings: VecDeque<Ending<F>>,
-    pub policy: Policy,
+    policy: Policy,
+    /// Up to here turns wait for the disk, whatever the policy is now.
+    strict_to: u64,
+    /// Up to here everything is synced, even if the policy is `no` now.
+    owed: u64,
+    /// What gates are ahead of positions: one for each change to `always`, so that nothing that was
+    /// released before releases what comes then.
+    lead: u64,
     pub timestamps: bool,
     stamped_s: i64,
     /// Where the next write to the file goes.
@@ -128,7 +154,16 @@ pub struct Segment<F: Medium = File> {
     /// Under `always`: what was written last and is not synced, and where.
     kept: Vec<u8>,
     kept_at: u64,
+    /// When the last sync began, and how long the last that is over took: milliseconds.
     last_sync_ms: i64,
+    took_ms: i64,
+    /// Syncs of files before the current one that are under way.
+    old_syncs: usize,
+    /// When the first of them began.
+    old_sync_ms: i64,
+    /// Syncs that writers had to wait for under `everysec`.
+    pub delayed_syncs: u64,
+    is_late: bool,
     /// When the sync under way began, and how long the last one took: monotonic nanoseconds.
     sync_begun_ns: u64,
     pub sync_took_ns: u64,
@@ -149,6 +184,9 @@ impl<F: Medium> Segment<F> {
             next: None,
             endings: VecDeque::new(),
             policy,
+            strict_to: 0,
+            owed: 0,
+            lead: 0,
             timestamps: false,
             stamped_s: 0,
             at: 0,
@@ -164,6 +202,11 @@ impl<F: Medium> Segment<F> {
             sync_begun_ns: 0,
             sync_took_ns: 0,
             last_sync_ms: 0,
+            took_ms: 0,
+            old_syncs: 0,
+            old_sync_ms: 0,
+            delayed_syncs: 0,
+            is_late: false,
             failed: None,
             retry_ms: 0,
             sync_failed: false,
@@ -179,6 +222,52 @@ impl<F: Medium> Segment<F> {
     /// Bytes that the kernel has not got.
     pub fn pending_bytes(&self) -> u64 {
         self.appended - self.written
+    }
+
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// `appendfsync` has changed, perhaps.
+    pub fn set_policy(&mut self, policy: Policy) {
+        if policy == self.policy {
+            return;
+        }
+        if self.policy == Policy::Always {
+            self.strict_to = self.appended;
+        }
+        if self.policy != Policy::No {
+            self.owed = self.appended;
+        }
+        let was_strict = self.is_strict();
+        self.policy = policy;
+        if policy == Policy::Always {
+            self.lead += 1;
+            if !was_strict {
+                self.keep_unsynced();
+            }
+        }
+    }
+
+    /// Whether turns wait for the disk.
+    fn is_strict(&self) -> bool {
+        self.policy == Policy::Always || self.synced < self.strict_to
+    }
+
+    /// Takes back what was handed to the kernel and is not on the disk, in case it never gets there.
+    fn keep_unsynced(&mut self) {
+        let (file, end) = match self.endings.front() {
+            Some(ending) => (&ending.file, ending.at),
+            None => (&self.file, self.at),
+        };
+        let len = self.written - self.synced;
+        self.kept = vec![0; len as usize];
+        self.kept_at = end - len;
+        if let Err(error) = file.read_exact_at(&mut self.kept, self.kept_at) {
+            // If the next sync fails, a new base is wanted.
+            log::warning(&format!("Cannot read the end of the AOF file: {error}"));
+            self.kept.clear();
+        }
     }
 
     /// Why writes are to be refused.
@@ -209,22 +298,28 @@ impl<F: Medium> Segment<F> {
         let grown = self.appended > begin;
         self.write(now_ms, operations);
         self.sync_if_due(now_ms, operations);
-        let gate = match self.policy {
-            Policy::Always if self.appended > self.synced => self.appended,
-            Policy::EverySec | Policy::No if grown && self.appended > self.written => self.appended,
-            _ => 0,
+        self.look_at_clock(now_ms);
+        // Behind a file that is not on the disk, nothing is.
+        let durable = if self.old_syncs > 0 { 0 } else { self.synced };
+        let (released, waits) = match self.is_strict() {
+            true => (durable, self.appended > durable),
+            false if self.is_late => (durable, grown),
+            false => (self.written, grown && self.appended > self.written),
         };
         Verdict {
-            gate,
-            released: self.released(),
+            gate: if waits { self.appended + self.lead } else { 0 },
+            released: released + self.lead,
         }
     }
 
-    fn released(&self) -> u64 {
-        match self.policy {
-            Policy::Always => self.synced,
-            Policy::EverySec | Policy::No => self.written,
-        }
+    /// Whether a sync takes so long that writers wait for it.
+    fn look_at_clock(&mut self, now_ms: i64) {
+        let slow = |is_under_way: bool, begun_ms| is_under_way && now_ms - begun_ms > LATE_MS;
+        let is_late = self.policy == Policy::EverySec
+            && (slow(self.syncing.is_some(), self.last_sync_ms)
+                || slow(self.old_syncs > 0, self.old_sync_ms));
+        self.delayed_syncs += u64::from(is_late && !self.is_late);
+        self.is_late = is_late;
     }
 
     fn write(&mut self, now_ms: i64, operations: &mut Vec<Operation<F>>) {
@@ -237,10 +332,10 @@ impl<F: Medium> Segment<F> {
         if self.buffer.is_empty() {
             return;
         }
-        if self.policy != Policy::Always && self.syncing.is_none() {
+        if !self.is_strict() && self.syncing.is_none() {
             return self.write_at_once(now_ms);
         }
-        if self.policy == Policy::Always && (self.syncing.is_some() || self.written > self.synced) {
+        if self.is_strict() && (self.syncing.is_some() || self.written > self.synced) {
             // The units of one sync, and those of the next: never more under way, nor kept.
             return;
         }
@@ -280,11 +375,7 @@ impl<F: Medium> Segment<F> {
     }
 
     fn sync_if_due(&mut self, now_ms: i64, operations: &mut Vec<Operation<F>>) {
-        let is_due = match self.policy {
-            Policy::Always => true,
-            Policy::EverySec => now_ms - self.last_sync_ms >= SYNC_MS,
-            Policy::No => false,
-        };
+        let is_due = self.is_strict() || self.syncs() && now_ms >= self.next_sync_ms();
         let is_busy = self.syncing.is_some() || self.writing.is_some();
         if !is_due || is_busy || !self.endings.is_empty() || now_ms < self.retry_ms {
             return;
@@ -296,6 +387,17 @@ impl<F: Medium> Segment<F> {
             let op = FileOp::Sync { metadata: false };
             self.operate(Purpose::JournalSync, op, operations);
         }
+    }
+
+    /// Whether what was written is synced at all.
+    fn syncs(&self) -> bool {
+        self.policy != Policy::No || self.synced < self.owed
+    }
+
+    /// When what is written now is to be synced, if nothing waits for it.
+    fn next_sync_ms(&self) -> i64 {
+        let most = SYNC_MS - SPARE_MS;
+        self.last_sync_ms + (most - 2 * self.took_ms).clamp(SYNC_MS / 2, most)
     }
 
     fn operate(&self, purpose: Purpose, op: FileOp, operations: &mut Vec<Operation<F>>) {
@@ -325,7 +427,7 @@ impl<F: Medium> Segment<F> {
 
     /// Gives the files before the current one what they lack. Returns whether they have it.
     fn end_files(&mut self, now_ms: i64, operations: &mut Vec<Operation<F>>) -> bool {
-        let is_always = self.policy == Policy::Always;
+        let is_strict = self.is_strict();
         while self.syncing.is_none()
             && let Some(ending) = self.endings.front_mut()
         {
@@ -335,7 +437,7 @@ impl<F: Medium> Segment<F> {
                 ending.at = self.kept_at;
             }
             let written = ending.file.write_all_at(&ending.bytes, ending.at);
-            let ended = written.and_then(|()| match is_always {
+            let ended = written.and_then(|()| match is_strict {
                 true => ending.file.sync_data(),
                 false => Ok(()),
             });
@@ -347,7 +449,12 @@ impl<F: Medium> Segment<F> {
                 break;
             };
             (self.written, self.synced) = (end, end);
-            if self.policy == Policy::EverySec {
+            if !is_strict {
+                // Under `no` as well: the policy may change before a base makes up for the file.
+                if self.old_syncs == 0 {
+                    self.old_sync_ms = now_ms;
+                }
+                self.old_syncs += 1;
                 operations.push(Operation {
                     file,
                     tag: tag(Purpose::OldSync, 0),
@@ -361,6 +468,7 @@ impl<F: Medium> Segment<F> {
 
     /// The sync of a file before the current one is over.
     pub fn old_synced(&mut self, result: &io::Result<usize>, now_ms: i64) {
+        self.old_syncs = self.old_syncs.saturating_sub(1);
         if let Err(error) = result {
             self.fail("Fail to fsync the AOF file", error, now_ms);
             self.sync_failed = true;
@@ -373,11 +481,16 @@ impl<F: Medium> Segment<F> {
             self.write_done(done, now_ms);
         } else if let Some(to) = self.syncing.take() {
             self.sync_took_ns = clock::mono_ns().saturating_sub(self.sync_begun_ns);
+            self.took_ms = (now_ms - self.last_sync_ms).max(0);
             match done.result {
                 Ok(_) => {
+                    // What is kept may go on beyond what this sync was asked for.
+                    let done = to.saturating_sub(self.synced);
+                    self.kept.drain(..self.kept.len().min(done as usize));
+                    self.kept_at += done;
+                    let was_strict = self.is_strict();
                     self.synced = self.synced.max(to);
-                    self.kept.clear();
-                    if self.policy == Policy::Always {
+                    if was_strict {
                         self.recovered();
                     }
                 }
@@ -401,9 +514,12 @@ impl<F: Medium> Segment<F> {
                 let begin = *at;
                 *at += n as u64;
                 self.written = to;
-                if self.policy == Policy::Always {
-                    self.kept = done.bytes;
-                    self.kept_at = begin;
+                if self.is_strict() {
+                    if self.kept.is_empty() {
+                        (self.kept, self.kept_at) = (done.bytes, begin);
+                    } else {
+                        self.kept.extend_from_slice(&done.bytes);
+                    }
                     return;
                 }
                 self.kept.clear();
@@ -424,7 +540,7 @@ impl<F: Medium> Segment<F> {
     fn sync_done_badly(&mut self, error: &io::Error, now_ms: i64) {
         self.fail("Fail to fsync the AOF file", error, now_ms);
         let is_all_kept = self.kept.len() as u64 == self.written - self.synced;
-        if self.policy != Policy::Always || !is_all_kept {
+        if !self.is_strict() || !is_all_kept {
             self.sync_failed = true;
             self.current_failed = self.endings.is_empty();
             self.kept.clear();
@@ -457,12 +573,12 @@ impl<F: Medium> Segment<F> {
         if self.writing.is_some() || self.syncing.is_some() {
             return None;
         }
-        let is_unsynced = self.policy == Policy::Always && self.written > self.synced;
+        let is_unsynced = self.is_strict() && self.written > self.synced;
         if !self.buffer.is_empty() || !self.endings.is_empty() || is_unsynced {
             return Some(self.retry_ms);
         }
-        let unsynced = self.policy == Policy::EverySec && self.written > self.synced;
-        unsynced.then_some(self.last_sync_ms + SYNC_MS)
+        let unsynced = self.syncs() && self.written > self.synced;
+        unsynced.then(|| self.next_sync_ms())
     }
 
     /// Writes and syncs everything, waiting for it: the end of the segment. Returns its position.
@@ -489,7 +605,7 @@ impl<F: Medium> Segment<F> {
             behind = 0;
             kept.clear();
         }
-        Ok(self.appended)
+        Ok(self.appended + self.lead)
     }
 }
 
@@ -525,6 +641,13 @@ mod tests {
     }
 
     impl Medium for Faulty {
+        fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+            let content = self.0.lock().unwrap();
+            let (from, to) = (at as usize, at as usize + bytes.len());
+            bytes.copy_from_slice(&content.cached[from..to]);
+            Ok(())
+        }
+
         fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
             let content = &mut *self.0.lock().unwrap();
             let error = content.fails && content.rng.u8(..3) == 0;
