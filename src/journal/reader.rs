@@ -149,6 +149,13 @@ impl Reader {
                 }
                 return self.incomplete();
             };
+            if end > COMMENT_MAX_BYTES {
+                // Whether it came in one piece or in several: Redis takes the rest for a command.
+                return match self.framed {
+                    true => self.bad_unit("a comment is too long"),
+                    false => Err(self.damaged("a comment is too long")),
+                };
+            }
             let line = String::from_utf8_lossy(&rest[..end]).into_owned();
             if line.starts_with(HEAD) {
                 if !self.framed {
@@ -606,6 +613,33 @@ mod tests {
             torn > 200 && damaged > 100 && good > 5,
             "{torn} {damaged} {good}"
         );
+    }
+
+    /// Found by the fuzz target: a comment was too long only if it came in pieces.
+    #[test]
+    fn a_comment_is_too_long_however_it_comes() {
+        for (bytes, is_bad) in [(1024, false), (1025, true)] {
+            let mut file = vec![b'#'; bytes];
+            file.extend_from_slice(b"\n");
+            file.extend(encode(&["SET", "k", "v"]));
+            for piece in [1, 100, file.len()] {
+                for framed in [false, true] {
+                    let mut reader = Reader::new(framed);
+                    let mut fault = None;
+                    for piece in file.chunks(piece) {
+                        reader.feed(piece);
+                        fault = fault.or(reader.next_item().err());
+                    }
+                    reader.end_input();
+                    fault = fault.or(reader.next_item().err());
+                    assert_eq!(
+                        fault.is_some(),
+                        is_bad || framed,
+                        "{bytes}, {piece}, {framed}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]
