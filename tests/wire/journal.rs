@@ -80,6 +80,70 @@ fn every_command_is_recovered() {
     }
 }
 
+/// What DEBUG DIGEST does not tell of, or may not.
+const PROBES: [&str; 6] = [
+    "HPEXPIRETIME expiring FIELDS 3 late never soon",
+    "HLEN expiring",
+    "XINFO GROUPS events",
+    "XPENDING events workers",
+    "XINFO STREAM events",
+    "MGET left right middle:1 middle:2 middle:3",
+];
+
+#[test]
+fn everything_keeps_its_place_when_the_number_of_shards_changes() {
+    let owner = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let dir = owner.dir.clone();
+    let mut before: Option<(String, Vec<String>)> = None;
+    for (round, shards) in [1, 4, 2, 1, 3, 4].into_iter().enumerate() {
+        let mut server = restart(shards, &dir, &[]);
+        let mut client = server.client();
+        let found = |client: &mut Client| -> Vec<String> {
+            PROBES.iter().map(|probe| client.text(probe)).collect()
+        };
+        if let Some((sum, answers)) = &before {
+            assert_eq!(found(&mut client), *answers, "round {round}");
+            assert_eq!(line(&mut client, "DEBUG DIGEST"), *sum, "round {round}");
+        } else {
+            fill(&mut client);
+        }
+        let commands = [
+            "HSET expiring late 1 never 2 soon 3".into(),
+            format!("HPEXPIREAT expiring 40000000{round}0000 FIELDS 1 late"),
+            "HPEXPIRE expiring 1 FIELDS 1 soon".into(),
+            format!("XADD events {round}-1 n {round}"),
+            format!("XADD events {round}-2 n {round}"),
+            "XGROUP CREATE events workers 0 ENTRIESREAD 0".into(),
+            format!("XREADGROUP GROUP workers worker:{round} COUNT 1 STREAMS events >"),
+            "MULTI".into(),
+            format!("SET left {round}"),
+            format!("MSET middle:1 {round} middle:2 {round} middle:3 {round}"),
+            "LMOVE list other LEFT RIGHT".into(),
+            format!("SET right {round}"),
+            "SELECT 3".into(),
+            "RENAME ints numbers".into(),
+            "SELECT 0".into(),
+            "EXEC".into(),
+        ];
+        for command in commands {
+            let reply = client.text(&command);
+            let is_known = command.starts_with("XGROUP") && round > 0;
+            assert!(is_known || !reply.starts_with('-'), "{command}: {reply}");
+        }
+        wait_for("the field", || client.text("HLEN expiring").contains(":2"));
+        if round == 2 {
+            client.text("BGREWRITEAOF");
+            wait_for("the rewrite", || {
+                info(&mut client, "aof_rewrite_in_progress") == "0"
+            });
+        }
+        let answers = found(&mut client);
+        before = Some((line(&mut client, "DEBUG DIGEST"), answers));
+        server.signal("KILL");
+        server.exit();
+    }
+}
+
 fn restarted_in_place(server: Server, shards: u32) -> Server {
     let fresh = Server::start(Which::Pinion { shards }, &ON);
     drop(server);
@@ -296,13 +360,15 @@ fn two_servers_do_not_share_a_directory() {
     );
 }
 
-/// Writers note what was acknowledged; the server is killed at a random moment; everything noted is
-/// there again, and transfers between accounts are whole.
-fn kill_cycles(shards: u32, policy: &str, cycles: u64) -> u64 {
+/// Writers note what was acknowledged; the server is killed at a random moment, with a snapshot or
+/// a rewrite under way; everything noted is there again, and transfers between accounts are whole.
+/// A `policy` of two words changes from one to the other, and back, while they write.
+fn kill_cycles(shards: u32, policy: &str, cycles: u64, round: u64) -> u64 {
     const ACCOUNTS: u64 = 16;
     const WRITERS: u64 = 3;
-    let options = ["--appendfsync", policy];
-    let mut rng = fastrand::Rng::with_seed(u64::from(shards));
+    let policies: Vec<&str> = policy.split(' ').collect();
+    let options = ["--appendfsync", policies[0]];
+    let mut rng = fastrand::Rng::with_seed(u64::from(shards) + (round << 8));
     let first = Server::start(Which::Pinion { shards: 1 }, &[]);
     let dir = first.dir.clone();
     let mut acknowledged = vec![0u64; WRITERS as usize];
@@ -371,14 +437,17 @@ fn kill_cycles(shards: u32, policy: &str, cycles: u64) -> u64 {
                     }
                 });
             }
-            if rng.bool() {
-                client.text("BGREWRITEAOF");
-            } else {
-                client.text("BGSAVE");
-            }
             let begun = Instant::now();
             let life = Duration::from_millis(rng.u64(5..120));
-            thread::sleep(life.saturating_sub(begun.elapsed()));
+            while begun.elapsed() < life {
+                client.text(["BGREWRITEAOF", "BGSAVE"][rng.usize(..2)]);
+                if policies.len() > 1 {
+                    let next = policies[rng.usize(..policies.len())];
+                    client.text(&format!("CONFIG SET appendfsync {next}"));
+                }
+                let left = life.saturating_sub(begun.elapsed());
+                thread::sleep(left.min(Duration::from_millis(rng.u64(1..60))));
+            }
             server.signal("KILL");
             stop.store(true, Ordering::Relaxed);
         });
@@ -387,19 +456,30 @@ fn kill_cycles(shards: u32, policy: &str, cycles: u64) -> u64 {
     checked
 }
 
+/// `PINION_KILL_ROUNDS=50 cargo test --test wire killed_server -- --nocapture` for two thousand
+/// cycles.
 #[test]
 fn a_killed_server_loses_nothing_that_it_acknowledged() {
-    let mut checked = 0;
-    for (shards, policy, cycles) in [
-        (1, "always", 8),
-        (2, "always", 8),
-        (1, "everysec", 10),
-        (3, "everysec", 10),
-        (4, "no", 6),
-    ] {
-        checked += kill_cycles(shards, policy, cycles);
+    let rounds = std::env::var("PINION_KILL_ROUNDS");
+    let rounds = rounds.map_or(1, |text| text.parse().expect("PINION_KILL_ROUNDS"));
+    let (mut checked, mut killed) = (0, 0);
+    for round in 0..rounds {
+        for (shards, policy, cycles) in [
+            (1, "always", 8),
+            (2, "always", 8),
+            (1, "everysec", 8),
+            (3, "everysec", 8),
+            (4, "no", 6),
+            (2, "everysec always no", 8),
+        ] {
+            checked += kill_cycles(shards, policy, cycles, round);
+            killed += cycles;
+        }
+        if rounds > 1 {
+            println!("{killed} kills, {checked} transactions checked");
+        }
     }
-    assert!(checked > 1_000, "{checked} transactions");
+    assert!(checked > 1_000 * rounds, "{checked} transactions");
 }
 
 /// Limits how large a file the server may write: a disk that is full, and then is not.
