@@ -229,6 +229,7 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         let mut core = Core::new(shard_state, table.clone());
         let mut part = Part::new(shard, file_figures.clone());
         part.loading = boot != Boot::Nothing;
+        part.set_any_loading(part.loading);
         let mut host = ServerHost::new(part, shards, config.clone(), identity.clone(), started_ms);
         host.gauges.startup_bytes = core.shard.keyspace.memory_bytes();
         if shard == 0 {

@@ -518,7 +518,7 @@ impl Host for ServerHost {
     fn is_watching(&self) -> bool {
         self.pause.until_ms != 0
             || self.monitors.any()
-            || self.part.loading
+            || self.part.is_any_loading()
             || self.part.save_failed
             || self.part.is_journal_failing()
     }
@@ -536,7 +536,7 @@ impl Host for ServerHost {
         if session == replay::SESSION {
             return Admission::Run;
         }
-        if self.part.loading && flags & flags::LOADING == 0 {
+        if flags & flags::LOADING == 0 && self.part.is_any_loading() {
             return Admission::Refuse(CmdError::Loading);
         }
         let is_told = flags & flags::WRITE != 0 || entry.command.name == "ping";

@@ -129,8 +129,8 @@ impl ServerHost {
                 match self.reloading.take() {
                     None => self.open_segments(),
                     Some((requester, _)) => {
-                        self.tell_nodes(|_| Message::LoadEnded);
-                        persist::reply(&mut self.mail, requester, Ok(()));
+                        let reply = Some((requester, Ok(())));
+                        self.persistence.end_load(&mut self.mail, reply);
                     }
                 }
                 false
@@ -156,7 +156,8 @@ impl ServerHost {
 
     /// DEBUG LOADAOF, on shard 0: everything is forgotten and read again.
     pub(super) fn load_journal_again(&mut self, requester: Requester) -> Performed {
-        let busy = self.persistence.is_busy() || self.part.loading || self.reloading.is_some();
+        let busy =
+            self.persistence.is_busy() || self.part.is_any_loading() || self.reloading.is_some();
         if busy || !self.persistence.aof.on {
             return Performed::Failed(CmdError::Text(
                 "ERR Error trying to load the AOF files, check server logs",
@@ -232,7 +233,7 @@ impl ServerHost {
     /// Brings the append-only file to what the configuration asks for, and begins rewrites that
     /// are due.
     pub(super) fn mind_journal(&mut self) {
-        let is_starting = self.part.loading || self.opening > 0;
+        let is_starting = self.part.is_any_loading() || self.opening > 0;
         let persistence = &mut self.persistence;
         let is_busy = persistence.is_busy();
         let aof = &mut persistence.aof;
@@ -296,8 +297,7 @@ impl ServerHost {
             Message::JournalOpened => {
                 self.opening -= 1;
                 if self.opening == 0 {
-                    self.tell_nodes(|_| Message::LoadEnded);
-                    log::notice("Ready to accept connections");
+                    self.persistence.end_load(&mut self.mail, None);
                 }
             }
             Message::LoadReady => self.node_is_ready(&core.table),
@@ -466,6 +466,8 @@ impl ServerHost {
     /// All entries are in place: commands are accepted.
     pub(super) fn load_ended(&mut self, core: &mut Core) {
         self.part.loading = false;
+        let left = NodeMessage::Persist(Message::LoadLeft);
+        self.mail.push((0, left));
         core.shard.keyspace.effects.recording = self.segment.is_some();
         core.shard.keyspace.effects.dirty = 0;
         let config = self.config.clone();

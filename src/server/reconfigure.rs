@@ -49,7 +49,7 @@ impl ServerHost {
         let waits = |name: &str| {
             name.eq_ignore_ascii_case("dir") || name.eq_ignore_ascii_case("appendonly")
         };
-        if self.part.loading && pairs.iter().any(|(name, _)| waits(name)) {
+        if self.part.is_any_loading() && pairs.iter().any(|(name, _)| waits(name)) {
             return Performed::Failed(CmdError::Loading);
         }
         let config = match self.config.set(&pairs, requester.is_local) {

@@ -306,6 +306,7 @@ impl ServerHost {
             }
             Message::LoadTaken => persistence.batch_taken(from),
             Message::LoadEnded => self.load_ended(core),
+            Message::LoadLeft => persistence.load_left(&self.part, mail),
             Message::Quiesce => {
                 self.pause = super::clients::Pause {
                     until_ms: i64::MAX,
@@ -381,10 +382,8 @@ impl ServerHost {
                 false
             }
             Ok(more) => {
-                match self.persistence.load_over(mail, now_ms) {
-                    Some((Then::Serve, _)) => log::notice("Ready to accept connections"),
-                    Some((Then::Replay, from)) => self.replay_from(from, &core.table),
-                    Some((Then::Reply(_), _)) | None => {}
+                if let Some((Then::Replay, from)) = self.persistence.load_over(mail, now_ms) {
+                    self.replay_from(from, &core.table);
                 }
                 more
             }
@@ -438,7 +437,7 @@ impl ServerHost {
             (begun_s, loading.loaded_bytes(), loading.size_bytes, took_s)
         });
         // Commands of the append-only file count by nothing but their time.
-        let replaying = self.part.loading.then(|| {
+        let replaying = self.part.is_any_loading().then(|| {
             let took_s = (self.now_ms - self.started_ms) / 1000;
             (self.started_ms / 1000, 0, 0, took_s)
         });

@@ -588,6 +588,40 @@ fn commands_are_refused_while_a_long_file_is_read() {
 }
 
 #[test]
+fn all_shards_end_a_load_at_one_instant() {
+    const LOADING: &str = "-LOADING Redis is loading the dataset in memory\\r\\n";
+    let dir = crate::process::fresh_dir();
+    let set = |n| format!("*3\r\n$3\r\nSET\r\n$5\r\n{n:05}\r\n$1\r\nv\r\n");
+    let file: String = (0..20_000).map(set).collect();
+    for round in 0..6 {
+        // The first round reads a file that has no manifest, and makes what the others read.
+        if round == 0 {
+            fs::write(dir.join("appendonly.aof"), &file).expect("a file");
+        }
+        let server = Server::start_in(Which::Pinion { shards: 4 }, &dir, &ON);
+        let mut clients = Vec::new();
+        wait_for("connections", || {
+            clients.extend(Client::tcp(server.port).ok());
+            clients.len() == 8
+        });
+        let (mut served, mut refused) = (0, 0);
+        // Each is asked some more times after all were served once.
+        while served < 40 {
+            for client in &mut clients {
+                if client.text("GET 00001") != LOADING {
+                    served += 1;
+                    continue;
+                }
+                refused += 1;
+                assert_eq!(served, 0, "round {round}: one is served, another refused");
+            }
+        }
+        assert!(refused > 0 || round > 0, "nothing was refused");
+        drop(clients);
+    }
+}
+
+#[test]
 fn a_file_that_has_grown_is_rewritten_by_itself() {
     for shards in [1, 2] {
         let options = [

@@ -51,7 +51,7 @@ fn seeds(shards: &[u32], first: u64) -> Vec<(u32, u64)> {
     shards.zip((first..).step_by(10)).collect()
 }
 
-/// A connection on which commands are accepted: each shard is done with loading on its own.
+/// A connection on which commands are accepted.
 fn connect(server: &Server) -> Client {
     let deadline = Instant::now() + START_WAIT;
     loop {

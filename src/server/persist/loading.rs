@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Loaded, Mail, Message, Operation, Persistence, Purpose, reply, tag, tell_nodes};
+use super::{Loaded, Mail, Message, Operation, Persistence, Purpose, tag, tell_nodes};
 use crate::command::{generic, keys};
 use crate::keyspace::Taken;
 use crate::rdb::Fault;
@@ -257,11 +257,10 @@ impl Persistence {
             took_ms / 1000,
             took_ms % 1000
         ));
-        if loading.then != Then::Replay {
-            self.tell_all(mail, || Message::LoadEnded);
-        }
-        if let Then::Reply(requester) = loading.then {
-            reply(mail, requester, Ok(()));
+        match loading.then {
+            Then::Replay => {}
+            Then::Serve => self.end_load(mail, None),
+            Then::Reply(requester) => self.end_load(mail, Some((requester, Ok(())))),
         }
         Some((loading.then, loading.loaded_bytes()))
     }
@@ -278,10 +277,10 @@ impl Persistence {
                 false
             }
             Then::Reply(requester) => {
-                self.tell_all(mail, || Message::LoadEnded);
+                // The server goes on with what it has.
                 let error =
                     CmdError::Text("ERR Error trying to load the RDB dump, check server logs");
-                reply(mail, requester, Err(error));
+                self.end_load(mail, Some((requester, Err(error))));
                 true
             }
         }

@@ -83,7 +83,9 @@ pub enum Message {
     Load(Vec<Loaded>),
     /// A batch was stored.
     LoadTaken,
+    /// Everything is loaded; and that this node is done with it.
     LoadEnded,
+    LoadLeft,
     /// This shard's segment, and that it has it: nothing is accepted before all have.
     JournalOpen {
         file: Arc<File>,
@@ -149,6 +151,10 @@ pub struct Persistence {
     pub points: SavePoints,
     pub aof: Aof,
     pub replay: Option<Box<Replay>>,
+    /// Nodes that are not done with a load that has ended.
+    leaving: usize,
+    /// Who waits for its end, for what reply.
+    load_reply: Option<(Requester, Result<(), CmdError>)>,
     /// Nodes that have not closed their segments yet, and whether the server stops then.
     pub closing: Option<(usize, bool)>,
     /// BGSAVE SCHEDULE while something else is under way.
@@ -218,6 +224,8 @@ impl Persistence {
             points: SavePoints::default(),
             aof: Aof::default(),
             replay: None,
+            leaving: 0,
+            load_reply: None,
             closing: None,
             scheduled: false,
             next_id: 0,
@@ -236,6 +244,26 @@ impl Persistence {
     fn new_id(&mut self) -> u32 {
         self.next_id = self.next_id.wrapping_add(1);
         self.next_id
+    }
+
+    /// Everything is loaded: once every node is done with it, all serve clients at one instant.
+    pub fn end_load(&mut self, mail: &mut Mail, reply: Option<(Requester, Result<(), CmdError>)>) {
+        self.leaving = self.shards;
+        self.load_reply = reply;
+        self.tell_all(mail, || Message::LoadEnded);
+    }
+
+    /// A node is done with a load. If it is the last one, clients are served.
+    pub fn load_left(&mut self, part: &Part, mail: &mut Mail) {
+        self.leaving -= 1;
+        if self.leaving > 0 {
+            return;
+        }
+        part.set_any_loading(false);
+        match self.load_reply.take() {
+            Some((requester, result)) => reply(mail, requester, result),
+            None => log::notice("Ready to accept connections"),
+        }
     }
 
     /// A message to every node.

@@ -21,7 +21,7 @@ pub struct Part {
     dirty: u64,
     /// Shard 0 was told that there are changes.
     told_changed: bool,
-    /// Entries are being loaded: commands are refused.
+    /// Entries are being loaded.
     pub loading: bool,
     /// The last snapshot failed and `stop-writes-on-bgsave-error` is on.
     pub save_failed: bool,
@@ -44,6 +44,8 @@ pub struct Figures {
 #[derive(Debug, Default)]
 pub struct Shared {
     figures: Vec<Figures>,
+    /// Some shard is loading: all refuse commands, until all can be served at once.
+    loading: AtomicBool,
     /// Shards that cannot write their segments, and why one cannot.
     failing: AtomicUsize,
     reason: Mutex<String>,
@@ -75,6 +77,16 @@ impl Part {
 
     pub fn shard(&self) -> usize {
         self.shard
+    }
+
+    /// Whether some shard is loading.
+    pub fn is_any_loading(&self) -> bool {
+        self.shared.loading.load(Ordering::SeqCst)
+    }
+
+    /// Some shard is loading, or all are done with it.
+    pub fn set_any_loading(&self, loading: bool) {
+        self.shared.loading.store(loading, Ordering::SeqCst);
     }
 
     /// Changes since the last save, all shards together.
@@ -217,6 +229,7 @@ impl Part {
     /// Entries come next.
     pub fn load_begins(&mut self, core: &mut Core, flush: bool) {
         self.loading = true;
+        self.set_any_loading(true);
         core.shard.keyspace.effects.classes = 0;
         core.shard.keyspace.effects.recording = false;
         if flush {
