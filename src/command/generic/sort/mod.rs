@@ -3,6 +3,8 @@
 //! Which other keys BY and GET name is known only once the elements have been read, so a SORT with
 //! patterns holds everything: it reads the elements, then the keys they lead to, then decides.
 
+mod window;
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -56,7 +58,10 @@ struct Options<'a> {
     descending: bool,
     alpha: bool,
     limit: Option<(i64, i64)>,
+    /// The last BY.
     by: Option<&'a [u8]>,
+    /// One of them was a pattern without a star: no order is asked for.
+    unsorted: bool,
     get: Vec<&'a [u8]>,
     /// The argument that names the destination.
     store: Option<usize>,
@@ -83,6 +88,7 @@ impl<'a> Options<'a> {
                 at += 1;
             } else if args.is(at, "by") && left >= 1 {
                 options.by = Some(args.get(at + 1));
+                options.unsorted |= !has_star(args.get(at + 1));
                 at += 1;
             } else if args.is(at, "get") && left >= 1 {
                 options.get.push(args.get(at + 1));
@@ -95,13 +101,13 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    /// The pattern that leads to the key to sort by; one without a star asks for no order at all.
+    /// The pattern that leads to the key to sort by.
     fn by_pattern(&self) -> Option<&'a [u8]> {
-        self.by.filter(|by| by.contains(&b'*'))
+        self.by.filter(|_| !self.unsorted)
     }
 
     fn reads_keys(&self) -> bool {
-        self.by_pattern().is_some() || self.get.iter().any(|pattern| *pattern != b"#")
+        self.by_pattern().is_some() || self.get.iter().any(|pattern| !is_element(pattern))
     }
 
     /// Indices of the elements shown, of `len`. Redis: sort.c.
@@ -124,12 +130,27 @@ pub(super) fn store_at(args: &Args) -> Option<usize> {
     Options::parse(args).ok()?.store
 }
 
+/// The bytes before the first NUL: what Redis, in C, sees of a string in this command.
+fn visible(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|&byte| byte == 0);
+    &bytes[..end.unwrap_or(bytes.len())]
+}
+
+fn has_star(pattern: &[u8]) -> bool {
+    visible(pattern).contains(&b'*')
+}
+
+/// Whether GET means the element itself.
+fn is_element(pattern: &[u8]) -> bool {
+    visible(pattern) == b"#"
+}
+
 /// What `pattern` names for an element: its first star replaced, and behind `->` a field.
 fn wanted_by(pattern: &[u8], element: &[u8]) -> Option<Wanted> {
-    let star = pattern.iter().position(|&byte| byte == b'*')?;
+    let star = visible(pattern).iter().position(|&byte| byte == b'*')?;
     let (before, after) = (&pattern[..star], &pattern[star + 1..]);
-    let arrow = after.windows(2).position(|pair| pair == b"->");
-    let arrow = arrow.filter(|&at| at + 2 < after.len());
+    let arrow = visible(after).windows(2).position(|pair| pair == b"->");
+    let arrow = arrow.filter(|&at| at + 2 < visible(after).len());
     let (after, field) = match arrow {
         Some(at) => (&after[..at], Some(Bytes::copy_from_slice(&after[at + 2..]))),
         None => (after, None),
@@ -157,7 +178,7 @@ fn elements(peek: &Peek, options: &Options) -> Result<Vec<Bytes>, CmdError> {
         _ => Vec::new(),
     };
     // Redis: an order that is there already is kept, from either end.
-    if options.descending && value.kind() != Kind::Set {
+    if options.unsorted && options.descending && value.kind() != Kind::Set {
         all.reverse();
     }
     Ok(all)
@@ -172,7 +193,7 @@ fn wanted(ask: &Ask, peeks: &[Peek]) -> Result<Vec<Wanted>, CmdError> {
         .by_pattern()
         .into_iter()
         .chain(options.get.iter().copied());
-    let patterns: Vec<&[u8]> = patterns.filter(|pattern| *pattern != b"#").collect();
+    let patterns: Vec<&[u8]> = patterns.filter(|pattern| !is_element(pattern)).collect();
     let all = patterns.iter().flat_map(|pattern| {
         elements.iter().map(|element| {
             // A pattern without a star names nothing.
@@ -204,9 +225,9 @@ fn decide(ask: &Ask, peeks: &[Peek], found: &[Option<Bytes>]) -> Result<Decision
     let len = elements.len();
     let is_set = matches!(&peeks[0], Peek::Collection(value) if value.kind() == Kind::Set);
     let by = options.by_pattern();
-    let unsorted = options.by.is_some() && by.is_none();
     // Redis: what is stored from a set has an order, so that replicas agree about it.
-    let forced = unsorted && is_set && options.store.is_some();
+    let forced = options.unsorted && is_set && options.store.is_some();
+    let unsorted = options.unsorted && !forced;
     let alpha = options.alpha || forced;
     let (by_values, get_values) = found.split_at(if by.is_some() { len } else { 0 });
     let mut entries = Vec::with_capacity(len);
@@ -227,17 +248,17 @@ fn decide(ask: &Ask, peeks: &[Peek], found: &[Option<Bytes>]) -> Result<Decision
             by: by_value,
         });
     }
-    if !unsorted || forced {
-        entries.sort_by(|a, b| {
-            let order = compare(a, b, alpha);
-            if options.descending {
-                order.reverse()
-            } else {
-                order
-            }
-        });
-    }
     let (start, end) = options.window(len);
+    let stored = options.store.is_some();
+    let order = |a: &Entry, b: &Entry| match options.descending {
+        true => compare(a, b, alpha, stored).reverse(),
+        false => compare(a, b, alpha, stored),
+    };
+    if by.is_some() && (start, end) != (0, len) {
+        window::sort_window(&mut entries, start..end, order);
+    } else if !unsorted {
+        entries.sort_by(order);
+    }
     let rows = Rows {
         entries: &entries[start..end],
         get: &options.get,
@@ -247,9 +268,13 @@ fn decide(ask: &Ask, peeks: &[Peek], found: &[Option<Bytes>]) -> Result<Decision
     answer(ask, peeks, options.store, &rows)
 }
 
-fn compare(a: &Entry, b: &Entry, alpha: bool) -> Ordering {
+/// Redis: sort.c sortCompare, in the C locale. Only what is stored counts beyond a NUL.
+fn compare(a: &Entry, b: &Entry, alpha: bool, stored: bool) -> Ordering {
     if alpha {
-        return a.by.cmp(&b.by);
+        return match (&a.by, &b.by) {
+            (Some(a), Some(b)) if !stored => visible(a).cmp(visible(b)),
+            (a, b) => a.cmp(b),
+        };
     }
     let order = a.score.partial_cmp(&b.score).unwrap_or(Ordering::Equal);
     order.then_with(|| a.element.cmp(&b.element))
@@ -276,13 +301,13 @@ impl Rows<'_> {
             }
             let mut pattern = 0;
             for get in self.get {
-                if *get == b"#" {
+                if is_element(get) {
                     visit(Some(&entry.element));
                     continue;
                 }
                 let value = self.values.get(pattern * self.len + entry.at);
                 // A pattern without a star names nothing, not even the key without a name.
-                let value = value.filter(|_| get.contains(&b'*'));
+                let value = value.filter(|_| has_star(get));
                 visit(value.and_then(Option::as_ref));
                 pattern += 1;
             }
@@ -388,6 +413,7 @@ mod tests {
             ("SORT l GET n* STORE d", ":3|"),
             ("LRANGE d 0 -1", "*3|$3|one|$0||$5|three|"),
             ("SORT l BY n* ALPHA", "*3|$1|2|$1|1|$1|3|"),
+            ("SORT l BY n* BY nothing DESC", "*3|$1|3|$1|2|$1|1|"),
         ]);
     }
 }
