@@ -23,6 +23,7 @@ mod rdb;
 mod sameness;
 mod scanning;
 mod serializable;
+mod soak;
 mod tools;
 mod tracking;
 mod transcript;
