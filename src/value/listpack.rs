@@ -479,7 +479,7 @@ impl Listpack {
         }
         self.bytes.copy_within(to..old, from + len);
         self.bytes.truncate(new);
-        if new < self.bytes.capacity() / 2 {
+        if new < old && new < self.bytes.capacity() / 2 {
             self.bytes.shrink_to(new + new / 8);
         }
     }

@@ -10,12 +10,13 @@
 //! ```
 
 mod group;
+mod index;
 mod node;
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 pub use group::{Consumer, Group, Pending};
+use index::Index;
 pub use node::{Entry, Node};
 
 use super::limits::Limits;
@@ -80,7 +81,7 @@ pub struct Trim {
 /// A stream.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
-    nodes: BTreeMap<EntryId, Node>,
+    nodes: Index,
     len: u64,
     pub last_id: EntryId,
     pub first_id: EntryId,
@@ -102,9 +103,8 @@ impl Stream {
 
     /// Bytes of memory, about.
     pub fn memory_bytes(&self) -> usize {
-        const NODE_BYTES: usize = 64;
         let groups: usize = self.groups.values().map(Group::memory_bytes).sum();
-        self.node_bytes + self.nodes.len() * NODE_BYTES + groups
+        self.node_bytes + self.nodes.memory_bytes() + groups
     }
 
     pub fn node_count(&self) -> usize {
@@ -115,8 +115,8 @@ impl Stream {
     /// that ends, one where ids part, one for the bytes in between that are not alone. Redis: rax.c.
     pub fn radix_nodes(&self) -> usize {
         const ID_BYTES: usize = 16;
-        let bits = |id: &EntryId| u128::from(id.ms) << 64 | u128::from(id.seq);
-        let ids: Vec<u128> = self.nodes.keys().map(bits).collect();
+        let bits = |id: EntryId| u128::from(id.ms) << 64 | u128::from(id.seq);
+        let ids: Vec<u128> = self.nodes.iter().map(|(id, _)| bits(id)).collect();
         if ids.is_empty() {
             return 1;
         }
@@ -157,7 +157,7 @@ impl Stream {
     pub fn nodes(&self) -> impl Iterator<Item = (EntryId, &Listpack)> {
         self.nodes
             .iter()
-            .map(|(&master, node)| (master, node.pack()))
+            .map(|(master, node)| (master, node.pack()))
     }
 
     /// Appends a node as it was saved, behind all others.
@@ -172,26 +172,22 @@ impl Stream {
     pub fn append(&mut self, id: EntryId, fields: &[&[u8]], limits: &Limits) {
         debug_assert!(id > self.last_id || self.entries_added == 0);
         let bytes: usize = fields.iter().map(|text| text.len()).sum();
-        let fits = |node: &Node| node.admits(bytes, limits);
-        match self
-            .nodes
-            .iter_mut()
-            .next_back()
-            .filter(|(_, node)| fits(node))
-        {
-            Some((&master, node)) => {
+        match self.nodes.last_mut() {
+            Some((master, node)) if node.admits(bytes, limits) => {
                 let before = node.bytes();
                 node.append(master, id, fields);
                 self.node_bytes = self.node_bytes + node.bytes() - before;
             }
-            None => {
-                // The last node is full: what it had to spare to grow goes back.
-                if let Some((_, full)) = self.nodes.iter_mut().next_back() {
+            last => {
+                let mut expected = 0;
+                if let Some((_, full)) = last {
+                    // What it had to spare to grow goes back; the next is going to be as large.
                     let before = full.bytes();
                     full.shrink();
-                    self.node_bytes = self.node_bytes + full.bytes() - before;
+                    expected = full.bytes();
+                    self.node_bytes = self.node_bytes + expected - before;
                 }
-                let node = Node::new(id, fields);
+                let node = Node::with_capacity(expected + expected / 8, id, fields);
                 self.node_bytes += node.bytes();
                 self.nodes.insert(id, node);
             }
@@ -206,23 +202,10 @@ impl Stream {
 
     /// Entries with ids from `start` to `end`, both inclusive.
     pub fn range(&self, start: EntryId, end: EntryId) -> impl Iterator<Item = Entry<'_>> {
-        let first = self
-            .nodes
-            .range(..=start)
-            .next_back()
-            .map_or(start, |(&id, _)| id);
-        let nodes = if first <= end {
-            Some(
-                self.nodes
-                    .range((Bound::Included(first), Bound::Included(end))),
-            )
-        } else {
-            None
-        };
+        let nodes = self.nodes.iter_from(start);
         let entries = nodes
-            .into_iter()
-            .flatten()
-            .flat_map(|(&master, node)| node.entries(master));
+            .take_while(move |(master, _)| *master <= end)
+            .flat_map(|(master, node)| node.entries(master));
         entries
             .skip_while(move |entry| entry.id < start)
             .take_while(move |entry| entry.id <= end)
@@ -230,8 +213,7 @@ impl Stream {
 
     /// The same from `end` down to `start`.
     pub fn range_back(&self, start: EntryId, end: EntryId) -> impl Iterator<Item = Entry<'_>> {
-        let nodes = self.nodes.range(..=end).rev();
-        let entries = nodes.flat_map(|(&master, node)| {
+        let entries = self.nodes.iter_back_from(end).flat_map(|(master, node)| {
             let mut all: Vec<Entry> = node.entries(master).collect();
             all.reverse();
             all
@@ -247,7 +229,7 @@ impl Stream {
 
     /// Removes an entry; returns whether it was there.
     pub fn remove(&mut self, id: EntryId) -> bool {
-        let Some((&master, node)) = self.nodes.range_mut(..=id).next_back() else {
+        let Some((master, node)) = self.nodes.node_mut(id) else {
             return false;
         };
         let before = node.bytes();
@@ -257,7 +239,7 @@ impl Stream {
         self.node_bytes = self.node_bytes + node.bytes() - before;
         if node.live() == 0 {
             self.node_bytes -= node.bytes();
-            self.nodes.remove(&master);
+            self.nodes.remove(master);
         }
         self.len -= 1;
         self.max_deleted_id = self.max_deleted_id.max(id);
@@ -275,7 +257,7 @@ impl Stream {
     /// Removes entries from the front; returns how many.
     pub fn trim(&mut self, trim: Trim) -> u64 {
         let mut removed = 0;
-        while let Some((&master, node)) = self.nodes.iter().next() {
+        while let Some((master, node)) = self.nodes.first() {
             let excess = match trim.threshold {
                 Threshold::MaxLen(max) => self.len.saturating_sub(max),
                 // Redis: a node goes as a whole by its last entry, be that deleted.
@@ -294,7 +276,7 @@ impl Stream {
             }
             if excess >= entries {
                 self.node_bytes -= node.bytes();
-                self.nodes.remove(&master);
+                self.nodes.remove(master);
                 self.len -= entries;
                 removed += entries;
                 continue;
@@ -302,7 +284,7 @@ impl Stream {
             if trim.approximate.is_none() {
                 let first = node.entries(master).take(excess as usize);
                 let ids: Vec<EntryId> = first.map(|entry| entry.id).collect();
-                if let Some(node) = self.nodes.get_mut(&master) {
+                if let Some((_, node)) = self.nodes.node_mut(master) {
                     let before = node.bytes();
                     ids.iter().for_each(|&id| {
                         node.remove(master, id);
@@ -322,12 +304,7 @@ impl Stream {
 
     /// Frees some nodes of a stream that is thrown away; true while more are left.
     pub fn free_slice(&mut self, nodes: usize) -> bool {
-        for _ in 0..nodes {
-            if self.nodes.pop_first().is_none() {
-                return false;
-            }
-        }
-        true
+        self.nodes.free(nodes)
     }
 
     /// How many entries were ever added up to `id`, if that can be told. Redis: t_stream.c
@@ -453,7 +430,7 @@ mod tests {
                 let back: Vec<_> = inside.into_iter().rev().collect();
                 assert_eq!(contents(stream.range_back(a, b)), back, "seed {seed}");
             }
-            let bytes: usize = stream.nodes.values().map(Node::bytes).sum();
+            let bytes: usize = stream.nodes.iter().map(|(_, node)| node.bytes()).sum();
             assert_eq!(stream.node_bytes, bytes);
         }
     }

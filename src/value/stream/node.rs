@@ -11,6 +11,10 @@ const BYTES_MAX: usize = 1 << 30;
 /// Elements of an entry beside its fields and values: flags and both parts of the id.
 const ENTRY_HEAD: i64 = 3;
 
+/// What an element takes beside its text, at most; and what is before and behind the elements.
+const ELEMENT_MAX_BYTES: usize = 10;
+const ENTRY_HEAD_MAX_BYTES: usize = 32;
+
 #[derive(Clone, Debug)]
 pub struct Node(Listpack);
 
@@ -70,7 +74,12 @@ fn int(pack: &Listpack, at: Pos) -> i64 {
 impl Node {
     /// A node with its first entry; `fields` are fields and values in turn.
     pub fn new(id: EntryId, fields: &[&[u8]]) -> Node {
-        let mut pack = Listpack::new();
+        Node::with_capacity(0, id, fields)
+    }
+
+    /// The same with room for so many bytes.
+    pub fn with_capacity(bytes: usize, id: EntryId, fields: &[&[u8]]) -> Node {
+        let mut pack = Listpack::with_capacity(bytes);
         pack.push_int(0);
         pack.push_int(0);
         pack.push_int((fields.len() / 2) as i64);
@@ -127,6 +136,12 @@ impl Node {
     pub fn append(&mut self, master: EntryId, id: EntryId, fields: &[&[u8]]) {
         let same = self.has_fields(fields);
         let pack = &mut self.0;
+        let more: usize = fields
+            .iter()
+            .map(|text| text.len() + ELEMENT_MAX_BYTES)
+            .sum();
+        // In few steps: each leaves a block of another size behind.
+        pack.reserve_up_to(more + ENTRY_HEAD_MAX_BYTES, pack.bytes() * 3 / 2);
         let count = (fields.len() / 2) as i64;
         pack.push_int(if same { SAME_FIELDS } else { 0 });
         pack.push_int(id.ms.wrapping_sub(master.ms) as i64);
