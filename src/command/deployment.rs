@@ -115,6 +115,14 @@ pub const COMMANDS: &[Command] = &[
         group: Group::Generic,
         ..row("wait", 3, NOSCRIPT, Job::Wait)
     },
+    Command {
+        since: "7.2.0",
+        summary: "Waits until what this connection wrote is on the disk.",
+        acl: CONNECTION,
+        tips: &["request_policy:all_shards", "response_policy:agg_min"],
+        group: Group::Generic,
+        ..row("waitaof", 4, NOSCRIPT, Job::WaitAof)
+    },
 ];
 
 impl Command {

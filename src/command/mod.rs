@@ -253,4 +253,5 @@ pub enum Job {
     Time,
     Unsubscribe(pubsub::Kind),
     Wait,
+    WaitAof,
 }

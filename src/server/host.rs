@@ -27,6 +27,7 @@ use super::settings;
 use super::slowlog::{self, Slowlog};
 use super::spikes::Spikes;
 use super::tracking::Trackers;
+use super::waitaof::AofWaits;
 use crate::command::tracking::Wish;
 use crate::command::{Entry, Job, flags, introspection};
 use crate::keyspace::tracking::Reader;
@@ -50,6 +51,7 @@ pub struct ServerHost {
     pub postponed: Vec<SessionKey>,
     /// Clients in WAIT, and until when they wait: unix milliseconds.
     pub waits: Vec<(i64, Requester)>,
+    pub aof_waits: AofWaits,
     /// Shard 0's alone.
     pub slowlog: Slowlog,
     pub slowlog_max_len: usize,
@@ -110,6 +112,7 @@ impl ServerHost {
             pause: Pause::default(),
             postponed: Vec::new(),
             waits: Vec::new(),
+            aof_waits: AofWaits::default(),
             slowlog: Slowlog::default(),
             slowlog_max_len: 128,
             spikes: Spikes::default(),
@@ -421,6 +424,7 @@ impl ServerHost {
         }
         self.postponed.retain(|key| *key != session);
         self.waits.retain(|(_, waiter)| waiter.session != session);
+        self.aof_waits.forget(session);
     }
 
     fn time(&self, link: &dyn Link, out: &mut Writer) -> CmdResult {
@@ -619,6 +623,7 @@ impl ServerHost {
             )),
             Job::Module => done(self.module(requester.is_local, args, &mut writer)),
             Job::Replication => done(self.replication(args, &mut writer)),
+            Job::WaitAof => self.wait_aof(core, requester, args, &mut writer),
             Job::Wait => self.wait(core, requester, args, &mut writer),
             Job::Time => done(self.time(link, &mut writer)),
             _ => Performed::Failed(CmdError::Text("ERR not supported by this server")),

@@ -315,6 +315,8 @@ impl ServerHost {
                     }
                 }
             }
+            Message::SyncWanted(waiter) => self.sync_wanted(waiter),
+            Message::SyncReached(id) => self.sync_reached(id),
             Message::JournalGrew => self.look_at_journal_size(),
             _ => unreachable!("what is not about segments was taken before"),
         }
@@ -336,9 +338,14 @@ impl ServerHost {
             .segment
             .as_ref()
             .is_some_and(|it| it.failure().is_some());
-        if let (Some(segment), Some(mut journal)) = (self.segment.take(), shard.journal.take()) {
+        if let (Some(mut segment), Some(mut journal)) = (self.segment.take(), shard.journal.take())
+        {
+            let waiters = segment.take_waiters();
             match segment.close(&mut journal, &mut shard.keyspace.effects) {
-                Ok(end) => self.journal_end = end,
+                Ok(end) => {
+                    self.journal_end = end;
+                    self.tell_reached(waiters);
+                }
                 Err(error) => {
                     log::warning(&format!("Error ending an AOF segment: {error}"));
                     ok = false;
@@ -397,6 +404,7 @@ impl ServerHost {
             // Barriers stand in shard 0's segment: this is shard 0.
             self.persistence.aof.scheduled = true;
         }
+        self.tell_synced();
         (verdict.gate, verdict.released)
     }
 

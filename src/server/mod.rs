@@ -36,3 +36,4 @@ pub mod slowlog;
 mod spikes;
 mod tools;
 mod tracking;
+mod waitaof;

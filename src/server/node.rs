@@ -324,6 +324,7 @@ impl App for Node {
             if !host.waits.is_empty() {
                 host.end_waits(now.unix_ms());
             }
+            host.end_aof_waits(now.unix_ms());
             Node::timed(core, host, spikes::EVICTION_CYCLE, |core, _| {
                 core.shard.make_room(now.unix_ms())
             });
@@ -359,7 +360,8 @@ impl App for Node {
         let timeout = self.core.next_timeout_ms();
         let files = self.host.persist_due_ms();
         let wait = self.host.waits.iter().map(|(at_ms, _)| *at_ms).min();
-        let deadlines = [pause, expiry, patrol, timeout, files, wait]
+        let aof_wait = self.host.aof_waits.due_ms();
+        let deadlines = [pause, expiry, patrol, timeout, files, wait, aof_wait]
             .into_iter()
             .flatten();
         match deadlines.min() {

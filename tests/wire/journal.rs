@@ -167,8 +167,10 @@ fn keys_with_deadlines(client: &mut Client) -> Vec<Vec<u8>> {
 
 #[test]
 fn the_directory_is_one_that_redis_boots_from() {
-    for shards in [1, 2, 4] {
-        let mut server = Server::start(Which::Pinion { shards }, &ON);
+    for (shards, preamble) in [(1, "yes"), (2, "no"), (4, "yes"), (1, "no")] {
+        let [on, yes] = ON;
+        let options = [on, yes, "--aof-use-rdb-preamble", preamble];
+        let mut server = Server::start(Which::Pinion { shards }, &options);
         let mut client = server.client();
         fill(&mut client);
         assert_eq!(
@@ -345,6 +347,27 @@ fn a_torn_end_is_cut_off_and_damage_is_refused() {
             log.contains("Bad file format reading the append only file"),
             "{log}"
         );
+    }
+}
+
+#[test]
+fn waitaof_waits_for_the_disk() {
+    for policy in ["everysec", "no", "always"] {
+        let [on, yes] = ON;
+        let options = [on, yes, "--appendfsync", policy];
+        let server = Server::start(Which::Pinion { shards: 2 }, &options);
+        let mut client = server.client();
+        for n in 0..20 {
+            client.text(&format!("MSET a:{n} {n} b:{n} {n}"));
+            let got = client.words("WAITAOF 1 0 5000");
+            assert_eq!(got, Got::Reply(b"*2\r\n:1\r\n:0\r\n".to_vec()), "{policy}");
+        }
+        client.text("SET k v");
+        let got = client.words("WAITAOF 1 1 300");
+        assert_eq!(got, Got::Reply(b"*2\r\n:1\r\n:0\r\n".to_vec()), "{policy}");
+        assert_eq!(line(&mut client, "CONFIG SET appendonly no"), OK);
+        let refused = line(&mut client, "WAITAOF 1 0 0");
+        assert!(refused.contains("appendonly is disabled"), "{refused}");
     }
 }
 

@@ -72,6 +72,11 @@ pub fn rewrite(config: &Config, old: &str, all: bool) -> String {
         if written[at] || !all && config.values[at] == param.default {
             continue;
         }
+        // No words at all are no line that could be read again.
+        let says_nothing = config.values[at].is_empty() && param.is_multiple();
+        if says_nothing && config.values[at] == param.default {
+            continue;
+        }
         if !std::mem::replace(&mut signed, true) {
             lines.push(SIGNATURE.to_owned());
         }

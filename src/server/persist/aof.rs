@@ -140,31 +140,50 @@ impl Aof {
             move |error| AofError::Io(path, error)
         };
         fs::create_dir_all(&self.directory).map_err(at(&self.directory))?;
-        let lock = File::open(&self.directory).map_err(at(&self.directory))?;
+        // Servers may share a directory as long as their files have different names.
+        let name = self.path(&format!(".{}.lock", self.prefix));
+        let lock = File::create(&name).map_err(at(&name))?;
         if lock.try_lock().is_err() {
             return Err(AofError::Locked(self.directory.clone()));
         }
         self.lock = Some(lock);
         let path = self.path(&manifest::manifest_name(&self.prefix));
         match fs::read_to_string(&path) {
-            Ok(text) => self.manifest = Manifest::parse(&text).map_err(AofError::Manifest)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let old = PathBuf::from(&self.prefix);
-                if old.is_file() {
-                    let new = self.path(&self.prefix);
-                    fs::rename(&old, &new).map_err(at(&new))?;
-                    self.manifest.base = Some(manifest::File {
-                        name: self.prefix.clone(),
-                        seq: 1,
-                        kind: Kind::Base,
-                        shard: None,
-                    });
-                    self.write_manifest().map_err(at(&path))?;
-                    log::notice("Successfully migrated an old-style AOF into the AOF directory.");
+            Ok(text) => {
+                self.manifest = Manifest::parse(&text).map_err(AofError::Manifest)?;
+                // A migration ended between its two steps. Redis: aof.c aofUpgradePrepare.
+                let is_named = self.manifest.base.as_ref().map(|base| &base.name);
+                if is_named == Some(&self.prefix)
+                    && self.manifest.incr.is_empty()
+                    && !self.path(&self.prefix).exists()
+                {
+                    self.migrate()?;
                 }
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.migrate()?,
             Err(error) => return Err(AofError::Io(path, error)),
         }
+        Ok(())
+    }
+
+    /// Moves an append-only file of one piece, if there is one, into the directory. The manifest
+    /// that names it is written first: with one and without the other it is found again.
+    fn migrate(&mut self) -> Result<(), AofError> {
+        let old = PathBuf::from(&self.prefix);
+        if !old.is_file() {
+            return Ok(());
+        }
+        self.manifest.base = Some(manifest::File {
+            name: self.prefix.clone(),
+            seq: 1,
+            kind: Kind::Base,
+            shard: None,
+        });
+        let new = self.path(&self.prefix);
+        self.write_manifest()
+            .and_then(|()| fs::rename(&old, &new))
+            .map_err(|error| AofError::Io(new, error))?;
+        log::notice("Successfully migrated an old-style AOF into the AOF directory.");
         Ok(())
     }
 

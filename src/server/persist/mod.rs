@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use super::ask::{NodeMessage, Requester};
 use super::log;
+use super::waitaof::Waiter;
 use crate::keyspace::Taken;
 use crate::keyspace::cut::{Chunk, Sizes};
 use crate::resp::{CmdError, Output, Writer};
@@ -104,6 +105,10 @@ pub enum Message {
     },
     /// A new base holds everything.
     JournalMended,
+    /// Somebody waits until all that a segment has got is on the disk.
+    SyncWanted(Waiter),
+    /// It is, for one of the node's own.
+    SyncReached(u64),
     /// A shard's segment has grown by a step.
     JournalGrew,
     /// The server is about to stop: no more writes are accepted.

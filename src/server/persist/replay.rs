@@ -38,7 +38,11 @@ pub enum ReplayError {
 impl std::fmt::Display for ReplayError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            ReplayError::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            ReplayError::Io(path, error) => write!(
+                f,
+                "Fatal error: can't open the append log file {} for reading: {error}",
+                path.display()
+            ),
             ReplayError::Damaged { path, at, reason } => write!(
                 f,
                 "Bad file format reading the append only file {} at offset {at}: {reason}. Make a \

@@ -72,6 +72,8 @@ pub struct Saving {
     checksum: bool,
     /// The file holds commands, not RDB.
     commands: bool,
+    /// Which begin with the time.
+    timestamps: bool,
     after: After,
     /// `rdb-key-save-delay`, which makes saving slow for tests.
     key_delay_us: u64,
@@ -190,6 +192,7 @@ impl Persistence {
             name: config.text("dbfilename").to_owned(),
             checksum: config.flag("rdbchecksum"),
             commands: style.commands,
+            timestamps: style.commands && config.flag("aof-timestamp-enabled"),
             after,
             key_delay_us: config.int("rdb-key-save-delay").max(0) as u64,
             delayed_until_ms: None,
@@ -237,6 +240,10 @@ impl Persistence {
             true => Merger::of_commands(&sizes),
             false => Merger::new(&sizes, saving.checksum),
         };
+        if saving.timestamps {
+            let line = format!("#TS:{}\r\n", now_ms / 1000);
+            saving.spare.extend_from_slice(line.as_bytes());
+        }
         let about = About {
             redis_version: REDIS_VERSION,
             created_s: (now_ms / 1000) as u64,

@@ -35,6 +35,7 @@ use super::{Operation, Purpose, tag};
 use crate::keyspace::Effects;
 use crate::runtime::{FileDone, FileOp, clock};
 use crate::server::log;
+use crate::server::waitaof::Waiter;
 use crate::shard::journal::Journal;
 
 /// Age at which what was written is to be on the disk under `everysec`.
@@ -172,6 +173,8 @@ pub struct Segment<F: Medium = File> {
     retry_ms: i64,
     /// A sync failed: what was written before may be lost though a later sync succeeds.
     pub sync_failed: bool,
+    /// Who waits for the disk to have what.
+    waiters: Vec<(u64, Waiter)>,
     /// So did one of the current file, which a base does not make up for.
     current_failed: bool,
 }
@@ -210,6 +213,7 @@ impl<F: Medium> Segment<F> {
             failed: None,
             retry_ms: 0,
             sync_failed: false,
+            waiters: Vec::new(),
             current_failed: false,
         }
     }
@@ -217,6 +221,27 @@ impl<F: Medium> Segment<F> {
     /// Bytes of the current file.
     pub fn size_bytes(&self) -> u64 {
         self.at + self.buffer.len() as u64
+    }
+
+    /// Somebody waits until all that this turn ends with is on the disk.
+    pub fn when_synced(&mut self, waiter: Waiter) {
+        self.waiters.push((u64::MAX, waiter));
+    }
+
+    /// Those whose wait is over. After a sync that failed nobody's is: who knows what is lost?
+    pub fn take_synced(&mut self) -> Vec<Waiter> {
+        if self.waiters.is_empty() || self.sync_failed || self.old_syncs > 0 {
+            return Vec::new();
+        }
+        let synced = self.synced;
+        let over = self.waiters.extract_if(.., |(to, _)| *to <= synced);
+        over.map(|(_, waiter)| waiter).collect()
+    }
+
+    /// All who wait: the segment is about to be closed.
+    pub fn take_waiters(&mut self) -> Vec<Waiter> {
+        let waiters = std::mem::take(&mut self.waiters);
+        waiters.into_iter().map(|(_, waiter)| waiter).collect()
     }
 
     /// Bytes that the kernel has not got.
@@ -296,6 +321,9 @@ impl<F: Medium> Segment<F> {
         journal.take(&mut self.buffer);
         self.appended += (self.buffer.len() - before) as u64;
         let grown = self.appended > begin;
+        for (to, _) in &mut self.waiters {
+            *to = (*to).min(self.appended);
+        }
         self.write(now_ms, operations);
         self.sync_if_due(now_ms, operations);
         self.look_at_clock(now_ms);
@@ -375,7 +403,9 @@ impl<F: Medium> Segment<F> {
     }
 
     fn sync_if_due(&mut self, now_ms: i64, operations: &mut Vec<Operation<F>>) {
-        let is_due = self.is_strict() || self.syncs() && now_ms >= self.next_sync_ms();
+        let is_due = self.is_strict()
+            || self.syncs() && now_ms >= self.next_sync_ms()
+            || !self.waiters.is_empty();
         let is_busy = self.syncing.is_some() || self.writing.is_some();
         if !is_due || is_busy || !self.endings.is_empty() || now_ms < self.retry_ms {
             return;
@@ -575,6 +605,9 @@ impl<F: Medium> Segment<F> {
         }
         let is_unsynced = self.is_strict() && self.written > self.synced;
         if !self.buffer.is_empty() || !self.endings.is_empty() || is_unsynced {
+            return Some(self.retry_ms);
+        }
+        if !self.waiters.is_empty() && self.written > self.synced {
             return Some(self.retry_ms);
         }
         let unsynced = self.syncs() && self.written > self.synced;
