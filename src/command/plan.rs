@@ -119,6 +119,11 @@ pub enum Peek {
     },
     /// A string's bytes.
     String(Bytes),
+    /// The same, where it matters how long a string may be: `proto-max-bulk-len`.
+    Limited {
+        bytes: Bytes,
+        max_bytes: usize,
+    },
     /// An owned copy of the value.
     Value(Taken),
     /// A collection, shared with the keyspace it is in.
@@ -137,7 +142,7 @@ impl Peek {
     pub fn string(&self) -> Result<Option<&Bytes>, CmdError> {
         match self {
             Peek::Missing => Ok(None),
-            Peek::String(bytes) => Ok(Some(bytes)),
+            Peek::String(bytes) | Peek::Limited { bytes, .. } => Ok(Some(bytes)),
             Peek::Failed(error) => Err(error.clone()),
             _ => Err(CmdError::WrongType),
         }
@@ -260,6 +265,11 @@ pub enum Part {
     Elements {
         out: Output,
         count: usize,
+    },
+    /// Replies of a transaction's commands, and how long each of them took.
+    Ran {
+        out: Output,
+        spent_ns: Vec<u64>,
     },
     /// A random key, and a number whose largest decides which shard's key is taken.
     Random {

@@ -87,7 +87,11 @@ pub enum Done {
     /// A transaction is in all journals and its holds are given back.
     Settled,
     /// The replies of some commands of a transaction.
-    Part(Result<Output, CmdError>),
+    Part {
+        reply: Result<Output, CmdError>,
+        /// How long each of them took where it ran.
+        spent_ns: Vec<u64>,
+    },
 }
 
 /// Where a request's keys live.
@@ -458,7 +462,10 @@ impl Coordinator {
             }
             (Outcome::Reply(_), Kind::Cut(_)) => return None,
             (Outcome::Reply(_), Kind::Exec) => Done::Settled,
-            (Outcome::Reply(reply), Kind::ExecPart) => Done::Part(reply),
+            (Outcome::Reply(reply), Kind::ExecPart) => Done::Part {
+                reply,
+                spent_ns: std::mem::take(&mut work.spent_ns),
+            },
             (Outcome::Reply(reply), Kind::Retry) => Done::Tried(Some(reply)),
             (Outcome::Reply(reply), Kind::Command) => Done::Reply(reply),
             (Outcome::Waits, Kind::Retry) => Done::Tried(None),

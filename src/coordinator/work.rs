@@ -138,6 +138,8 @@ pub(super) struct Work {
     change_order: Vec<usize>,
     /// Homes of what the second reading wants, in the order in which it was wanted.
     order: Vec<usize>,
+    /// How long each command of a transaction took.
+    pub spent_ns: Vec<u64>,
 }
 
 impl Work {
@@ -163,6 +165,7 @@ impl Work {
             peeks: None,
             change_order: Vec::new(),
             order: Vec::new(),
+            spent_ns: Vec::new(),
         }
     }
 
@@ -215,8 +218,13 @@ impl Work {
             }
         }
         for participant in &mut self.participants {
-            if let Some(Part::Elements { out, .. }) = participant.part.take() {
-                reply.append(&out);
+            match participant.part.take() {
+                Some(Part::Elements { out, .. }) => reply.append(&out),
+                Some(Part::Ran { out, spent_ns }) => {
+                    reply.append(&out);
+                    self.spent_ns.extend(spent_ns);
+                }
+                _ => {}
             }
         }
         Outcome::Reply(Ok(reply))

@@ -209,12 +209,12 @@ impl Core {
         &mut self,
         key: SessionKey,
         wait: u64,
-        out: &Output,
+        (out, spent_ns): (&Output, u64),
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) {
         if self.waits_for(key, wait) {
-            self.end_wait(key, out, link, host);
+            self.end_wait(key, (out, spent_ns), link, host);
         }
     }
 
@@ -267,14 +267,14 @@ impl Core {
             return;
         }
         let out = reply.unwrap_or_else(|error| reply_of(request, |out| out.error(&error)));
-        self.end_wait(key, &out, link, host);
+        self.end_wait(key, (&out, 0), link, host);
     }
 
     /// Replies to a client whose wait is over, and lets it go on.
     fn end_wait(
         &mut self,
         key: SessionKey,
-        out: &Output,
+        (out, spent_ns): (&Output, u64),
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) {
@@ -285,9 +285,9 @@ impl Core {
             if out.bytes.first() == Some(&b'-') {
                 self.shard.stats.failed(request.call.id);
             }
-            // Where its keys are it was served in no time; the wait itself does not count.
-            if self.limits.slow_ns == 0 {
-                host.slow(self, link, key, &request.args.as_args(), 0);
+            // The wait itself does not count.
+            if spent_ns >= self.limits.slow_ns {
+                host.slow(self, link, key, &request.args.as_args(), spent_ns);
             }
         }
         self.emit(key, out, link);
@@ -348,7 +348,7 @@ impl Core {
             // If the claim is gone, a reply is under way, or an attempt whose end looks here again.
             if wait.claim() {
                 let out = reply_of(&wait.request, |out| out.null_array());
-                self.end_wait(key, &out, link, host);
+                self.end_wait(key, (&out, 0), link, host);
             }
         }
     }
@@ -380,7 +380,7 @@ impl Core {
             }
         });
         drop(sessions);
-        self.end_wait(key, &out, link, host);
+        self.end_wait(key, (&out, 0), link, host);
         true
     }
 

@@ -269,9 +269,12 @@ impl Core {
                 let mut post = |to, message| link.post(to, message);
                 self.coordinator.finished(tx, from, part, told, &mut post)
             }
-            Message::Served { session, wait, out } => {
-                return self.served(session, wait, &out, link, host);
-            }
+            Message::Served {
+                session,
+                wait,
+                out,
+                spent_ns,
+            } => return self.served(session, wait, (&out, spent_ns), link, host),
             Message::Watched { session } => return self.watched(session, link, host),
             Message::Ready { session, wait } => return self.try_again(session, wait, link),
             Message::Hop(_)
@@ -337,12 +340,19 @@ impl Core {
             Done::Tried(reply) => return self.tried(key, &request, reply, link, host),
             Done::Settled => return self.exec_settled(key, link, host),
             Done::Held { work, clean } => return self.exec_held(key, work, clean, link, host),
-            Done::Part(reply) => {
+            Done::Part {
+                reply,
+                mut spent_ns,
+            } => {
+                if spent_ns.is_empty() {
+                    // One over several shards: it is noted if all are.
+                    spent_ns.push(0);
+                }
                 // Commands that ran together on one home were counted there, EXEC when it began.
                 if !matches!(call.command.run, Run::Transaction(_)) {
                     self.shard.stats.ran(call.id, 0, reply.is_err());
                 }
-                return self.exec_part(key, reply, link, host);
+                return self.exec_part(key, reply, &spent_ns, link, host);
             }
             Done::Waits => {
                 self.shard.stats.ran(call.id, 0, false);
@@ -385,7 +395,8 @@ impl Core {
         host: &mut dyn Host,
     ) {
         if self.execs.contains_key(&key) {
-            return self.exec_part(key, Ok(out.clone()), link, host);
+            // A job was noted when it began.
+            return self.exec_part(key, Ok(out.clone()), &[], link, host);
         }
         let Some(session) = self.session_mut(key) else {
             return;

@@ -568,6 +568,7 @@ impl Core {
         &mut self,
         key: SessionKey,
         reply: Result<Output, CmdError>,
+        spent_ns: &[u64],
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) {
@@ -581,13 +582,15 @@ impl Core {
         let ran = exec.next..exec.next + exec.running;
         exec.next += exec.running;
         exec.running = 0;
-        if self.limits.slow_ns == 0 {
-            // How long each of them took is known where it ran.
+        let slow_ns = self.limits.slow_ns;
+        if spent_ns.iter().any(|spent_ns| *spent_ns >= slow_ns) {
             let (request, calls) = (exec.request.clone(), exec.calls[ran].to_vec());
-            for call in calls {
-                let all = request.args.as_args();
-                let args = all.range(call.from as usize, call.to as usize);
-                host.slow(self, link, key, &args, 0);
+            for (call, &spent_ns) in calls.iter().zip(spent_ns) {
+                if spent_ns >= slow_ns {
+                    let all = request.args.as_args();
+                    let args = all.range(call.from as usize, call.to as usize);
+                    host.slow(self, link, key, &args, spent_ns);
+                }
             }
         }
         if self.exec_on(key, link, host) {

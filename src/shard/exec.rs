@@ -541,6 +541,7 @@ impl Shard {
     fn run_calls(&mut self, request: &Request, calls: &[HopCall], db: u32, now_ms: i64) -> Part {
         let records = self.keyspace.effects.records.len();
         let mut out = Output::default();
+        let mut spent_ns = Vec::with_capacity(calls.len());
         self.start_clock();
         for call in calls {
             let all = request.args.as_args();
@@ -555,11 +556,11 @@ impl Shard {
                 tracks: call.tracks,
             };
             let mark = out.mark();
-            self.run(&call, now_ms, &mut out);
+            spent_ns.push(self.run(&call, now_ms, &mut out));
             self.stats.note_error(&out.bytes[mark.0..]);
         }
         self.keyspace.effects.wrap_transaction(records);
-        Part::Elements { out, count: 0 }
+        Part::Ran { out, spent_ns }
     }
 
     /// Runs a command that waits if nothing can be served, all of whose keys are here; appends its
@@ -656,6 +657,7 @@ impl Shard {
                 post(*origin, Message::Ready { session, wait });
                 return;
             }
+            let begun_ns = (self.clock)();
             match self.serve(&waiter, now_ms) {
                 None => {
                     claim.give_back();
@@ -663,8 +665,13 @@ impl Shard {
                 }
                 Some(out) => {
                     self.leave_queues(&waiter.request);
-                    let out = Box::new(out);
-                    post(*origin, Message::Served { session, wait, out });
+                    let served = Message::Served {
+                        session,
+                        wait,
+                        out: Box::new(out),
+                        spent_ns: (self.clock)().saturating_sub(begun_ns),
+                    };
+                    post(*origin, served);
                 }
             }
         }

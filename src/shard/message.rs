@@ -223,6 +223,8 @@ pub enum Message {
         session: SessionKey,
         wait: u64,
         out: Box<Output>,
+        /// What serving it took, for the origin's slow log.
+        spent_ns: u64,
     },
     /// A waiting client can perhaps be served, together with other homes; its claim is taken.
     Ready {

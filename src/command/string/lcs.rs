@@ -1,13 +1,24 @@
 //! LCS: the longest common subsequence of two strings, which may live on two shards.
 
 use crate::command::{Ask, Decision, Gather, Peek, peeks};
+use crate::keyspace::Tx;
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 
 pub(super) static LCS: Gather = Gather {
-    peek: peeks::string,
+    peek,
     decide,
     more: None,
 };
+
+fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+    match peeks::string(tx, args, at) {
+        Peek::String(bytes) => Peek::Limited {
+            bytes,
+            max_bytes: tx.settings().string_max_bytes,
+        },
+        peek => peek,
+    }
+}
 
 #[derive(Default)]
 struct Options {
@@ -43,8 +54,15 @@ fn parse(args: &Args) -> Result<Options, CmdError> {
     Ok(options)
 }
 
-/// Of the table in between. Redis: proto-max-bulk-len, which is this unless it is changed.
-const TRANSIENT_MAX_BYTES: u64 = 512 << 20;
+/// The least that one of the homes allows for the table in between. A table for a string that is
+/// not there is no longer than the other.
+fn transient_max_bytes(peeks: &[Peek]) -> u64 {
+    let limits = peeks.iter().filter_map(|peek| match peek {
+        Peek::Limited { max_bytes, .. } => Some(*max_bytes as u64),
+        _ => None,
+    });
+    limits.min().unwrap_or(u64::MAX)
+}
 
 fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
     let strings: Result<Vec<&[u8]>, CmdError> = peeks
@@ -58,7 +76,7 @@ fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
     let cells = (a.len() as u64 + 1).checked_mul(b.len() as u64 + 1);
     if cells
         .and_then(|cells| cells.checked_mul(4))
-        .is_none_or(|bytes| bytes > TRANSIENT_MAX_BYTES)
+        .is_none_or(|bytes| bytes > transient_max_bytes(peeks))
     {
         return Err(CmdError::Text(
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
