@@ -42,7 +42,18 @@ pub struct Subscriptions {
 
 impl Subscriptions {
     pub fn any(self) -> bool {
-        self.channels + self.patterns + self.shard_channels > 0
+        self.count() > 0
+    }
+
+    fn count(self) -> usize {
+        self.channels + self.patterns + self.shard_channels
+    }
+
+    /// What the server keeps of them, roughly: their names are elsewhere.
+    pub fn memory_bytes(self) -> usize {
+        /// A short name, and its places in the tables of the client's node and of the channel's.
+        const EACH: usize = 128;
+        self.count() * EACH
     }
 }
 

@@ -34,6 +34,17 @@ pub struct Tracking {
 }
 
 impl Tracking {
+    /// Memory of the prefixes here, and of what every node keeps of them.
+    pub fn memory_bytes(&self) -> usize {
+        /// Its places in tables.
+        const EACH: usize = 64;
+        let prefixes = self.prefixes.iter();
+        size_of::<Tracking>()
+            + prefixes
+                .map(|prefix| 2 * prefix.len() + EACH)
+                .sum::<usize>()
+    }
+
     /// Whether the keys of what it reads next are noted.
     pub fn covers_reads(&self) -> bool {
         match self.mode {

@@ -98,6 +98,7 @@ fn serve(config: Config) -> ExitCode {
     ) {
         return fail(&format!("Can't open the log file: {error}"));
     }
+    log::note_panics();
     log::notice("oO0OoO0OoO0Oo Pinion is starting oO0OoO0OoO0Oo");
     if config.flag("disable-thp") && !runtime::preflight::disable_huge_pages() {
         log::warning("Transparent huge pages could not be disabled: latencies may suffer.");

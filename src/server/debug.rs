@@ -190,8 +190,8 @@ fn debug_here(args: &Args, out: &mut Writer) -> CmdResult {
             Err(CmdError::owned(text.replace(['\r', '\n'], " ")))
         }
         (b"segfault" | b"panic" | b"assert", 2) => {
-            log::warning("DEBUG: the process is made to crash");
-            std::process::abort()
+            log::warning("Pinion is made to crash by DEBUG");
+            panic!("DEBUG {}", String::from_utf8_lossy(args.get(1)))
         }
         (b"protocol", 3) => protocol(args, out),
         (b"stringmatch-len", 4) => out.int(i64::from(glob::matches(args.get(2), args.get(3)))),

@@ -94,17 +94,39 @@ pub fn write(level: Level, text: &str) {
     );
 }
 
+/// Has panics written to the log, with where they came from: standard error may lead nowhere.
+pub fn note_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let trace = std::backtrace::Backtrace::force_capture();
+        let version = env!("CARGO_PKG_VERSION");
+        let text = format!(
+            "=== PINION BUG REPORT START ===\nPinion {version} crashed: {panic}\n------ STACK TRACE \
+             ------\n{trace}\n=== PINION BUG REPORT END ==="
+        );
+        // Whoever panics may have been writing to the log.
+        let line = format(std::process::id(), &Local::now(), Level::Warning, &text);
+        if let Ok(sink) = SINK.try_lock() {
+            put(&sink, &line);
+        }
+        let _unwritten = std::io::stderr().write_all(line.as_bytes());
+    }));
+}
+
+fn put(sink: &Sink, text: &str) {
+    // A log that cannot be written must not stop the server.
+    let _unwritten = match &sink.path {
+        Some(path) => open(path).and_then(|mut file| file.write_all(text.as_bytes())),
+        None => std::io::stdout().write_all(text.as_bytes()),
+    };
+}
+
 /// Writes text as it is: the banner.
 pub fn raw(level: Level, text: &str) {
     let Ok(sink) = SINK.lock() else { return };
     if level < sink.level {
         return;
     }
-    // A log that cannot be written must not stop the server.
-    let _unwritten = match &sink.path {
-        Some(path) => open(path).and_then(|mut file| file.write_all(text.as_bytes())),
-        None => std::io::stdout().write_all(text.as_bytes()),
-    };
+    put(&sink, text);
 }
 
 fn format<Z: TimeZone<Offset: std::fmt::Display>>(

@@ -155,6 +155,12 @@ impl Session {
             + self.input.capacity()
             + self.parser.pending_bytes()
             + self.client.name.len()
+            + self.client.subscriptions.memory_bytes()
+            + self
+                .client
+                .tracking
+                .as_ref()
+                .map_or(0, |tracking| tracking.memory_bytes())
             + self.multi.as_ref().map_or(0, |multi| multi.memory_bytes())
             + self
                 .watches
