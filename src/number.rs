@@ -86,41 +86,108 @@ fn parse_hex_f64(text: &str) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
+/// The number a text begins with, as C's `strtod` finds it, and its length in bytes: decimal and
+/// hexadecimal floats, `inf`, `infinity`, `nan` and `nan(...)`, each with a sign. No blanks are skipped.
+pub fn strtod_front(text: &[u8]) -> Option<(f64, usize)> {
+    let sign = usize::from(matches!(text.first(), Some(b'+' | b'-')));
+    let digits = text.get(sign..)?;
+    let negative = text.first() == Some(&b'-');
+    let signed = |value: f64| if negative { -value } else { value };
+    let starts = |name: &[u8]| {
+        digits
+            .get(..name.len())
+            .is_some_and(|front| front.eq_ignore_ascii_case(name))
+    };
+    if starts(b"nan") {
+        return Some((signed(f64::NAN), sign + 3 + nan_payload_len(&digits[3..])));
+    }
+    if starts(b"inf") {
+        let len = if starts(b"infinity") { 8 } else { 3 };
+        return Some((signed(f64::INFINITY), sign + len));
+    }
+    if starts(b"0x")
+        && let Some(len) = float_len(&digits[2..], u8::is_ascii_hexdigit, b'p')
+    {
+        let body = std::str::from_utf8(&digits[2..2 + len]).ok()?;
+        let value = parse_hex_f64(body).unwrap_or(f64::INFINITY);
+        return Some((signed(value), sign + 2 + len));
+    }
+    let len = float_len(digits, u8::is_ascii_digit, b'e')?;
+    let value: f64 = std::str::from_utf8(&digits[..len]).ok()?.parse().ok()?;
+    Some((signed(value), sign + len))
+}
+
+/// The length of `(letters, digits or underscores)` at the front, or zero.
+fn nan_payload_len(text: &[u8]) -> usize {
+    if text.first() != Some(&b'(') {
+        return 0;
+    }
+    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let end = 1 + text[1..].iter().take_while(|byte| inner(byte)).count();
+    if text.get(end) == Some(&b')') {
+        end + 1
+    } else {
+        0
+    }
+}
+
+/// The length of digits, a fraction and a power at the front. `None`: there is no digit.
+fn float_len(text: &[u8], digit: fn(&u8) -> bool, power: u8) -> Option<usize> {
+    let run = |at: usize| text[at..].iter().take_while(|byte| digit(byte)).count();
+    let whole = run(0);
+    let mut end = whole;
+    if text.get(end) == Some(&b'.') {
+        let fraction = run(end + 1);
+        if whole + fraction == 0 {
+            return None;
+        }
+        end += 1 + fraction;
+    } else if whole == 0 {
+        return None;
+    }
+    if text
+        .get(end)
+        .is_some_and(|byte| byte.to_ascii_lowercase() == power)
+    {
+        let sign = usize::from(matches!(text.get(end + 1), Some(b'+' | b'-')));
+        let from = end + 1 + sign;
+        let tail = text.get(from..).unwrap_or_default();
+        let exponent = tail.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if exponent > 0 {
+            end = from + exponent;
+        }
+    }
+    Some(end)
+}
+
 /// Formats a double as C's `%.17g`, with `inf`, `-inf` and `nan` as Redis spells them.
 pub fn format_f64(value: f64) -> String {
+    // Integers below 2^53 print without an exponent and are by far the most frequent.
+    if value != 0.0 && value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 {
+        return itoa::Buffer::new().format(value as i64).to_owned();
+    }
+    format_g(value, 17)
+}
+
+/// C's `%.{precision}g`: that many significant digits, trailing zeros removed, exponent form outside
+/// 1e-4..1e`precision`. `nan` has no sign.
+pub fn format_g(value: f64, precision: u8) -> String {
     if value.is_nan() {
         return "nan".into();
     }
+    let sign = if value.is_sign_negative() { "-" } else { "" };
     if value.is_infinite() {
-        return if value > 0.0 {
-            "inf".into()
-        } else {
-            "-inf".into()
-        };
+        return format!("{sign}inf");
     }
     if value == 0.0 {
-        return if value.is_sign_negative() {
-            "-0".into()
-        } else {
-            "0".into()
-        };
+        return format!("{sign}0");
     }
-    // Integers below 2^53 print without an exponent and are by far the most frequent.
-    if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 {
-        return itoa::Buffer::new().format(value as i64).to_owned();
-    }
-    format_g17(value)
-}
-
-/// `%.17g`: 17 significant digits, trailing zeros removed, exponent form outside 1e-4..1e17.
-fn format_g17(value: f64) -> String {
-    let scientific = format!("{value:.16e}");
+    let scientific = format!("{:.*e}", usize::from(precision.max(1)) - 1, value.abs());
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    let sign = if mantissa.starts_with('-') { "-" } else { "" };
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
     let digits = digits.trim_end_matches('0');
-    if !(-4..17).contains(&exponent) {
+    if !(-4..i32::from(precision)).contains(&exponent) {
         let (first, rest) = digits.split_at(1);
         let point = if rest.is_empty() { "" } else { "." };
         let exponent_sign = if exponent < 0 { '-' } else { '+' };
@@ -182,6 +249,49 @@ mod tests {
             (12345678901234567890.0, "1.2345678901234567e+19"),
         ] {
             assert_eq!(format_f64(value), text);
+        }
+    }
+
+    #[test]
+    fn doubles_print_with_fewer_digits_too() {
+        for (value, precision, text) in [
+            (1.0 / 3.0, 14, "0.33333333333333"),
+            (9_007_199_254_740_992.0, 14, "9.007199254741e+15"),
+            (99_999_999_999_999.0, 14, "99999999999999"),
+            (1023.2, 14, "1023.2"),
+            (0.0003, 14, "0.0003"),
+            (1234.5, 3, "1.23e+03"),
+            (9.99, 1, "1e+01"),
+            (f64::NEG_INFINITY, 3, "-inf"),
+            (-0.0, 14, "-0"),
+        ] {
+            assert_eq!(format_g(value, precision), text);
+        }
+    }
+
+    #[test]
+    fn numbers_are_found_at_the_front_of_a_text() {
+        for (text, value, len) in [
+            ("12,", 12.0, 2),
+            ("-1.5e3]", -1500.0, 6),
+            ("1e+", 1.0, 1),
+            ("1.", 1.0, 2),
+            (".5", 0.5, 2),
+            ("0x1F.8p1!", 63.0, 8),
+            ("0xg", 0.0, 1),
+            ("-Infinit", f64::NEG_INFINITY, 4),
+            ("infinityy", f64::INFINITY, 8),
+            ("1e999", f64::INFINITY, 5),
+            ("+007", 7.0, 4),
+        ] {
+            assert_eq!(strtod_front(text.as_bytes()), Some((value, len)), "{text}");
+        }
+        for (text, len) in [("nan(a_1)b", 8), ("-NaN(", 4)] {
+            let (value, found) = strtod_front(text.as_bytes()).expect("not a number");
+            assert!(value.is_nan() && found == len, "{text}");
+        }
+        for text in ["", "-", ".", "e5", "x", " 1", "+.e1"] {
+            assert_eq!(strtod_front(text.as_bytes()), None, "{text}");
         }
     }
 

@@ -9,4 +9,5 @@
 
 pub mod json;
 pub mod msgpack;
+mod native;
 pub mod packing;
