@@ -17,6 +17,12 @@ pub enum FileOp {
     Read { at: u64, len: usize },
     /// Writes all of the bytes.
     Write { at: u64, bytes: Vec<u8> },
+    /// Writes all of the bytes but the first `skip`.
+    WriteFrom {
+        at: u64,
+        bytes: Vec<u8>,
+        skip: usize,
+    },
     /// Waits until everything written before is on the disk; with `metadata` also times and such.
     Sync { metadata: bool },
 }
@@ -53,6 +59,8 @@ struct Pending {
     kind: Kind,
     at: u64,
     bytes: Vec<u8>,
+    /// Bytes at the front that are not written.
+    skip: usize,
     done: usize,
 }
 
@@ -66,10 +74,11 @@ pub(super) struct Files {
 impl Files {
     pub fn start(&mut self, request: FileRequest, ring: &mut Ring) {
         let FileRequest { file, tag, op } = request;
-        let (kind, at, bytes) = match op {
-            FileOp::Read { at, len } => (Kind::Read, at, vec![0; len]),
-            FileOp::Write { at, bytes } => (Kind::Write, at, bytes),
-            FileOp::Sync { metadata } => (Kind::Sync { metadata }, 0, Vec::new()),
+        let (kind, at, bytes, skip) = match op {
+            FileOp::Read { at, len } => (Kind::Read, at, vec![0; len], 0),
+            FileOp::Write { at, bytes } => (Kind::Write, at, bytes, 0),
+            FileOp::WriteFrom { at, bytes, skip } => (Kind::Write, at, bytes, skip),
+            FileOp::Sync { metadata } => (Kind::Sync { metadata }, 0, Vec::new(), 0),
         };
         let index = self.free.pop().unwrap_or_else(|| {
             self.pending.push(None);
@@ -81,6 +90,7 @@ impl Files {
             kind,
             at,
             bytes,
+            skip,
             done: 0,
         });
         self.submit(index, pending, ring);
@@ -92,7 +102,10 @@ impl Files {
         let at = pending.at + pending.done as u64;
         match pending.kind {
             Kind::Read => ring.read_at(fd, &mut pending.bytes, at, token),
-            Kind::Write => ring.write_at(fd, &pending.bytes[pending.done..], at, token),
+            Kind::Write => {
+                let from = pending.skip + pending.done;
+                ring.write_at(fd, &pending.bytes[from..], at, token);
+            }
             Kind::Sync { metadata } => ring.sync(fd, !metadata, token),
         }
         self.pending[index as usize] = Some(pending);
@@ -108,12 +121,12 @@ impl Files {
                 return None;
             }
             error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
-            0 if is_write && pending.done < pending.bytes.len() => {
+            0 if is_write && pending.skip + pending.done < pending.bytes.len() => {
                 Err(io::ErrorKind::WriteZero.into())
             }
             n => {
                 pending.done += n as usize;
-                if is_write && pending.done < pending.bytes.len() {
+                if is_write && pending.skip + pending.done < pending.bytes.len() {
                     self.submit(token.index, pending, ring);
                     return None;
                 }

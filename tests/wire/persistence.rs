@@ -270,6 +270,39 @@ fn a_server_that_stops_keeps_what_it_held() {
     }
 }
 
+/// Blocks of the file go past the page cache; a value may be longer than a block.
+#[test]
+fn a_snapshot_of_many_blocks_is_whole() {
+    for (shards, later) in [(1, 3), (3, 1)] {
+        let server = Server::start(Which::Pinion { shards }, &["--rdbcompression", "no"]);
+        let mut client = server.client();
+        for command in [
+            "DEBUG POPULATE 40000 key 100",
+            "SETRANGE long 5000000 x",
+            "SETRANGE {a}long 1100000 x",
+            "SELECT 7",
+            "DEBUG POPULATE 20000 other 200",
+            "BGSAVE",
+        ] {
+            let reply = line(&mut client, command);
+            assert!(!reply.starts_with('-'), "{command}: {reply}");
+        }
+        wait_for("the snapshot", || {
+            info(&mut client, "rdb_bgsave_in_progress") == "0"
+        });
+        assert_eq!(info(&mut client, "rdb_last_bgsave_status"), "ok");
+        let file = server.dir.join("dump.rdb");
+        assert!(fs::metadata(&file).expect("a file").len() > 14_000_000);
+        let before = line(&mut client, "DEBUG DIGEST");
+        let mut again = Server::start_in(Which::Pinion { shards: later }, &server.dir, &[]);
+        again.wait_until_up();
+        assert_eq!(line(&mut again.client(), "DEBUG DIGEST"), before);
+        let redis = Server::start(Which::Reference, &[]);
+        hand_over(&server.dir, &redis);
+        assert_eq!(line(&mut redis.client(), "DEBUG DIGEST"), before);
+    }
+}
+
 #[test]
 fn a_damaged_snapshot_is_the_end_of_a_start() {
     let server = Server::start(Which::Pinion { shards: 1 }, &[]);

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, Got};
 
-/// From `exec` to the first answered PING.
-const START_WAIT: Duration = Duration::from_secs(15);
+/// From `exec` to the first answered PING, with whatever is loaded, on a machine that is busy.
+const START_WAIT: Duration = Duration::from_secs(60);
 /// From a signal to the exit.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 

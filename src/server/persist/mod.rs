@@ -9,6 +9,7 @@
 //! operations are the runtime's: nothing here waits for a disk, except for opening and renaming.
 
 pub mod aof;
+mod direct;
 mod loading;
 mod part;
 mod points;
@@ -186,6 +187,8 @@ enum Purpose {
     JournalSync = 5,
     /// Of the segment before.
     OldSync = 6,
+    /// Of a snapshot, past the page cache.
+    Block = 7,
 }
 
 /// What an operation on a shard's own segment was: a write, or a sync.
