@@ -148,6 +148,8 @@ pub struct Effects {
     pub events: Vec<Occurrence>,
     /// Deadlines (unix milliseconds) of keys that have expired: how late that was is a statistic.
     pub expired_at: Vec<i64>,
+    /// What the log is to say of input that was refused, a few at most.
+    pub complaints: Vec<String>,
     /// Keys that clients watch or wait for.
     pub(super) interest: Interest,
     /// Keys that clients keep copies of.

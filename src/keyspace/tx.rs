@@ -207,6 +207,16 @@ impl<'a> Tx<'a> {
         &self.ks.settings
     }
 
+    /// Has the log say what was wrong with a client's input, beyond what the client is told.
+    pub fn complain(&mut self, what: &dyn std::fmt::Display) {
+        /// Between two turns of the log: a client may send damaged input without end.
+        const COMPLAINTS_MAX: usize = 16;
+        let complaints = &mut self.ks.effects.complaints;
+        if complaints.len() < COMPLAINTS_MAX {
+            complaints.push(what.to_string());
+        }
+    }
+
     pub fn rng(&mut self) -> &mut fastrand::Rng {
         &mut self.ks.rng
     }

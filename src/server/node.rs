@@ -35,6 +35,13 @@ impl Node {
         }
     }
 
+    /// What was refused, in the log.
+    fn tell_complaints(core: &mut Core) {
+        for complaint in core.shard.keyspace.effects.complaints.drain(..) {
+            log::warning(&complaint);
+        }
+    }
+
     /// Runs a slice of work that may keep clients waiting, and notes it if it took long.
     fn timed<T>(
         core: &mut Core,
@@ -109,6 +116,7 @@ impl Node {
             self.host.invalidate(&mut self.core);
         }
         Node::note_lags(&mut self.core);
+        Node::tell_complaints(&mut self.core);
         if self.core.shard.stats.has_spikes() {
             Node::note_spikes(&mut self.core, &mut self.host);
         }

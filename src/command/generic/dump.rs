@@ -265,11 +265,12 @@ pub(super) fn restore(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         return Err(CmdError::Text("ERR Invalid TTL value, must be >= 0"));
     }
     let verify = !tx.settings().skip_checksums;
-    let object = dump::take_checked(&args.bytes(3), verify).map_err(|refusal| {
-        CmdError::Text(match refusal {
-            Refusal::Footer => "ERR DUMP payload version or checksum are wrong",
-            Refusal::Value(_) => "ERR Bad data format",
-        })
+    let object = dump::take_checked(&args.bytes(3), verify).map_err(|refusal| match refusal {
+        Refusal::Footer => CmdError::Text("ERR DUMP payload version or checksum are wrong"),
+        Refusal::Value(error) => {
+            tx.complain(&format_args!("RESTORE refused a payload: {error}"));
+            CmdError::Text("ERR Bad data format")
+        }
     })?;
     let now_ms = tx.now_ms();
     let expire_at = match ttl_ms {

@@ -20,6 +20,8 @@ use crate::value::limits::Limits;
 
 /// Bytes of one read; one is under way while another is worked on.
 const READ_BYTES: usize = 1024 * 1024;
+/// Keys without elements that the log names. Redis: rdb.c.
+const EMPTY_TOLD_MAX: u64 = 10;
 /// Entries of one batch.
 const BATCH: usize = 256;
 /// Batches on their way to one shard.
@@ -61,6 +63,8 @@ pub struct Loading {
     then: Then,
     keys_loaded: u64,
     keys_expired: u64,
+    /// Keys of collections without elements.
+    keys_empty: u64,
     limits: Limits,
 }
 
@@ -144,6 +148,7 @@ impl Persistence {
             then,
             keys_loaded: 0,
             keys_expired: 0,
+            keys_empty: 0,
             limits,
         }));
         self.read_on();
@@ -247,10 +252,14 @@ impl Persistence {
         })?;
         self.status.keys_loaded = loading.keys_loaded;
         self.status.keys_expired = loading.keys_expired;
-        log::notice(&format!(
-            "Done loading RDB, keys loaded: {}, keys expired: {}.",
+        let done = format!(
+            "Done loading RDB, keys loaded: {}, keys expired: {}",
             loading.keys_loaded, loading.keys_expired
-        ));
+        );
+        match loading.keys_empty {
+            0 => log::notice(&format!("{done}.")),
+            empty => log::warning(&format!("{done}, empty keys skipped: {empty}.")),
+        }
         let took_ms = now_ms - loading.started_ms;
         log::notice(&format!(
             "DB loaded from disk: {}.{:03} seconds",
@@ -303,8 +312,11 @@ impl Loading {
                 log::warning("The RDB file contains functions, which are skipped.");
             }
             Event::EmptyKey { key, .. } => {
-                let key = String::from_utf8_lossy(&key).into_owned();
-                log::notice(&format!("rdbLoadObject found empty key: {key}"));
+                self.keys_empty += 1;
+                if self.keys_empty <= EMPTY_TOLD_MAX {
+                    let key = String::from_utf8_lossy(&key);
+                    log::warning(&format!("rdbLoadObject skipping empty key: {key}"));
+                }
             }
             Event::End(_) => {
                 self.finished = true;
