@@ -246,6 +246,14 @@ impl Tracking {
         std::mem::take(&mut self.stale)
     }
 
+    /// The same of one reader alone.
+    pub fn take_stale_of(&mut self, reader: Reader) -> Vec<Stale> {
+        let all = std::mem::take(&mut self.stale);
+        let (its, rest) = all.into_iter().partition(|stale| stale.reader == reader);
+        self.stale = rest;
+        its
+    }
+
     /// Whether everything was flushed since the last call.
     pub fn take_flushed(&mut self) -> bool {
         std::mem::take(&mut self.is_flushed)

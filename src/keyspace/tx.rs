@@ -261,10 +261,22 @@ impl<'a> Tx<'a> {
                 Some(found)
             }
             None => {
-                self.ks.counters.misses += 1;
-                self.ks.effects.occurred(self.db, key, Event::KEYMISS);
+                self.missed(key);
                 None
             }
+        }
+    }
+
+    fn missed(&mut self, key: &[u8]) {
+        self.ks.counters.misses += 1;
+        self.ks.effects.occurred(self.db, key, Event::KEYMISS);
+    }
+
+    /// Counts what was looked up for a command that reads.
+    pub fn count_read(&mut self, key: &[u8], found: bool) {
+        match found {
+            true => self.ks.counters.hits += 1,
+            false => self.missed(key),
         }
     }
 
@@ -346,6 +358,13 @@ impl<'a> Tx<'a> {
     /// Whether a key exists, without counting as a use.
     pub fn peek_exists(&mut self, key: &[u8]) -> bool {
         self.find(key).is_some()
+    }
+
+    /// The type of a key, by a command that reads it: counted, but not noted in the access clock.
+    pub fn kind_read(&mut self, key: &[u8]) -> Option<Kind> {
+        let kind = self.kind(key);
+        self.count_read(key, kind.is_some());
+        kind
     }
 
     /// The type of a key, without counting as a use.

@@ -77,6 +77,13 @@ pub enum NodeMessage {
     Tracking(super::tracking::Message),
     /// About files of the whole data set.
     Persist(super::persist::Message),
+    /// Memory is short, and the sender has no key to evict; and that the receiver has none or did.
+    WantRoom {
+        session: SessionKey,
+    },
+    MadeRoom {
+        session: SessionKey,
+    },
     /// A node's monitors came or went.
     MonitorsChanged {
         node: usize,

@@ -49,6 +49,8 @@ pub struct ServerHost {
     pub monitors: Monitors,
     pub pause: Pause,
     pub postponed: Vec<SessionKey>,
+    /// Sessions that wait until other nodes have evicted keys, and how many of these.
+    pub rooms: Vec<(SessionKey, usize)>,
     /// Clients in WAIT, and until when they wait: unix milliseconds.
     pub waits: Vec<(i64, Requester)>,
     pub aof_waits: AofWaits,
@@ -111,6 +113,7 @@ impl ServerHost {
             monitors: Monitors::new(shards),
             pause: Pause::default(),
             postponed: Vec::new(),
+            rooms: Vec::new(),
             waits: Vec::new(),
             aof_waits: AofWaits::default(),
             slowlog: Slowlog::default(),
@@ -397,6 +400,37 @@ impl ServerHost {
         self.reply(question.requester, out);
     }
 
+    /// A node asks for memory: keys are evicted, and told of before the answer.
+    pub fn make_room(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        from: usize,
+        session: SessionKey,
+    ) {
+        core.shard.make_room(link.now_ms());
+        if !core.shard.keyspace.effects.events.is_empty() {
+            self.notify(core, link);
+        }
+        if core.shard.keyspace.effects.tracking.has_news() {
+            self.invalidate(core);
+        }
+        self.mail.push((from, NodeMessage::MadeRoom { session }));
+    }
+
+    /// A node has evicted what it could. Returns whether all have.
+    pub fn made_room(&mut self, session: SessionKey) -> bool {
+        let Some(at) = self.rooms.iter().position(|(key, _)| *key == session) else {
+            return false;
+        };
+        self.rooms[at].1 -= 1;
+        let is_all = self.rooms[at].1 == 0;
+        if is_all {
+            self.rooms.swap_remove(at);
+        }
+        is_all
+    }
+
     /// Sessions that CLIENT PAUSE held back and that may go on now.
     pub fn unpaused(&mut self, now_ms: i64) -> Vec<SessionKey> {
         if self.postponed.is_empty() || self.pause.is_active(now_ms) {
@@ -423,6 +457,7 @@ impl ServerHost {
             }
         }
         self.postponed.retain(|key| *key != session);
+        self.rooms.retain(|(key, _)| *key != session);
         self.waits.retain(|(_, waiter)| waiter.session != session);
         self.aof_waits.forget(session);
     }
@@ -574,6 +609,21 @@ impl Host for ServerHost {
         if is_shown && self.monitors.any() {
             self.show_monitors(core, link, session, entry, args);
         }
+    }
+
+    fn want_room(&mut self, session: SessionKey) -> bool {
+        if self.shards == 1 {
+            return false;
+        }
+        let others = (0..self.shards).filter(|&node| node != self.shard);
+        self.mail
+            .extend(others.map(|node| (node, NodeMessage::WantRoom { session })));
+        self.rooms.push((session, self.shards - 1));
+        true
+    }
+
+    fn tell_own(&mut self, core: &mut Core, link: &mut dyn Link, session: SessionKey) {
+        self.invalidate_own(core, link, session);
     }
 
     fn slow(

@@ -163,6 +163,12 @@ impl Node {
                 let max_len = host.slowlog_max_len;
                 host.slowlog.push(*entry, max_len);
             }
+            NodeMessage::WantRoom { session } => host.make_room(core, link, from, session),
+            NodeMessage::MadeRoom { session } => {
+                if host.made_room(session) {
+                    core.resume(session, link, host);
+                }
+            }
             NodeMessage::Pubsub(message) => host.pubsub_message(core, link, from, message),
             NodeMessage::Tracking(message) => host.tracking_message(core, link, from, message),
             NodeMessage::Persist(message) => host.persist_message(core, from, message),
@@ -334,7 +340,7 @@ impl App for Node {
             }
             host.end_aof_waits(now.unix_ms());
             Node::timed(core, host, spikes::EVICTION_CYCLE, |core, _| {
-                core.shard.make_room(now.unix_ms())
+                core.shard.make_room(now.unix_ms());
             });
             more |= core.shard.is_evicting();
             more |= Node::timed(core, host, spikes::LAZYFREE_CYCLE, |core, _| {

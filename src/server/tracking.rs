@@ -258,6 +258,15 @@ impl ServerHost {
         }
     }
 
+    /// Tells one client of this node what has changed. It has nothing else under way here: its command
+    /// has just been answered, or is about to begin.
+    pub(super) fn invalidate_own(&mut self, core: &mut Core, link: &mut dyn Link, key: SessionKey) {
+        let tracking = &mut core.shard.keyspace.effects.tracking;
+        for stale in tracking.take_stale_of((self.shard, key)) {
+            self.stale(core, link, stale);
+        }
+    }
+
     /// By mail also to this node: a reply to a client that was waiting is under way there.
     fn tell(&mut self, node: usize, message: Message) {
         self.mail.push((node, NodeMessage::Tracking(message)));

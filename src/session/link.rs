@@ -84,6 +84,16 @@ pub trait Host {
     ) {
     }
 
+    /// Memory is short, and this shard has no key to evict: asks the others to. The session waits until
+    /// [`Core::resume`] if this returns true.
+    fn want_room(&mut self, _session: SessionKey) -> bool {
+        false
+    }
+
+    /// A session that keeps copies has had its reply, if there was one: it is told now which of its
+    /// copies are stale.
+    fn tell_own(&mut self, _core: &mut Core, _link: &mut dyn Link, _session: SessionKey) {}
+
     /// A client spoke HTTP to this port. The session is about to be closed.
     fn attacked(&mut self, _core: &mut Core, _session: SessionKey) {}
 

@@ -19,7 +19,7 @@ use crate::command::{Command, CommandId, Run, flags, keys};
 use crate::coordinator::{Homes, everything, homes};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::shard::message::{HoldOn, HopCall, KeyIndices, Message, Request, SessionKey};
-use crate::shard::{Call, exec_keys};
+use crate::shard::{Call, Room, exec_keys};
 
 const ABORTED: CmdError =
     CmdError::Text("EXECABORT Transaction discarded because of previous errors.");
@@ -312,7 +312,9 @@ impl Core {
         let needs_memory = |call: &HopCall| call.command.flags & flags::DENYOOM != 0;
         let refusal = if multi.failed {
             Some(ABORTED)
-        } else if multi.calls.iter().any(needs_memory) && !self.shard.make_room(link.now_ms()) {
+        } else if multi.calls.iter().any(needs_memory)
+            && self.shard.make_room(link.now_ms()) == Room::Nowhere
+        {
             let why = format!(
                 "EXECABORT Transaction discarded because of: {}",
                 CmdError::Oom

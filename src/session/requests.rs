@@ -14,9 +14,9 @@ use crate::command::{Command, CommandId, Entry, Job, Lookup, Run, client::ReplyM
 use crate::coordinator::{Homes, homes};
 use crate::keyspace::{Foreseen, Keyspace};
 use crate::resp::{self, Args, CmdError, Glance, Output, Parsed, ProtocolError, Writer};
-use crate::shard::Call;
 use crate::shard::exec_keys;
 use crate::shard::message::{HopCall, KeyIndices, Message, Request, SessionKey};
+use crate::shard::{Call, Room};
 
 /// Commands of one hop: enough to fill a turn, few enough that others get theirs.
 const HOP_CALLS_MAX: usize = 128;
@@ -111,6 +111,12 @@ impl Core {
                     }
                     if is_tracking {
                         self.caching_used(key, &args);
+                        if next == Next::Continue
+                            && self.shard.keyspace.effects.tracking.has_news()
+                            && !self.is_hopping(key)
+                        {
+                            host.tell_own(self, link, key);
+                        }
                     }
                     parser.next();
                     at += consumed;
@@ -220,15 +226,9 @@ impl Core {
             return self.refuse_listener(key, id, link);
         }
         if self.shard.budget.max_bytes > 0
-            && !self.shard.make_room(link.now_ms())
-            && command.flags & flags::DENYOOM != 0
+            && let Some(next) = self.want_room(key, (command, id), hopping, link, host)
         {
-            if hopping {
-                return Next::Again;
-            }
-            self.count_rejected(id);
-            self.spoil_transaction(key);
-            return self.reply_error(key, &CmdError::Oom, link);
+            return next;
         }
         if host.is_watching() {
             if hopping {
@@ -274,6 +274,44 @@ impl Core {
              RESET are allowed in this context"
         ));
         self.reply_error(key, &error, link)
+    }
+
+    /// Makes room for a command if memory is short; `None`: it may run. What is evicted for it is told
+    /// before its reply.
+    fn want_room(
+        &mut self,
+        key: SessionKey,
+        (command, id): (&Command, CommandId),
+        hopping: bool,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Option<Next> {
+        match self.shard.make_room(link.now_ms()) {
+            Room::Nowhere if command.flags & flags::DENYOOM != 0 => {
+                if hopping {
+                    return Some(Next::Again);
+                }
+                self.count_rejected(id);
+                self.spoil_transaction(key);
+                return Some(self.reply_error(key, &CmdError::Oom, link));
+            }
+            Room::Elsewhere => {
+                if hopping {
+                    return Some(Next::Again);
+                }
+                if host.want_room(key) {
+                    if let Some(session) = self.session_mut(key) {
+                        session.state = State::Postponed;
+                    }
+                    return Some(Next::Again);
+                }
+            }
+            Room::Enough | Room::Nowhere => {}
+        }
+        if self.shard.keyspace.effects.tracking.has_news() && !hopping {
+            host.tell_own(self, link, key);
+        }
+        None
     }
 
     /// Asks the server whether the command may run now; `None` if so.

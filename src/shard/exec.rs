@@ -61,6 +61,17 @@ pub struct Call<'a> {
     pub tracks: bool,
 }
 
+/// Whether there is memory for a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Or there will be soon: keys are being evicted.
+    Enough,
+    /// This shard has no key to evict; another may have.
+    Elsewhere,
+    /// No shard has one.
+    Nowhere,
+}
+
 /// What a shard sends out while it works: destination and message.
 pub type Post<'a> = &'a mut dyn FnMut(usize, Message);
 
@@ -86,16 +97,15 @@ impl Shard {
         self.holds.blocks(keys)
     }
 
-    /// Evicts keys while all shards together use more than they may. Returns whether commands that
-    /// need memory may run.
-    pub fn make_room(&mut self, now_ms: i64) -> bool {
+    /// Evicts keys while all shards together use more than they may.
+    pub fn make_room(&mut self, now_ms: i64) -> Room {
         if self.budget.max_bytes == 0 {
-            return true;
+            return Room::Enough;
         }
         for _ in 0..EVICTIONS_AT_ONCE {
             if self.budget.excess(self.keyspace.memory_bytes()) == 0 {
                 self.budget.set_exhausted(false);
-                return true;
+                return Room::Enough;
             }
             let Budget {
                 policy, samples, ..
@@ -104,11 +114,14 @@ impl Shard {
             let is_held = |_: u32, key: &[u8]| holds.is_held(key);
             if !self.keyspace.evict_one(policy, samples, now_ms, is_held) {
                 self.budget.set_exhausted(true);
-                return !self.budget.is_exhausted();
+                return match self.budget.is_exhausted() {
+                    true => Room::Nowhere,
+                    false => Room::Elsewhere,
+                };
             }
             self.budget.set_exhausted(false);
         }
-        true
+        Room::Enough
     }
 
     /// Whether all shards together use more than they may, and this one can do something about it.

@@ -216,7 +216,7 @@ fn is_timed(message: &str) -> bool {
 
 /// The events of every request of a case file, as they were announced.
 fn events(which: Which, file: &str) -> Vec<(String, Vec<String>)> {
-    let server = Server::start(which, &["--notify-keyspace-events", "KEAn"]);
+    let server = Server::start(which, &["--notify-keyspace-events", "KEAmn"]);
     let text = std::fs::read_to_string(cases_dir().join(file)).expect("the case file");
     let sections = parse(file, &text);
     let (mut ear, mut fence) = (server.client(), server.client());
@@ -260,7 +260,12 @@ fn events(which: Which, file: &str) -> Vec<(String, Vec<String>)> {
             };
             (0..count).for_each(|_| drop(client.reply()));
             let line = format!("{file}:{} {}", request.line_number, request.line);
-            all.push((line, take(&mut fence)));
+            let mut heard = take(&mut fence);
+            if request.line.starts_with("SORT") {
+                // In which order SORT looks at what its patterns name differs.
+                heard.retain(|event| !event.contains("keymiss"));
+            }
+            all.push((line, heard));
         }
     }
     all

@@ -363,3 +363,72 @@ fn a_cache_that_listens_never_stays_wrong() {
         }
     }
 }
+
+#[test]
+fn what_is_evicted_for_a_command_is_told_before_its_reply() {
+    let mut transcripts = Vec::new();
+    for which in [
+        Which::Reference,
+        Which::Pinion { shards: 1 },
+        Which::Pinion { shards: 2 },
+        Which::Pinion { shards: 4 },
+    ] {
+        let options = ["--notify-keyspace-events", "Ee", "--save", ""];
+        let server = Server::start(which, &options);
+        let (mut ear, mut client) = (server.client(), server.client());
+        ear.text("PSUBSCRIBE __key*");
+        client.text("HELLO 3");
+        client.text("CLIENT TRACKING ON");
+        client.text("CONFIG SET maxmemory-policy volatile-random");
+        let mut said = Vec::new();
+        for n in 0..12 {
+            let figure = |client: &mut Client, name: &str| -> u64 {
+                let info = client.text("INFO memory");
+                let mut lines = info.split("\\r\\n");
+                let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+                value.expect("a figure").parse().expect("a number")
+            };
+            let used = figure(&mut client, "used_memory")
+                - figure(&mut client, "mem_not_counted_for_evict");
+            client.text(&format!("CONFIG SET maxmemory {}", used + 100 * 1024));
+            client.text(&format!("SETEX volatile:{n} 10000 x"));
+            client.text(&format!("GET volatile:{n}"));
+            // A large key out of a small request.
+            client.text("SETBIT big 1600000 0");
+            said.push(client.text("GETBIT big 0"));
+            said.push(client.reply().shown());
+            client.text("CONFIG SET maxmemory 0");
+            client.text("DEL big");
+            said.push(client.reply().shown());
+            client.text("PUBLISH __key-fence here");
+            said.push(ear.reply().shown());
+            said.push(ear.reply().shown());
+        }
+        transcripts.push((which, said));
+    }
+    let (_, wanted) = &transcripts[0];
+    assert!(wanted[0].contains("volatile:0"), "{wanted:?}");
+    for (which, said) in &transcripts[1..] {
+        assert_eq!(said, wanted, "{which}");
+    }
+}
+
+#[test]
+fn a_client_hears_of_its_own_changes_between_its_replies() {
+    let line = "GET a\r\nSET a 1\r\nGET a\r\nGET b\r\nDEL a b\r\nGET a\r\nMULTI\r\nSET a 2\r\n\
+                GET a\r\nEXEC\r\nPING\r\n";
+    let mut transcripts = Vec::new();
+    for which in [Which::Reference, Which::Pinion { shards: 1 }] {
+        let server = Server::start(which, &[]);
+        let mut client = server.client();
+        client.text("HELLO 3");
+        client.text("CLIENT TRACKING ON");
+        client.send(line.as_bytes());
+        let mut said = Vec::new();
+        while said.last().is_none_or(|last| last != "+PONG\\r\\n") {
+            said.push(client.reply().shown());
+        }
+        transcripts.push(said);
+    }
+    assert_eq!(transcripts[1], transcripts[0]);
+}

@@ -434,5 +434,5 @@ fn exists(tx: &mut Tx, args: &Args) -> Result<i64, CmdError> {
 }
 
 fn type_of(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    out.simple(tx.kind(args.get(1)).map_or("none", |kind| kind.name()))
+    out.simple(tx.kind_read(args.get(1)).map_or("none", |kind| kind.name()))
 }

@@ -85,7 +85,11 @@ fn peek_copy(tx: &mut Tx, args: &Args, at: usize) -> Peek {
         let value = if args.get(1) == args.get(2) && args.len() == 3 {
             None
         } else {
-            tx.clone_value(args.get(1))
+            let value = tx.clone_value(args.get(1));
+            if copy_options(args, tx.databases()).is_ok() {
+                tx.count_read(args.get(1), value.is_some());
+            }
+            value
         };
         return match value {
             Some(value) => Peek::Value(value),

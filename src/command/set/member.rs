@@ -74,7 +74,7 @@ pub(super) static SMOVE: Gather = Gather {
 
 /// Whether the set exists, and as a value whether it has the member.
 fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
-    match tx.read::<Set>(args.get(at)) {
+    match tx.peek::<Set>(args.get(at)) {
         Err(error) => Peek::Failed(error.into()),
         Ok(None) => Peek::Missing,
         Ok(Some(set)) if set.contains(args.get(3)) => Peek::String(Bytes::new()),

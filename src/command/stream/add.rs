@@ -219,7 +219,7 @@ pub(super) fn xtrim(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 pub(super) fn xdel(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
     // Redis: a key that does not exist lacks every entry, also those that are no ids.
-    if tx.read::<Stream>(key)?.is_none() {
+    if tx.peek::<Stream>(key)?.is_none() {
         tx.unchanged();
         return out.int(0);
     }
