@@ -294,6 +294,20 @@ impl Core {
 
     // ---- carrying out
 
+    /// Why a transaction is not carried out at all.
+    fn why_not(&mut self, multi: &Multi, link: &dyn Link) -> Option<CmdError> {
+        if multi.failed {
+            return Some(ABORTED);
+        }
+        let needs_memory = |call: &HopCall| call.command.flags & flags::DENYOOM != 0;
+        let is_short = multi.calls.iter().any(needs_memory)
+            && self.shard.make_room(link.now_ms()) == Room::Nowhere;
+        is_short.then(|| {
+            let why = CmdError::Oom;
+            CmdError::owned(format!("EXECABORT Transaction discarded because of: {why}"))
+        })
+    }
+
     fn exec(
         &mut self,
         key: SessionKey,
@@ -309,21 +323,7 @@ impl Core {
         let Some(multi) = session.multi.take() else {
             return Next::Continue;
         };
-        let needs_memory = |call: &HopCall| call.command.flags & flags::DENYOOM != 0;
-        let refusal = if multi.failed {
-            Some(ABORTED)
-        } else if multi.calls.iter().any(needs_memory)
-            && self.shard.make_room(link.now_ms()) == Room::Nowhere
-        {
-            let why = format!(
-                "EXECABORT Transaction discarded because of: {}",
-                CmdError::Oom
-            );
-            Some(CmdError::owned(why))
-        } else {
-            None
-        };
-        if let Some(error) = refusal {
+        if let Some(error) = self.why_not(&multi, link) {
             self.show_exec(key, None, call.id, words, link, host);
             self.unwatch(key, link);
             return self.fail(key, call.id, &error, link);

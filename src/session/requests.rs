@@ -111,12 +111,7 @@ impl Core {
                     }
                     if is_tracking {
                         self.caching_used(key, &args);
-                        if next == Next::Continue
-                            && self.shard.keyspace.effects.tracking.has_news()
-                            && !self.is_hopping(key)
-                        {
-                            host.tell_own(self, link, key);
-                        }
+                        self.tell_own(key, &next, link, host);
                     }
                     parser.next();
                     at += consumed;
@@ -249,6 +244,14 @@ impl Core {
             return self.queue(key, call, args, link);
         }
         self.route(key, call, args, hopping, link, host)
+    }
+
+    /// A command of a client that tracks is over: it is told what it changed itself.
+    fn tell_own(&mut self, key: SessionKey, next: &Next, link: &mut dyn Link, host: &mut dyn Host) {
+        let has_news = self.shard.keyspace.effects.tracking.has_news();
+        if has_news && *next == Next::Continue && !self.is_hopping(key) {
+            host.tell_own(self, link, key);
+        }
     }
 
     /// CLIENT CACHING concerns the next command that is not CLIENT, or the next transaction.
