@@ -325,6 +325,7 @@ impl ServerHost {
     fn open_segment(&mut self, core: &mut Core, file: Arc<File>, policy: Policy) {
         let mut segment = Segment::new(file, policy, self.journal_end);
         segment.timestamps = self.config.flag("aof-timestamp-enabled");
+        segment.rests = self.config.flag("no-appendfsync-on-rewrite");
         self.segment = Some(segment);
         core.coordinator.journaled = self.shards > 1;
     }
@@ -385,6 +386,7 @@ impl ServerHost {
             // What the last segment got is on the disk.
             return (0, self.journal_end);
         };
+        segment.mind_saving(self.part.is_saving());
         let before = segment.failure().is_some();
         let effects = &mut core.shard.keyspace.effects;
         if !self.flush_sleep.is_zero() && !effects.records.is_empty() {

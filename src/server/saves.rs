@@ -368,6 +368,9 @@ impl ServerHost {
             self.begin_bgsave();
         }
         self.mind_journal();
+        if self.part.shard() == 0 {
+            self.part.set_saving(self.persistence.is_busy());
+        }
         let writing = self.persistence.write_on(&mut self.mail, self.now_ms);
         let loading = self.load_on(core);
         let replaying = self.replay_on(core, link);

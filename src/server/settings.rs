@@ -49,6 +49,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     }
     if let Some(segment) = &mut host.segment {
         segment.set_policy(SyncPolicy::parse(config.text("appendfsync")));
+        segment.rests = config.flag("no-appendfsync-on-rewrite");
         segment.timestamps = config.flag("aof-timestamp-enabled");
     }
     let keys = &mut core.shard.keyspace.settings;

@@ -159,6 +159,7 @@ impl Machine {
         let mut operations = Vec::new();
         let (journal, effects) = (&mut self.journal, &mut self.effects);
         let segment = &mut self.segment;
+        segment.mind_saving(self.basing.is_some());
         let verdict = segment.commit(journal, effects, self.now_ms, &mut operations);
         let policy = segment.policy();
         for operation in operations {
@@ -356,6 +357,10 @@ fn stop_machines(seeds: u64, paces: &[Pace], policies: &[Policy]) -> (usize, usi
     for seed in 0..seeds {
         let pace = paces[seed as usize % paces.len()];
         let mut machine = Machine::new(seed, policies[0], pace);
+        if seed % 3 == 0 {
+            machine.segment.kept_max_bytes = seed;
+        }
+        machine.segment.rests = policies.len() > 1 && seed % 2 == 0;
         for _ in 0..machine.rng.usize(20..2_000) {
             machine.step(policies);
         }

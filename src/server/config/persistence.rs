@@ -21,7 +21,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("auto-aof-rewrite-percentage", "100", Kind::Int { min: 0, max: 2147483647 }).effective(),
     Param::new("dbfilename", "dump.rdb", Kind::Text).protected().rule(rules::rdb_file_name).effective(),
     Param::new("dir", ".", Kind::Directory).protected().effective(),
-    Param::new("no-appendfsync-on-rewrite", "no", Kind::Bool),
+    Param::new("no-appendfsync-on-rewrite", "no", Kind::Bool).effective(),
     Param::new("rdb-del-sync-files", "no", Kind::Bool),
     Param::new("rdb-key-save-delay", "0", Kind::Int { min: -2147483648, max: 2147483647 }).hidden().effective(),
     Param::new("rdb-save-incremental-fsync", "yes", Kind::Bool),

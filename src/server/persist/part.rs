@@ -49,6 +49,8 @@ pub struct Shared {
     /// Shards that cannot write their segments, and why one cannot.
     failing: AtomicUsize,
     reason: Mutex<String>,
+    /// A snapshot or a base is being written.
+    saving: AtomicBool,
     /// What one of them had written may be lost: only a new base makes it good.
     wants_base: AtomicBool,
 }
@@ -115,6 +117,15 @@ impl Part {
         if wants_base {
             self.want_base();
         }
+    }
+
+    /// On shard 0: whether a snapshot or a base is being written.
+    pub fn set_saving(&self, is_saving: bool) {
+        self.shared.saving.store(is_saving, Ordering::Relaxed);
+    }
+
+    pub fn is_saving(&self) -> bool {
+        self.shared.saving.load(Ordering::Relaxed)
     }
 
     /// This shard's segment may have lost something that only a new base makes up for.

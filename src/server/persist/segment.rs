@@ -45,6 +45,9 @@ const SPARE_MS: i64 = 50;
 /// Writers wait for a sync that takes longer than this under `everysec`. Redis: aof.c, for as long it
 /// puts off writes beside a sync.
 const LATE_MS: i64 = 2_000;
+/// Most that is taken back into memory when `always` comes. If more is not on the disk and a sync
+/// fails then, a new base makes up for it.
+const KEPT_MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// Time after which a write that failed is tried again.
 const RETRY_MS: i64 = 200;
 
@@ -131,6 +134,12 @@ pub struct Segment<F: Medium = File> {
     pub next: Option<Arc<F>>,
     endings: VecDeque<Ending<F>>,
     policy: Policy,
+    /// `appendfsync`, and whether it rests while a snapshot or a base is written:
+    /// `no-appendfsync-on-rewrite`.
+    wanted: Policy,
+    pub rests: bool,
+    /// Most bytes that are taken back when `always` comes.
+    pub kept_max_bytes: u64,
     /// Up to here turns wait for the disk, whatever the policy is now.
     strict_to: u64,
     /// Up to here everything is synced, even if the policy is `no` now.
@@ -187,6 +196,9 @@ impl<F: Medium> Segment<F> {
             next: None,
             endings: VecDeque::new(),
             policy,
+            wanted: policy,
+            rests: false,
+            kept_max_bytes: KEPT_MAX_BYTES,
             strict_to: 0,
             owed: 0,
             lead: 0,
@@ -255,6 +267,17 @@ impl<F: Medium> Segment<F> {
 
     /// `appendfsync` has changed, perhaps.
     pub fn set_policy(&mut self, policy: Policy) {
+        self.wanted = policy;
+        self.change_policy(policy);
+    }
+
+    /// Whether a snapshot or a base is being written.
+    pub fn mind_saving(&mut self, is_saving: bool) {
+        let rests = self.rests && is_saving;
+        self.change_policy(if rests { Policy::No } else { self.wanted });
+    }
+
+    fn change_policy(&mut self, policy: Policy) {
         if policy == self.policy {
             return;
         }
@@ -286,13 +309,21 @@ impl<F: Medium> Segment<F> {
             None => (&self.file, self.at),
         };
         let len = self.written - self.synced;
-        self.kept = vec![0; len as usize];
+        self.kept.clear();
+        if len > self.kept_max_bytes {
+            return;
+        }
+        self.kept.resize(len as usize, 0);
         self.kept_at = end - len;
         if let Err(error) = file.read_exact_at(&mut self.kept, self.kept_at) {
             // If the next sync fails, a new base is wanted.
             log::warning(&format!("Cannot read the end of the AOF file: {error}"));
             self.kept.clear();
         }
+    }
+
+    fn is_all_kept(&self) -> bool {
+        self.kept.len() as u64 == self.written - self.synced
     }
 
     /// Why writes are to be refused.
@@ -516,8 +547,12 @@ impl<F: Medium> Segment<F> {
                 Ok(_) => {
                     // What is kept may go on beyond what this sync was asked for.
                     let done = to.saturating_sub(self.synced);
-                    self.kept.drain(..self.kept.len().min(done as usize));
-                    self.kept_at += done;
+                    if self.is_all_kept() {
+                        self.kept.drain(..self.kept.len().min(done as usize));
+                        self.kept_at += done;
+                    } else {
+                        self.kept.clear();
+                    }
                     let was_strict = self.is_strict();
                     self.synced = self.synced.max(to);
                     if was_strict {
@@ -550,6 +585,9 @@ impl<F: Medium> Segment<F> {
                     } else {
                         self.kept.extend_from_slice(&done.bytes);
                     }
+                    if !self.is_all_kept() {
+                        self.kept.clear();
+                    }
                     return;
                 }
                 self.kept.clear();
@@ -569,8 +607,7 @@ impl<F: Medium> Segment<F> {
 
     fn sync_done_badly(&mut self, error: &io::Error, now_ms: i64) {
         self.fail("Fail to fsync the AOF file", error, now_ms);
-        let is_all_kept = self.kept.len() as u64 == self.written - self.synced;
-        if !self.is_strict() || !is_all_kept {
+        if !self.is_strict() || !self.is_all_kept() {
             self.sync_failed = true;
             self.current_failed = self.endings.is_empty();
             self.kept.clear();
