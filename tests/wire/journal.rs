@@ -437,10 +437,10 @@ fn kill_cycles(shards: u32, policy: &str, cycles: u64, round: u64) -> u64 {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             for (writer, count) in acknowledged.iter_mut().enumerate() {
-                let (server, stop) = (&server, &stop);
+                // Before the kill, however late the thread comes to run.
+                let (mut client, stop) = (server.client(), &stop);
                 let mut rng = rng.fork();
                 scope.spawn(move || {
-                    let mut client = server.client();
                     while !stop.load(Ordering::Relaxed) {
                         let (from, to) = (rng.u64(..ACCOUNTS), rng.u64(..ACCOUNTS));
                         let text = format!(
