@@ -138,6 +138,8 @@ pub struct Occurrence {
 pub struct Effects {
     /// Changes since the last save, as Redis counts them.
     pub dirty: u64,
+    /// Everything was flushed: what is on the disk is to be flushed, too.
+    pub flushed_all: bool,
     /// Whether changes are recorded.
     pub recording: bool,
     /// Event classes that somebody wants to know of.

@@ -59,13 +59,16 @@ impl Garbage {
         flushed.map(|flushed| flushed.dict.len()).sum()
     }
 
-    /// Frees a slice of a large value.
-    pub fn free_value(&mut self) {
-        if let Some(mut value) = self.values.pop()
-            && value.free_slice(PARTS_PER_SLICE)
-        {
+    /// Frees a slice of a large value. Returns whether it was the last of it.
+    pub fn free_value(&mut self) -> bool {
+        let Some(mut value) = self.values.pop() else {
+            return false;
+        };
+        let more = value.free_slice(PARTS_PER_SLICE);
+        if more {
             self.values.push(value);
         }
+        !more
     }
 
     /// Frees a slice of a whole. Returns how many keys of lazy flushes it was the end of; `None`

@@ -417,7 +417,7 @@ impl Keyspace {
         } else if let Some(keys) = self.garbage.free_whole() {
             self.counters.lazyfreed += keys;
         } else {
-            self.garbage.free_value();
+            self.counters.lazyfreed += u64::from(self.garbage.free_value());
         }
         self.effects.tracking.free_slice() || !self.garbage.is_empty()
     }
@@ -473,7 +473,7 @@ impl Keyspace {
 
     /// Keys that were flushed and are not freed yet.
     pub fn lazyfree_pending(&self) -> u64 {
-        self.garbage.keys() as u64
+        (self.garbage.keys() + self.garbage.values.len()) as u64
     }
 
     /// Bytes of keys, values and their index, in constant time. Counts slots, not pages: deleting a

@@ -156,9 +156,13 @@ impl ServerHost {
 
     /// DEBUG LOADAOF, on shard 0: everything is forgotten and read again.
     pub(super) fn load_journal_again(&mut self, requester: Requester) -> Performed {
-        let busy =
-            self.persistence.is_busy() || self.part.is_any_loading() || self.reloading.is_some();
-        if busy || !self.persistence.aof.on {
+        let persistence = &self.persistence;
+        let busy = persistence.is_busy()
+            || persistence.closing.is_some()
+            || self.part.is_any_loading()
+            || self.reloading.is_some();
+        // What a rewrite made while the file is off can be loaded as well.
+        if busy || persistence.aof.manifest.base.is_none() {
             return Performed::Failed(CmdError::Text(
                 "ERR Error trying to load the AOF files, check server logs",
             ));

@@ -112,6 +112,8 @@ impl ServerHost {
                     name: name.to_owned(),
                     reason: reason.to_owned(),
                 };
+                let before = self.config.clone();
+                drop(self.oom_score.apply(&before, false));
                 self.fail(requester, CmdError::owned(refused.to_string()));
             }
         }

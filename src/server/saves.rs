@@ -44,6 +44,10 @@ impl ServerHost {
         out: &mut Writer,
     ) -> Performed {
         let persistence = &mut self.persistence;
+        let yields = |saving: &persist::Saving| saving.yields;
+        if job != Job::LastSave && persistence.saving.as_deref().is_some_and(yields) {
+            persistence.cancel_save(&mut self.mail);
+        }
         match job {
             Job::LastSave => done(out.int(persistence.status.last_save_s)),
             Job::Save if persistence.saving.is_some() => Performed::Failed(IN_PROGRESS),
@@ -357,6 +361,9 @@ impl ServerHost {
             let mut post = |to, message| link.post(to, message);
             core.coordinator.start_cut(cut, &mut post);
         }
+        if std::mem::take(&mut core.shard.keyspace.effects.flushed_all) {
+            self.save_nothing();
+        }
         self.look_at_save_points();
         if let Some(after) = self.persistence.follow_up.take() {
             self.follow(after);
@@ -399,6 +406,26 @@ impl ServerHost {
             After::Rewrite => self.persistence.aof.rewrite_failed(self.now_ms),
             After::Reload { requester, flush } => self.begin_load(Then::Reply(requester), flush),
             After::Stop { .. } => self.stop_now(),
+        }
+    }
+
+    /// FLUSHALL: a snapshot under way is of no use any more, and the one on the disk would bring back
+    /// what was deleted. Redis: db.c flushAllDataAndResetRDB.
+    fn save_nothing(&mut self) {
+        let persistence = &mut self.persistence;
+        if persistence.loading.is_some() || persistence.replay.is_some() || self.stopping {
+            return;
+        }
+        let is_plain = |saving: &persist::Saving| saving.after() == After::Nothing;
+        if persistence.saving.as_deref().is_some_and(is_plain) {
+            persistence.cancel_save(&mut self.mail);
+            log::notice("FLUSHALL aborted the background saving");
+        }
+        if !persistence.points.is_empty() && !persistence.is_busy() {
+            self.begin_bgsave();
+            if let Some(saving) = &mut self.persistence.saving {
+                saving.yields = true;
+            }
         }
     }
 

@@ -321,3 +321,30 @@ fn a_damaged_snapshot_is_the_end_of_a_start() {
         bytes[damage] ^= 0x55;
     }
 }
+
+#[test]
+fn what_was_flushed_does_not_come_back() {
+    for shards in [1, 2] {
+        let options = ["--save", "3600 1"];
+        let mut server = Server::start(Which::Pinion { shards }, &options);
+        let mut client = server.client();
+        client.text("SET k v");
+        assert_eq!(line(&mut client, "SAVE"), "+OK");
+        assert_eq!(line(&mut client, "FLUSHALL"), "+OK");
+        // The snapshot that follows stands in nobody's way.
+        assert_eq!(line(&mut client, "SAVE"), "+OK");
+        client.text("SET k v");
+        assert_eq!(line(&mut client, "SAVE"), "+OK");
+        assert_eq!(line(&mut client, "FLUSHALL"), "+OK");
+        wait_for("the snapshot", || {
+            info(&mut client, "rdb_changes_since_last_save") == "0"
+        });
+        server.signal("KILL");
+        server.exit();
+        let mut again = Server::start_in(Which::Pinion { shards }, &server.dir, &options);
+        again.wait_until_up();
+        let mut client = again.client();
+        wait_for("the load", || info(&mut client, "loading") == "0");
+        assert_eq!(line(&mut client, "DBSIZE"), ":0");
+    }
+}

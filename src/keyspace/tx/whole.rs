@@ -103,6 +103,7 @@ impl Tx<'_> {
     pub fn flush_all(&mut self, lazy: bool) {
         let keys = self.ks.flush(0..self.databases() as usize, lazy);
         self.ks.effects.dirty += keys as u64 + 1;
+        self.ks.effects.flushed_all = true;
         self.ks.effects.record(self.db, &[b"FLUSHALL"]);
     }
 

@@ -282,6 +282,7 @@ impl Persistence {
         log::warning(&format!("Error loading the RDB file: {error}"));
         match loading.then {
             Then::Serve | Then::Replay => {
+                log::warning("Terminating server after rdb file reading failure.");
                 log::warning("Fatal error loading the DB, check server logs. Exiting.");
                 false
             }

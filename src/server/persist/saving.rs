@@ -80,6 +80,8 @@ pub struct Saving {
     /// Which begin with the time.
     timestamps: bool,
     after: After,
+    /// Nobody asked for it: who asks for a snapshot gets one of their own instead.
+    pub yields: bool,
     /// `rdb-key-save-delay`, which makes saving slow for tests.
     key_delay_us: u64,
     delayed_until_ms: Option<i64>,
@@ -213,6 +215,7 @@ impl Persistence {
             commands: style.commands,
             timestamps: style.commands && config.flag("aof-timestamp-enabled"),
             after,
+            yields: false,
             key_delay_us: config.int("rdb-key-save-delay").max(0) as u64,
             delayed_until_ms: None,
             started_ms: now_ms,
