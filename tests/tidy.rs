@@ -109,10 +109,16 @@ const WORLDLY_WORDS: &[(&str, &str)] = &[
 
 /// Where `unsafe` may stand, as path prefixes below `src`. Each site carries a `SAFETY:` comment
 /// (clippy's `undocumented_unsafe_blocks`); each entry carries its reason here.
-const UNSAFE_ALLOWED: &[(&str, &str)] = &[(
-    "runtime/",
-    "the kernel writes into buffers we lend it: io_uring has no safe interface",
-)];
+const UNSAFE_ALLOWED: &[(&str, &str)] = &[
+    (
+        "runtime/",
+        "the kernel writes into buffers we lend it: io_uring has no safe interface",
+    ),
+    (
+        "script/engine.rs",
+        "Lua's debug library sets the hook that ends endless scripts; the binding calls it unsafe",
+    ),
+];
 
 /// Lines of a file without its tests.
 const FILE_LINES_MAX: usize = 1_000;

@@ -29,6 +29,7 @@ mod peeks;
 mod plan;
 pub mod pubsub;
 mod sample;
+pub mod script;
 pub mod server;
 pub mod set;
 pub mod stream;
@@ -109,7 +110,12 @@ impl Command {
         } else {
             self.acl
         };
-        own | flags::implied_categories(self.flags)
+        // Redis: setImplicitACLCategories; what a script reads is not known.
+        let flags = match own & flags::SCRIPTING {
+            0 => self.flags,
+            _ => self.flags & !flags::READONLY,
+        };
+        own | flags::implied_categories(flags)
     }
 
     pub const fn is_read(&self) -> bool {
@@ -205,6 +211,8 @@ pub enum Run {
     },
     /// Begins, carries out or ends the session's transaction.
     Transaction(transaction::Transaction),
+    /// Runs a script, or is about scripts.
+    Script(script::Script),
     /// Something beyond the keyspace, performed by the server.
     Job(Job),
 }

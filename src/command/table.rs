@@ -4,7 +4,7 @@ use ahash::AHashMap;
 
 use super::{
     Command, Run, bitmap, connection, deployment, generic, geo, hash, hyperloglog, list, pubsub,
-    server, set, stream, string, transaction, zset,
+    script, server, set, stream, string, transaction, zset,
 };
 use crate::resp::{Args, CmdError};
 
@@ -24,6 +24,7 @@ const FAMILIES: &[&[Command]] = &[
     stream::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
+    script::COMMANDS,
     zset::COMMANDS,
 ];
 

@@ -120,6 +120,13 @@ pub fn homes(positions: &[usize], args: &crate::resp::Args, shards: usize) -> Ho
     Homes::Many(groups)
 }
 
+/// A hold on everything.
+pub fn everything_of(shards: usize) -> Vec<(usize, HoldOn)> {
+    (0..shards)
+        .map(|shard| (shard, HoldOn::Everything))
+        .collect()
+}
+
 /// A hold on everything, with the keys of a request that decides over keys.
 pub fn everything(request: &Request, shards: usize) -> Vec<(usize, HoldOn)> {
     let args = request.args.as_args();

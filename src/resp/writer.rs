@@ -1,5 +1,7 @@
 //! Replies: the only place that encodes them.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::{CmdError, CmdResult};
@@ -82,6 +84,14 @@ impl Output {
         );
     }
 
+    /// The bytes in sending order.
+    pub fn to_cow(&self) -> Cow<'_, [u8]> {
+        match self.shared.is_empty() {
+            true => Cow::Borrowed(&self.bytes),
+            false => Cow::Owned(self.to_vec()),
+        }
+    }
+
     /// The bytes in sending order, copied into one vector (tests, small replies).
     pub fn to_vec(&self) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.len());
@@ -139,6 +149,11 @@ impl<'a> Writer<'a> {
     /// A status reply. Line breaks cannot be expressed in it and become spaces.
     pub fn simple(&mut self, text: &str) -> CmdResult {
         self.line(b'+', text.as_bytes())
+    }
+
+    /// The same of bytes that need not be UTF-8.
+    pub fn status(&mut self, text: &[u8]) -> CmdResult {
+        self.line(b'+', text)
     }
 
     fn line(&mut self, kind: u8, text: &[u8]) -> CmdResult {

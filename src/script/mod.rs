@@ -4,10 +4,23 @@
 //! this shard or on another, and resumes it with the reply. So a script needs no callback into the
 //! shard, may wait for other shards in the middle of any function, and can be driven by a test.
 //!
+//! ```text
+//! Engine::begin(script, keys, args) -> Run
+//! Engine::resume(run, None)         -> Step::Call   args: the command
+//! Engine::resume(run, Some(reply))  -> Step::Call ...
+//!                                   -> Step::Done   the reply of the whole script is written
+//! ```
 //! This room never touches a key, a socket or a clock, and knows no command: names and arguments
 //! are bytes to it, replies are RESP.
 
+mod engine;
 pub mod json;
 pub mod msgpack;
 mod native;
 pub mod packing;
+mod reply;
+mod store;
+mod tail;
+
+pub use engine::{Engine, LogLine, Run, Step};
+pub use store::{Digest, Script, ScriptFlags, Store, digest};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::config::cli::{self, Invocation};
 use super::config::{self, Config};
-use super::host::ServerHost;
+use super::host::{REDIS_VERSION, ServerHost};
 use super::info::Identity;
 use super::journal::Boot;
 use super::log::{self, Level};
@@ -19,6 +19,7 @@ use super::tools;
 use crate::command::Table;
 use crate::keyspace::Keyspace;
 use crate::runtime::{self, Listening, Options, StartError, clock, cpus};
+use crate::script;
 use crate::session::Core;
 use crate::shard::budget::{self, Budget};
 use crate::shard::{Place, Shard};
@@ -220,6 +221,7 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
     if boot == Boot::Nothing {
         log::notice("Ready to accept connections");
     }
+    let scripts: Arc<script::Store> = Arc::default();
     let ran = bound.run(move |shard| {
         let databases = config.int("databases") as u32;
         let keyspace = Keyspace::new(databases, seed.wrapping_add(shard as u64));
@@ -228,6 +230,9 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         let mut shard_state = Shard::new(place, keyspace, commands, clock::mono_ns);
         shard_state.budget = Budget::new(shard, figures.clone());
         let mut core = Core::new(shard_state, table.clone());
+        core.scripts.store = scripts.clone();
+        core.scripts.version = REDIS_VERSION;
+        core.scripts.seed = seed.wrapping_add(shard as u64);
         let mut part = Part::new(shard, file_figures.clone());
         part.loading = boot != Boot::Nothing;
         part.set_any_loading(part.loading);

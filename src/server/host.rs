@@ -13,6 +13,7 @@ use super::gauges::Gauges;
 use super::info::{self, Context, Identity, NodeFigures};
 use super::jobs::{self, done, write_error};
 use super::journal::{self, Boot};
+use super::log;
 use super::memory::Memory;
 use super::monitor::{self, Monitors};
 use super::oom::OomScore;
@@ -624,6 +625,16 @@ impl Host for ServerHost {
 
     fn tell_own(&mut self, core: &mut Core, link: &mut dyn Link, session: SessionKey) {
         self.invalidate_own(core, link, session);
+    }
+
+    fn log(&mut self, level: u8, text: &[u8]) {
+        let level = match level {
+            0 => log::Level::Debug,
+            1 => log::Level::Verbose,
+            2 => log::Level::Notice,
+            _ => log::Level::Warning,
+        };
+        log::write(level, &String::from_utf8_lossy(text));
     }
 
     fn slow(

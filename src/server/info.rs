@@ -48,6 +48,10 @@ pub struct NodeFigures {
     pub trackers: usize,
     /// Keys that clients have read, their readers, and prefixes on which clients broadcast.
     pub tracking: (usize, usize, usize),
+    /// Memory of this core's Lua, bytes.
+    pub lua_bytes: usize,
+    /// Number of scripts that the process knows, and their memory.
+    pub scripts: (usize, usize),
     /// Shard 0's alone.
     pub files: Option<FileFigures>,
 }
@@ -132,6 +136,8 @@ impl NodeFigures {
                 .filter(|session| session.client.tracking.is_some())
                 .count(),
             tracking: keys.effects.tracking.figures(),
+            lua_bytes: core.scripts.engine_bytes(),
+            scripts: core.scripts.store.figures(),
             files: None,
         }
     }
@@ -383,11 +389,8 @@ fn memory(nodes: &[NodeFigures], context: &Context) -> String {
         ("total_system_memory", system.to_string()),
         ("total_system_memory_human", human(system)),
     ]);
-    // There are no scripts and no functions yet.
-    for name in SCRIPT_FIELDS {
-        let nothing = if name.ends_with("_human") { "0B" } else { "0" };
-        text += &lines(&[(name, nothing.into())]);
-    }
+    text += &scripts(nodes);
+    text += &lines(&FUNCTION_FIELDS.map(|name| (name, "0".into())));
     text += &lines(&[
         ("maxmemory", max.to_string()),
         ("maxmemory_human", human(max)),
@@ -438,22 +441,30 @@ fn layers(memory: &Memory) -> String {
     text
 }
 
-/// What INFO memory tells of scripts and functions.
-const SCRIPT_FIELDS: [&str; 13] = [
-    "used_memory_lua",
-    "used_memory_vm_eval",
-    "used_memory_lua_human",
-    "used_memory_scripts_eval",
-    "number_of_cached_scripts",
+/// What INFO memory tells of functions, of which there are none.
+const FUNCTION_FIELDS: [&str; 4] = [
     "number_of_functions",
     "number_of_libraries",
     "used_memory_vm_functions",
-    "used_memory_vm_total",
-    "used_memory_vm_total_human",
     "used_memory_functions",
-    "used_memory_scripts",
-    "used_memory_scripts_human",
 ];
+
+/// What INFO memory tells of scripts.
+fn scripts(nodes: &[NodeFigures]) -> String {
+    let vm: usize = nodes.iter().map(|node| node.lua_bytes).sum();
+    let (count, bytes) = nodes.first().map_or((0, 0), |node| node.scripts);
+    lines(&[
+        ("used_memory_lua", vm.to_string()),
+        ("used_memory_vm_eval", vm.to_string()),
+        ("used_memory_lua_human", human(vm)),
+        ("used_memory_scripts_eval", bytes.to_string()),
+        ("number_of_cached_scripts", count.to_string()),
+        ("used_memory_vm_total", vm.to_string()),
+        ("used_memory_vm_total_human", human(vm)),
+        ("used_memory_scripts", bytes.to_string()),
+        ("used_memory_scripts_human", human(bytes)),
+    ])
+}
 
 fn flag(on: bool) -> String {
     if on { "1" } else { "0" }.to_string()

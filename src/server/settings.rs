@@ -18,6 +18,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     // Microseconds; negative: off.
     let slower_us = config.int("slowlog-log-slower-than");
     core.limits.slow_ns = u64::try_from(slower_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
+    core.scripts.busy_ns = busy_ns(config);
     host.passwords.default_user = config.text("requirepass").as_bytes().to_vec();
     host.slowlog_max_len = bytes("slowlog-max-len");
     host.trackers.max_keys = bytes("tracking-table-max-keys").div_ceil(host.shards);
@@ -94,5 +95,13 @@ fn limits(config: &Config, seed: u64) -> Limits {
         stream_node_max_bytes: size("stream-node-max-bytes"),
         stream_node_max_entries: size("stream-node-max-entries"),
         seed,
+    }
+}
+
+/// How long a script may compute between two commands, nanoseconds.
+fn busy_ns(config: &Config) -> u64 {
+    match u64::try_from(config.int("busy-reply-threshold")) {
+        Ok(0) | Err(_) => u64::MAX,
+        Ok(ms) => ms.saturating_mul(1_000_000),
     }
 }

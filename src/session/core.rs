@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::exec::Exec;
 use super::link::{Host, Link};
-use super::multi::Exec;
+use super::script::Scripts;
 use super::state::{Peer, Session, State};
 use crate::command::{Client, CommandId, Run, Table, keys};
 use crate::coordinator::{Answer, Coordinator, Done};
@@ -68,6 +69,7 @@ pub struct Core {
     pub(super) next_wait: u64,
     /// Transactions that are being carried out.
     pub(super) execs: ahash::AHashMap<SessionKey, Box<Exec>>,
+    pub scripts: Scripts,
     sessions: Vec<Option<Box<Session>>>,
     open: usize,
 }
@@ -89,6 +91,7 @@ impl Core {
             timeouts: BTreeSet::new(),
             next_wait: 0,
             execs: ahash::AHashMap::new(),
+            scripts: Scripts::default(),
             sessions: Vec::new(),
             open: 0,
         }
@@ -349,7 +352,7 @@ impl Core {
                     spent_ns.push(0);
                 }
                 // Commands that ran together on one home were counted there, EXEC when it began.
-                if !matches!(call.command.run, Run::Transaction(_)) {
+                if !matches!(call.command.run, Run::Transaction(_) | Run::Script(_)) {
                     self.shard.stats.ran(call.id, 0, reply.is_err());
                 }
                 return self.exec_part(key, reply, &spent_ns, link, host);
@@ -442,7 +445,7 @@ impl Core {
     }
 
     /// The same for replies whose errors are counted.
-    fn put_out(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
+    pub(super) fn put_out(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
         let Some(session) = self.session_mut(key) else {
             return;
         };

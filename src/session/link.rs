@@ -94,6 +94,9 @@ pub trait Host {
     /// copies are stale.
     fn tell_own(&mut self, _core: &mut Core, _link: &mut dyn Link, _session: SessionKey) {}
 
+    /// A script has something for the server's log, at one of Redis' levels: 0, debug, to 3, warning.
+    fn log(&mut self, _level: u8, _text: &[u8]) {}
+
     /// A client spoke HTTP to this port. The session is about to be closed.
     fn attacked(&mut self, _core: &mut Core, _session: SessionKey) {}
 

@@ -11,11 +11,14 @@
 
 pub mod blocking;
 mod core;
+mod exec;
 mod link;
 mod multi;
 mod requests;
+mod script;
 mod state;
 
 pub use core::{Core, Counters, Limits};
 pub use link::{Admission, Host, Link, Performed};
+pub use script::Scripts;
 pub use state::{Peer, Session, State};

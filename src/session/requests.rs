@@ -392,11 +392,11 @@ impl Core {
         let here = self.shard.place.shard;
         let shards = self.shard.place.shards;
         let home = match call.command.run {
-            Run::Client(_) | Run::Job(_) if hopping => return Next::Again,
-            Run::Transaction(_) if hopping => return Next::Again,
-            Run::Transaction(what) => {
-                return self.transaction(key, what, call, args, link, host);
+            Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Script(_) if hopping => {
+                return Next::Again;
             }
+            Run::Transaction(what) => return self.transaction(key, what, call, args, link, host),
+            Run::Script(what) => return self.script(key, what, call, args, link, host),
             Run::Client(run) => return self.run_client(key, call, run, args, link, host),
             Run::Job(job) => return self.run_job(key, call, job, args, link, host),
             _ if shards == 1 => Ok(Homes::One(here)),

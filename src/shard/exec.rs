@@ -141,6 +141,11 @@ impl Shard {
         (self.clock)()
     }
 
+    /// That clock itself.
+    pub fn clock(&self) -> fn() -> u64 {
+        self.clock
+    }
+
     /// Starts the clock of the next command. Called once before a run of commands: reading the clock
     /// twice for each took a tenth of the time of a pipeline of GETs, so each reading ends one
     /// command and begins the next, whose duration includes its parsing.

@@ -112,7 +112,7 @@ pub fn run_local(tx: &mut Tx, call: &Call, place: Place, out: &mut Writer) -> Cm
             merge(args, vec![part], out)
         }
         Run::At { run, .. } => run(tx, args, place, out),
-        Run::Container | Run::Client(_) | Run::Job(_) | Run::Transaction(_) => {
+        Run::Container | Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Script(_) => {
             unreachable!("{} does not run on a shard", call.command.name)
         }
     }

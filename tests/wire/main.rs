@@ -50,6 +50,6 @@ macro_rules! cases {
 }
 
 cases! {
-    bitmaps collections connection deployment expire hashes interplay introspection keyspace large lists protocol
+    bitmaps collections connection deployment expire hashes interplay introspection keyspace large lists protocol scripts
     sets sorted_sets streams strings transactions
 }

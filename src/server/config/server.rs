@@ -15,7 +15,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("bind", "127.0.0.1 -::1", Kind::Words).effective().rule(rules::addresses),
     Param::new("bind-source-addr", "", Kind::Text),
     Param::new("bio_cpulist", "", Kind::Text).immutable(),
-    Param::new("busy-reply-threshold", "5000", Kind::Int { min: 0, max: i64::MAX }).alias("lua-time-limit"),
+    Param::new("busy-reply-threshold", "5000", Kind::Int { min: 0, max: i64::MAX }).alias("lua-time-limit").effective(),
     Param::new("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", Kind::OutputLimits).effective(),
     Param::new("client-query-buffer-limit", "1073741824", Kind::Memory { min: 1048576, max: i64::MAX }).effective(),
     Param::new("cpus", "", Kind::Text).immutable().own().effective(),

@@ -1,0 +1,733 @@
+//! One core's Lua.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Thread, Value};
+
+use super::reply::{self, Reader};
+use super::tail::keep_callers;
+use super::{Digest, Script, Store, digest, json, msgpack, packing};
+use crate::number;
+use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
+
+const PRELUDE: &str = include_str!("prelude.lua");
+/// Instructions between two looks at the clock. Redis: luaCallFunction.
+const CLOCK_INSTRUCTIONS: u32 = 100_000;
+/// Lines that a script may log between two commands; what comes beyond is dropped.
+const LOG_LINES_MAX: usize = 1000;
+/// From here on C's `%.17g`, in which commands get numbers, writes an exponent.
+const PLAIN_INTEGER_MAX: f64 = 1e17;
+
+const NOT_A_STRING: CmdError =
+    CmdError::Text("ERR Lua redis lib command arguments must be strings or integers");
+
+/// A line for the server's log: its level as Redis numbers them, and its text.
+pub type LogLine = (u8, Vec<u8>);
+
+/// What a script came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It asks for a command.
+    Call,
+    /// It asks whether there is such a command; the answer is null or an error.
+    Check,
+    /// It is over and its reply is written. `counted`: an error that a command replied with.
+    Done { counted: bool },
+}
+
+/// A script under way.
+#[derive(Debug)]
+pub struct Run {
+    id: u64,
+    name: Digest,
+    thread: Thread,
+    script: Option<Function>,
+    keys: Table,
+    args: Table,
+    /// The protocol of replies that it asked for: redis.setresp.
+    pub proto: Proto,
+}
+
+/// What the functions of scripts reach.
+#[derive(Debug)]
+struct Shared {
+    proto: Cell<Proto>,
+    log: RefCell<Vec<LogLine>>,
+    clock: fn() -> u64,
+    /// When the script under way is ended, in the clock's nanoseconds.
+    ends_ns: Cell<u64>,
+}
+
+pub struct Engine {
+    lua: Lua,
+    /// The body of a script's coroutine.
+    enter: Function,
+    globals: Table,
+    environment: Table,
+    /// What a coroutine yields first if it means the engine.
+    ask: Table,
+    /// The same with all arguments in one table.
+    ask_many: Table,
+    shared: Rc<Shared>,
+    functions: AHashMap<Digest, (Arc<Script>, Function)>,
+    generation: u64,
+    runs: u64,
+    /// The run whose keys and arguments the globals show.
+    shown: u64,
+    /// Coroutines whose scripts have ended, to be used again.
+    idle: Vec<Thread>,
+}
+
+/// Coroutines kept for later scripts.
+const IDLE_MAX: usize = 16;
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({} scripts)", self.functions.len())
+    }
+}
+
+fn broken(error: &mlua::Error) -> CmdError {
+    CmdError::owned(format!("ERR Lua failed: {}", first_line(error)))
+}
+
+/// An error's text without the traceback that the binding adds.
+fn first_line(error: &mlua::Error) -> String {
+    let text = match error {
+        mlua::Error::SyntaxError { message, .. } => message.clone(),
+        mlua::Error::RuntimeError(message) => message.clone(),
+        other => other.to_string(),
+    };
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+impl Engine {
+    /// An interpreter. `clock` is monotonic, in nanoseconds; `seed` is that of `math.random`.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn new(version: &str, clock: fn() -> u64, seed: u64) -> Result<Engine, CmdError> {
+        Engine::build(version, clock, seed).map_err(|error| broken(&error))
+    }
+
+    fn build(version: &str, clock: fn() -> u64, seed: u64) -> mlua::Result<Engine> {
+        let lua = interpreter();
+        // Compiled code would not be counted.
+        lua.load("jit.off()").exec()?;
+        let shared = Rc::new(Shared {
+            proto: Cell::default(),
+            log: RefCell::default(),
+            clock,
+            ends_ns: Cell::new(u64::MAX),
+        });
+        lua.globals()
+            .get::<Table>("math")?
+            .get::<Function>("randomseed")?
+            .call::<()>(seed as f64)?;
+        let main = lua.current_thread();
+        let native = native(&lua, &shared, version, main)?;
+        let parts: Table = lua.load(PRELUDE).set_name("=redis").call(native)?;
+        Ok(Engine {
+            enter: parts.get("enter")?,
+            globals: parts.get("globals")?,
+            environment: parts.get("environment")?,
+            ask: parts.get("ask")?,
+            ask_many: parts.get("ask_many")?,
+            lua,
+            shared,
+            functions: AHashMap::new(),
+            generation: 0,
+            runs: 0,
+            shown: 0,
+            idle: Vec::new(),
+        })
+    }
+
+    /// Memory of the interpreter, bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.lua.used_memory()
+    }
+
+    /// A script that is known by its name.
+    pub fn find(&mut self, name: &Digest, store: &Store) -> Option<Arc<Script>> {
+        self.forget_old(store);
+        if let Some((script, _)) = self.functions.get(name) {
+            return Some(script.clone());
+        }
+        let script = store.find(name)?;
+        self.compile(&script).ok()?;
+        Some(script)
+    }
+
+    /// Makes a script known.
+    ///
+    /// # Errors
+    /// If it cannot be compiled.
+    pub fn load(&mut self, text: &[u8], store: &Store) -> Result<Arc<Script>, CmdError> {
+        let name = digest(text);
+        if let Some(script) = self.find(&name, store) {
+            return Ok(script);
+        }
+        let script = Arc::new(Script::new(text)?);
+        self.compile(&script)?;
+        store.add(script.clone());
+        Ok(script)
+    }
+
+    fn forget_old(&mut self, store: &Store) {
+        let generation = store.generation();
+        if self.generation != generation {
+            self.generation = generation;
+            self.functions.clear();
+        }
+    }
+
+    fn compile(&mut self, script: &Arc<Script>) -> Result<(), CmdError> {
+        let chunk = self
+            .lua
+            .load(keep_callers(script.code()))
+            .set_name("@user_script")
+            .set_mode(mlua::chunk::ChunkMode::Text)
+            .set_environment(self.environment.clone());
+        let function = chunk.into_function().map_err(|error| {
+            let why = first_line(&error);
+            CmdError::owned(format!("ERR Error compiling script (new function): {why}"))
+        })?;
+        self.functions
+            .insert(script.name, (script.clone(), function));
+        Ok(())
+    }
+
+    /// Prepares a run of a script that is known here. It begins when it is resumed.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn begin(&mut self, script: &Script, keys: &Args, args: &Args) -> Result<Run, CmdError> {
+        self.prepare(script, keys, args)
+            .map_err(|error| broken(&error))
+    }
+
+    fn prepare(&mut self, script: &Script, keys: &Args, args: &Args) -> mlua::Result<Run> {
+        let Some((_, function)) = self.functions.get(&script.name) else {
+            return Err(mlua::Error::RuntimeError("the script is not known".into()));
+        };
+        let thread = match self.idle.pop() {
+            Some(thread) => {
+                thread.reset(self.enter.clone())?;
+                thread
+            }
+            None => self.lua.create_thread(self.enter.clone())?,
+        };
+        self.runs += 1;
+        Ok(Run {
+            id: self.runs,
+            name: script.name,
+            thread,
+            script: Some(function.clone()),
+            keys: self.list(keys)?,
+            args: self.list(args)?,
+            proto: Proto::Resp2,
+        })
+    }
+
+    fn list(&self, args: &Args) -> mlua::Result<Table> {
+        let list = self.lua.create_table_with_capacity(args.len(), 0)?;
+        for (at, arg) in args.iter().enumerate() {
+            list.raw_set(at + 1, self.lua.create_string(arg)?)?;
+        }
+        Ok(list)
+    }
+
+    /// Lets a script go on: at its beginning, or with the reply to what it asked for. It is ended at
+    /// `ends_ns` of the engine's clock. What it asks for next is put into `args`, what it returns
+    /// into `out`.
+    pub fn resume(
+        &mut self,
+        run: &mut Run,
+        reply: Option<&[u8]>,
+        ends_ns: u64,
+        args: &mut ArgBuf,
+        out: &mut Writer,
+    ) -> Step {
+        self.shared.proto.set(run.proto);
+        self.shared.ends_ns.set(ends_ns);
+        let step = self.step(run, reply, args, out);
+        self.shared.ends_ns.set(u64::MAX);
+        step.unwrap_or_else(|error| {
+            let _written = out.error(&broken(&error));
+            Step::Done { counted: false }
+        })
+    }
+
+    fn step(
+        &mut self,
+        run: &mut Run,
+        reply: Option<&[u8]>,
+        args: &mut ArgBuf,
+        out: &mut Writer,
+    ) -> mlua::Result<Step> {
+        if self.shown != run.id {
+            self.globals.raw_set("KEYS", &run.keys)?;
+            self.globals.raw_set("ARGV", &run.args)?;
+            self.shown = run.id;
+        }
+        let mut given = match (run.script.take(), reply) {
+            (Some(script), _) => run.thread.resume::<MultiValue>(script)?,
+            (None, reply) => self.answer(run, reply.unwrap_or(b"_\r\n"))?,
+        };
+        loop {
+            run.proto = self.shared.proto.get();
+            if !run.thread.is_resumable() {
+                return Ok(self.finish(run, given, out));
+            }
+            let mark = given.pop_front();
+            let runs = matches!(given.pop_front(), Some(Value::Boolean(true)));
+            args.clear();
+            let asked = match mark {
+                Some(Value::Table(mark)) if mark == self.ask => arguments(&given, args),
+                Some(Value::Table(mark)) if mark == self.ask_many => many(&given, args),
+                _ => return Err(mlua::Error::RuntimeError("a script was suspended".into())),
+            };
+            match asked {
+                Ok(()) if runs => return Ok(Step::Call),
+                Ok(()) => return Ok(Step::Check),
+                Err(error) => {
+                    let mut refusal = Output::default();
+                    let _written = Writer::new(&mut refusal, Proto::Resp2).error(&error);
+                    given = self.answer(run, &refusal.bytes)?;
+                }
+            }
+        }
+    }
+
+    fn answer(&self, run: &Run, reply: &[u8]) -> mlua::Result<MultiValue> {
+        let mut reader = Reader::new(&self.lua, reply);
+        let failed = reader.is_error();
+        run.thread.resume((reader.value()?, failed))
+    }
+
+    /// Writes what a script returned or failed with.
+    fn finish(&mut self, run: &Run, mut given: MultiValue, out: &mut Writer) -> Step {
+        let succeeded = matches!(given.pop_front(), Some(Value::Boolean(true)));
+        let value = given.pop_front().unwrap_or(Value::Nil);
+        if self.idle.len() < IDLE_MAX {
+            self.idle.push(run.thread.clone());
+        }
+        let counted = if succeeded {
+            let mark = out.output().mark();
+            let written = reply::write(&value, run.proto, out);
+            debug_assert!(written.is_ok(), "what is written into memory is written");
+            out.output().bytes.get(mark.0) == Some(&b'-') && is_counted(&value)
+        } else {
+            reply::write_failure(&value, &run.name, out)
+        };
+        Step::Done { counted }
+    }
+
+    /// What scripts have logged since they were asked last.
+    pub fn take_log(&mut self) -> Vec<LogLine> {
+        self.shared.log.take()
+    }
+}
+
+/// Whether an error that is returned was counted when a command replied with it.
+fn is_counted(value: &Value) -> bool {
+    let Value::Table(table) = value else {
+        return false;
+    };
+    matches!(
+        table.raw_get("ignore_error_stats_update"),
+        Ok(Value::Boolean(true))
+    )
+}
+
+/// A command's name and arguments.
+fn arguments(given: &MultiValue, args: &mut ArgBuf) -> Result<(), CmdError> {
+    if given.is_empty() {
+        return Err(CmdError::Text(
+            "ERR Please specify at least one argument for this redis lib call",
+        ));
+    }
+    given.iter().try_for_each(|value| push(value, args))
+}
+
+/// The same of a table that came with their number. One value at a time: Lua has room for some
+/// thousands.
+fn many(given: &MultiValue, args: &mut ArgBuf) -> Result<(), CmdError> {
+    let (Some(Value::Integer(count)), Some(Value::Table(list))) = (given.front(), given.get(1))
+    else {
+        return Err(NOT_A_STRING);
+    };
+    (1..=*count).try_for_each(|at| match list.raw_get(at) {
+        Ok(value) => push(&value, args),
+        Err(_) => Err(NOT_A_STRING),
+    })
+}
+
+fn push(value: &Value, args: &mut ArgBuf) -> Result<(), CmdError> {
+    match value {
+        Value::String(text) => args.push(&text.as_bytes()),
+        Value::Integer(number) => push_number(*number as f64, args),
+        Value::Number(number) => push_number(*number, args),
+        _ => return Err(NOT_A_STRING),
+    }
+    Ok(())
+}
+
+/// As C's `%.17g`.
+fn push_number(number: f64, args: &mut ArgBuf) {
+    if number.fract() == 0.0 && number.abs() < PLAIN_INTEGER_MAX && number != 0.0 {
+        args.push(itoa::Buffer::new().format(number as i64).as_bytes());
+    } else {
+        args.push(number::format_f64(number).as_bytes());
+    }
+}
+
+/// A Lua without a compiler, and without what reaches the world.
+#[allow(unsafe_code)] // The debug library can break Lua.
+fn interpreter() -> Lua {
+    let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT | StdLib::JIT;
+    // Without panics to catch, pcall stays the one through which a coroutine can be suspended.
+    let options = LuaOptions::new().catch_rust_panics(true);
+    // SAFETY: only the prelude, which is ours, sees the debug library: it sets the hook that ends
+    // endless scripts, and nothing else. Scripts run in an environment that does not lead there.
+    unsafe { Lua::unsafe_new_with(libraries | StdLib::DEBUG, options) }
+}
+
+/// What the prelude gets from Rust. None of it may fail: an error cannot pass through frames of Rust
+/// in a process that aborts when it panics.
+fn native(lua: &Lua, shared: &Rc<Shared>, version: &str, main: Thread) -> mlua::Result<Table> {
+    let native = lua.create_table()?;
+    native.set("cjson", json::library(lua)?)?;
+    native.set("cmsgpack", msgpack::library(lua)?)?;
+    native.set("struct", packing::library(lua)?)?;
+    let sha1hex = |lua: &Lua, text: mlua::LuaString| lua.create_string(digest(&text.as_bytes()));
+    native.set("sha1hex", lua.create_function(sha1hex)?)?;
+    let seen = shared.clone();
+    let set_protocol = move |_: &Lua, version: u8| {
+        seen.proto.set(match version {
+            3 => Proto::Resp3,
+            _ => Proto::Resp2,
+        });
+        Ok(())
+    };
+    native.set("set_protocol", lua.create_function(set_protocol)?)?;
+    let seen = shared.clone();
+    let log = move |_: &Lua, (level, text): (f64, mlua::LuaString)| {
+        let mut lines = seen.log.borrow_mut();
+        if lines.len() < LOG_LINES_MAX {
+            lines.push((level as u8, text.as_bytes().to_vec()));
+        }
+        Ok(())
+    };
+    native.set("log", lua.create_function(log)?)?;
+    let seen = shared.clone();
+    let is_over = move |_: &Lua, (): ()| Ok((seen.clock)() >= seen.ends_ns.get());
+    native.set("is_over", lua.create_function(is_over)?)?;
+    native.set("clock_instructions", CLOCK_INSTRUCTIONS)?;
+    let redis = lua.create_table()?;
+    redis.set("REDIS_VERSION", version)?;
+    let number = version
+        .split('.')
+        .filter_map(|part| part.parse::<u32>().ok());
+    redis.set(
+        "REDIS_VERSION_NUM",
+        number.fold(0, |all, part| all << 8 | part),
+    )?;
+    native.set("redis", redis)?;
+    let is_main = move |_: &Lua, thread: Option<Thread>| Ok(thread.is_none_or(|it| it == main));
+    native.set("is_main", lua.create_function(is_main)?)?;
+    Ok(native)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> u64 {
+        0
+    }
+
+    /// Runs a script whose commands are answered by `reply`; returns what they were and its reply.
+    fn run(text: &str, reply: impl Fn(&Args) -> String) -> (Vec<String>, String) {
+        let store = Store::default();
+        let mut engine = Engine::new("7.4.0", clock, 1).expect("Lua");
+        let mut words = ArgBuf::default();
+        for word in ["k1", "k2", "a1"] {
+            words.push(word.as_bytes());
+        }
+        let words = words.as_args();
+        let script = match engine.load(text.as_bytes(), &store) {
+            Ok(script) => script,
+            Err(error) => return (Vec::new(), format!("-{error}")),
+        };
+        let mut run = engine
+            .begin(&script, &words.range(0, 2), &words.from(2))
+            .expect("begins");
+        let (mut asked, mut args, mut out) = (Vec::new(), ArgBuf::default(), Output::default());
+        let mut given: Option<String> = None;
+        loop {
+            let given_now = given.take();
+            let bytes = given_now.as_ref().map(String::as_bytes);
+            let mut writer = Writer::new(&mut out, Proto::Resp2);
+            match engine.resume(&mut run, bytes, u64::MAX, &mut args, &mut writer) {
+                Step::Done { .. } => {
+                    let reply = String::from_utf8_lossy(&out.to_vec()).into_owned();
+                    return (asked, reply);
+                }
+                Step::Check => given = Some("_\r\n".into()),
+                Step::Call => {
+                    let args = args.as_args();
+                    let words = args.iter().map(|word| String::from_utf8_lossy(word));
+                    asked.push(words.collect::<Vec<_>>().join(" "));
+                    given = Some(reply(&args));
+                }
+            }
+        }
+    }
+
+    fn reply_of(text: &str) -> String {
+        run(text, |_| "+OK\r\n".into()).1
+    }
+
+    #[test]
+    fn values_become_replies() {
+        for (text, reply) in [
+            ("return 1", ":1\r\n"),
+            ("return 3.99", ":3\r\n"),
+            ("return 'x'", "$1\r\nx\r\n"),
+            ("return true", ":1\r\n"),
+            ("return false", "$-1\r\n"),
+            ("return nil", "$-1\r\n"),
+            ("return", "$-1\r\n"),
+            ("return {1,{'a'},nil,4}", "*2\r\n:1\r\n*1\r\n$1\r\na\r\n"),
+            ("return {ok='fine'}", "+fine\r\n"),
+            ("return {err='ERR bad'}", "-ERR bad\r\n"),
+            ("return redis.error_reply('My Err')", "-My Err\r\n"),
+            ("return redis.error_reply('-MY Err\\n')", "-MY Err\r\n"),
+            ("return redis.error_reply('MyErr')", "-ERR MyErr\r\n"),
+            ("return redis.status_reply('done')", "+done\r\n"),
+            ("return {double=3.5}", "$3\r\n3.5\r\n"),
+            (
+                "return {KEYS[1],KEYS[2],ARGV[1],KEYS[3]}",
+                "*3\r\n$2\r\nk1\r\n$2\r\nk2\r\n$2\r\na1\r\n",
+            ),
+            (
+                "return redis.sha1hex('')",
+                "$40\r\nda39a3ee5e6b4b0d3255bfef95601890afd80709\r\n",
+            ),
+            ("return redis.REDIS_VERSION_NUM", ":459776\r\n"),
+            ("return bit.band(7, 10)", ":2\r\n"),
+        ] {
+            assert_eq!(reply_of(text), reply, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_table_within_itself_is_cut_off() {
+        let reply = reply_of("local a = {}; a[1] = a; return a");
+        assert!(reply.ends_with("-ERR reached lua stack limit\r\n"));
+    }
+
+    #[test]
+    fn commands_are_asked_for_and_answered() {
+        let answer = |args: &Args| match args.name() {
+            b"get" => "$3\r\nval\r\n".into(),
+            b"incr" => ":7\r\n".into(),
+            b"bad" => "-WRONGTYPE no\r\n".into(),
+            b"nil" => "$-1\r\n".into(),
+            b"list" => "*2\r\n:1\r\n$1\r\nx\r\n".into(),
+            _ => "+OK\r\n".to_owned(),
+        };
+        for (text, asked, reply) in [
+            (
+                "return redis.call('get', KEYS[1])",
+                "get k1",
+                "$3\r\nval\r\n",
+            ),
+            (
+                "return redis.call('set', 'a', 10/4)",
+                "set a 2.5",
+                "+OK\r\n",
+            ),
+            (
+                "return redis.call('set', 'a', 2^53)",
+                "set a 9007199254740992",
+                "+OK\r\n",
+            ),
+            (
+                "return redis.call('set', 'a', 1e20)",
+                "set a 1e+20",
+                "+OK\r\n",
+            ),
+            ("return redis.call('incr', 'a') + 1", "incr a", ":8\r\n"),
+            ("return redis.call('list')[2]", "list", "$1\r\nx\r\n"),
+            ("return redis.call('nil') == false", "nil", ":1\r\n"),
+            (
+                "return redis.pcall('bad').err",
+                "bad",
+                "$12\r\nWRONGTYPE no\r\n",
+            ),
+            (
+                "return {pcall(redis.call, 'bad')}",
+                "bad",
+                "*2\r\n$-1\r\n$12\r\nWRONGTYPE no\r\n",
+            ),
+            (
+                "return select(2, pcall(redis.call, 'bad'))",
+                "bad",
+                "$12\r\nWRONGTYPE no\r\n",
+            ),
+            ("return redis.call('x').ok", "x", "$2\r\nOK\r\n"),
+            (
+                "return ({string.gsub('a b', '%a', function(c) return redis.call('get', c) end)})[1]",
+                "get a,get b",
+                "$7\r\nval val\r\n",
+            ),
+            (
+                "local t = {3,1,2}; table.sort(t, function(a, b) redis.call('x'); return a > b end); return t",
+                "x,x,x",
+                "*3\r\n:3\r\n:2\r\n:1\r\n",
+            ),
+            (
+                "local f = coroutine.wrap(function() coroutine.yield(redis.call('incr')) end); return f()",
+                "incr",
+                ":7\r\n",
+            ),
+            (
+                "local t = setmetatable({}, {__index = function(_, k) return redis.call('get', k) end}); return t.z",
+                "get z",
+                "$3\r\nval\r\n",
+            ),
+        ] {
+            let (commands, got) = run(text, answer);
+            assert_eq!(
+                (commands.join(",").as_str(), got.as_str()),
+                (asked, reply),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let name = |text: &str| String::from_utf8_lossy(&digest(text.as_bytes())).into_owned();
+        for (text, error) in [
+            (
+                "return foo",
+                "ERR user_script:1: Script attempted to access nonexistent global variable 'foo'",
+            ),
+            (
+                "\nfoo = 1",
+                "ERR user_script:2: Attempt to modify a readonly table",
+            ),
+            (
+                "redis.call = 1",
+                "ERR user_script:1: Attempt to modify a readonly table",
+            ),
+            (
+                "setmetatable(_G, {})",
+                "ERR Attempt to modify a readonly table",
+            ),
+            (
+                "rawset(_G, 'x', 1)",
+                "ERR Attempt to modify a readonly table",
+            ),
+            ("error('boo')", "ERR user_script:1: boo"),
+            ("error({err='MY code'})", "MY code"),
+            (
+                "redis.call()",
+                "ERR Please specify at least one argument for this redis lib call",
+            ),
+            (
+                "redis.call({})",
+                "ERR Lua redis lib command arguments must be strings or integers",
+            ),
+            ("redis.call('bad')", "OOPS no"),
+            ("local function f() redis.call('bad') end f()", "OOPS no"),
+            (
+                "return nil + 1",
+                "ERR user_script:1: attempt to perform arithmetic on a nil value",
+            ),
+            (
+                "loadstring('return foo')()",
+                "ERR [string \"return foo\"]:1: Script attempted to access nonexistent global variable 'foo'",
+            ),
+        ] {
+            let line = 1 + text.matches('\n').count();
+            let whole = format!(
+                "-{error} script: {}, on @user_script:{line}.\r\n",
+                name(text)
+            );
+            assert_eq!(run(text, |_| "-OOPS no\r\n".into()).1, whole, "{text}");
+        }
+        assert_eq!(
+            reply_of("return ("),
+            "-ERR Error compiling script (new function): user_script:1: unexpected symbol near '<eof>'"
+        );
+    }
+
+    #[test]
+    fn the_world_is_out_of_reach() {
+        for name in [
+            "os", "io", "require", "dofile", "loadfile", "jit", "ffi", "debug", "package", "print",
+            "setfenv", "getfenv", "newproxy",
+        ] {
+            let text = format!("return pcall(function() return {name} end) and 1 or 0");
+            assert_eq!(reply_of(&text), ":0\r\n", "{name}");
+        }
+        assert_eq!(
+            reply_of("return load(string.dump(function() end)) == nil"),
+            ":1\r\n"
+        );
+    }
+
+    #[test]
+    fn scripts_under_way_do_not_see_each_other() {
+        let store = Store::default();
+        let mut engine = Engine::new("7.4.0", clock, 1).expect("Lua");
+        let script = engine
+            .load(b"redis.call('x'); return KEYS[1]", &store)
+            .expect("compiles");
+        let mut names = ArgBuf::default();
+        names.push(b"one");
+        names.push(b"two");
+        let names = names.as_args();
+        let none = names.range(0, 0);
+        let mut runs = [0, 1].map(|at| {
+            let keys = names.range(at, at + 1);
+            engine.begin(&script, &keys, &none).expect("begins")
+        });
+        let (mut args, mut out) = (ArgBuf::default(), Output::default());
+        for round in 0..2 {
+            for run in &mut runs {
+                let reply = (round > 0).then_some(&b"+OK\r\n"[..]);
+                let mut writer = Writer::new(&mut out, Proto::Resp2);
+                engine.resume(run, reply, u64::MAX, &mut args, &mut writer);
+            }
+        }
+        assert_eq!(out.to_vec(), b"$3\r\none\r\n$3\r\ntwo\r\n");
+    }
+
+    #[test]
+    fn endless_scripts_are_ended() {
+        let store = Store::default();
+        let mut engine = Engine::new("7.4.0", || 2, 1).expect("Lua");
+        let text = b"local f = function() while true do end end while true do pcall(f) end";
+        let script = engine.load(text, &store).expect("compiles");
+        let none = ArgBuf::default();
+        let none = none.as_args();
+        let mut run = engine.begin(&script, &none, &none).expect("begins");
+        let (mut args, mut out) = (ArgBuf::default(), Output::default());
+        let mut writer = Writer::new(&mut out, Proto::Resp2);
+        engine.resume(&mut run, None, 1, &mut args, &mut writer);
+        let reply = String::from_utf8_lossy(&out.to_vec()).into_owned();
+        assert!(
+            reply.contains("Script killed by user with SCRIPT KILL"),
+            "{reply}"
+        );
+    }
+}

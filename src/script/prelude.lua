@@ -1,0 +1,454 @@
+-- What scripts see of Lua and of the server: Redis' sandbox, on top of LuaJIT.
+--
+-- The chunk gets a table of functions written in Rust and returns what the engine needs. Scripts
+-- run in an environment that cannot be written to; so are all tables that it leads to.
+
+local native = ...
+
+local raw_pcall, raw_xpcall, raw_rawset, raw_setmetatable = pcall, xpcall, rawset, setmetatable
+local raw_load, type, select, error, tostring, next = load, type, select, error, tostring, next
+local setfenv, unpack = setfenv, unpack
+local create, resume, wrap, yield = coroutine.create, coroutine.resume, coroutine.wrap, coroutine.yield
+local running, status = coroutine.running, coroutine.status
+local find, sub, gsub, concat, sort = string.find, string.sub, string.gsub, table.concat, table.sort
+
+-- ---- asking the server for a command
+
+-- Marks what a coroutine yields to the engine, not to the script that resumed it. Behind it: whether
+-- the command is to run (or else to be looked up), its name and arguments.
+local ASK = {}
+-- The same for more arguments than may be yielded: they come in one table.
+local ASK_MANY = {}
+local MANY = 200
+
+-- A command's reply; an error is raised if `raises`. The engine answers with the reply and whether
+-- it is an error.
+local function answered(raises, reply, failed)
+  if failed and raises then
+    error(reply, 0)
+  end
+  return reply
+end
+
+local function ask(raises, ...)
+  local count = select("#", ...)
+  if count > MANY then
+    return answered(raises, yield(ASK_MANY, true, count, { ... }))
+  end
+  return answered(raises, yield(ASK, true, ...))
+end
+
+-- A script's own coroutines: what is meant for the engine passes through them.
+local function relay(routine, ok, mark, ...)
+  if ok and (mark == ASK or mark == ASK_MANY) then
+    return relay(routine, resume(routine, yield(mark, ...)))
+  end
+  return ok, mark, ...
+end
+
+local function raised(ok, ...)
+  if not ok then
+    error((...), 0)
+  end
+  return ...
+end
+
+local coroutines = {
+  create = create,
+  running = running,
+  status = status,
+  -- What is outside the script's own coroutines cannot be suspended by the script.
+  yield = function(...)
+    if native.is_main(running()) then
+      error("attempt to yield from outside a coroutine", 0)
+    end
+    return yield(...)
+  end,
+  resume = function(routine, ...)
+    return relay(routine, resume(routine, ...))
+  end,
+  wrap = function(body)
+    local routine = create(body)
+    return function(...)
+      return raised(relay(routine, resume(routine, ...)))
+    end
+  end,
+}
+
+-- ---- errors
+
+-- A caught error that tells of a failed command reads as its text.
+local function caught(ok, ...)
+  if ok then
+    return true, ...
+  end
+  local what = ...
+  if type(what) == "table" and (type(what.err) == "string" or type(what.err) == "number") then
+    what = what.err
+  end
+  return false, what
+end
+
+local function protected_call(...)
+  return caught(raw_pcall(...))
+end
+
+-- The name of a script's chunk.
+local SCRIPT = "user_script"
+
+-- The chunk and line of the innermost function of a script, found by asking for an error's
+-- position level by level.
+local function place()
+  for level = 2, 24 do
+    local _, position = raw_pcall(error, "", level)
+    local from, _, source, line = find(position, "^([^:]*):(%d+): $")
+    if from and source == SCRIPT then
+      return "@" .. source, line
+    end
+  end
+end
+
+local function explain(what)
+  if type(what) ~= "table" then
+    what = { err = "ERR " .. tostring(what) }
+  end
+  local source, line = place()
+  if source then
+    what.source, what.line = source, line
+  end
+  return what
+end
+
+-- The body of a script's coroutine.
+local function enter(script, ...)
+  return raw_xpcall(script, explain, ...)
+end
+
+-- ---- functions whose C versions could not be suspended while they call back
+
+local function pack(...)
+  return { n = select("#", ...), ... }
+end
+
+local function replace_by_call(text, pattern, call, most)
+  local anchored = sub(pattern, 1, 1) == "^"
+  local parts, at, count = {}, 1, 0
+  while at <= #text + 1 and count < most do
+    local found = pack(find(text, pattern, at))
+    local from, to = found[1], found[2]
+    if not from then
+      break
+    end
+    count = count + 1
+    local whole = sub(text, from, to)
+    local value
+    if found.n > 2 then
+      value = call(unpack(found, 3, found.n))
+    else
+      value = call(whole)
+    end
+    parts[#parts + 1] = sub(text, at, from - 1)
+    if not value then
+      value = whole
+    elseif type(value) ~= "string" and type(value) ~= "number" then
+      error("invalid replacement value (a " .. type(value) .. ")", 2)
+    end
+    parts[#parts + 1] = value
+    if to >= from then
+      at = to + 1
+    else
+      parts[#parts + 1] = sub(text, from, from)
+      at = from + 1
+    end
+    if anchored then
+      break
+    end
+  end
+  parts[#parts + 1] = sub(text, at)
+  return concat(parts), count
+end
+
+local function substitute(text, pattern, with, most)
+  if type(with) == "function" and type(text) == "string" and type(pattern) == "string" then
+    return replace_by_call(text, pattern, with, most or math.huge)
+  end
+  return gsub(text, pattern, with, most)
+end
+
+-- A merge sort: unlike the one in C it asks the comparison of a script, which may call commands.
+local function merge(list, spare, from, middle, to, before)
+  local left, right = from, middle + 1
+  for at = from, to do
+    if left <= middle and (right > to or not before(list[right], list[left])) then
+      spare[at] = list[left]
+      left = left + 1
+    else
+      spare[at] = list[right]
+      right = right + 1
+    end
+  end
+  for at = from, to do
+    list[at] = spare[at]
+  end
+end
+
+local function arrange(list, before)
+  if before == nil then
+    return sort(list)
+  end
+  if type(before) ~= "function" then
+    return sort(list, before)
+  end
+  local count, spare, width = #list, {}, 1
+  while width < count do
+    for from = 1, count - width, 2 * width do
+      local to = from + 2 * width - 1
+      merge(list, spare, from, from + width - 1, to < count and to or count, before)
+    end
+    width = 2 * width
+  end
+end
+
+-- Endless scripts are ended: every so many instructions somebody looks at the clock. The hook is
+-- Lua, because an error may not pass through frames of Rust.
+local sethook, watches_closely = debug.sethook, false
+local function watch()
+  if native.is_over() then
+    -- The script may catch this, again and again: it does not get far.
+    watches_closely = true
+    sethook(watch, "", 1)
+    error("Script killed by user with SCRIPT KILL.", 0)
+  elseif watches_closely then
+    watches_closely = false
+    sethook(watch, "", native.clock_instructions)
+  end
+end
+sethook(watch, "", native.clock_instructions)
+
+-- ---- tables that cannot be written to
+
+local READONLY = "Attempt to modify a readonly table"
+local sealed = raw_setmetatable({}, { __mode = "k" })
+
+local function refuse()
+  error(READONLY, 2)
+end
+
+-- A read-only view of a table; `missing` is called for what it does not have.
+local function seal(of, missing)
+  if missing then
+    raw_setmetatable(of, { __index = missing })
+  end
+  local meta = { __index = of, __newindex = refuse }
+  local view = raw_setmetatable({}, meta)
+  sealed[view] = of
+  -- What scripts see of the metatable is a view as well.
+  local shown = raw_setmetatable({}, { __newindex = refuse, __metatable = false })
+  sealed[shown] = {}
+  meta.__metatable = shown
+  return view
+end
+
+-- Reading on behalf of a script goes through to what a view shows.
+local function view_next(list, key)
+  return next(sealed[list] or list, key)
+end
+
+local function view_pairs(list)
+  if sealed[list] then
+    return view_next, list, nil
+  end
+  return pairs(list)
+end
+
+-- ---- what scripts see
+
+local function text_only(chunk, name)
+  if type(chunk) == "function" then
+    local parts = {}
+    for part in chunk do
+      if part == "" then
+        break
+      end
+      parts[#parts + 1] = part
+    end
+    chunk, name = concat(parts), name or "=(load)"
+  end
+  return raw_load(chunk, name or chunk, "t")
+end
+
+local globals = {
+  _VERSION = "Lua 5.1",
+  assert = assert,
+  collectgarbage = collectgarbage,
+  error = error,
+  gcinfo = gcinfo,
+  getmetatable = getmetatable,
+  ipairs = ipairs,
+  next = view_next,
+  pairs = view_pairs,
+  pcall = protected_call,
+  rawequal = rawequal,
+  rawget = function(list, key)
+    return rawget(sealed[list] or list, key)
+  end,
+  rawset = function(list, key, value)
+    if sealed[list] then
+      error(READONLY, 0)
+    end
+    return raw_rawset(list, key, value)
+  end,
+  select = select,
+  setmetatable = function(list, meta)
+    if sealed[list] then
+      error(READONLY, 0)
+    end
+    return raw_setmetatable(list, meta)
+  end,
+  tonumber = tonumber,
+  tostring = tostring,
+  type = type,
+  unpack = unpack,
+  xpcall = xpcall,
+}
+
+local function copy(of, with)
+  local result = {}
+  for name, value in pairs(of) do
+    result[name] = value
+  end
+  for name, value in pairs(with or {}) do
+    result[name] = value
+  end
+  return result
+end
+
+local strings = seal(copy(string, { gsub = substitute }))
+globals.string = strings
+local text_meta = getmetatable("")
+text_meta.__index = strings
+text_meta.__metatable = seal({ __index = strings })
+globals.table = seal(copy(table, { sort = arrange }))
+globals.math = seal(copy(math))
+-- LuaJIT's negates the number of digits without looking at the smallest integer.
+local tohex = bit.tohex
+globals.bit = seal(copy(bit, {
+  tohex = function(number, digits)
+    if digits == nil then
+      return tohex(number)
+    end
+    digits = tonumber(digits) or digits
+    return tohex(number, type(digits) == "number" and digits < -8 and -8 or digits)
+  end,
+}))
+globals.coroutine = seal(coroutines)
+globals.cjson = seal(native.cjson)
+globals.cmsgpack = seal(native.cmsgpack)
+globals.struct = seal(native.struct)
+
+local redis = native.redis
+redis.call = function(...)
+  return ask(true, ...)
+end
+redis.pcall = function(...)
+  return ask(false, ...)
+end
+redis.LOG_DEBUG, redis.LOG_VERBOSE, redis.LOG_NOTICE, redis.LOG_WARNING = 0, 1, 2, 3
+redis.REPL_NONE, redis.REPL_AOF, redis.REPL_SLAVE, redis.REPL_REPLICA, redis.REPL_ALL = 0, 1, 2, 2, 3
+redis.breakpoint = function()
+  return false
+end
+redis.debug = function() end
+redis.replicate_commands = function()
+  return true
+end
+
+local function failure(text)
+  return { err = text }
+end
+
+-- An error's text begins with its code; `-` in front of it is left out.
+redis.error_reply = function(...)
+  local text = ...
+  if select("#", ...) ~= 1 or type(text) ~= "string" then
+    return failure("ERR wrong number or type of arguments")
+  end
+  text = gsub(gsub(text, "^%-", ""), "^[\r\n]*(.-)[\r\n]*$", "%1")
+  return failure(find(text, " ", 1, true) and text or "ERR " .. text)
+end
+redis.status_reply = function(...)
+  local text = ...
+  if select("#", ...) ~= 1 or type(text) ~= "string" then
+    return failure("ERR wrong number or type of arguments")
+  end
+  return { ok = text }
+end
+redis.sha1hex = function(...)
+  if select("#", ...) ~= 1 then
+    error(failure("ERR wrong number of arguments"), 0)
+  end
+  return native.sha1hex(tostring((...)))
+end
+redis.setresp = function(...)
+  if select("#", ...) ~= 1 then
+    error(failure("ERR redis.setresp() requires one argument."), 0)
+  end
+  local version = tonumber((...))
+  if version ~= 2 and version ~= 3 then
+    error(failure("ERR RESP version must be 2 or 3."), 0)
+  end
+  native.set_protocol(version)
+end
+redis.set_repl = function(...)
+  if select("#", ...) ~= 1 then
+    error(failure("ERR redis.set_repl() requires one argument."), 0)
+  end
+  local flags = tonumber((...))
+  if not flags or flags < 0 or flags > 3 or flags % 1 ~= 0 then
+    error(failure("ERR Invalid replication flags. Please use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE."), 0)
+  end
+end
+redis.log = function(...)
+  if select("#", ...) < 2 then
+    error(failure("ERR redis.log() requires two arguments or more."), 0)
+  end
+  local level = ...
+  if type(level) ~= "number" then
+    error(failure("ERR First argument must be a number (log level)."), 0)
+  end
+  if level < 0 or level > 3 then
+    error(failure("ERR Invalid debug level."), 0)
+  end
+  local words = {}
+  for at = 2, select("#", ...) do
+    local word = select(at, ...)
+    if type(word) == "string" or type(word) == "number" then
+      words[#words + 1] = tostring(word)
+    end
+  end
+  native.log(level, concat(words, " "))
+end
+redis.acl_check_cmd = function(...)
+  if select("#", ...) == 0 then
+    error(failure("ERR Please specify at least one argument for this redis lib call"), 0)
+  end
+  return answered(true, yield(ASK, false, ...))
+end
+globals.redis = seal(redis)
+
+local environment = seal(globals, function(_, name)
+  error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
+end)
+globals._G = environment
+
+local function load_text(chunk, name)
+  local compiled, why = text_only(chunk, name)
+  if not compiled then
+    return nil, why
+  end
+  return setfenv(compiled, environment)
+end
+globals.load = load_text
+globals.loadstring = load_text
+
+return { enter = enter, environment = environment, globals = globals, ask = ASK, ask_many = ASK_MANY }

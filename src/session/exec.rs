@@ -1,0 +1,854 @@
+//! Carrying out transactions, and scripts that run under holds: both are commands one after the other
+//! that nobody sees between.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use super::link::{Host, Link, Performed};
+use super::multi::Multi;
+use super::requests::Next;
+use super::script::{Progress, Scripted};
+use super::state::State;
+use crate::command::{self, Command, CommandId, Run, flags, keys};
+use crate::coordinator::{Homes, everything, everything_of, homes};
+use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
+use crate::shard::message::{HoldOn, HopCall, KeyIndices, Request, SessionKey};
+use crate::shard::{Call, Room, exec_keys};
+
+const ABORTED: CmdError =
+    CmdError::Text("EXECABORT Transaction discarded because of previous errors.");
+
+/// A transaction being carried out. It goes on if its connection goes away.
+#[derive(Debug)]
+pub struct Exec {
+    /// The arguments of all commands, then the watched keys.
+    request: Arc<Request>,
+    calls: Vec<HopCall>,
+    /// The first command that has not run yet, and how many are running elsewhere.
+    next: usize,
+    running: usize,
+    out: Output,
+    /// The coordinator's work whose holds the commands run under.
+    held: Option<u64>,
+    /// Records of this shard when it began.
+    records: usize,
+    /// EXEC itself, while somebody watches.
+    words: Option<ArgBuf>,
+    /// The script that is running.
+    script: Option<Box<Scripted>>,
+    /// No EXEC, but a script alone: it is the one command, and its reply is the reply.
+    is_script: bool,
+}
+
+impl Core {
+    /// Why a transaction is not carried out at all.
+    fn why_not(&mut self, multi: &Multi, link: &dyn Link) -> Option<CmdError> {
+        if multi.failed {
+            return Some(ABORTED);
+        }
+        let needs_memory = |call: &HopCall| call.command.flags & flags::DENYOOM != 0;
+        let is_short = multi.calls.iter().any(needs_memory)
+            && self.shard.make_room(link.now_ms()) == Room::Nowhere;
+        is_short.then(|| {
+            let why = CmdError::Oom;
+            CmdError::owned(format!("EXECABORT Transaction discarded because of: {why}"))
+        })
+    }
+
+    pub(super) fn exec(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        words: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let here = self.shard.place.shard;
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
+        let Some(multi) = session.multi.take() else {
+            return Next::Continue;
+        };
+        if let Some(error) = self.why_not(&multi, link) {
+            self.show_exec(key, None, call.id, words, link, host);
+            self.unwatch(key, link);
+            return self.fail(key, call.id, &error, link);
+        }
+        let classes = self.shard.keyspace.effects.classes;
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
+        let Multi {
+            mut args, calls, ..
+        } = *multi;
+        let watched_from = args.len();
+        for (_, name) in session.watches.iter().flat_map(|watches| &watches.keys) {
+            args.push(name);
+        }
+        let client = &session.client;
+        let request = Arc::new(Request {
+            call,
+            db: client.db,
+            databases: client.databases,
+            proto: client.proto,
+            now_ms: link.now_ms(),
+            no_touch: client.no_touch,
+            by: (here, key),
+            ticket: None,
+            classes,
+            watcher: Some((here, key)),
+            args,
+        });
+        self.shard.stats.ran(call.id, 0, false);
+        let exec = Exec {
+            records: self.shard.keyspace.effects.records.len(),
+            request,
+            calls,
+            next: 0,
+            running: 0,
+            out: Output::default(),
+            held: None,
+            words: host.is_watching().then(|| words.to_buf()),
+            script: None,
+            is_script: false,
+        };
+        self.start_exec(key, exec, watched_from, link, host)
+    }
+
+    /// Shows a transaction to who watches: its commands, if they run, then EXEC.
+    fn show_whole(
+        &mut self,
+        key: SessionKey,
+        exec: &Exec,
+        clean: bool,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        if let Some(words) = &exec.words {
+            let exec_id = exec.request.call.id;
+            let run = clean.then_some(exec);
+            self.show_exec(key, run, exec_id, &words.as_args(), link, host);
+        }
+    }
+
+    fn show_exec(
+        &mut self,
+        key: SessionKey,
+        run: Option<&Exec>,
+        exec_id: CommandId,
+        words: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        if !host.is_watching() {
+            return;
+        }
+        let table = self.table.clone();
+        for (exec, call) in run
+            .iter()
+            .flat_map(|exec| exec.calls.iter().map(move |c| (exec, c)))
+        {
+            let all = exec.request.args.as_args();
+            let args = all.range(call.from as usize, call.to as usize);
+            host.show(self, link, key, table.entry(call.id), &args);
+        }
+        host.show(self, link, key, table.entry(exec_id), words);
+    }
+
+    fn start_exec(
+        &mut self,
+        key: SessionKey,
+        exec: Exec,
+        watched_from: usize,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let now_ms = link.now_ms();
+        let place = self.shard.place;
+        let scopes = self.scopes(&exec, watched_from);
+        let has_jobs = exec
+            .calls
+            .iter()
+            .any(|call| matches!(call.command.run, Run::Job(_)));
+        let is_here = match &scopes[..] {
+            [] => true,
+            [(home, on)] => *home == place.shard && !self.is_in_the_way(&exec.request, on),
+            _ => false,
+        };
+        if is_here && (!has_jobs || scopes.is_empty()) {
+            let clean = self.shard.is_clean((place.shard, key), now_ms);
+            self.unwatch(key, link);
+            self.show_whole(key, &exec, clean, link, host);
+            if !clean {
+                return self.reply(key, link, |out| out.null_array());
+            }
+            self.execs.insert(key, Box::new(exec));
+            let state = if self.exec_on(key, link, host) {
+                None
+            } else {
+                Some(State::Awaiting)
+            };
+            if let (Some(state), Some(session)) = (state, self.session_mut(key)) {
+                session.state = state;
+            }
+            return match self.session(key) {
+                Some(session) if session.state == State::Running => self.check_drain(key, link),
+                _ => Next::Wait,
+            };
+        }
+        self.await_holds(key, exec, scopes, link)
+    }
+
+    /// Waits for what a command asked for elsewhere; [`Core::exec_part`] follows.
+    pub(super) fn await_part(&mut self, key: SessionKey, exec: Exec) -> Next {
+        if let Some(session) = self.session_mut(key) {
+            session.state = State::Awaiting;
+        }
+        self.execs.insert(key, Box::new(exec));
+        Next::Wait
+    }
+
+    /// Asks for holds; [`Core::exec_held`] follows.
+    pub(super) fn await_holds(
+        &mut self,
+        key: SessionKey,
+        exec: Exec,
+        scopes: Vec<(usize, HoldOn)>,
+        link: &mut dyn Link,
+    ) -> Next {
+        if let Some(session) = self.session_mut(key) {
+            session.state = State::Awaiting;
+        }
+        let request = exec.request.clone();
+        self.execs.insert(key, Box::new(exec));
+        let mut post = |to, message| link.post(to, message);
+        self.coordinator.start_exec(key, request, scopes, &mut post);
+        Next::Wait
+    }
+
+    /// What has to be held, shard by shard.
+    fn scopes(&self, exec: &Exec, watched_from: usize) -> Vec<(usize, HoldOn)> {
+        let shards = self.shard.place.shards;
+        let args = exec.request.args.as_args();
+        let mut positions: Vec<usize> = (watched_from..args.len()).collect();
+        let mut everything = false;
+        for call in &exec.calls {
+            match call.command.run {
+                Run::Shards { .. } | Run::At { .. } => everything = true,
+                // It may touch what it is not called with.
+                Run::Script(_) if shards > 1 => everything = true,
+                Run::Gather(gather)
+                    if gather
+                        .more_for(&args.range(call.from as usize, call.to as usize))
+                        .is_some() =>
+                {
+                    everything = true;
+                }
+                Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Container => {}
+                _ => {
+                    let own = args.range(call.from as usize, call.to as usize);
+                    let keys = keys::positions(call.command.keys, &own).unwrap_or_default();
+                    positions.extend(keys.into_iter().map(|at| at + call.from as usize));
+                }
+            }
+        }
+        if everything {
+            return everything_of(shards);
+        }
+        if positions.is_empty() {
+            return Vec::new();
+        }
+        match homes(&positions, &args, shards) {
+            Homes::One(home) => {
+                let indices: KeyIndices = positions.into_iter().map(|at| at as u32).collect();
+                vec![(home, HoldOn::Keys(indices))]
+            }
+            Homes::Many(groups) => groups
+                .into_iter()
+                .map(|(home, indices)| (home, HoldOn::Keys(indices)))
+                .collect(),
+        }
+    }
+
+    fn is_in_the_way(&self, request: &Request, on: &HoldOn) -> bool {
+        let args = request.args.as_args();
+        match on {
+            HoldOn::Everything | HoldOn::EverythingWith(_) => !self.shard.is_unheld(),
+            HoldOn::Keys(keys) => self
+                .shard
+                .blocks(keys.iter().map(|&at| args.get(at as usize))),
+        }
+    }
+
+    /// All holds of a transaction are granted, and whether nothing it watched has changed.
+    pub(super) fn exec_held(
+        &mut self,
+        key: SessionKey,
+        work: u64,
+        clean: bool,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return self.unwatch(key, link);
+        };
+        exec.held = Some(work);
+        let (is_script, is_shown) = (exec.is_script, exec.words.is_some());
+        // A script is none of what the session watches for.
+        if !is_script {
+            self.unwatch(key, link);
+        }
+        if is_shown && let Some(exec) = self.execs.remove(&key) {
+            self.show_whole(key, &exec, clean, link, host);
+            self.execs.insert(key, exec);
+        }
+        if clean || is_script {
+            if self.exec_on(key, link, host) {
+                self.resume(key, link, host);
+            }
+            return;
+        }
+        self.execs.remove(&key);
+        self.release_exec(work, link);
+        self.reply(key, link, |out| out.null_array());
+        self.resume(key, link, host);
+    }
+
+    /// Gives back the holds; false if the journals come first.
+    fn release_exec(&mut self, work: u64, link: &mut dyn Link) -> bool {
+        let mut post = |to, message| link.post(to, message);
+        let is_settled = self.coordinator.end_exec(work, &mut post);
+        self.tell();
+        is_settled
+    }
+
+    /// A transaction is in all journals: the reply goes out.
+    pub(super) fn exec_settled(
+        &mut self,
+        key: SessionKey,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        if let Some(exec) = self.execs.remove(&key) {
+            self.exec_reply(key, &exec, link);
+            self.resume(key, link, host);
+        }
+    }
+
+    /// The replies of commands that ran elsewhere.
+    pub(super) fn exec_part(
+        &mut self,
+        key: SessionKey,
+        reply: Result<Output, CmdError>,
+        spent_ns: &[u64],
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return;
+        };
+        let running = std::mem::take(&mut exec.running);
+        let mut ran = exec.next..exec.next + running;
+        match (&mut exec.script, reply) {
+            (Some(scripted), reply) => {
+                scripted.answered(reply);
+                ran.end = ran.start;
+            }
+            (None, Ok(out)) => exec.out.append(&out),
+            (None, Err(error)) => exec.write_error(&error),
+        }
+        exec.next = ran.end;
+        let slow_ns = self.limits.slow_ns;
+        if spent_ns.iter().any(|spent_ns| *spent_ns >= slow_ns) {
+            let (request, calls) = (exec.request.clone(), exec.calls[ran].to_vec());
+            for (call, &spent_ns) in calls.iter().zip(spent_ns) {
+                if spent_ns >= slow_ns {
+                    let all = request.args.as_args();
+                    let args = all.range(call.from as usize, call.to as usize);
+                    host.slow(self, link, key, &args, spent_ns);
+                }
+            }
+        }
+        if self.exec_on(key, link, host) {
+            self.resume(key, link, host);
+        }
+    }
+
+    /// Runs a transaction as far as it goes; returns whether it is complete and replied to.
+    fn exec_on(&mut self, key: SessionKey, link: &mut dyn Link, host: &mut dyn Host) -> bool {
+        self.shard.start_clock();
+        while let Some(exec) = self.execs.get(&key) {
+            let Some(&call) = exec.calls.get(exec.next) else {
+                break;
+            };
+            let request = exec.request.clone();
+            let args = request.args.as_args();
+            let args = args.range(call.from as usize, call.to as usize);
+            let went_on = match call.command.run {
+                Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Container => {
+                    self.exec_own(key, call, &args, link, host)
+                }
+                Run::Script(command::script::Script::Eval { .. }) => {
+                    self.exec_script(key, call, &args, link, host)
+                }
+                Run::Script(what) => self.exec_about_scripts(key, call, what, &args),
+                _ if exec.held.is_some() => self.exec_elsewhere(key, call, &args, link),
+                _ => self.exec_here(key, call, &args, link, host),
+            };
+            if !went_on {
+                return false;
+            }
+        }
+        self.exec_done(key, link)
+    }
+
+    /// A script goes on until it ends or waits. Returns whether it is done.
+    fn exec_script(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> bool {
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return false;
+        };
+        let held = exec.held;
+        let begun = match exec.script.take() {
+            Some(scripted) => Ok(scripted),
+            None => {
+                self.counters.commands += 1;
+                let begun = self.begin_script(key, call, args, link.now_ms());
+                begun.map(Box::new)
+            }
+        };
+        let done = begun.map(|mut scripted| {
+            let progress = self.run_script(key, &mut scripted, held, link, host);
+            (progress, scripted)
+        });
+        let (out, error) = match done {
+            Ok((Progress::Waits, scripted)) => {
+                if let Some(exec) = self.execs.get_mut(&key) {
+                    exec.script = Some(scripted);
+                    exec.running = 1;
+                }
+                return false;
+            }
+            Ok((Progress::Strayed, scripted)) => {
+                self.execs.remove(&key);
+                if let Some(work) = held {
+                    self.release_exec(work, link);
+                }
+                return match self.eval_again(key, &scripted, link) {
+                    Ok(()) => false,
+                    Err(error) => {
+                        self.reply_error(key, &error, link);
+                        true
+                    }
+                };
+            }
+            Ok((Progress::Done, scripted)) => {
+                self.end_script(key, &scripted, link, host);
+                (Some(scripted), None)
+            }
+            Err(error) => {
+                self.shard.stats.ran(call.id, 0, true);
+                self.shard.stats.note_error_text(&error.text());
+                (None, Some(error))
+            }
+        };
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return false;
+        };
+        if let Some(scripted) = out {
+            exec.out.append(scripted.output());
+        }
+        if let Some(error) = error {
+            exec.write_error(&error);
+        }
+        exec.next += 1;
+        true
+    }
+
+    /// SCRIPT within a transaction.
+    fn exec_about_scripts(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        what: command::script::Script,
+        args: &Args,
+    ) -> bool {
+        let Some(exec) = self.execs.get(&key) else {
+            return false;
+        };
+        let mut out = Output::default();
+        let mut writer = Writer::new(&mut out, exec.request.proto);
+        let result = self.about_scripts(what, args, &mut writer);
+        self.counters.commands += 1;
+        self.shard.stats.ran(call.id, 0, result.is_err());
+        if let Err(error) = &result {
+            self.shard.stats.note_error_text(&error.text());
+        }
+        if let Some(exec) = self.execs.get_mut(&key) {
+            match result {
+                Ok(()) => exec.out.append(&out),
+                Err(error) => exec.write_error(&error),
+            }
+            exec.next += 1;
+        }
+        true
+    }
+
+    /// A command of the session itself or of the server. Returns whether it is done.
+    fn exec_own(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> bool {
+        // What comes before a PUBLISH is told before it.
+        if let Some(held) = self.execs.get(&key).and_then(|exec| exec.held) {
+            self.coordinator.tell_so_far(held);
+            self.tell();
+        }
+        let mut out = Output::default();
+        let mut later = false;
+        let begun_ns = self.shard.now_ns();
+        let result = match call.command.run {
+            Run::Client(run) => match self.session_mut(key) {
+                Some(session) => {
+                    let proto = session.client.proto;
+                    run(&mut session.client, args, &mut Writer::new(&mut out, proto))
+                }
+                None => Ok(()),
+            },
+            Run::Job(job) if self.session(key).is_some() => {
+                match host.perform(self, link, key, job, args, &mut out) {
+                    Performed::Done => Ok(()),
+                    Performed::Failed(error) => Err(error),
+                    Performed::Later => {
+                        later = true;
+                        Ok(())
+                    }
+                }
+            }
+            // UNWATCH: EXEC has forgotten what was watched.
+            _ => Writer::new(&mut out, Default::default()).ok(),
+        };
+        self.counters.commands += 1;
+        let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
+        self.shard.start_clock();
+        self.shard.stats.ran(call.id, spent_ns, result.is_err());
+        if spent_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, args, spent_ns);
+        }
+        if let Err(error) = &result {
+            self.shard.stats.note_error_text(&error.text());
+        }
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return false;
+        };
+        if later {
+            exec.running = 1;
+            return false;
+        }
+        match result {
+            Ok(()) => exec.out.append(&out),
+            Err(error) => exec.write_error(&error),
+        }
+        exec.next += 1;
+        true
+    }
+
+    /// Commands on this shard, run in one go.
+    fn exec_here(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> bool {
+        let now_ms = link.now_ms();
+        let client = self.session(key).map(|session| &session.client);
+        let tracks = client.is_some_and(|client| client.tracks(call.command));
+        let client = client.map(|client| (client.db, client.proto));
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return false;
+        };
+        let request = &exec.request;
+        let call = Call {
+            command: call.command,
+            id: call.id,
+            args: *args,
+            db: client.map_or(request.db, |(db, _)| db),
+            proto: client.map_or(request.proto, |(_, proto)| proto),
+            no_touch: request.no_touch,
+            by: request.by,
+            tracks,
+        };
+        let mut out = std::mem::take(&mut exec.out);
+        exec.next += 1;
+        let mark = out.mark();
+        let spent_ns = self.shard.run(&call, now_ms, &mut out);
+        self.counters.commands += 1;
+        self.shard.stats.note_error(&out.bytes[mark.0..]);
+        if let Some(exec) = self.execs.get_mut(&key) {
+            exec.out = out;
+        }
+        if spent_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, args, spent_ns);
+        }
+        true
+    }
+
+    /// Commands under holds: those of one home together, one on several homes by itself.
+    fn exec_elsewhere(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+    ) -> bool {
+        let place = self.shard.place;
+        let client = self.session(key).map(|session| &session.client);
+        let db = client.map(|client| client.db);
+        let tracking = client.and_then(|client| client.tracking.as_ref());
+        let covers = tracking.is_some_and(|tracking| tracking.covers_reads());
+        let tracks = |command: &Command| covers && command.is_read();
+        let Some(exec) = self.execs.get_mut(&key) else {
+            return false;
+        };
+        let db = db.unwrap_or(exec.request.db);
+        let under = exec.held.unwrap_or_default();
+        let all = exec.request.args.as_args();
+        let home_of = |call: &HopCall| only_home(call, &all, place.shards);
+        let mut post = |to, message| link.post(to, message);
+        if let Some(home) = home_of(&call) {
+            let together = |other: &&HopCall| home_of(other) == Some(home);
+            let calls: Vec<HopCall> = exec.calls[exec.next..]
+                .iter()
+                .take_while(together)
+                .map(|call| HopCall {
+                    tracks: tracks(call.command),
+                    ..*call
+                })
+                .collect();
+            exec.running = calls.len();
+            self.counters.commands += calls.len() as u64;
+            let request = exec.request.clone();
+            self.coordinator
+                .exec_calls(key, request, home, (calls, db), under, &mut post);
+            return false;
+        }
+        exec.running = 1;
+        self.counters.commands += 1;
+        let tracks = tracks(call.command);
+        let request = exec.request_of(HopCall { tracks, ..call }, args, db);
+        let participants = match spread(&call, &request, place.shards) {
+            Ok(participants) => participants,
+            Err(error) => {
+                exec.running = 0;
+                exec.next += 1;
+                exec.write_error(&error);
+                return true;
+            }
+        };
+        self.coordinator
+            .exec_spread(key, request, participants, under, &mut post);
+        false
+    }
+
+    /// Runs one command under holds that `outer`, a script, has.
+    pub(super) fn start_held(
+        &mut self,
+        key: SessionKey,
+        outer: HopCall,
+        request: Request,
+        under: u64,
+        link: &mut dyn Link,
+    ) -> Result<(), CmdError> {
+        let shards = self.shard.place.shards;
+        let mut post = |to, message| link.post(to, message);
+        let call = request.call;
+        match only_home(&call, &request.args.as_args(), shards) {
+            Some(home) => {
+                let calls = (vec![call], request.db);
+                let request = Arc::new(Request {
+                    call: outer,
+                    ..request
+                });
+                self.coordinator
+                    .exec_calls(key, request, home, calls, under, &mut post);
+            }
+            None => {
+                let participants = spread(&call, &request, shards)?;
+                let request = Arc::new(request);
+                self.coordinator
+                    .exec_spread(key, request, participants, under, &mut post);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything has run: the reply goes out, others may go on. Returns false if the reply has to
+    /// wait for the journals.
+    fn exec_done(&mut self, key: SessionKey, link: &mut dyn Link) -> bool {
+        let Some(exec) = self.execs.remove(&key) else {
+            return true;
+        };
+        let now_ms = link.now_ms();
+        match exec.held {
+            Some(work) => {
+                if !self.release_exec(work, link) {
+                    self.execs.insert(key, exec);
+                    return false;
+                }
+            }
+            None => {
+                self.shard.keyspace.effects.wrap_transaction(exec.records);
+                self.shard
+                    .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
+            }
+        }
+        self.exec_reply(key, &exec, link);
+        true
+    }
+
+    fn exec_reply(&mut self, key: SessionKey, exec: &Exec, link: &mut dyn Link) {
+        if exec.is_script {
+            // Its errors were counted when it ended.
+            return self.put_out(key, &exec.out, link);
+        }
+        let mut reply = Output::default();
+        let header = Writer::new(&mut reply, exec.request.proto).array(exec.calls.len());
+        debug_assert!(header.is_ok());
+        reply.append(&exec.out);
+        self.emit(key, &reply, link);
+        self.forget_caching(key);
+        let closing = self
+            .session(key)
+            .is_some_and(|session| session.client.closing);
+        if closing {
+            self.finish_session(key, link);
+        }
+    }
+}
+
+/// The home of a command's keys, if it is one and the command is about keys; `args` are those of the
+/// whole transaction.
+fn only_home(call: &HopCall, args: &Args, shards: usize) -> Option<usize> {
+    match call.command.run {
+        Run::Shards { .. } | Run::At { .. } => None,
+        Run::Gather(gather)
+            if gather
+                .more_for(&args.range(call.from as usize, call.to as usize))
+                .is_some() =>
+        {
+            None
+        }
+        Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Script(_) | Run::Container => {
+            None
+        }
+        _ => {
+            let own = args.range(call.from as usize, call.to as usize);
+            let keys = keys::positions(call.command.keys, &own).unwrap_or_default();
+            match homes(&keys, &own, shards) {
+                Homes::One(home) => Some(home),
+                Homes::Many(_) => None,
+            }
+        }
+    }
+}
+
+/// The shards that a command which is not one home's affair runs on.
+fn spread(
+    call: &HopCall,
+    request: &Request,
+    shards: usize,
+) -> Result<Vec<(usize, HoldOn)>, CmdError> {
+    let args = &request.args.as_args();
+    Ok(match call.command.run {
+        Run::Gather(gather) if gather.more_for(args).is_some() => everything(request, shards),
+        Run::At { shard, .. } => vec![(shard(args, shards)?, HoldOn::Everything)],
+        Run::Shards { .. } => (0..shards)
+            .map(|shard| (shard, HoldOn::Everything))
+            .collect(),
+        _ => {
+            let keys = exec_keys(call.command, args)?;
+            match homes(&keys, args, shards) {
+                Homes::Many(groups) => groups
+                    .into_iter()
+                    .map(|(home, keys)| (home, HoldOn::Keys(keys)))
+                    .collect(),
+                Homes::One(home) => {
+                    let keys = keys.into_iter().map(|at| at as u32).collect();
+                    vec![(home, HoldOn::Keys(keys))]
+                }
+            }
+        }
+    })
+}
+
+impl Exec {
+    /// One of its commands, as a request of its own.
+    fn request_of(&self, call: HopCall, args: &Args, db: u32) -> Arc<Request> {
+        let whole = &self.request;
+        Arc::new(Request {
+            call: HopCall {
+                from: 0,
+                to: args.len() as u32,
+                ..call
+            },
+            args: args.to_buf(),
+            db,
+            databases: whole.databases,
+            proto: whole.proto,
+            now_ms: whole.now_ms,
+            no_touch: whole.no_touch,
+            by: whole.by,
+            ticket: None,
+            classes: whole.classes,
+            watcher: None,
+        })
+    }
+
+    /// A script that runs under holds.
+    pub(super) fn of_script(request: Arc<Request>, script: Box<Scripted>) -> Exec {
+        let call = HopCall {
+            from: 0,
+            to: request.args.len() as u32,
+            ..request.call
+        };
+        Exec {
+            request,
+            calls: vec![call],
+            next: 0,
+            running: 0,
+            out: Output::default(),
+            held: None,
+            records: 0,
+            words: None,
+            script: Some(script),
+            is_script: true,
+        }
+    }
+
+    /// It has begun, without holds: this shard's records of before are so many.
+    pub(super) fn running(self, records: usize) -> Exec {
+        Exec {
+            running: 1,
+            records,
+            ..self
+        }
+    }
+
+    fn write_error(&mut self, error: &CmdError) {
+        let written = Writer::new(&mut self.out, self.request.proto).error(error);
+        debug_assert!(written.is_ok());
+    }
+}

@@ -1,0 +1,759 @@
+//! Scripts of one session: EVAL and what it asks for, command by command.
+//!
+//! A script is one unit: nobody sees its changes before its end, or changes what it reads. If all
+//! its keys are on this shard and it keeps to them, it runs here in one go. Otherwise it is a
+//! transaction whose commands are not known beforehand: all shards are held while it runs, or just
+//! the keys it was called with if it never touched others, and what it asks for runs on its home.
+//! A script that leaves its keys for the first time starts again with everything held, as long as
+//! it has changed nothing.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use super::exec::Exec;
+use super::link::{Admission, Host, Link, Performed};
+use super::requests::Next;
+use crate::command::script::{self as command_script, declared_keys};
+use crate::command::{Client, Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
+use crate::coordinator::{Homes, everything_of, homes};
+use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
+use crate::script::{Digest, Engine, Script, Step, Store};
+use crate::shard::message::{HoldOn, HopCall, Request, SessionKey};
+use crate::shard::{Call, Room};
+
+const NO_SCRIPT: CmdError = CmdError::Text("NOSCRIPT No matching script. Please use EVAL.");
+// Differs: On several shards, a script that changed something, and then for the first time touches a
+// key that it was not called with, gets an error.
+const STRAYED: CmdError = CmdError::Text(
+    "ERR Script attempted to access a key that it was not called with, after it had changed others",
+);
+
+/// What a core knows of scripts.
+#[derive(Debug)]
+pub struct Scripts {
+    /// Those of the whole process.
+    pub store: Arc<Store>,
+    /// Of the server, for redis.REDIS_VERSION.
+    pub version: &'static str,
+    /// Seed of `math.random`.
+    pub seed: u64,
+    /// `busy-reply-threshold` in nanoseconds: how long a script may compute between two commands.
+    ///
+    /// Differs: A script that computes for longer than `busy-reply-threshold` between two commands is ended.
+    pub busy_ns: u64,
+    engine: Option<Box<Engine>>,
+}
+
+impl Default for Scripts {
+    fn default() -> Scripts {
+        Scripts {
+            store: Arc::default(),
+            version: "0.0.0",
+            seed: 0,
+            busy_ns: u64::MAX,
+            engine: None,
+        }
+    }
+}
+
+impl Scripts {
+    /// The interpreter, made when it is first needed: most servers run no script.
+    fn engine(&mut self, clock: fn() -> u64) -> Result<&mut Engine, CmdError> {
+        if self.engine.is_none() {
+            let engine = Engine::new(self.version, clock, self.seed)?;
+            self.engine = Some(Box::new(engine));
+        }
+        self.engine.as_deref_mut().ok_or(CmdError::Oom)
+    }
+
+    /// Memory of this core's interpreter, bytes.
+    pub fn engine_bytes(&self) -> usize {
+        self.engine
+            .as_ref()
+            .map_or(0, |engine| engine.memory_bytes())
+    }
+}
+
+/// How far the keys that a script may touch reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Everything is its own: there is one shard, or all are held.
+    All,
+    /// Those that it was called with.
+    Declared,
+}
+
+/// A script under way.
+#[derive(Debug)]
+pub struct Scripted {
+    script: Arc<Script>,
+    run: crate::script::Run,
+    /// EVAL with all its arguments, of which these are keys.
+    words: ArgBuf,
+    declared: std::ops::Range<usize>,
+    reach: Reach,
+    call: HopCall,
+    /// The state of the client that the commands seem to come from.
+    client: Client,
+    read_only: bool,
+    /// There was no memory for more when it began, and it may not do without.
+    lacks_memory: bool,
+    wrote: bool,
+    begun_ns: u64,
+    /// The command that it asks for, and the reply to that.
+    asked: ArgBuf,
+    reply: Option<Output>,
+    out: Output,
+}
+
+/// Where a script stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Done,
+    /// What it asked for is under way elsewhere.
+    Waits,
+    /// It needs keys that are not held, and has changed nothing.
+    Strayed,
+}
+
+/// What became of a command that a script asked for.
+enum Asked {
+    Answered(Output),
+    Waits,
+    Strayed,
+}
+
+impl Scripted {
+    /// Whether the script was called with all these keys.
+    fn declares(&self, positions: &[usize], args: &Args) -> bool {
+        let words = self.words.as_args();
+        positions.iter().all(|&at| {
+            let key = args.get(at);
+            self.declared.clone().any(|at| words.get(at) == key)
+        })
+    }
+
+    /// The reply of a command, or of one that was refused, arrived.
+    pub(super) fn answered(&mut self, reply: Result<Output, CmdError>) {
+        self.reply = Some(reply.unwrap_or_else(|error| refusal(&error)));
+    }
+
+    pub(super) fn output(&self) -> &Output {
+        &self.out
+    }
+}
+
+fn refusal(error: &CmdError) -> Output {
+    let mut out = Output::default();
+    let written = Writer::new(&mut out, Proto::Resp2).error(error);
+    debug_assert!(written.is_ok());
+    out
+}
+
+/// Whether a command that a script may run asks to wait, which a script may not. Redis: xreadCommand.
+fn waits(command: &Command, args: &Args) -> bool {
+    let patience = command.block.map(|block| (block.patience)(args));
+    matches!(patience, Some(Ok(Some(_))))
+}
+
+/// The digest that a client named, in any case.
+fn named(text: &[u8]) -> Option<Digest> {
+    let mut name: Digest = text.try_into().ok()?;
+    name.make_ascii_lowercase();
+    Some(name)
+}
+
+impl Core {
+    pub(super) fn script(
+        &mut self,
+        key: SessionKey,
+        what: command_script::Script,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        use command_script::Script::*;
+        if matches!(what, Eval { .. }) {
+            return self.eval(key, call, args, link, host);
+        }
+        if let Some(session) = self.session_mut(key) {
+            session.last_command = Some(call.id);
+        }
+        self.counters.commands += 1;
+        let mut out = Output::default();
+        let proto = self.session(key).map_or(Proto::Resp2, |s| s.client.proto);
+        let done = self.about_scripts(what, args, &mut Writer::new(&mut out, proto));
+        match done {
+            Err(error) => self.fail(key, call.id, &error, link),
+            Ok(()) => {
+                self.shard.stats.ran(call.id, 0, false);
+                self.reply(key, link, |writer| writer.raw(&out.bytes))
+            }
+        }
+    }
+
+    /// SCRIPT and its subcommands.
+    pub(super) fn about_scripts(
+        &mut self,
+        what: command_script::Script,
+        args: &Args,
+        out: &mut Writer,
+    ) -> Result<(), CmdError> {
+        use command_script::Script::*;
+        let clock = self.shard.clock();
+        let store = self.scripts.store.clone();
+        match what {
+            Eval { .. } => Err(CmdError::Syntax),
+            Load => {
+                let script = self.scripts.engine(clock)?.load(args.get(2), &store)?;
+                out.bulk(&script.name)
+            }
+            Exists => {
+                out.array(args.len() - 2)?;
+                args.iter().skip(2).try_for_each(|name| {
+                    let known = named(name).is_some_and(|name| store.find(&name).is_some());
+                    out.int(i64::from(known))
+                })
+            }
+            Flush => match args.len() {
+                2 => {
+                    store.clear();
+                    out.ok()
+                }
+                3 if args.is(2, "sync") || args.is(2, "async") => {
+                    store.clear();
+                    out.ok()
+                }
+                _ => Err(CmdError::Text(
+                    "ERR SCRIPT FLUSH only support SYNC|ASYNC option",
+                )),
+            },
+            Kill => Err(CmdError::Text("NOTBUSY No scripts in execution right now.")),
+            Debug if args.is(2, "no") => out.ok(),
+            Debug if args.is(2, "yes") || args.is(2, "sync") => {
+                Err(CmdError::Text("ERR The Lua debugger is not supported"))
+            }
+            Debug => Err(CmdError::Text("ERR Use SCRIPT DEBUG YES/SYNC/NO")),
+        }
+    }
+
+    fn eval(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        if let Some(session) = self.session_mut(key) {
+            session.last_command = Some(call.id);
+        }
+        self.counters.commands += 1;
+        let scripted = match self.begin_script(key, call, args, link.now_ms()) {
+            Ok(scripted) => scripted,
+            Err(error) => return self.fail(key, call.id, &error, link),
+        };
+        self.eval_within(key, Box::new(scripted), link, host)
+    }
+
+    /// Runs a script with as little held as it needs.
+    fn eval_within(
+        &mut self,
+        key: SessionKey,
+        mut scripted: Box<Scripted>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let place = self.shard.place;
+        let words = scripted.words.as_args();
+        let declared: Vec<usize> = scripted.declared.clone().collect();
+        let names = declared.iter().map(|&at| words.get(at));
+        if place.shards == 1 && self.shard.is_unheld() {
+            return self.eval_here(key, scripted, link, host);
+        }
+        let is_tame = scripted.script.is_tame() && !declared.is_empty();
+        let scopes = match homes(&declared, &words, place.shards) {
+            _ if !is_tame || place.shards == 1 => everything_of(place.shards),
+            Homes::One(home) if home == place.shard && !self.shard.blocks(names) => {
+                scripted.reach = Reach::Declared;
+                return self.eval_here(key, scripted, link, host);
+            }
+            Homes::One(home) => {
+                scripted.reach = Reach::Declared;
+                let keys = declared.iter().map(|&at| at as u32).collect();
+                vec![(home, HoldOn::Keys(keys))]
+            }
+            Homes::Many(groups) => {
+                scripted.reach = Reach::Declared;
+                let on = |(home, keys)| (home, HoldOn::Keys(keys));
+                groups.into_iter().map(on).collect()
+            }
+        };
+        self.eval_held(key, scripted, scopes, link)
+    }
+
+    /// Everything the script may touch is on this shard, and free.
+    fn eval_here(
+        &mut self,
+        key: SessionKey,
+        mut scripted: Box<Scripted>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let records = self.shard.keyspace.effects.records.len();
+        match self.run_script(key, &mut scripted, None, link, host) {
+            Progress::Strayed => {
+                let everything = everything_of(self.shard.place.shards);
+                return match self.begin_again(key, &scripted, link.now_ms()) {
+                    Ok(again) => self.eval_held(key, Box::new(again), everything, link),
+                    Err(error) => self.fail(key, scripted.call.id, &error, link),
+                };
+            }
+            Progress::Waits => {
+                // The server as a whole is asked for something.
+                let request = self.request_of(key, &scripted, link);
+                let exec = Exec::of_script(request, scripted).running(records);
+                return self.await_part(key, exec);
+            }
+            Progress::Done => {}
+        }
+        self.shard.keyspace.effects.wrap_transaction(records);
+        let now_ms = link.now_ms();
+        self.shard
+            .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
+        self.end_script(key, &scripted, link, host);
+        self.put_out(key, &scripted.out, link);
+        self.check_drain(key, link)
+    }
+
+    /// Takes holds, and runs the script under them.
+    fn eval_held(
+        &mut self,
+        key: SessionKey,
+        scripted: Box<Scripted>,
+        scopes: Vec<(usize, HoldOn)>,
+        link: &mut dyn Link,
+    ) -> Next {
+        let request = self.request_of(key, &scripted, link);
+        self.await_holds(key, Exec::of_script(request, scripted), scopes, link)
+    }
+
+    /// EVAL itself.
+    fn request_of(&self, key: SessionKey, scripted: &Scripted, link: &dyn Link) -> Arc<Request> {
+        Arc::new(Request {
+            call: scripted.call,
+            args: scripted.words.clone(),
+            db: scripted.client.db,
+            databases: scripted.client.databases,
+            proto: scripted.client.proto,
+            now_ms: link.now_ms(),
+            no_touch: scripted.client.no_touch,
+            by: (self.shard.place.shard, key),
+            ticket: None,
+            classes: self.shard.keyspace.effects.classes,
+            watcher: None,
+        })
+    }
+
+    /// The script left the keys that are held before it changed anything: everything is held now.
+    pub(super) fn eval_again(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        link: &mut dyn Link,
+    ) -> Result<(), CmdError> {
+        let again = self.begin_again(key, scripted, link.now_ms())?;
+        let everything = everything_of(self.shard.place.shards);
+        self.eval_held(key, Box::new(again), everything, link);
+        Ok(())
+    }
+
+    fn begin_again(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        now_ms: i64,
+    ) -> Result<Scripted, CmdError> {
+        self.begin_script(key, scripted.call, &scripted.words.as_args(), now_ms)
+    }
+
+    /// Checks an EVAL and prepares its script.
+    pub(super) fn begin_script(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        now_ms: i64,
+    ) -> Result<Scripted, CmdError> {
+        let Run::Script(command_script::Script::Eval { by_name, read_only }) = call.command.run
+        else {
+            return Err(CmdError::Syntax);
+        };
+        let declared = declared_keys(args)?;
+        let clock = self.shard.clock();
+        let store = self.scripts.store.clone();
+        let engine = self.scripts.engine(clock)?;
+        let script = match by_name {
+            true => named(args.get(1))
+                .and_then(|name| engine.find(&name, &store))
+                .ok_or(NO_SCRIPT)?,
+            false => engine.load(args.get(1), &store)?,
+        };
+        let own = script.flags;
+        if own.declared && !own.no_writes && read_only {
+            return Err(CmdError::Text(
+                "ERR Can not execute a script with write flag using *_ro command.",
+            ));
+        }
+        let keys = args.range(declared.start, declared.end);
+        let run = engine.begin(&script, &keys, &args.from(declared.end))?;
+        let lacks_memory = self.shard.make_room(now_ms) == Room::Nowhere;
+        if lacks_memory && own.declared && !own.allow_oom && !own.no_writes {
+            return Err(CmdError::Text(
+                "OOM allow-oom flag is not set on the script, can not run it when used memory > \
+                 'maxmemory'",
+            ));
+        }
+        let session = self.session(key).map(|session| &session.client);
+        let client = Client {
+            id: session.map_or(0, |client| client.id),
+            db: session.map_or(0, |client| client.db),
+            databases: session.map_or(1, |client| client.databases),
+            proto: session.map_or(Proto::Resp2, |client| client.proto),
+            no_touch: session.is_some_and(|client| client.no_touch),
+            authenticated: true,
+            ..Client::default()
+        };
+        Ok(Scripted {
+            read_only: read_only || own.declared && own.no_writes,
+            script,
+            run,
+            words: args.to_buf(),
+            declared,
+            reach: Reach::All,
+            call,
+            client,
+            lacks_memory: lacks_memory && !own.allow_oom,
+            wrote: false,
+            begun_ns: self.shard.now_ns(),
+            asked: ArgBuf::default(),
+            reply: None,
+            out: Output::default(),
+        })
+    }
+
+    /// Lets a script run until it ends or has to wait; its reply is in its output then. `held`: the
+    /// coordinator's work under whose holds it runs.
+    pub(super) fn run_script(
+        &mut self,
+        key: SessionKey,
+        scripted: &mut Scripted,
+        held: Option<u64>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Progress {
+        let clock = self.shard.clock();
+        loop {
+            let ends_ns = clock().saturating_add(self.scripts.busy_ns);
+            let reply = scripted.reply.take();
+            let mut asked = std::mem::take(&mut scripted.asked);
+            let mut out = std::mem::take(&mut scripted.out);
+            let step = match self.scripts.engine(clock) {
+                Ok(engine) => {
+                    let mut writer = Writer::new(&mut out, scripted.client.proto);
+                    let whole = reply.as_ref().map(Output::to_cow);
+                    let reply = whole.as_deref();
+                    engine.resume(&mut scripted.run, reply, ends_ns, &mut asked, &mut writer)
+                }
+                Err(error) => {
+                    out = refusal(&error);
+                    Step::Done { counted: false }
+                }
+            };
+            (scripted.asked, scripted.out) = (asked, out);
+            self.log_lines(host);
+            let call = match step {
+                Step::Call => true,
+                Step::Check => false,
+                Step::Done { counted } => {
+                    if !counted {
+                        self.shard.stats.note_error(&scripted.out.bytes);
+                    }
+                    scripted.script.ended();
+                    return Progress::Done;
+                }
+            };
+            let words = std::mem::take(&mut scripted.asked);
+            let asked = match call {
+                true => self.ask(key, scripted, &words.as_args(), held, link, host),
+                false => Asked::Answered(self.check_command(&words.as_args())),
+            };
+            scripted.asked = words;
+            match asked {
+                Asked::Answered(reply) => scripted.reply = Some(reply),
+                Asked::Waits => return Progress::Waits,
+                Asked::Strayed => return Progress::Strayed,
+            }
+        }
+    }
+
+    /// Counts a script that is over, and notes it if it was slow.
+    pub(super) fn end_script(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let spent_ns = self.shard.now_ns().saturating_sub(scripted.begun_ns);
+        self.shard.start_clock();
+        let failed = scripted.out.bytes.first() == Some(&b'-');
+        self.shard.stats.ran(scripted.call.id, spent_ns, failed);
+        if spent_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, &scripted.words.as_args(), spent_ns);
+        }
+    }
+
+    fn log_lines(&mut self, host: &mut dyn Host) {
+        let lines = self.scripts.engine.as_deref_mut().map(Engine::take_log);
+        for (level, text) in lines.into_iter().flatten() {
+            host.log(level, &text);
+        }
+    }
+
+    /// redis.acl_check_cmd: there is one user, who may do everything.
+    fn check_command(&self, args: &Args) -> Output {
+        let mut out = Output::default();
+        match self.table.lookup(args) {
+            Lookup::Error(error) if !matches!(error, CmdError::Arity(_)) => refusal(
+                &CmdError::Text("ERR Invalid command passed to redis.acl_check_cmd()"),
+            ),
+            _ => {
+                let written = Writer::new(&mut out, Proto::Resp2).int(1);
+                debug_assert!(written.is_ok());
+                out
+            }
+        }
+    }
+
+    /// Whether a script may run this command now. Redis: scriptCall in script.c.
+    fn admit_from_script(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Result<CommandId, CmdError> {
+        let table = self.table.clone();
+        let entry: &Entry = match table.lookup(args) {
+            Lookup::Found(entry) => entry,
+            Lookup::Error(CmdError::Arity(_)) => {
+                return Err(CmdError::Text(
+                    "ERR Wrong number of args calling Redis command from script",
+                ));
+            }
+            Lookup::Error(_) => {
+                return Err(CmdError::Text(
+                    "ERR Unknown Redis command called from script",
+                ));
+            }
+        };
+        let command = entry.command;
+        let refused = if command.flags & flags::NOSCRIPT != 0 {
+            Some(CmdError::Text(
+                "ERR This Redis command is not allowed from script",
+            ))
+        } else if scripted.read_only && command.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0 {
+            Some(CmdError::Text(
+                "ERR Write commands are not allowed from read-only scripts.",
+            ))
+        } else if waits(command, args) {
+            Some(CmdError::owned(format!(
+                "ERR {} command is not allowed with BLOCK option from scripts",
+                command.name
+            )))
+        } else if scripted.wrote || !command.is_write() {
+            // A script that has changed something is not stopped half way.
+            None
+        } else if host.is_watching()
+            && let Admission::Refuse(error) = host.admit(self, link, key, entry, args)
+        {
+            Some(error)
+        } else if scripted.lacks_memory && command.flags & flags::DENYOOM != 0 {
+            Some(CmdError::Oom)
+        } else {
+            None
+        };
+        match refused {
+            None => Ok(entry.id),
+            Some(error) => {
+                self.count_rejected(entry.id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Carries out a command that a script asked for, or sends it on its way.
+    fn ask(
+        &mut self,
+        key: SessionKey,
+        scripted: &mut Scripted,
+        args: &Args,
+        held: Option<u64>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Asked {
+        let id = match self.admit_from_script(key, scripted, args, link, host) {
+            Ok(id) => id,
+            Err(error) => {
+                self.shard.stats.note_error_text(&error.text());
+                return Asked::Answered(refusal(&error));
+            }
+        };
+        let command = self.table.entry(id).command;
+        let session = self.session(key).map(|session| &session.client);
+        let call = HopCall {
+            command,
+            id,
+            from: 0,
+            to: args.len() as u32,
+            tracks: session.is_some_and(|client| client.tracks(command)),
+        };
+        if let Some(asked) = self.keep_within(scripted, call, args, held) {
+            return asked;
+        }
+        match command.run {
+            Run::Client(run) => {
+                let mut out = Output::default();
+                let mut writer = Writer::new(&mut out, scripted.run.proto);
+                let done = run(&mut scripted.client, args, &mut writer);
+                self.shard.stats.ran(id, 0, done.is_err());
+                Asked::Answered(done.map_or_else(|error| refusal(&error), |()| out))
+            }
+            Run::Job(job) => {
+                // What comes before a PUBLISH is told before it.
+                if let Some(held) = held {
+                    self.coordinator.tell_so_far(held);
+                    self.tell();
+                }
+                let mut out = Output::default();
+                let performed = host.perform(self, link, key, job, args, &mut out);
+                let failed = matches!(performed, Performed::Failed(_));
+                self.shard.stats.ran(id, 0, failed);
+                match performed {
+                    Performed::Later => Asked::Waits,
+                    Performed::Done => Asked::Answered(out),
+                    Performed::Failed(error) => Asked::Answered(refusal(&error)),
+                }
+            }
+            Run::Container | Run::Transaction(_) | Run::Script(_) => Asked::Answered(refusal(
+                &CmdError::Text("ERR This Redis command is not allowed from script"),
+            )),
+            _ => match held {
+                None => Asked::Answered(self.ask_here(key, scripted, call, args, link)),
+                Some(under) => self.ask_elsewhere(key, scripted, call, args, under, link),
+            },
+        }
+    }
+
+    /// Notes what a script is about to do; what becomes of its command if it may not now.
+    fn keep_within(
+        &self,
+        scripted: &mut Scripted,
+        call: HopCall,
+        args: &Args,
+        held: Option<u64>,
+    ) -> Option<Asked> {
+        let command = call.command;
+        if let Run::Job(job) = command.run {
+            // Asked for while nothing is held, it would let others in between.
+            if held.is_none() && self.shard.place.shards > 1 && job != Job::Time {
+                scripted.script.strayed();
+                if !scripted.wrote {
+                    return Some(Asked::Strayed);
+                }
+            }
+        } else if !matches!(command.run, Run::Client(_)) {
+            if self.strays(scripted, call, args) {
+                scripted.script.strayed();
+                match (scripted.reach, scripted.wrote) {
+                    (Reach::All, _) => {}
+                    (Reach::Declared, false) => return Some(Asked::Strayed),
+                    (Reach::Declared, true) => return Some(Asked::Answered(refusal(&STRAYED))),
+                }
+            }
+            scripted.wrote |= command.is_write();
+        }
+        None
+    }
+
+    /// Whether a command reaches beyond the keys that the script was called with.
+    fn strays(&self, scripted: &Scripted, call: HopCall, args: &Args) -> bool {
+        if self.shard.place.shards == 1 {
+            return false;
+        }
+        match call.command.run {
+            Run::Shards { .. } | Run::At { .. } => true,
+            Run::Gather(gather) if gather.more_for(args).is_some() => true,
+            _ => {
+                let positions = keys::positions(call.command.keys, args).unwrap_or_default();
+                !scripted.declares(&positions, args)
+            }
+        }
+    }
+
+    fn ask_here(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+    ) -> Output {
+        let mut out = Output::default();
+        let call = Call {
+            command: call.command,
+            id: call.id,
+            args: *args,
+            db: scripted.client.db,
+            proto: scripted.run.proto,
+            no_touch: scripted.client.no_touch,
+            by: (self.shard.place.shard, key),
+            tracks: call.tracks,
+        };
+        self.shard.start_clock();
+        self.shard.run(&call, link.now_ms(), &mut out);
+        self.shard.stats.note_error(&out.bytes);
+        out
+    }
+
+    fn ask_elsewhere(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        call: HopCall,
+        args: &Args,
+        under: u64,
+        link: &mut dyn Link,
+    ) -> Asked {
+        let request = Request {
+            call,
+            args: args.to_buf(),
+            db: scripted.client.db,
+            databases: scripted.client.databases,
+            proto: scripted.run.proto,
+            now_ms: link.now_ms(),
+            no_touch: scripted.client.no_touch,
+            by: (self.shard.place.shard, key),
+            ticket: None,
+            classes: self.shard.keyspace.effects.classes,
+            watcher: None,
+        };
+        match self.start_held(key, scripted.call, request, under, link) {
+            Ok(()) => Asked::Waits,
+            Err(error) => Asked::Answered(refusal(&error)),
+        }
+    }
+}
