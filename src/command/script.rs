@@ -38,11 +38,16 @@ pub fn declared_keys(args: &Args) -> Result<std::ops::Range<usize>, CmdError> {
     }
 }
 
-const ANY_KEYS: Keys = &[
-    KeySpec::count(keys::RW | keys::ACCESS | keys::UPDATE, NUMKEYS, 0, 1, 1)
-        .noted("We cannot tell how the keys will be used so we assume the worst, RW and UPDATE"),
+const UNKNOWN: KeySpec = KeySpec::count(keys::RW | keys::ACCESS | keys::UPDATE, NUMKEYS, 0, 1, 1);
+const READ: KeySpec = KeySpec::count(keys::RO | keys::ACCESS, NUMKEYS, 0, 1, 1);
+const EVAL_KEYS: Keys =
+    &[UNKNOWN
+        .noted("We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")];
+const EVAL_RO_KEYS: Keys = &[
+    READ.noted("We cannot tell how the keys will be used so we assume the worst, RO and ACCESS")
 ];
-const READ_KEYS: Keys = &[KeySpec::count(keys::RO | keys::ACCESS, NUMKEYS, 0, 1, 1)];
+const EVALSHA_KEYS: Keys = &[UNKNOWN];
+const EVALSHA_RO_KEYS: Keys = &[READ];
 
 const EVAL: Flags = NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS;
 
@@ -70,7 +75,12 @@ const fn eval(
         since,
         summary,
         complexity: "Depends on the script that is executed.",
-        keys: if read_only { READ_KEYS } else { ANY_KEYS },
+        keys: match (by_name, read_only) {
+            (false, false) => EVAL_KEYS,
+            (false, true) => EVAL_RO_KEYS,
+            (true, false) => EVALSHA_KEYS,
+            (true, true) => EVALSHA_RO_KEYS,
+        },
         ..row(name, -3, EVAL | flags, Script::Eval { by_name, read_only })
     }
 }

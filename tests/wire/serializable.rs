@@ -134,15 +134,21 @@ enum Means {
     WatchedSet,
     /// WATCH, MGET; MULTI, MSET, EXEC among three accounts.
     WatchedMset,
+    /// EVAL of a script that is called with both accounts.
+    Script,
+    /// EVAL of one that is told only their numbers.
+    WildScript,
 }
 
 /// One client each.
-const MEANS: [Means; 5] = [
+const MEANS: [Means; 7] = [
     Means::Counters,
     Means::Counters,
     Means::WatchedSet,
     Means::WatchedSet,
     Means::WatchedMset,
+    Means::Script,
+    Means::WildScript,
 ];
 
 struct Teller {
@@ -164,6 +170,8 @@ impl Teller {
             Means::Counters => self.count(&picked[..2], amount),
             Means::WatchedSet => self.watched(&picked[..2], amount, false),
             Means::WatchedMset => self.watched(&picked[..3], amount, true),
+            Means::Script => self.run_script(true, &picked[..2], amount),
+            Means::WildScript => self.run_script(false, &picked[..2], amount),
         }
     }
 
@@ -177,6 +185,26 @@ impl Teller {
         let replies = lines(&mut self.client, &commands);
         let done = executed(&replies[3]).map(|each| each.len());
         assert_eq!(done, Some(2), "{}", shown(&replies[3]));
+    }
+
+    fn run_script(&mut self, declares: bool, picked: &[usize], amount: i64) {
+        const MOVE: &str = "local from, to = KEYS[1] or ARGV[2], KEYS[2] or ARGV[3] \
+            local left = redis.call('get', from) - ARGV[1] \
+            redis.call('set', from, left) \
+            redis.call('incrby', to, ARGV[1]) \
+            return left";
+        let amount = amount.to_string();
+        let (from, to) = (account(picked[0]), account(picked[1]));
+        let command: Vec<&str> = match declares {
+            true => vec!["EVAL", MOVE, "2", &from, &to, &amount],
+            false => vec!["EVAL", MOVE, "0", &amount, &from, &to],
+        };
+        let command = command
+            .iter()
+            .map(|word| word.as_bytes().to_vec())
+            .collect();
+        let reply = batch(&mut self.client, &[command]);
+        let _left: i64 = number(&reply[0]);
     }
 
     /// The first gives `amount` to each of the others; again until nobody came between.
