@@ -436,7 +436,7 @@ impl Core {
             client,
             lacks_memory: lacks_memory && !own.allow_oom,
             wrote: false,
-            begun_ns: self.shard.now_ns(),
+            begun_ns: self.shard.last_ns(),
             asked: ArgBuf::default(),
             reply: None,
             out: Output::default(),
@@ -455,7 +455,7 @@ impl Core {
     ) -> Progress {
         let clock = self.shard.clock();
         loop {
-            let ends_ns = clock().saturating_add(self.scripts.busy_ns);
+            let ends_ns = self.shard.last_ns().saturating_add(self.scripts.busy_ns);
             let reply = scripted.reply.take();
             let mut asked = std::mem::take(&mut scripted.asked);
             let mut out = std::mem::take(&mut scripted.out);
@@ -506,8 +506,8 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) {
-        let spent_ns = self.shard.now_ns().saturating_sub(scripted.begun_ns);
         self.shard.start_clock();
+        let spent_ns = self.shard.last_ns().saturating_sub(scripted.begun_ns);
         let failed = scripted.out.bytes.first() == Some(&b'-');
         self.shard.stats.ran(scripted.call.id, spent_ns, failed);
         if spent_ns >= self.limits.slow_ns {

@@ -141,6 +141,11 @@ impl Shard {
         (self.clock)()
     }
 
+    /// What it showed when it was last read for a command.
+    pub fn last_ns(&self) -> u64 {
+        self.begun_ns
+    }
+
     /// That clock itself.
     pub fn clock(&self) -> fn() -> u64 {
         self.clock
