@@ -98,7 +98,7 @@ fn limits(config: &Config, seed: u64) -> Limits {
     }
 }
 
-/// How long a script may compute between two commands, nanoseconds.
+/// How long a script may run, nanoseconds.
 fn busy_ns(config: &Config) -> u64 {
     match u64::try_from(config.int("busy-reply-threshold")) {
         Ok(0) | Err(_) => u64::MAX,

@@ -37,9 +37,9 @@ pub struct Scripts {
     pub version: &'static str,
     /// Seed of `math.random`.
     pub seed: u64,
-    /// `busy-reply-threshold` in nanoseconds: how long a script may compute between two commands.
+    /// `busy-reply-threshold` in nanoseconds: how long a script may run.
     ///
-    /// Differs: A script that computes for longer than `busy-reply-threshold` between two commands is ended.
+    /// Differs: A script that runs for longer than `busy-reply-threshold` is ended; what it changed stays.
     pub busy_ns: u64,
     engine: Option<Box<Engine>>,
 }
@@ -100,6 +100,8 @@ pub struct Scripted {
     lacks_memory: bool,
     wrote: bool,
     begun_ns: u64,
+    /// When it is ended, once it runs.
+    ends_ns: Option<u64>,
     /// The command that it asks for, and the reply to that.
     asked: ArgBuf,
     reply: Option<Output>,
@@ -437,6 +439,7 @@ impl Core {
             lacks_memory: lacks_memory && !own.allow_oom,
             wrote: false,
             begun_ns: self.shard.last_ns(),
+            ends_ns: None,
             asked: ArgBuf::default(),
             reply: None,
             out: Output::default(),
@@ -454,8 +457,10 @@ impl Core {
         host: &mut dyn Host,
     ) -> Progress {
         let clock = self.shard.clock();
+        let ends_ns = *scripted
+            .ends_ns
+            .get_or_insert_with(|| self.shard.last_ns().saturating_add(self.scripts.busy_ns));
         loop {
-            let ends_ns = self.shard.last_ns().saturating_add(self.scripts.busy_ns);
             let reply = scripted.reply.take();
             let mut asked = std::mem::take(&mut scripted.asked);
             let mut out = std::mem::take(&mut scripted.out);
