@@ -116,8 +116,11 @@ impl ScriptFlags {
                     word,
                 ]));
             };
-            for name in names.split(|&byte| byte == b',') {
+            let names = names.split(|&byte| byte == b',');
+            for name in names {
                 match name {
+                    // `flags=` alone.
+                    b"" if word == b"flags=" => {}
                     b"no-writes" => flags.no_writes = true,
                     b"allow-oom" => flags.allow_oom = true,
                     b"allow-stale" | b"no-cluster" | b"allow-cross-slot-keys" => {}
@@ -194,6 +197,7 @@ mod tests {
             ..ScriptFlags::default()
         };
         assert_eq!(flags("#!lua\nreturn 1"), Ok(declared));
+        assert_eq!(flags("#!lua flags=\nreturn 1"), Ok(declared));
         let both = ScriptFlags {
             declared: true,
             no_writes: true,

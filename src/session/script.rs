@@ -635,6 +635,9 @@ impl Core {
                 let mut writer = Writer::new(&mut out, scripted.run.proto);
                 let done = run(&mut scripted.client, args, &mut writer);
                 self.shard.stats.ran(id, 0, done.is_err());
+                if let Err(error) = &done {
+                    self.shard.stats.note_error_text(&error.text());
+                }
                 Asked::Answered(done.map_or_else(|error| refusal(&error), |()| out))
             }
             Run::Job(job) => {
@@ -650,7 +653,10 @@ impl Core {
                 match performed {
                     Performed::Later => Asked::Waits,
                     Performed::Done => Asked::Answered(out),
-                    Performed::Failed(error) => Asked::Answered(refusal(&error)),
+                    Performed::Failed(error) => {
+                        self.shard.stats.note_error_text(&error.text());
+                        Asked::Answered(refusal(&error))
+                    }
                 }
             }
             Run::Container | Run::Transaction(_) | Run::Script(_) => Asked::Answered(refusal(
