@@ -57,17 +57,27 @@ pub fn seconds(args: &Args, at: usize) -> Result<Option<Patience>, CmdError> {
 
 /// A timeout in whole milliseconds, 0 for ever.
 pub fn milliseconds(args: &Args, at: usize) -> Result<Option<Patience>, CmdError> {
-    let ms = args
-        .int(at)
-        .map_err(|_| CmdError::Text("ERR timeout is not an integer or out of range"))?;
-    patience(ms as f64)
+    patience(timeout_ms(args, at)? as f64)
 }
+
+/// A number of milliseconds that is not negative.
+pub fn timeout_ms(args: &Args, at: usize) -> Result<i64, CmdError> {
+    match args.int(at) {
+        Ok(ms) if ms < 0 => Err(NEGATIVE),
+        Ok(ms) => Ok(ms),
+        Err(_) => Err(CmdError::Text(
+            "ERR timeout is not an integer or out of range",
+        )),
+    }
+}
+
+const NEGATIVE: CmdError = CmdError::Text("ERR timeout is negative");
 
 fn patience(ms: f64) -> Result<Option<Patience>, CmdError> {
     /// So that a deadline never overflows: a million years.
     const MS_MAX: f64 = 4e16;
     if ms < 0.0 {
-        return Err(CmdError::Text("ERR timeout is negative"));
+        return Err(NEGATIVE);
     }
     if ms > MS_MAX {
         return Err(CmdError::Text("ERR timeout is out of range"));

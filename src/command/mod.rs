@@ -118,6 +118,15 @@ impl Command {
         own | flags::implied_categories(flags)
     }
 
+    /// Whether a request concerns more than the keys that it names: everything is held for it.
+    pub fn needs_everything(&self, args: &Args) -> bool {
+        match self.run {
+            Run::Shards { .. } | Run::At { .. } => true,
+            Run::Gather(gather) => gather.more_for(args).is_some(),
+            _ => false,
+        }
+    }
+
     pub const fn is_read(&self) -> bool {
         self.flags & flags::READONLY != 0
     }

@@ -120,6 +120,25 @@ pub fn homes(positions: &[usize], args: &crate::resp::Args, shards: usize) -> Ho
     Homes::Many(groups)
 }
 
+/// Holds on keys (argument positions), home by home.
+pub fn holds_on(
+    positions: &[usize],
+    args: &crate::resp::Args,
+    shards: usize,
+) -> Vec<(usize, HoldOn)> {
+    match homes(positions, args, shards) {
+        _ if positions.is_empty() => Vec::new(),
+        Homes::One(home) => {
+            let keys = positions.iter().map(|&at| at as u32).collect();
+            vec![(home, HoldOn::Keys(keys))]
+        }
+        Homes::Many(groups) => {
+            let on = |(home, keys)| (home, HoldOn::Keys(keys));
+            groups.into_iter().map(on).collect()
+        }
+    }
+}
+
 /// A hold on everything.
 pub fn everything_of(shards: usize) -> Vec<(usize, HoldOn)> {
     (0..shards)

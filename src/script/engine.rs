@@ -320,7 +320,7 @@ impl Engine {
             let mark = out.output().mark();
             let written = reply::write(&value, run.proto, out);
             debug_assert!(written.is_ok(), "what is written into memory is written");
-            out.output().bytes.get(mark.0) == Some(&b'-') && is_counted(&value)
+            out.output().bytes.get(mark.0) == Some(&b'-') && reply::is_counted(&value)
         } else {
             reply::write_failure(&value, &run.name, out)
         };
@@ -331,17 +331,6 @@ impl Engine {
     pub fn take_log(&mut self) -> Vec<LogLine> {
         self.shared.log.take()
     }
-}
-
-/// Whether an error that is returned was counted when a command replied with it.
-fn is_counted(value: &Value) -> bool {
-    let Value::Table(table) = value else {
-        return false;
-    };
-    matches!(
-        table.raw_get("ignore_error_stats_update"),
-        Ok(Value::Boolean(true))
-    )
 }
 
 /// A command's name and arguments.

@@ -56,8 +56,7 @@ impl<'a> Reader<'a> {
             b'+' => self.field("ok", text),
             b'-' => {
                 let error = self.table("err", self.lua.create_string(text)?)?;
-                // It was counted where it was made.
-                error.raw_set("ignore_error_stats_update", true)?;
+                error.raw_set(COUNTED, true)?;
                 Ok(Value::Table(error))
             }
             b'*' | b'>' => {
@@ -119,6 +118,17 @@ impl<'a> Reader<'a> {
         table.raw_set(name, value)?;
         Ok(table)
     }
+}
+
+/// The field of an error that was counted when a command replied with it.
+const COUNTED: &str = "ignore_error_stats_update";
+
+/// Whether an error was counted when a command replied with it.
+pub fn is_counted(value: &Value) -> bool {
+    let Value::Table(table) = value else {
+        return false;
+    };
+    matches!(table.raw_get(COUNTED), Ok(Value::Boolean(true)))
 }
 
 /// Writes what a script returned. `speaks` is the protocol that the script chose for itself: it
@@ -238,8 +248,5 @@ pub fn write_failure(failure: &Value, name: &[u8], out: &mut Writer) -> bool {
         ]),
     };
     let _written = out.error(&error);
-    matches!(
-        table.raw_get("ignore_error_stats_update"),
-        Ok(Value::Boolean(true))
-    )
+    is_counted(failure)
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::command::Table;
+use crate::command::block::timeout_ms;
 use crate::command::tracking::{self, Mode};
 use crate::number;
 use crate::resp::{Args, CmdError, Proto};
@@ -301,14 +302,8 @@ impl Pause {
             4 => return Err(CmdError::Text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
             _ => return Err(CmdError::Syntax),
         };
-        let timeout_ms = number::parse_i64(args.get(2)).ok_or(CmdError::Text(
-            "ERR timeout is not an integer or out of range",
-        ))?;
-        if timeout_ms < 0 {
-            return Err(CmdError::Text("ERR timeout is negative"));
-        }
         let until_ms = now_ms
-            .checked_add(timeout_ms)
+            .checked_add(timeout_ms(args, 2)?)
             .ok_or(CmdError::Text("ERR timeout is out of range"))?;
         Ok(Pause {
             until_ms,

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::ask::Requester;
 use super::host::ServerHost;
 use super::jobs::done;
+use crate::command::block::timeout_ms;
 use crate::command::connection::help;
 use crate::command::{Job, Table, flags};
 use crate::rdb;
@@ -217,15 +218,11 @@ impl ServerHost {
         args: &Args,
         out: &mut Writer,
     ) -> Performed {
-        let asked = args.int(1).and_then(|replicas| {
-            let timeout = args
-                .int(2)
-                .map_err(|_| CmdError::Text("ERR timeout is not an integer or out of range"))?;
-            Ok((replicas, timeout))
-        });
+        let asked = args
+            .int(1)
+            .and_then(|replicas| Ok((replicas, timeout_ms(args, 2)?)));
         let (replicas, timeout_ms) = match asked {
             Err(error) => return Performed::Failed(error),
-            Ok((_, ..0)) => return Performed::Failed(CmdError::Text("ERR timeout is negative")),
             Ok(asked) => asked,
         };
         if replicas <= 0 || core.is_executing(requester.session) {

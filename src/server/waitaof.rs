@@ -11,6 +11,7 @@ use super::ask::{NodeMessage, Requester};
 use super::host::ServerHost;
 use super::jobs::done;
 use super::persist::Message;
+use crate::command::block::timeout_ms;
 use crate::resp::{Args, CmdError, Output, Writer};
 use crate::session::{Core, Performed};
 use crate::shard::message::SessionKey;
@@ -76,13 +77,7 @@ fn parse(args: &Args) -> Result<(bool, bool, i64), CmdError> {
         ));
     }
     let replicas = number(2, i64::MAX, "ERR value is out of range, must be positive")?;
-    let timeout_ms = args
-        .int(3)
-        .map_err(|_| CmdError::Text("ERR timeout is not an integer or out of range"))?;
-    if timeout_ms < 0 {
-        return Err(CmdError::Text("ERR timeout is negative"));
-    }
-    Ok((local > 0, replicas > 0, timeout_ms))
+    Ok((local > 0, replicas > 0, timeout_ms(args, 3)?))
 }
 
 impl ServerHost {

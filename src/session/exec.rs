@@ -9,10 +9,11 @@ use super::multi::Multi;
 use super::requests::Next;
 use super::script::{Progress, Scripted};
 use super::state::State;
-use crate::command::{self, Command, CommandId, Run, flags, keys};
-use crate::coordinator::{Homes, everything, everything_of, homes};
-use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
-use crate::shard::message::{HoldOn, HopCall, KeyIndices, Request, SessionKey};
+use crate::command::script::Script;
+use crate::command::{Command, CommandId, Run, flags, keys};
+use crate::coordinator::{Homes, everything, everything_of, holds_on, homes};
+use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
+use crate::shard::message::{HoldOn, HopCall, Request, SessionKey};
 use crate::shard::{Call, Room, exec_keys};
 
 const ABORTED: CmdError =
@@ -36,8 +37,6 @@ pub struct Exec {
     words: Option<ArgBuf>,
     /// The script that is running.
     script: Option<Box<Scripted>>,
-    /// No EXEC, but a script alone: it is the one command, and its reply is the reply.
-    is_script: bool,
 }
 
 impl Core {
@@ -111,7 +110,6 @@ impl Core {
             held: None,
             words: host.is_watching().then(|| words.to_buf()),
             script: None,
-            is_script: false,
         };
         self.start_exec(key, exec, watched_from, link, host)
     }
@@ -234,40 +232,21 @@ impl Core {
         let mut positions: Vec<usize> = (watched_from..args.len()).collect();
         let mut everything = false;
         for call in &exec.calls {
+            let own = args.range(call.from as usize, call.to as usize);
             match call.command.run {
-                Run::Shards { .. } | Run::At { .. } => everything = true,
+                _ if call.command.needs_everything(&own) => everything = true,
                 // It may touch what it is not called with.
                 Run::Script(_) if shards > 1 => everything = true,
-                Run::Gather(gather)
-                    if gather
-                        .more_for(&args.range(call.from as usize, call.to as usize))
-                        .is_some() =>
-                {
-                    everything = true;
-                }
                 Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Container => {}
                 _ => {
-                    let own = args.range(call.from as usize, call.to as usize);
                     let keys = keys::positions(call.command.keys, &own).unwrap_or_default();
                     positions.extend(keys.into_iter().map(|at| at + call.from as usize));
                 }
             }
         }
-        if everything {
-            return everything_of(shards);
-        }
-        if positions.is_empty() {
-            return Vec::new();
-        }
-        match homes(&positions, &args, shards) {
-            Homes::One(home) => {
-                let indices: KeyIndices = positions.into_iter().map(|at| at as u32).collect();
-                vec![(home, HoldOn::Keys(indices))]
-            }
-            Homes::Many(groups) => groups
-                .into_iter()
-                .map(|(home, indices)| (home, HoldOn::Keys(indices)))
-                .collect(),
+        match everything {
+            true => everything_of(shards),
+            false => holds_on(&positions, &args, shards),
         }
     }
 
@@ -294,7 +273,7 @@ impl Core {
             return self.unwatch(key, link);
         };
         exec.held = Some(work);
-        let (is_script, is_shown) = (exec.is_script, exec.words.is_some());
+        let (is_script, is_shown) = (exec.is_script(), exec.words.is_some());
         // A script is none of what the session watches for.
         if !is_script {
             self.unwatch(key, link);
@@ -386,13 +365,12 @@ impl Core {
             let args = request.args.as_args();
             let args = args.range(call.from as usize, call.to as usize);
             let went_on = match call.command.run {
-                Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Container => {
-                    self.exec_own(key, call, &args, link, host)
-                }
-                Run::Script(command::script::Script::Eval { .. }) => {
-                    self.exec_script(key, call, &args, link, host)
-                }
-                Run::Script(what) => self.exec_about_scripts(key, call, what, &args),
+                Run::Script(Script::Eval { .. }) => self.exec_script(key, call, &args, link, host),
+                Run::Client(_)
+                | Run::Job(_)
+                | Run::Transaction(_)
+                | Run::Script(_)
+                | Run::Container => self.exec_own(key, call, &args, link, host),
                 _ if exec.held.is_some() => self.exec_elsewhere(key, call, &args, link),
                 _ => self.exec_here(key, call, &args, link, host),
             };
@@ -424,81 +402,57 @@ impl Core {
                 begun.map(Box::new)
             }
         };
-        let done = begun.map(|mut scripted| {
-            let progress = self.run_script(key, &mut scripted, held, link, host);
-            (progress, scripted)
-        });
-        let (out, error) = match done {
-            Ok((Progress::Waits, scripted)) => {
-                if let Some(exec) = self.execs.get_mut(&key) {
-                    exec.script = Some(scripted);
-                    exec.running = 1;
+        let reply = match begun {
+            Ok(mut scripted) => match self.run_script(key, &mut scripted, held, link, host) {
+                Progress::Done => {
+                    self.end_script(key, &scripted, link, host);
+                    Ok(scripted)
                 }
-                return false;
-            }
-            Ok((Progress::Strayed, scripted)) => {
-                self.execs.remove(&key);
-                if let Some(work) = held {
-                    self.release_exec(work, link);
-                }
-                return match self.eval_again(key, &scripted, link) {
-                    Ok(()) => false,
-                    Err(error) => {
-                        self.reply_error(key, &error, link);
-                        true
+                Progress::Waits => {
+                    if let Some(exec) = self.execs.get_mut(&key) {
+                        exec.script = Some(scripted);
+                        exec.running = 1;
                     }
-                };
-            }
-            Ok((Progress::Done, scripted)) => {
-                self.end_script(key, &scripted, link, host);
-                (Some(scripted), None)
-            }
+                    return false;
+                }
+                Progress::Strayed => return self.exec_strayed(key, &scripted, held, link),
+            },
             Err(error) => {
                 self.shard.stats.ran(call.id, 0, true);
                 self.shard.stats.note_error_text(&error.text());
-                (None, Some(error))
+                Err(error)
             }
         };
         let Some(exec) = self.execs.get_mut(&key) else {
             return false;
         };
-        if let Some(scripted) = out {
-            exec.out.append(scripted.output());
-        }
-        if let Some(error) = error {
-            exec.write_error(&error);
+        match reply {
+            Ok(scripted) => exec.out.append(scripted.output()),
+            Err(error) => exec.write_error(&error),
         }
         exec.next += 1;
         true
     }
 
-    /// SCRIPT within a transaction.
-    fn exec_about_scripts(
+    /// A script alone begins again with everything held. Returns whether it could not.
+    fn exec_strayed(
         &mut self,
         key: SessionKey,
-        call: HopCall,
-        what: command::script::Script,
-        args: &Args,
+        scripted: &Scripted,
+        held: Option<u64>,
+        link: &mut dyn Link,
     ) -> bool {
-        let Some(exec) = self.execs.get(&key) else {
-            return false;
-        };
-        let mut out = Output::default();
-        let mut writer = Writer::new(&mut out, exec.request.proto);
-        let result = self.about_scripts(what, args, &mut writer);
-        self.counters.commands += 1;
-        self.shard.stats.ran(call.id, 0, result.is_err());
-        if let Err(error) = &result {
-            self.shard.stats.note_error_text(&error.text());
+        self.execs.remove(&key);
+        if let Some(work) = held {
+            self.release_exec(work, link);
         }
-        if let Some(exec) = self.execs.get_mut(&key) {
-            match result {
-                Ok(()) => exec.out.append(&out),
-                Err(error) => exec.write_error(&error),
+        match self.eval_again(key, scripted, link) {
+            Ok(_) => false,
+            Err(error) => {
+                self.reply_error(key, &error, link);
+                true
             }
-            exec.next += 1;
         }
-        true
     }
 
     /// A command of the session itself or of the server. Returns whether it is done.
@@ -535,6 +489,10 @@ impl Core {
                         Ok(())
                     }
                 }
+            }
+            Run::Script(what) => {
+                let proto = self.session(key).map_or(Proto::Resp2, |s| s.client.proto);
+                self.about_scripts(what, args, &mut Writer::new(&mut out, proto))
             }
             // UNWATCH: EXEC has forgotten what was watched.
             _ => Writer::new(&mut out, Default::default()).ok(),
@@ -645,22 +603,36 @@ impl Core {
                 .exec_calls(key, request, home, (calls, db), under, &mut post);
             return false;
         }
-        exec.running = 1;
         self.counters.commands += 1;
         let tracks = tracks(call.command);
         let request = exec.request_of(HopCall { tracks, ..call }, args, db);
-        let participants = match spread(&call, &request, place.shards) {
-            Ok(participants) => participants,
-            Err(error) => {
-                exec.running = 0;
-                exec.next += 1;
-                exec.write_error(&error);
-                return true;
-            }
-        };
+        exec.running = 1;
+        let started = self.start_spread(key, request, under, link);
+        if let Err(error) = started
+            && let Some(exec) = self.execs.get_mut(&key)
+        {
+            exec.running = 0;
+            exec.next += 1;
+            exec.write_error(&error);
+            return true;
+        }
+        false
+    }
+
+    /// Runs one command on several homes, under holds.
+    fn start_spread(
+        &mut self,
+        key: SessionKey,
+        request: Request,
+        under: u64,
+        link: &mut dyn Link,
+    ) -> Result<(), CmdError> {
+        let participants = spread(&request, self.shard.place.shards)?;
+        let mut post = |to, message| link.post(to, message);
+        let request = Arc::new(request);
         self.coordinator
             .exec_spread(key, request, participants, under, &mut post);
-        false
+        Ok(())
     }
 
     /// Runs one command under holds that `outer`, a script, has.
@@ -672,26 +644,19 @@ impl Core {
         under: u64,
         link: &mut dyn Link,
     ) -> Result<(), CmdError> {
-        let shards = self.shard.place.shards;
-        let mut post = |to, message| link.post(to, message);
         let call = request.call;
-        match only_home(&call, &request.args.as_args(), shards) {
-            Some(home) => {
-                let calls = (vec![call], request.db);
-                let request = Arc::new(Request {
-                    call: outer,
-                    ..request
-                });
-                self.coordinator
-                    .exec_calls(key, request, home, calls, under, &mut post);
-            }
-            None => {
-                let participants = spread(&call, &request, shards)?;
-                let request = Arc::new(request);
-                self.coordinator
-                    .exec_spread(key, request, participants, under, &mut post);
-            }
-        }
+        let args = request.args.as_args();
+        let Some(home) = only_home(&call, &args, self.shard.place.shards) else {
+            return self.start_spread(key, request, under, link);
+        };
+        let calls = (vec![call], request.db);
+        let request = Arc::new(Request {
+            call: outer,
+            ..request
+        });
+        let mut post = |to, message| link.post(to, message);
+        self.coordinator
+            .exec_calls(key, request, home, calls, under, &mut post);
         Ok(())
     }
 
@@ -720,7 +685,7 @@ impl Core {
     }
 
     fn exec_reply(&mut self, key: SessionKey, exec: &Exec, link: &mut dyn Link) {
-        if exec.is_script {
+        if exec.is_script() {
             // Its errors were counted when it ended.
             return self.put_out(key, &exec.out, link);
         }
@@ -742,20 +707,13 @@ impl Core {
 /// The home of a command's keys, if it is one and the command is about keys; `args` are those of the
 /// whole transaction.
 fn only_home(call: &HopCall, args: &Args, shards: usize) -> Option<usize> {
+    let own = args.range(call.from as usize, call.to as usize);
     match call.command.run {
-        Run::Shards { .. } | Run::At { .. } => None,
-        Run::Gather(gather)
-            if gather
-                .more_for(&args.range(call.from as usize, call.to as usize))
-                .is_some() =>
-        {
-            None
-        }
+        _ if call.command.needs_everything(&own) => None,
         Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Script(_) | Run::Container => {
             None
         }
         _ => {
-            let own = args.range(call.from as usize, call.to as usize);
             let keys = keys::positions(call.command.keys, &own).unwrap_or_default();
             match homes(&keys, &own, shards) {
                 Homes::One(home) => Some(home),
@@ -766,39 +724,22 @@ fn only_home(call: &HopCall, args: &Args, shards: usize) -> Option<usize> {
 }
 
 /// The shards that a command which is not one home's affair runs on.
-fn spread(
-    call: &HopCall,
-    request: &Request,
-    shards: usize,
-) -> Result<Vec<(usize, HoldOn)>, CmdError> {
+fn spread(request: &Request, shards: usize) -> Result<Vec<(usize, HoldOn)>, CmdError> {
     let args = &request.args.as_args();
-    Ok(match call.command.run {
-        Run::Gather(gather) if gather.more_for(args).is_some() => everything(request, shards),
+    let command = request.call.command;
+    Ok(match command.run {
         Run::At { shard, .. } => vec![(shard(args, shards)?, HoldOn::Everything)],
-        Run::Shards { .. } => (0..shards)
-            .map(|shard| (shard, HoldOn::Everything))
-            .collect(),
-        _ => {
-            let keys = exec_keys(call.command, args)?;
-            match homes(&keys, args, shards) {
-                Homes::Many(groups) => groups
-                    .into_iter()
-                    .map(|(home, keys)| (home, HoldOn::Keys(keys)))
-                    .collect(),
-                Homes::One(home) => {
-                    let keys = keys.into_iter().map(|at| at as u32).collect();
-                    vec![(home, HoldOn::Keys(keys))]
-                }
-            }
-        }
+        Run::Shards { .. } => everything_of(shards),
+        _ if command.needs_everything(args) => everything(request, shards),
+        _ => holds_on(&exec_keys(command, args)?, args, shards),
     })
 }
 
 impl Exec {
     /// One of its commands, as a request of its own.
-    fn request_of(&self, call: HopCall, args: &Args, db: u32) -> Arc<Request> {
+    fn request_of(&self, call: HopCall, args: &Args, db: u32) -> Request {
         let whole = &self.request;
-        Arc::new(Request {
+        Request {
             call: HopCall {
                 from: 0,
                 to: args.len() as u32,
@@ -814,7 +755,12 @@ impl Exec {
             ticket: None,
             classes: whole.classes,
             watcher: None,
-        })
+        }
+    }
+
+    /// No EXEC, but a script alone: it is the one command, and its reply is the reply.
+    fn is_script(&self) -> bool {
+        matches!(self.request.call.command.run, Run::Script(_))
     }
 
     /// A script that runs under holds.
@@ -834,7 +780,6 @@ impl Exec {
             records: 0,
             words: None,
             script: Some(script),
-            is_script: true,
         }
     }
 

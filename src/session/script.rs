@@ -15,7 +15,7 @@ use super::link::{Admission, Host, Link, Performed};
 use super::requests::Next;
 use crate::command::script::{self as command_script, declared_keys};
 use crate::command::{Client, Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
-use crate::coordinator::{Homes, everything_of, homes};
+use crate::coordinator::{everything_of, holds_on};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
 use crate::script::{Digest, Engine, Script, Step, Store};
 use crate::shard::message::{HoldOn, HopCall, Request, SessionKey};
@@ -59,11 +59,11 @@ impl Default for Scripts {
 impl Scripts {
     /// The interpreter, made when it is first needed: most servers run no script.
     fn engine(&mut self, clock: fn() -> u64) -> Result<&mut Engine, CmdError> {
-        if self.engine.is_none() {
-            let engine = Engine::new(self.version, clock, self.seed)?;
-            self.engine = Some(Box::new(engine));
-        }
-        self.engine.as_deref_mut().ok_or(CmdError::Oom)
+        let engine = match self.engine.take() {
+            Some(engine) => engine,
+            None => Box::new(Engine::new(self.version, clock, self.seed)?),
+        };
+        Ok(self.engine.insert(engine))
     }
 
     /// Memory of this core's interpreter, bytes.
@@ -240,6 +240,7 @@ impl Core {
         }
     }
 
+    /// Runs a script with as little held as it needs.
     fn eval(
         &mut self,
         key: SessionKey,
@@ -252,47 +253,30 @@ impl Core {
             session.last_command = Some(call.id);
         }
         self.counters.commands += 1;
-        let scripted = match self.begin_script(key, call, args, link.now_ms()) {
-            Ok(scripted) => scripted,
+        let mut scripted = match self.begin_script(key, call, args, link.now_ms()) {
+            Ok(scripted) => Box::new(scripted),
             Err(error) => return self.fail(key, call.id, &error, link),
         };
-        self.eval_within(key, Box::new(scripted), link, host)
-    }
-
-    /// Runs a script with as little held as it needs.
-    fn eval_within(
-        &mut self,
-        key: SessionKey,
-        mut scripted: Box<Scripted>,
-        link: &mut dyn Link,
-        host: &mut dyn Host,
-    ) -> Next {
         let place = self.shard.place;
-        let words = scripted.words.as_args();
-        let declared: Vec<usize> = scripted.declared.clone().collect();
-        let names = declared.iter().map(|&at| words.get(at));
         if place.shards == 1 && self.shard.is_unheld() {
             return self.eval_here(key, scripted, link, host);
         }
+        let words = scripted.words.as_args();
+        let declared: Vec<usize> = scripted.declared.clone().collect();
         let is_tame = scripted.script.is_tame() && !declared.is_empty();
-        let scopes = match homes(&declared, &words, place.shards) {
-            _ if !is_tame || place.shards == 1 => everything_of(place.shards),
-            Homes::One(home) if home == place.shard && !self.shard.blocks(names) => {
-                scripted.reach = Reach::Declared;
-                return self.eval_here(key, scripted, link, host);
-            }
-            Homes::One(home) => {
-                scripted.reach = Reach::Declared;
-                let keys = declared.iter().map(|&at| at as u32).collect();
-                vec![(home, HoldOn::Keys(keys))]
-            }
-            Homes::Many(groups) => {
-                scripted.reach = Reach::Declared;
-                let on = |(home, keys)| (home, HoldOn::Keys(keys));
-                groups.into_iter().map(on).collect()
-            }
-        };
-        self.eval_held(key, scripted, scopes, link)
+        if !is_tame || place.shards == 1 {
+            let everything = everything_of(place.shards);
+            return self.eval_held(key, scripted, everything, link);
+        }
+        let scopes = holds_on(&declared, &words, place.shards);
+        let mut names = declared.iter().map(|&at| words.get(at));
+        let is_here = matches!(scopes[..], [(home, _)] if home == place.shard)
+            && !self.shard.blocks(&mut names);
+        scripted.reach = Reach::Declared;
+        match is_here {
+            true => self.eval_here(key, scripted, link, host),
+            false => self.eval_held(key, scripted, scopes, link),
+        }
     }
 
     /// Everything the script may touch is on this shard, and free.
@@ -306,9 +290,8 @@ impl Core {
         let records = self.shard.keyspace.effects.records.len();
         match self.run_script(key, &mut scripted, None, link, host) {
             Progress::Strayed => {
-                let everything = everything_of(self.shard.place.shards);
-                return match self.begin_again(key, &scripted, link.now_ms()) {
-                    Ok(again) => self.eval_held(key, Box::new(again), everything, link),
+                return match self.eval_again(key, &scripted, link) {
+                    Ok(next) => next,
                     Err(error) => self.fail(key, scripted.call.id, &error, link),
                 };
             }
@@ -343,19 +326,32 @@ impl Core {
 
     /// EVAL itself.
     fn request_of(&self, key: SessionKey, scripted: &Scripted, link: &dyn Link) -> Arc<Request> {
-        Arc::new(Request {
-            call: scripted.call,
-            args: scripted.words.clone(),
+        let words = scripted.words.clone();
+        let proto = scripted.client.proto;
+        Arc::new(self.request_by(key, scripted, (scripted.call, words, proto), link))
+    }
+
+    /// What a script's client asks for.
+    fn request_by(
+        &self,
+        key: SessionKey,
+        scripted: &Scripted,
+        (call, args, proto): (HopCall, ArgBuf, Proto),
+        link: &dyn Link,
+    ) -> Request {
+        Request {
+            call,
+            args,
             db: scripted.client.db,
             databases: scripted.client.databases,
-            proto: scripted.client.proto,
+            proto,
             now_ms: link.now_ms(),
             no_touch: scripted.client.no_touch,
             by: (self.shard.place.shard, key),
             ticket: None,
             classes: self.shard.keyspace.effects.classes,
             watcher: None,
-        })
+        }
     }
 
     /// The script left the keys that are held before it changed anything: everything is held now.
@@ -364,20 +360,11 @@ impl Core {
         key: SessionKey,
         scripted: &Scripted,
         link: &mut dyn Link,
-    ) -> Result<(), CmdError> {
-        let again = self.begin_again(key, scripted, link.now_ms())?;
+    ) -> Result<Next, CmdError> {
+        let words = scripted.words.as_args();
+        let again = self.begin_script(key, scripted.call, &words, link.now_ms())?;
         let everything = everything_of(self.shard.place.shards);
-        self.eval_held(key, Box::new(again), everything, link);
-        Ok(())
-    }
-
-    fn begin_again(
-        &mut self,
-        key: SessionKey,
-        scripted: &Scripted,
-        now_ms: i64,
-    ) -> Result<Scripted, CmdError> {
-        self.begin_script(key, scripted.call, &scripted.words.as_args(), now_ms)
+        Ok(self.eval_held(key, Box::new(again), everything, link))
     }
 
     /// Checks an EVAL and prepares its script.
@@ -529,13 +516,13 @@ impl Core {
 
     /// redis.acl_check_cmd: there is one user, who may do everything.
     fn check_command(&self, args: &Args) -> Output {
-        let mut out = Output::default();
         match self.table.lookup(args) {
             Lookup::Error(error) if !matches!(error, CmdError::Arity(_)) => refusal(
                 &CmdError::Text("ERR Invalid command passed to redis.acl_check_cmd()"),
             ),
             _ => {
-                let written = Writer::new(&mut out, Proto::Resp2).int(1);
+                let mut out = Output::default();
+                let written = Writer::new(&mut out, Proto::Resp3).bool(true);
                 debug_assert!(written.is_ok());
                 out
             }
@@ -705,13 +692,9 @@ impl Core {
         if self.shard.place.shards == 1 {
             return false;
         }
-        match call.command.run {
-            Run::Shards { .. } | Run::At { .. } => true,
-            Run::Gather(gather) if gather.more_for(args).is_some() => true,
-            _ => {
-                let positions = keys::positions(call.command.keys, args).unwrap_or_default();
-                !scripted.declares(&positions, args)
-            }
+        call.command.needs_everything(args) || {
+            let positions = keys::positions(call.command.keys, args).unwrap_or_default();
+            !scripted.declares(&positions, args)
         }
     }
 
@@ -749,19 +732,8 @@ impl Core {
         under: u64,
         link: &mut dyn Link,
     ) -> Asked {
-        let request = Request {
-            call,
-            args: args.to_buf(),
-            db: scripted.client.db,
-            databases: scripted.client.databases,
-            proto: scripted.run.proto,
-            now_ms: link.now_ms(),
-            no_touch: scripted.client.no_touch,
-            by: (self.shard.place.shard, key),
-            ticket: None,
-            classes: self.shard.keyspace.effects.classes,
-            watcher: None,
-        };
+        let what = (call, args.to_buf(), scripted.run.proto);
+        let request = self.request_by(key, scripted, what, link);
         match self.start_held(key, scripted.call, request, under, link) {
             Ok(()) => Asked::Waits,
             Err(error) => Asked::Answered(refusal(&error)),
