@@ -8,6 +8,11 @@
 //! The order at the home is the order for every subscriber. Events of keys all have one home, since
 //! a client may listen to them under two names.
 //!
+//! A subscriber of both hears of a change before what its author, or whoever saw the reply, then
+//! publishes: while somebody waits for events, a message passes by their home on its way to its own.
+//! The event is there before it, as mail is causally ordered, and has gone on to the subscriber. The
+//! other way round it takes nothing: PUBLISH is answered when its message has left for subscribers.
+//!
 //! Nothing here knows a client: a node's own subscribers are its affair.
 
 use std::collections::BTreeMap;
@@ -75,12 +80,25 @@ pub struct Listeners {
     of_keys: u64,
 }
 
+/// The node that puts events of keys in order.
+const EVENTS_HOME: usize = 0;
+
 /// The node that puts a channel's messages in order.
 pub fn home(channel: &[u8], nodes: usize) -> usize {
     if channel.starts_with(KEY_EVENTS) {
-        0
+        EVENTS_HOME
     } else {
         keys::home(channel, nodes)
+    }
+}
+
+/// Where a node sends a message that a client published; itself if it puts the channel in order.
+/// `behind_events`: somebody waits for events of keys, and may wait for the message, too.
+pub fn first_stop(channel: &[u8], node: usize, nodes: usize, behind_events: bool) -> usize {
+    if behind_events && node != EVENTS_HOME {
+        EVENTS_HOME
+    } else {
+        home(channel, nodes)
     }
 }
 
@@ -215,6 +233,21 @@ mod tests {
         let audience = listeners.audience(Kind::Channel, b"news");
         assert_eq!((audience.count, &audience.nodes[..]), (1, &[0][..]));
         assert_eq!(listeners.names(Kind::Channel).count(), 0);
+    }
+
+    #[test]
+    fn a_message_passes_by_the_home_of_events_while_somebody_waits_for_them() {
+        for node in 0..4 {
+            let home = keys::home(b"news", 4);
+            assert_eq!(first_stop(b"news", node, 4, false), home);
+            let behind = if node == EVENTS_HOME {
+                home
+            } else {
+                EVENTS_HOME
+            };
+            assert_eq!(first_stop(b"news", node, 4, true), behind);
+        }
+        assert_eq!(first_stop(b"news", 0, 1, true), 0);
     }
 
     #[test]

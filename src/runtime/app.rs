@@ -154,6 +154,9 @@ pub struct Io<M> {
     pub(super) requests: Vec<(ConnId, Request)>,
     /// Messages per destination.
     pub(super) mail: Vec<Vec<M>>,
+    /// Messages that go before them.
+    ahead: Vec<Vec<M>>,
+    has_ahead: bool,
     pub(super) stop: Option<i32>,
     /// What this turn's replies and mail wait for, and what has been released: numbers that only
     /// grow and mean something to the app alone.
@@ -189,6 +192,8 @@ impl<M> Io<M> {
             dirty: Vec::new(),
             requests: Vec::new(),
             mail: (0..shards).map(|_| Vec::new()).collect(),
+            ahead: (0..shards).map(|_| Vec::new()).collect(),
+            has_ahead: false,
             stop: None,
             gate: 0,
             released: 0,
@@ -324,6 +329,30 @@ impl<M> Io<M> {
     /// once.
     pub fn post(&mut self, to: usize, message: M) {
         self.mail[to].push(message);
+    }
+
+    /// Sends another shard a message that arrives before those that were posted in this turn: it
+    /// tells of what happened before they can have any effect. Such messages keep their own order.
+    pub fn post_ahead(&mut self, to: usize, message: M) {
+        if to == self.shard {
+            self.post(to, message);
+        } else {
+            self.ahead[to].push(message);
+            self.has_ahead = true;
+        }
+    }
+
+    /// Puts this turn's mail in order. Once, when all of it is there.
+    pub(super) fn sort_mail(&mut self) {
+        if !std::mem::take(&mut self.has_ahead) {
+            return;
+        }
+        for (ahead, mail) in self.ahead.iter_mut().zip(&mut self.mail) {
+            if !ahead.is_empty() {
+                ahead.append(mail);
+                std::mem::swap(ahead, mail);
+            }
+        }
     }
 
     /// Asks for an operation on a file; [`App::file_done`] follows with this tag. Operations on one

@@ -591,6 +591,7 @@ impl<A: App> Driver<A> {
     }
 
     fn send_mail(&mut self, gate: u64) {
+        self.io.sort_mail();
         if gate > self.io.released || !self.held_mail.is_empty() {
             let mail = self.io.mail.iter_mut().enumerate();
             for (to, batch) in mail.filter(|(_, batch)| !batch.is_empty()) {

@@ -121,7 +121,12 @@ impl Node {
             Node::note_spikes(&mut self.core, &mut self.host);
         }
         for (to, message) in self.host.mail.drain(..) {
-            link.io.post(to, message);
+            // Not behind a command that was sent on after them, which has events of its own.
+            if matches!(&message, NodeMessage::Pubsub(message) if message.is_telling()) {
+                link.io.post_ahead(to, message);
+            } else {
+                link.io.post(to, message);
+            }
         }
         for Operation { file, tag, op } in self.host.persistence.operations.drain(..) {
             link.io.file(&file, tag, op);

@@ -21,7 +21,7 @@ use crate::shard::message::SessionKey;
 
 /// What nodes say to each other about messages.
 pub enum Message {
-    /// To the channel's home, which puts it in order.
+    /// To the channel's home, which puts it in order; perhaps by way of that of key events.
     Publish {
         post: Arc<Post>,
         /// Who waits for the number of subscribers.
@@ -31,6 +31,13 @@ pub enum Message {
     Deliver(Arc<Post>),
     /// A client of the sending node is gone, with these subscriptions.
     Gone(Vec<(Kind, Box<[u8]>)>),
+}
+
+impl Message {
+    /// Whether it carries what clients are to hear.
+    pub fn is_telling(&self) -> bool {
+        !matches!(self, Message::Gone(_))
+    }
 }
 
 /// One message to one channel.
@@ -463,11 +470,13 @@ impl ServerHost {
                     channel: args.get(1).into(),
                     text: args.get(2).into(),
                 });
-                let home = listeners::home(&post.channel, self.shards);
-                if home != self.shard {
+                let behind_events = self.pubsub.wanted_classes() != 0;
+                let (here, nodes) = (self.shard, self.shards);
+                let to = listeners::first_stop(&post.channel, here, nodes, behind_events);
+                if to != here {
                     let requester = Some((requester, count));
                     let message = Message::Publish { post, requester };
-                    self.mail.push((home, NodeMessage::Pubsub(message)));
+                    self.mail.push((to, NodeMessage::Pubsub(message)));
                     return Performed::Later;
                 }
                 self.relay(core, link, &post, &audience);
@@ -504,6 +513,12 @@ impl ServerHost {
     ) {
         match message {
             Message::Publish { post, requester } => {
+                let home = listeners::home(&post.channel, self.shards);
+                if home != self.shard {
+                    let message = Message::Publish { post, requester };
+                    self.mail.push((home, NodeMessage::Pubsub(message)));
+                    return;
+                }
                 let audience = self.pubsub.listeners.audience(post.kind, &post.channel);
                 self.relay(core, link, &post, &audience);
                 if let Some((requester, count)) = requester {

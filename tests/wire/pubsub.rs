@@ -156,6 +156,100 @@ fn all_subscribers_of_all_shards_see_one_order() {
     }
 }
 
+/// Publishers of the test below, each a client that also changes keys.
+const AUTHORS: usize = 3;
+
+/// What one author does and its one subscriber to everything hears of it, in order.
+fn author(server: &Server, name: usize, rng: &mut fastrand::Rng) -> Vec<String> {
+    let mut clients = [server.client(), server.client()];
+    let mut heard = Vec::new();
+    for round in 0..60 {
+        let mut requests = Vec::new();
+        let count = 2 + rng.usize(..6);
+        let is_exec = rng.bool();
+        for n in 0..count {
+            let id = format!("{name}:{round}:{n}:{}", rng.u16(..));
+            let is_scripted = rng.u8(..4) == 0;
+            let words = match rng.bool() {
+                true => ["SET".to_string(), id.clone(), "v".into()],
+                false => [
+                    "PUBLISH".to_string(),
+                    format!("c{}", rng.u8(..8)),
+                    id.clone(),
+                ],
+            };
+            requests.push(if is_scripted {
+                let call = "return redis.call(ARGV[1], ARGV[2], ARGV[3])".to_string();
+                let script = ["EVAL".to_string(), call, "0".into()];
+                crate::client::encode(&[&script[..], &words[..]].concat())
+            } else {
+                crate::client::encode(&words)
+            });
+            heard.push(id);
+        }
+        let mut replies = count;
+        if is_exec {
+            requests.insert(0, crate::client::encode(&["MULTI"]));
+            requests.push(crate::client::encode(&["EXEC"]));
+            replies += 2;
+        }
+        // The next round may be another client's: it begins when the replies are there.
+        let client = &mut clients[rng.usize(..2)];
+        client.send(&requests.concat());
+        for got in client.replies(replies) {
+            let said = got.shown();
+            assert!(
+                matches!(got, Got::Reply(_)) && !said.starts_with('-'),
+                "{said}"
+            );
+        }
+    }
+    heard
+}
+
+#[test]
+fn messages_and_events_of_keys_come_in_the_order_of_their_author() {
+    for shards in [2, 4] {
+        let options = ["--notify-keyspace-events", "E$"];
+        let server = Server::start(Which::Pinion { shards }, &options);
+        let mut ears: Vec<Client> = (0..shards).map(|_| server.client()).collect();
+        for ear in &mut ears {
+            tell(ear, "PSUBSCRIBE *");
+        }
+        let wanted: Vec<Vec<String>> = std::thread::scope(|scope| {
+            let run = |name: usize| {
+                let mut rng = fastrand::Rng::with_seed(u64::from(shards) * 100 + name as u64);
+                let server = &server;
+                scope.spawn(move || author(server, name, &mut rng))
+            };
+            let running: Vec<_> = (0..AUTHORS).map(run).collect();
+            running
+                .into_iter()
+                .map(|run| run.join().expect("an author"))
+                .collect()
+        });
+        let total: usize = wanted.iter().map(Vec::len).sum();
+        for ear in &mut ears {
+            let texts = (0..total).map(|_| {
+                let message = next(ear);
+                let words: Vec<&str> = message.split("\\r\\n").collect();
+                words[words.len() - 2].to_string()
+            });
+            let texts: Vec<String> = texts.collect();
+            for (name, wanted) in wanted.iter().enumerate() {
+                let prefix = format!("{name}:");
+                let own = texts.iter().filter(|text| text.starts_with(&prefix));
+                let differs = own
+                    .clone()
+                    .zip(wanted)
+                    .position(|(got, wanted)| got != wanted);
+                assert_eq!(differs, None, "author {name}, {shards} shards");
+                assert_eq!(own.count(), wanted.len());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_subscriber_that_does_not_read_is_cut_off() {
     for which in everywhere() {
