@@ -86,6 +86,8 @@ pub enum Done {
     },
     /// A transaction is in all journals and its holds are given back.
     Settled,
+    /// It was given up before it began.
+    Refused,
     /// The replies of some commands of a transaction.
     Part {
         reply: Result<Output, CmdError>,
@@ -257,6 +259,43 @@ impl Coordinator {
         let participant = |(shard, on)| Participant::new(shard, on);
         let participants = scopes.into_iter().map(participant).collect();
         self.start(session, request, participants, Kind::Exec, post);
+    }
+
+    /// A transaction that began on this shard without holds goes on under this one.
+    pub fn adopt(&mut self, session: SessionKey, request: Arc<Request>, on: HoldOn) -> TxId {
+        let tx = self.new_tx();
+        let mut participant = Participant::new(self.shard, on);
+        participant.held = true;
+        let mut work = Work::new(session, request, vec![participant], Kind::Exec);
+        work.step = Step::Finish;
+        self.pending.insert(tx, work);
+        tx
+    }
+
+    /// It has changed something already.
+    pub fn owes_settlement(&mut self, tx: TxId) {
+        if let Some(work) = self.pending.get_mut(&tx) {
+            work.participant_mut(self.shard).unsettled = true;
+        }
+    }
+
+    /// Gives up what clients have asked for and what is not held yet: those who asked, and what.
+    pub fn refuse_waiting(&mut self) -> Vec<Answer> {
+        let mut refused = Vec::new();
+        for work in self.pending.values_mut() {
+            let waits = matches!(work.step, Step::HoldAll | Step::HoldNext(_));
+            if !waits || work.is_refused || !matches!(work.kind, Kind::Command | Kind::Exec) {
+                continue;
+            }
+            work.is_refused = true;
+            refused.push(Answer {
+                session: work.session,
+                call: work.request.call,
+                request: work.request.clone(),
+                done: Done::Refused,
+            });
+        }
+        refused
     }
 
     /// Runs commands of a transaction on their home, under its holds.
@@ -487,6 +526,7 @@ impl Coordinator {
                 });
             }
             (Outcome::Reply(_), Kind::Cut(_)) => return None,
+            (Outcome::Reply(_), _) if work.is_refused => return None,
             (Outcome::Reply(_), Kind::Exec) => Done::Settled,
             (Outcome::Reply(reply), Kind::ExecPart) => Done::Part {
                 reply,
@@ -559,7 +599,8 @@ impl Coordinator {
         if work.awaited > 0 {
             return Outcome::Pending;
         }
-        if work.participants.iter().all(|participant| participant.held) {
+        let is_whole = work.participants.iter().all(|participant| participant.held);
+        if is_whole || work.is_refused {
             return self.granted(tx, work, post);
         }
         // Backing off: give back what was granted, then wait in ascending order.
@@ -583,7 +624,7 @@ impl Coordinator {
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
         let next = i + 1;
-        if next == work.participants.len() {
+        if next == work.participants.len() || work.is_refused {
             return self.granted(tx, work, post);
         }
         work.step = Step::HoldNext(next);
@@ -599,6 +640,10 @@ impl Coordinator {
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
         work.end_step();
+        if work.is_refused {
+            self.release_all(tx, work, post);
+            return Outcome::Reply(Ok(Output::default()));
+        }
         let command = work.request.call.command;
         if let Kind::Cut(cut) = work.kind {
             work.step = Step::Finish;

@@ -128,6 +128,8 @@ pub(super) struct Work {
     pub settled_reply: Option<Result<Output, CmdError>>,
     /// Nothing could be served.
     pub waits: bool,
+    /// The client was told that the server is busy: what is granted is given back.
+    pub is_refused: bool,
     /// What is to be told when everything is done, in order.
     pub told: Told,
     /// What the parts of the step that goes on have to tell of.
@@ -160,6 +162,7 @@ impl Work {
             under: None,
             settled_reply: None,
             waits: false,
+            is_refused: false,
             told: Told::default(),
             told_in_step: Vec::new(),
             peeks: None,

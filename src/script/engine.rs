@@ -14,8 +14,8 @@ use crate::number;
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
 
 const PRELUDE: &str = include_str!("prelude.lua");
-/// Instructions between two looks at the clock. Redis: luaCallFunction.
-const CLOCK_INSTRUCTIONS: u32 = 100_000;
+/// Instructions after which a script is suspended for a look at the clock. Redis: luaCallFunction.
+const SLICE_INSTRUCTIONS: std::ffi::c_int = 100_000;
 /// Lines that a script may log between two commands; what comes beyond is dropped.
 const LOG_LINES_MAX: usize = 1000;
 /// From here on C's `%.17g`, in which commands get numbers, writes an exponent.
@@ -34,6 +34,8 @@ pub enum Step {
     Call,
     /// It asks whether there is such a command; the answer is null or an error.
     Check,
+    /// Its time is over. It goes on when it is resumed, without a reply.
+    Paused,
     /// It is over and its reply is written. `counted`: an error that a command replied with.
     Done { counted: bool },
 }
@@ -56,9 +58,6 @@ pub struct Run {
 struct Shared {
     proto: Cell<Proto>,
     log: RefCell<Vec<LogLine>>,
-    clock: fn() -> u64,
-    /// When the script under way is ended, in the clock's nanoseconds.
-    ends_ns: Cell<u64>,
 }
 
 pub struct Engine {
@@ -71,7 +70,10 @@ pub struct Engine {
     ask: Table,
     /// The same with all arguments in one table.
     ask_many: Table,
+    /// What is told of a script that is ended from outside.
+    killed: Function,
     shared: Rc<Shared>,
+    clock: fn() -> u64,
     functions: AHashMap<Digest, (Arc<Script>, Function)>,
     generation: u64,
     runs: u64,
@@ -120,8 +122,6 @@ impl Engine {
         let shared = Rc::new(Shared {
             proto: Cell::default(),
             log: RefCell::default(),
-            clock,
-            ends_ns: Cell::new(u64::MAX),
         });
         lua.globals()
             .get::<Table>("math")?
@@ -130,14 +130,17 @@ impl Engine {
         let main = lua.current_thread();
         let native = native(&lua, &shared, version, main)?;
         let parts: Table = lua.load(PRELUDE).set_name("=redis").call(native)?;
+        suspend_often(&lua)?;
         Ok(Engine {
             enter: parts.get("enter")?,
             globals: parts.get("globals")?,
             environment: parts.get("environment")?,
             ask: parts.get("ask")?,
             ask_many: parts.get("ask_many")?,
+            killed: parts.get("killed")?,
             lua,
             shared,
+            clock,
             functions: AHashMap::new(),
             generation: 0,
             runs: 0,
@@ -241,31 +244,43 @@ impl Engine {
         Ok(list)
     }
 
-    /// Lets a script go on: at its beginning, or with the reply to what it asked for. It is ended at
-    /// `ends_ns` of the engine's clock. What it asks for next is put into `args`, what it returns
-    /// into `out`.
+    /// Lets a script go on: at its beginning, with the reply to what it asked for, or without one
+    /// where it was paused. It is paused about when the engine's clock shows `until_ns`. What it asks
+    /// for next is put into `args`, what it returns into `out`.
     pub fn resume(
         &mut self,
         run: &mut Run,
         reply: Option<&[u8]>,
-        ends_ns: u64,
+        until_ns: u64,
         args: &mut ArgBuf,
         out: &mut Writer,
     ) -> Step {
         self.shared.proto.set(run.proto);
-        self.shared.ends_ns.set(ends_ns);
-        let step = self.step(run, reply, args, out);
-        self.shared.ends_ns.set(u64::MAX);
+        let step = self.step(run, reply, until_ns, args, out);
         step.unwrap_or_else(|error| {
             let _written = out.error(&broken(&error));
             Step::Done { counted: false }
         })
     }
 
+    /// Ends a script where it stands, whatever it would have caught.
+    pub fn kill(&mut self, run: &Run, out: &mut Writer) -> Step {
+        match self.killed.call::<Value>(&run.thread) {
+            Ok(failure) => {
+                reply::write_failure(&failure, &run.name, out);
+            }
+            Err(error) => {
+                let _written = out.error(&broken(&error));
+            }
+        }
+        Step::Done { counted: false }
+    }
+
     fn step(
         &mut self,
         run: &mut Run,
         reply: Option<&[u8]>,
+        until_ns: u64,
         args: &mut ArgBuf,
         out: &mut Writer,
     ) -> mlua::Result<Step> {
@@ -276,12 +291,20 @@ impl Engine {
         }
         let mut given = match (run.script.take(), reply) {
             (Some(script), _) => run.thread.resume::<MultiValue>(script)?,
-            (None, reply) => self.answer(run, reply.unwrap_or(b"_\r\n"))?,
+            (None, Some(reply)) => self.answer(run, reply)?,
+            (None, None) => run.thread.resume(())?,
         };
         loop {
             run.proto = self.shared.proto.get();
             if !run.thread.is_resumable() {
                 return Ok(self.finish(run, given, out));
+            }
+            if given.is_empty() {
+                if (self.clock)() >= until_ns {
+                    return Ok(Step::Paused);
+                }
+                given = run.thread.resume(())?;
+                continue;
             }
             let mark = given.pop_front();
             let runs = matches!(given.pop_front(), Some(Value::Boolean(true)));
@@ -381,9 +404,39 @@ fn interpreter() -> Lua {
     let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT | StdLib::JIT;
     // Without panics to catch, pcall stays the one through which a coroutine can be suspended.
     let options = LuaOptions::new().catch_rust_panics(true);
-    // SAFETY: only the prelude, which is ours, sees the debug library: it sets the hook that ends
-    // endless scripts, and nothing else. Scripts run in an environment that does not lead there.
+    // SAFETY: only the prelude, which is ours, sees the debug library: it asks where a script stands,
+    // and nothing else. Scripts run in an environment that does not lead there.
     unsafe { Lua::unsafe_new_with(libraries | StdLib::DEBUG, options) }
+}
+
+#[allow(unsafe_code)] // A function in C.
+mod hook {
+    use mlua::ffi::{lua_Debug, lua_State};
+
+    unsafe extern "C-unwind" {
+        pub fn pinion_script_hook(state: *mut lua_State, activation: *mut lua_Debug);
+    }
+}
+
+/// Has scripts suspended every so many instructions, wherever they can be. The binding's own hooks
+/// cannot do that in LuaJIT.
+///
+/// Differs: A script that stays for seconds within a metamethod which `table.sort` calls is ended.
+#[allow(unsafe_code)] // The binding has no such hook.
+fn suspend_often(lua: &Lua) -> mlua::Result<()> {
+    // SAFETY: setting a hook touches no value and raises no error. The hook is in C: it unwinds only
+    // frames of Lua's, through the resume that the binding made, as `coroutine.yield` does.
+    unsafe {
+        lua.exec_raw((), |state| {
+            let mask = mlua::ffi::LUA_MASKCOUNT;
+            mlua::ffi::lua_sethook(
+                state,
+                Some(hook::pinion_script_hook),
+                mask,
+                SLICE_INSTRUCTIONS,
+            );
+        })
+    }
 }
 
 /// What the prelude gets from Rust. None of it may fail: an error cannot pass through frames of Rust
@@ -413,10 +466,6 @@ fn native(lua: &Lua, shared: &Rc<Shared>, version: &str, main: Thread) -> mlua::
         Ok(())
     };
     native.set("log", lua.create_function(log)?)?;
-    let seen = shared.clone();
-    let is_over = move |_: &Lua, (): ()| Ok((seen.clock)() >= seen.ends_ns.get());
-    native.set("is_over", lua.create_function(is_over)?)?;
-    native.set("clock_instructions", CLOCK_INSTRUCTIONS)?;
     let redis = lua.create_table()?;
     redis.set("REDIS_VERSION", version)?;
     let number = version
@@ -462,12 +511,13 @@ mod tests {
             let given_now = given.take();
             let bytes = given_now.as_ref().map(String::as_bytes);
             let mut writer = Writer::new(&mut out, Proto::Resp2);
-            match engine.resume(&mut run, bytes, u64::MAX, &mut args, &mut writer) {
+            match engine.resume(&mut run, bytes, 0, &mut args, &mut writer) {
                 Step::Done { .. } => {
                     let reply = String::from_utf8_lossy(&out.to_vec()).into_owned();
                     return (asked, reply);
                 }
                 Step::Check => given = Some("_\r\n".into()),
+                Step::Paused => asked.push("pause".into()),
                 Step::Call => {
                     let args = args.as_args();
                     let words = args.iter().map(|word| String::from_utf8_lossy(word));
@@ -513,6 +563,81 @@ mod tests {
         ] {
             assert_eq!(reply_of(text), reply, "{text}");
         }
+    }
+
+    #[test]
+    fn long_scripts_are_paused_wherever_they_are() {
+        let long = "for i = 1, 300000 do end";
+        for (text, reply) in [
+            (format!("{long} return 1"), ":1\r\n"),
+            (
+                format!("return {{pcall(function() {long} error('x', 0) end)}}"),
+                "*2\r\n$-1\r\n$1\r\nx\r\n",
+            ),
+            (
+                format!(
+                    "local next = coroutine.wrap(function(a) {long} a = a + coroutine.yield() \
+                     {long} return a end) next(1) return next(2)"
+                ),
+                ":3\r\n",
+            ),
+            (
+                format!("return (string.gsub('ab', '.', function(c) {long} return c .. c end))"),
+                "$4\r\naabb\r\n",
+            ),
+            (
+                format!(
+                    "local t = {{2, 1}} table.sort(t, function(a, b) {long} return a < b end) return t"
+                ),
+                "*2\r\n:1\r\n:2\r\n",
+            ),
+            (
+                format!(
+                    "return setmetatable({{}}, {{__index = function() {long} return 7 end}}).x"
+                ),
+                ":7\r\n",
+            ),
+        ] {
+            let (asked, got) = run(&text, |_| String::new());
+            assert_eq!(got, reply, "{text}");
+            assert!(asked.iter().all(|what| what == "pause"), "{text}");
+            assert!(!asked.is_empty(), "{text}");
+        }
+        // Nobody can suspend what C calls: it runs through.
+        let sort = format!(
+            "local m = {{__lt = function(a, b) {long} return a.v < b.v end}} \
+             local t = {{setmetatable({{v = 2}}, m), setmetatable({{v = 1}}, m)}} \
+             table.sort(t) return t[1].v"
+        );
+        assert_eq!(reply_of(&sort), ":1\r\n");
+    }
+
+    #[test]
+    fn a_paused_script_can_be_ended() {
+        let store = Store::default();
+        let mut engine = Engine::new("7.4.0", clock, 1).expect("Lua");
+        let text = b"\nwhile true do pcall(function() while true do end end) end";
+        let script = engine.load(text, &store).expect("compiles");
+        let none = ArgBuf::default();
+        let mut run = engine
+            .begin(&script, &none.as_args(), &none.as_args())
+            .expect("begins");
+        let (mut args, mut out) = (ArgBuf::default(), Output::default());
+        let mut writer = Writer::new(&mut out, Proto::Resp2);
+        for _ in 0..2 {
+            let step = engine.resume(&mut run, None, 0, &mut args, &mut writer);
+            assert_eq!(step, Step::Paused);
+        }
+        assert_eq!(
+            engine.kill(&run, &mut writer),
+            Step::Done { counted: false }
+        );
+        let reply = String::from_utf8_lossy(&out.to_vec()).into_owned();
+        assert!(
+            reply.starts_with("-ERR Script killed by user with SCRIPT KILL. script: "),
+            "{reply}"
+        );
+        assert!(reply.ends_with(", on @user_script:2.\r\n"), "{reply}");
     }
 
     #[test]
@@ -699,24 +824,5 @@ mod tests {
             }
         }
         assert_eq!(out.to_vec(), b"$3\r\none\r\n$3\r\ntwo\r\n");
-    }
-
-    #[test]
-    fn endless_scripts_are_ended() {
-        let store = Store::default();
-        let mut engine = Engine::new("7.4.0", || 2, 1).expect("Lua");
-        let text = b"local f = function() while true do end end while true do pcall(f) end";
-        let script = engine.load(text, &store).expect("compiles");
-        let none = ArgBuf::default();
-        let none = none.as_args();
-        let mut run = engine.begin(&script, &none, &none).expect("begins");
-        let (mut args, mut out) = (ArgBuf::default(), Output::default());
-        let mut writer = Writer::new(&mut out, Proto::Resp2);
-        engine.resume(&mut run, None, 1, &mut args, &mut writer);
-        let reply = String::from_utf8_lossy(&out.to_vec()).into_owned();
-        assert!(
-            reply.contains("Script killed by user with SCRIPT KILL"),
-            "{reply}"
-        );
     }
 }

@@ -8,6 +8,7 @@
 //! Engine::begin(script, keys, args) -> Run
 //! Engine::resume(run, None)         -> Step::Call   args: the command
 //! Engine::resume(run, Some(reply))  -> Step::Call ...
+//!                                   -> Step::Paused its time is over: it goes on in the next slice
 //!                                   -> Step::Done   the reply of the whole script is written
 //! ```
 //! This room never touches a key, a socket or a clock, and knows no command: names and arguments
@@ -15,6 +16,7 @@
 
 mod engine;
 pub mod json;
+pub mod late;
 pub mod msgpack;
 mod native;
 pub mod packing;

@@ -10,6 +10,7 @@ local raw_load, type, select, error, tostring, next = load, type, select, error,
 local setfenv, unpack = setfenv, unpack
 local create, resume, wrap, yield = coroutine.create, coroutine.resume, coroutine.wrap, coroutine.yield
 local running, status = coroutine.running, coroutine.status
+local getinfo = debug.getinfo
 local find, sub, gsub, concat, sort = string.find, string.sub, string.gsub, table.concat, table.sort
 
 -- ---- asking the server for a command
@@ -38,12 +39,21 @@ local function ask(raises, ...)
   return answered(raises, yield(ASK, true, ...))
 end
 
--- A script's own coroutines: what is meant for the engine passes through them.
+-- Marks what a script's own coroutine yields to the script.
+local OWN = {}
+
+-- A script's own coroutines: what is meant for the engine passes through them. So does what comes
+-- without a mark: the engine suspends scripts now and then.
 local function relay(routine, ok, mark, ...)
-  if ok and (mark == ASK or mark == ASK_MANY) then
+  if not ok or status(routine) == "dead" then
+    return ok, mark, ...
+  elseif mark == OWN then
+    return ok, ...
+  elseif mark then
     return relay(routine, resume(routine, yield(mark, ...)))
   end
-  return ok, mark, ...
+  yield()
+  return relay(routine, resume(routine))
 end
 
 local function raised(ok, ...)
@@ -62,7 +72,7 @@ local coroutines = {
     if native.is_main(running()) then
       error("attempt to yield from outside a coroutine", 0)
     end
-    return yield(...)
+    return yield(OWN, ...)
   end,
   resume = function(routine, ...)
     return relay(routine, resume(routine, ...))
@@ -115,6 +125,21 @@ local function explain(what)
   local source, line = place()
   if source then
     what.source, what.line = source, line
+  end
+  return what
+end
+
+-- What is told of a suspended script that is ended.
+local function killed(routine)
+  local what = { err = "ERR Script killed by user with SCRIPT KILL." }
+  for level = 0, 24 do
+    local frame = getinfo(routine, level, "Sl")
+    if not frame then
+      break
+    elseif frame.short_src == SCRIPT then
+      what.source, what.line = frame.source, tostring(frame.currentline)
+      break
+    end
   end
   return what
 end
@@ -208,22 +233,6 @@ local function arrange(list, before)
     width = 2 * width
   end
 end
-
--- Endless scripts are ended: every so many instructions somebody looks at the clock. The hook is
--- Lua, because an error may not pass through frames of Rust.
-local sethook, watches_closely = debug.sethook, false
-local function watch()
-  if native.is_over() then
-    -- The script may catch this, again and again: it does not get far.
-    watches_closely = true
-    sethook(watch, "", 1)
-    error("Script killed by user with SCRIPT KILL.", 0)
-  elseif watches_closely then
-    watches_closely = false
-    sethook(watch, "", native.clock_instructions)
-  end
-end
-sethook(watch, "", native.clock_instructions)
 
 -- ---- tables that cannot be written to
 
@@ -451,4 +460,11 @@ end
 globals.load = load_text
 globals.loadstring = load_text
 
-return { enter = enter, environment = environment, globals = globals, ask = ASK, ask_many = ASK_MANY }
+return {
+  enter = enter,
+  environment = environment,
+  globals = globals,
+  ask = ASK,
+  ask_many = ASK_MANY,
+  killed = killed,
+}

@@ -222,6 +222,7 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         log::notice("Ready to accept connections");
     }
     let scripts: Arc<script::Store> = Arc::default();
+    let late: Arc<script::late::LateScripts> = Arc::default();
     let ran = bound.run(move |shard| {
         let databases = config.int("databases") as u32;
         let keyspace = Keyspace::new(databases, seed.wrapping_add(shard as u64));
@@ -231,6 +232,7 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         shard_state.budget = Budget::new(shard, figures.clone());
         let mut core = Core::new(shard_state, table.clone());
         core.scripts.store = scripts.clone();
+        core.scripts.late = late.clone();
         core.scripts.version = REDIS_VERSION;
         core.scripts.seed = seed.wrapping_add(shard as u64);
         let mut part = Part::new(shard, file_figures.clone());

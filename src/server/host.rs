@@ -23,7 +23,7 @@ use super::persist::segment::Segment;
 use super::persist::{Part, Persistence};
 use super::pubsub::{self, Pubsub};
 use super::reconfigure::Reconfigure;
-use super::saves::{MISCONF, StopSignals};
+use super::saves::{self, MISCONF, StopSignals};
 use super::settings;
 use super::slowlog::{self, Slowlog};
 use super::spikes::Spikes;
@@ -502,6 +502,12 @@ impl Host for ServerHost {
     ) -> Performed {
         let requester = self.requester(core, session);
         let mut writer = Writer::new(out, requester.proto);
+        if job == Job::Shutdown
+            && !args.iter().any(saves::stops_while_busy)
+            && let Some(error) = core.scripts.late.refusal()
+        {
+            return Performed::Failed(error);
+        }
         match job {
             Job::Auth | Job::Hello | Job::Reset => {
                 self.identify(core, link, session, job, args, out)

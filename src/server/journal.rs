@@ -331,7 +331,7 @@ impl ServerHost {
         segment.timestamps = self.config.flag("aof-timestamp-enabled");
         segment.rests = self.config.flag("no-appendfsync-on-rewrite");
         self.segment = Some(segment);
-        core.coordinator.journaled = self.shards > 1;
+        core.coordinator.journaled = true;
     }
 
     fn close_segment(&mut self, core: &mut Core) {

@@ -348,6 +348,7 @@ impl App for Node {
                 core.shard.make_room(now.unix_ms());
             });
             more |= core.shard.is_evicting();
+            more |= core.run_paused(link, host);
             more |= Node::timed(core, host, spikes::LAZYFREE_CYCLE, |core, _| {
                 core.shard.keyspace.free_slice()
             });

@@ -34,6 +34,11 @@ pub enum Wish {
 
 const IN_PROGRESS: CmdError = CmdError::Text("ERR Background save already in progress");
 
+/// Whether SHUTDOWN with this word is for a server that a script keeps busy.
+pub(super) fn stops_while_busy(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"nosave") || word.eq_ignore_ascii_case(b"abort")
+}
+
 impl ServerHost {
     /// SAVE, BGSAVE and LASTSAVE, on shard 0.
     pub(super) fn save_command(

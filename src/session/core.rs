@@ -70,6 +70,8 @@ pub struct Core {
     /// Transactions that are being carried out.
     pub(super) execs: ahash::AHashMap<SessionKey, Box<Exec>>,
     pub scripts: Scripts,
+    /// Whose scripts have been suspended, to go on in the next turn.
+    pub(super) paused: Vec<SessionKey>,
     sessions: Vec<Option<Box<Session>>>,
     open: usize,
 }
@@ -92,6 +94,7 @@ impl Core {
             next_wait: 0,
             execs: ahash::AHashMap::new(),
             scripts: Scripts::default(),
+            paused: Vec::new(),
             sessions: Vec::new(),
             open: 0,
         }
@@ -280,6 +283,7 @@ impl Core {
             } => return self.served(session, wait, (&out, spent_ns), link, host),
             Message::Watched { session } => return self.watched(session, link, host),
             Message::Ready { session, wait } => return self.try_again(session, wait, link),
+            Message::Busy => return self.refuse_waiting(link, host),
             Message::Hop(_)
             | Message::Hold(_)
             | Message::Finish(_)
@@ -288,6 +292,9 @@ impl Core {
             | Message::Forget(_) => {
                 self.shard
                     .deliver(message, now_ms, &mut |to, message| link.post(to, message));
+                if !self.shard.is_unheld() && self.scripts.late.is_any() {
+                    self.refuse_waiting(link, host);
+                }
                 return;
             }
         };
@@ -332,7 +339,7 @@ impl Core {
         self.resume(key, link, host);
     }
 
-    fn work_done(&mut self, answer: Answer, link: &mut dyn Link, host: &mut dyn Host) {
+    pub(super) fn work_done(&mut self, answer: Answer, link: &mut dyn Link, host: &mut dyn Host) {
         let Answer {
             session: key,
             call,
@@ -342,6 +349,7 @@ impl Core {
         let reply = match done {
             Done::Tried(reply) => return self.tried(key, &request, reply, link, host),
             Done::Settled => return self.exec_settled(key, link, host),
+            Done::Refused => return self.refused(key, &request, link, host),
             Done::Held { work, clean } => return self.exec_held(key, work, clean, link, host),
             Done::Part {
                 reply,

@@ -11,9 +11,9 @@ use super::script::{Progress, Scripted};
 use super::state::State;
 use crate::command::script::Script;
 use crate::command::{Command, CommandId, Run, flags, keys};
-use crate::coordinator::{Homes, everything, everything_of, holds_on, homes};
+use crate::coordinator::{Done, Homes, everything, everything_of, holds_on, homes};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
-use crate::shard::message::{HoldOn, HopCall, Request, SessionKey};
+use crate::shard::message::{HoldOn, HopCall, Message, Request, SessionKey};
 use crate::shard::{Call, Room, exec_keys};
 
 const ABORTED: CmdError =
@@ -198,17 +198,24 @@ impl Core {
         self.await_holds(key, exec, scopes, link)
     }
 
-    /// Waits for what a command asked for elsewhere; [`Core::exec_part`] follows.
-    pub(super) fn await_part(&mut self, key: SessionKey, exec: Exec) -> Next {
-        if let Some(session) = self.session_mut(key) {
-            session.state = State::Awaiting;
-        }
-        self.execs.insert(key, Box::new(exec));
-        Next::Wait
+    /// Takes holds for a script alone; it runs under them.
+    pub(super) fn await_script(
+        &mut self,
+        key: SessionKey,
+        request: Arc<Request>,
+        script: Box<Scripted>,
+        scopes: Vec<(usize, HoldOn)>,
+        link: &mut dyn Link,
+    ) -> Next {
+        let exec = Exec {
+            script: Some(script),
+            ..Exec::of_script(request)
+        };
+        self.await_holds(key, exec, scopes, link)
     }
 
     /// Asks for holds; [`Core::exec_held`] follows.
-    pub(super) fn await_holds(
+    fn await_holds(
         &mut self,
         key: SessionKey,
         exec: Exec,
@@ -236,7 +243,7 @@ impl Core {
             match call.command.run {
                 _ if call.command.needs_everything(&own) => everything = true,
                 // It may touch what it is not called with.
-                Run::Script(_) if shards > 1 => everything = true,
+                Run::Script(_) => everything = true,
                 Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Container => {}
                 _ => {
                     let keys = keys::positions(call.command.keys, &own).unwrap_or_default();
@@ -408,11 +415,8 @@ impl Core {
                     self.end_script(key, &scripted, link, host);
                     Ok(scripted)
                 }
-                Progress::Waits => {
-                    if let Some(exec) = self.execs.get_mut(&key) {
-                        exec.script = Some(scripted);
-                        exec.running = 1;
-                    }
+                progress @ (Progress::Waits | Progress::Paused) => {
+                    self.exec_waits(key, scripted, progress);
                     return false;
                 }
                 Progress::Strayed => return self.exec_strayed(key, &scripted, held, link),
@@ -432,6 +436,71 @@ impl Core {
         }
         exec.next += 1;
         true
+    }
+
+    /// A script is suspended. It goes on under holds: others get their turn.
+    fn exec_waits(&mut self, key: SessionKey, scripted: Box<Scripted>, progress: Progress) {
+        let Some(mut exec) = self.execs.remove(&key) else {
+            return;
+        };
+        self.hold_now(key, &mut exec, &scripted);
+        exec.script = Some(scripted);
+        match progress {
+            Progress::Paused => self.paused.push(key),
+            _ => exec.running = 1,
+        }
+        self.execs.insert(key, exec);
+    }
+
+    /// What has run on this shard without holds gets them.
+    fn hold_now(&mut self, key: SessionKey, exec: &mut Exec, scripted: &Scripted) {
+        if exec.held.is_some() {
+            return;
+        }
+        let on = scripted.held_here();
+        let request = exec.request.clone();
+        let tx = self.coordinator.adopt(key, request.clone(), on.clone());
+        let records = exec.records.min(self.shard.keyspace.effects.records.len());
+        if self.shard.hold_now(tx, &request, &on, records) {
+            self.coordinator.owes_settlement(tx);
+        }
+        exec.held = Some(tx);
+    }
+
+    /// A script that ran alone and without holds is suspended: [`Core::run_paused`] or
+    /// [`Core::exec_part`] follows.
+    pub(super) fn suspend(
+        &mut self,
+        key: SessionKey,
+        (request, records): (Arc<Request>, usize),
+        scripted: Box<Scripted>,
+        progress: Progress,
+    ) -> Next {
+        let exec = Exec {
+            records,
+            ..Exec::of_script(request)
+        };
+        if let Some(session) = self.session_mut(key) {
+            session.state = State::Awaiting;
+        }
+        self.execs.insert(key, Box::new(exec));
+        self.exec_waits(key, scripted, progress);
+        Next::Wait
+    }
+
+    /// Scripts that were suspended go on for a slice. Returns whether there are more.
+    pub fn run_paused(&mut self, link: &mut dyn Link, host: &mut dyn Host) -> bool {
+        for key in std::mem::take(&mut self.paused) {
+            if self.exec_on(key, link, host) {
+                self.resume(key, link, host);
+            }
+        }
+        !self.paused.is_empty()
+    }
+
+    /// Takes a transaction back that waits for its holds. Returns whether it is a script alone.
+    pub(super) fn give_up(&mut self, key: SessionKey) -> Option<bool> {
+        self.execs.remove(&key).map(|exec| exec.is_script())
     }
 
     /// A script alone begins again with everything held. Returns whether it could not.
@@ -635,7 +704,8 @@ impl Core {
         Ok(())
     }
 
-    /// Runs one command under holds that `outer`, a script, has.
+    /// Runs one command under holds that `outer`, a script, has. Its reply, if it ran at once: there
+    /// is no need to wait for this shard.
     pub(super) fn start_held(
         &mut self,
         key: SessionKey,
@@ -643,21 +713,59 @@ impl Core {
         request: Request,
         under: u64,
         link: &mut dyn Link,
-    ) -> Result<(), CmdError> {
+    ) -> Result<Option<Result<Output, CmdError>>, CmdError> {
         let call = request.call;
         let args = request.args.as_args();
+        let here = self.shard.place.shard;
         let Some(home) = only_home(&call, &args, self.shard.place.shards) else {
-            return self.start_spread(key, request, under, link);
+            self.start_spread(key, request, under, link)?;
+            return Ok(None);
         };
         let calls = (vec![call], request.db);
         let request = Arc::new(Request {
             call: outer,
             ..request
         });
-        let mut post = |to, message| link.post(to, message);
+        let mut sent = Vec::new();
+        let mut post = |to, message| sent.push((to, message));
         self.coordinator
             .exec_calls(key, request, home, calls, under, &mut post);
-        Ok(())
+        let mut reply = None;
+        for (to, message) in sent {
+            match message {
+                Message::Finish(_) if to == here => reply = self.finish_here(message, link),
+                message => link.post(to, message),
+            }
+        }
+        Ok(reply)
+    }
+
+    /// Carries out a part of a transaction on this shard; its reply.
+    fn finish_here(
+        &mut self,
+        message: Message,
+        link: &mut dyn Link,
+    ) -> Option<Result<Output, CmdError>> {
+        let mut finished = None;
+        self.shard.start_clock();
+        self.shard
+            .deliver(message, link.now_ms(), &mut |to, message| match message {
+                Message::Finished {
+                    tx,
+                    from,
+                    part,
+                    told,
+                } => finished = Some((tx, from, part, told)),
+                message => link.post(to, message),
+            });
+        let (tx, from, part, told) = finished?;
+        let mut post = |to, message| link.post(to, message);
+        let answer = self.coordinator.finished(tx, from, part, told, &mut post);
+        self.tell();
+        match answer?.done {
+            Done::Part { reply, .. } => Some(reply),
+            _ => None,
+        }
     }
 
     /// Everything has run: the reply goes out, others may go on. Returns false if the reply has to
@@ -763,8 +871,8 @@ impl Exec {
         matches!(self.request.call.command.run, Run::Script(_))
     }
 
-    /// A script that runs under holds.
-    pub(super) fn of_script(request: Arc<Request>, script: Box<Scripted>) -> Exec {
+    /// A script alone.
+    fn of_script(request: Arc<Request>) -> Exec {
         let call = HopCall {
             from: 0,
             to: request.args.len() as u32,
@@ -779,16 +887,7 @@ impl Exec {
             held: None,
             records: 0,
             words: None,
-            script: Some(script),
-        }
-    }
-
-    /// It has begun, without holds: this shard's records of before are so many.
-    pub(super) fn running(self, records: usize) -> Exec {
-        Exec {
-            running: 1,
-            records,
-            ..self
+            script: None,
         }
     }
 

@@ -12,6 +12,7 @@
 pub mod blocking;
 mod core;
 mod exec;
+mod late;
 mod link;
 mod multi;
 mod requests;

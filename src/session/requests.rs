@@ -192,10 +192,7 @@ impl Core {
         let Some(session) = self.session(key) else {
             return Next::Wait;
         };
-        let hopping = session
-            .hop
-            .as_ref()
-            .is_some_and(|hop| !hop.calls.is_empty());
+        let hopping = self.is_hopping(key);
         let (command, id) = match self.table.lookup(args) {
             Lookup::Found(&Entry { command, id, .. }) => (command, id),
             Lookup::Error(_) if hopping => return Next::Again,
@@ -219,6 +216,14 @@ impl Core {
         let in_multi = session.multi.is_some();
         if session.client.only_listens() && !may_listener_run(command) {
             return self.refuse_listener(key, id, link);
+        }
+        if command.flags & flags::ALLOW_BUSY == 0
+            && let Some(error) = self.scripts.late.refusal()
+        {
+            return match hopping {
+                true => Next::Again,
+                false => self.refuse_busy(key, call, &error, link),
+            };
         }
         if self.shard.budget.max_bytes > 0
             && let Some(next) = self.want_room(key, (command, id), hopping, link, host)

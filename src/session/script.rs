@@ -10,13 +10,13 @@
 use std::sync::Arc;
 
 use super::core::Core;
-use super::exec::Exec;
 use super::link::{Admission, Host, Link, Performed};
 use super::requests::Next;
 use crate::command::script::{self as command_script, declared_keys};
 use crate::command::{Client, Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
 use crate::coordinator::{everything_of, holds_on};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
+use crate::script::late::{Kind, LateScript, LateScripts, Lateness};
 use crate::script::{Digest, Engine, Script, Step, Store};
 use crate::shard::message::{HoldOn, HopCall, Request, SessionKey};
 use crate::shard::{Call, Room};
@@ -37,10 +37,10 @@ pub struct Scripts {
     pub version: &'static str,
     /// Seed of `math.random`.
     pub seed: u64,
-    /// `busy-reply-threshold` in nanoseconds: how long a script may run.
-    ///
-    /// Differs: A script that runs for longer than `busy-reply-threshold` is ended; what it changed stays.
+    /// `busy-reply-threshold` in nanoseconds: how long a script may keep others waiting.
     pub busy_ns: u64,
+    /// Those of all cores that have run for longer.
+    pub late: Arc<LateScripts>,
     engine: Option<Box<Engine>>,
 }
 
@@ -51,6 +51,7 @@ impl Default for Scripts {
             version: "0.0.0",
             seed: 0,
             busy_ns: u64::MAX,
+            late: Arc::default(),
             engine: None,
         }
     }
@@ -100,8 +101,11 @@ pub struct Scripted {
     lacks_memory: bool,
     wrote: bool,
     begun_ns: u64,
-    /// When it is ended, once it runs.
-    ends_ns: Option<u64>,
+    /// When it is late, once it runs; and that it is.
+    late_ns: Option<u64>,
+    pub(super) late: Option<Lateness>,
+    /// When others get their turn, once it is late.
+    pub(super) slice_ns: Option<u64>,
     /// The command that it asks for, and the reply to that.
     asked: ArgBuf,
     reply: Option<Output>,
@@ -114,6 +118,8 @@ pub(super) enum Progress {
     Done,
     /// What it asked for is under way elsewhere.
     Waits,
+    /// Others get their turn.
+    Paused,
     /// It needs keys that are not held, and has changed nothing.
     Strayed,
 }
@@ -138,6 +144,30 @@ impl Scripted {
     /// The reply of a command, or of one that was refused, arrived.
     pub(super) fn answered(&mut self, reply: Result<Output, CmdError>) {
         self.reply = Some(reply.unwrap_or_else(|error| refusal(&error)));
+    }
+
+    /// When it is late; `late_ns` if it begins only now.
+    pub(super) fn late_ns(&mut self, late_ns: u64) -> u64 {
+        *self.late_ns.get_or_insert(late_ns)
+    }
+
+    /// What is told of it while it is late.
+    pub(super) fn lateness(&self) -> LateScript {
+        let words = self.words.as_args();
+        let words = words.iter().map(<[u8]>::to_vec).collect();
+        let late = LateScript::new(Kind::Eval, &self.script.name, words, self.begun_ns);
+        if self.wrote {
+            late.wrote();
+        }
+        late
+    }
+
+    /// What it may touch of this shard.
+    pub(super) fn held_here(&self) -> HoldOn {
+        match self.reach {
+            Reach::All => HoldOn::Everything,
+            Reach::Declared => HoldOn::Keys(self.declared.clone().map(|at| at as u32).collect()),
+        }
     }
 
     pub(super) fn output(&self) -> &Output {
@@ -231,7 +261,10 @@ impl Core {
                     "ERR SCRIPT FLUSH only support SYNC|ASYNC option",
                 )),
             },
-            Kill => Err(CmdError::Text("NOTBUSY No scripts in execution right now.")),
+            Kill => {
+                self.scripts.late.kill(Kind::Eval)?;
+                out.ok()
+            }
             Debug if args.is(2, "no") => out.ok(),
             Debug if args.is(2, "yes") || args.is(2, "sync") => {
                 Err(CmdError::Text("ERR The Lua debugger is not supported"))
@@ -295,11 +328,9 @@ impl Core {
                     Err(error) => self.fail(key, scripted.call.id, &error, link),
                 };
             }
-            Progress::Waits => {
-                // The server as a whole is asked for something.
+            progress @ (Progress::Waits | Progress::Paused) => {
                 let request = self.request_of(key, &scripted, link);
-                let exec = Exec::of_script(request, scripted).running(records);
-                return self.await_part(key, exec);
+                return self.suspend(key, (request, records), scripted, progress);
             }
             Progress::Done => {}
         }
@@ -321,7 +352,7 @@ impl Core {
         link: &mut dyn Link,
     ) -> Next {
         let request = self.request_of(key, &scripted, link);
-        self.await_holds(key, Exec::of_script(request, scripted), scopes, link)
+        self.await_script(key, request, scripted, scopes, link)
     }
 
     /// EVAL itself.
@@ -426,7 +457,9 @@ impl Core {
             lacks_memory: lacks_memory && !own.allow_oom,
             wrote: false,
             begun_ns: self.shard.last_ns(),
-            ends_ns: None,
+            late_ns: None,
+            late: None,
+            slice_ns: None,
             asked: ArgBuf::default(),
             reply: None,
             out: Output::default(),
@@ -444,10 +477,11 @@ impl Core {
         host: &mut dyn Host,
     ) -> Progress {
         let clock = self.shard.clock();
-        let ends_ns = *scripted
-            .ends_ns
-            .get_or_insert_with(|| self.shard.last_ns().saturating_add(self.scripts.busy_ns));
         loop {
+            let until_ns = match self.time_left(scripted, held, link, host) {
+                Ok(until_ns) => until_ns,
+                Err(progress) => return progress,
+            };
             let reply = scripted.reply.take();
             let mut asked = std::mem::take(&mut scripted.asked);
             let mut out = std::mem::take(&mut scripted.out);
@@ -456,7 +490,7 @@ impl Core {
                     let mut writer = Writer::new(&mut out, scripted.client.proto);
                     let whole = reply.as_ref().map(Output::to_cow);
                     let reply = whole.as_deref();
-                    engine.resume(&mut scripted.run, reply, ends_ns, &mut asked, &mut writer)
+                    engine.resume(&mut scripted.run, reply, until_ns, &mut asked, &mut writer)
                 }
                 Err(error) => {
                     out = refusal(&error);
@@ -468,6 +502,10 @@ impl Core {
             let call = match step {
                 Step::Call => true,
                 Step::Check => false,
+                Step::Paused => {
+                    self.shard.start_clock();
+                    continue;
+                }
                 Step::Done { counted } => {
                     if !counted {
                         self.shard.stats.note_error(&scripted.out.bytes);
@@ -488,6 +526,16 @@ impl Core {
                 Asked::Strayed => return Progress::Strayed,
             }
         }
+    }
+
+    /// Ends a script where it stands.
+    pub(super) fn kill_script(&mut self, scripted: &mut Scripted) {
+        let clock = self.shard.clock();
+        let mut writer = Writer::new(&mut scripted.out, scripted.client.proto);
+        if let Ok(engine) = self.scripts.engine(clock) {
+            engine.kill(&scripted.run, &mut writer);
+        }
+        self.shard.stats.note_error(&scripted.out.bytes);
     }
 
     /// Counts a script that is over, and notes it if it was slow.
@@ -683,6 +731,9 @@ impl Core {
                 }
             }
             scripted.wrote |= command.is_write();
+            if let Some(late) = scripted.late.as_ref().filter(|_| scripted.wrote) {
+                late.script.wrote();
+            }
         }
         None
     }
@@ -735,7 +786,8 @@ impl Core {
         let what = (call, args.to_buf(), scripted.run.proto);
         let request = self.request_by(key, scripted, what, link);
         match self.start_held(key, scripted.call, request, under, link) {
-            Ok(()) => Asked::Waits,
+            Ok(None) => Asked::Waits,
+            Ok(Some(reply)) => Asked::Answered(reply.unwrap_or_else(|error| refusal(&error))),
             Err(error) => Asked::Answered(refusal(&error)),
         }
     }

@@ -17,7 +17,7 @@ use crate::command::block::Serve;
 use crate::command::{self, Command, CommandId, Part, Peek, Place, Run, Wanted, keys};
 use crate::keyspace::tracking::Reader;
 use crate::keyspace::{Keyspace, Tx, WARM_KEYS};
-use crate::resp::{Args, Output, Proto, Writer};
+use crate::resp::{Args, CmdError, Output, Proto, Writer};
 
 /// One core's keys and what runs on them.
 pub struct Shard {
@@ -208,6 +208,7 @@ impl Shard {
             | Message::Finished { .. }
             | Message::Watched { .. }
             | Message::Served { .. }
+            | Message::Busy
             | Message::Ready { .. } => {
                 unreachable!("answers go to the coordinator and to sessions")
             }
@@ -264,6 +265,49 @@ impl Shard {
             self.serve_waiting(now_ms, post);
         }
         post(hop.origin, Message::Done(hop));
+    }
+
+    /// A transaction that began here without holds, as nothing was in its way, gets them now; its
+    /// records from an index on are put aside. Returns whether there are any.
+    pub fn hold_now(
+        &mut self,
+        tx: TxId,
+        request: &Arc<Request>,
+        on: &HoldOn,
+        records: usize,
+    ) -> bool {
+        let is_held = self.holds.try_hold(tx, &hold_scope(request, on));
+        debug_assert!(is_held, "nothing came in its way while it ran");
+        let effects = &mut self.keyspace.effects;
+        match &mut self.journal {
+            Some(journal) if effects.records.len() > records => {
+                journal.put_aside(tx, effects, records);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Answers all commands that wait for a hold with an error.
+    pub fn refuse_waiting(&mut self, error: &CmdError, now_ms: i64, post: Post) {
+        let is_hop = |parked: &Parked| matches!(parked, Parked::Hop(_));
+        for parked in self.holds.take_waiting(is_hop) {
+            let Parked::Hop(mut hop) = parked else {
+                continue;
+            };
+            for at in hop.next..hop.calls.len() {
+                self.stats.rejected(hop.calls[at].id);
+                let mark = hop.out.mark();
+                let proto = hop.proto;
+                let written = Writer::new(&mut hop.out, proto).error(error);
+                debug_assert!(written.is_ok());
+                self.stats.note_error(&hop.out.bytes[mark.0..]);
+                hop.spent_ns.push(0);
+            }
+            hop.next = hop.calls.len();
+            post(hop.origin, Message::Done(hop));
+        }
+        self.run_ready(now_ms, post);
     }
 
     /// Hops that are about to be delivered: fetches what their first commands will look at.
@@ -371,6 +415,12 @@ impl Shard {
 
     fn release(&mut self, tx: TxId, now_ms: i64, post: Post) {
         self.holds.release(tx);
+        self.run_ready(now_ms, post);
+        self.serve_waiting(now_ms, post);
+    }
+
+    /// Lets go on what no hold is in the way of any more.
+    fn run_ready(&mut self, now_ms: i64, post: Post) {
         let grants = |parked: &Parked| match parked {
             Parked::Hold(hold) => Some(hold.tx),
             Parked::Hop(_) => None,
@@ -381,7 +431,6 @@ impl Shard {
                 Parked::Hold(hold) => self.granted(&hold, now_ms, post),
             }
         }
-        self.serve_waiting(now_ms, post);
     }
 
     /// What this shard's keys contribute before anything is decided.

@@ -102,6 +102,14 @@ impl<W> Holds<W> {
         self.waiting.push_back((scope, work));
     }
 
+    /// Takes out what waits and `is_meant`.
+    pub fn take_waiting(&mut self, is_meant: impl Fn(&W) -> bool) -> Vec<W> {
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let (taken, kept): (VecDeque<_>, _) = waiting.partition(|(_, work)| is_meant(work));
+        self.waiting = kept;
+        taken.into_iter().map(|(_, work)| work).collect()
+    }
+
     /// Gives back what `tx` holds. Call [`Holds::next_ready`] until it returns `None` afterwards.
     pub fn release(&mut self, tx: TxId) {
         match self.active.remove(&tx) {

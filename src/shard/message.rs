@@ -231,6 +231,8 @@ pub enum Message {
         session: SessionKey,
         wait: u64,
     },
+    /// A script takes long: what waits for it is answered.
+    Busy,
     /// The request's client no longer waits.
     Forget(Arc<Request>),
     Finished {

@@ -139,7 +139,7 @@ impl World {
         let shards = self.cores.len();
         for core in &mut self.cores {
             core.shard.journal = Some(Box::default());
-            core.coordinator.journaled = shards > 1;
+            core.coordinator.journaled = true;
         }
         self.disk = Some(Disk::new(shards, policy));
     }

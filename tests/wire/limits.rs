@@ -315,31 +315,3 @@ fn memory_is_kept_below_its_limit() {
         }
     }
 }
-
-#[test]
-fn a_script_that_runs_for_too_long_is_ended() {
-    const ENDLESS: [&str; 4] = [
-        "while true do end",
-        "while true do redis.call('get', 'k') end",
-        "while true do pcall(function() while true do redis.pcall('nosuch') end end) end",
-        "redis.call('set', 'wrote', 'yes') while true do redis.call('incr', 'n') end",
-    ];
-    for shards in [1, 2] {
-        let server = Server::start(Which::Pinion { shards }, &["--busy-reply-threshold", "50"]);
-        let mut client = server.client();
-        for script in ENDLESS {
-            match client.call(&["EVAL", script, "0"]) {
-                Got::Reply(reply) => {
-                    let text = String::from_utf8_lossy(&reply).into_owned();
-                    assert!(
-                        text.starts_with("-ERR Script killed by user"),
-                        "{script}: {text}"
-                    );
-                }
-                other => panic!("{script}: {other:?}"),
-            }
-        }
-        // Nothing is held any more, and what was changed stays.
-        assert_eq!(client.text("GET wrote"), "$3\\r\\nyes\\r\\n");
-    }
-}

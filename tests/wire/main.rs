@@ -22,6 +22,7 @@ mod pubsub;
 mod rdb;
 mod sameness;
 mod scanning;
+mod scripts;
 mod serializable;
 mod soak;
 mod tools;
