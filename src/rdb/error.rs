@@ -31,6 +31,8 @@ pub enum Fault {
     Score,
     /// The same element, field, group or consumer twice.
     Duplicate(&'static str),
+    /// A packed encoding has the same field twice: which one.
+    PackedDuplicate(&'static str),
     /// A collection without elements.
     Empty,
     /// A packed encoding contradicts itself: which one.
@@ -64,7 +66,12 @@ impl fmt::Display for Fault {
             Fault::Length => f.write_str("bad length"),
             Fault::Lzf => f.write_str("bad LZF data"),
             Fault::Score => f.write_str("a score is not a number"),
-            Fault::Duplicate(what) => write!(f, "duplicate {what}"),
+            // Redis: rdb.c, in its words: supervisors and tests look for them.
+            Fault::Duplicate(what) => write!(f, "Duplicate {what} detected"),
+            Fault::PackedDuplicate(encoding) => write!(
+                f,
+                "{encoding} integrity check failed: {encoding} with dup elements"
+            ),
             Fault::Empty => f.write_str("a collection without elements"),
             Fault::Packed(encoding) => write!(f, "{encoding} integrity check failed"),
             Fault::Stream(what) => write!(f, "stream: {what}"),

@@ -171,7 +171,8 @@ fn take_pairs(
     let start = input.position();
     let elements = take_packed(input, what, read)?;
     let pairs = pairs(elements).ok_or(Error::new(start, Fault::Packed(what)))?;
-    refuse_duplicate_fields(pairs.map(HashField::lasting).collect(), start)
+    let fields = refuse_duplicate_fields(pairs.map(HashField::lasting).collect(), start);
+    fields.map_err(|error| Error::new(error.at, Fault::PackedDuplicate(what)))
 }
 
 /// Fields, values and expiries in a listpack.

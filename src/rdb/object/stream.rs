@@ -195,7 +195,7 @@ pub fn take(input: &mut Input, ty: u8) -> Result<StreamParts> {
         groups.push(take_group(input, ty, &sums)?);
     }
     let names = groups.iter().map(|group| &group.name);
-    super::refuse_duplicates(names, start, "consumer groups")?;
+    super::refuse_duplicates(names, start, "consumer group name")?;
     Ok(StreamParts {
         nodes,
         sums,
@@ -210,8 +210,12 @@ fn take_nodes(input: &mut Input) -> Result<Vec<Node>> {
     for _ in 0..count {
         let start = input.position();
         let master = string::take(input)?;
-        let master = <[u8; 16]>::try_from(master.as_ref())
-            .map_err(|_| Error::new(start, Fault::Stream("a node's id of another size")))?;
+        let master = <[u8; 16]>::try_from(master.as_ref()).map_err(|_| {
+            Error::new(
+                start,
+                Fault::Stream("Stream node key entry is not the size of a stream ID"),
+            )
+        })?;
         let start = input.position();
         let node = Node {
             master: of_raw(master),
@@ -331,20 +335,22 @@ fn take_group(input: &mut Input, ty: u8, sums: &Sums) -> Result<Group> {
         let consumer = take_consumer(input, ty)?;
         for id in &consumer.pending {
             let at = pending.binary_search_by_key(id, |pending| pending.id);
-            if !at.is_ok_and(|at| !std::mem::replace(&mut owned[at], true)) {
-                let fault =
-                    Fault::Stream("a consumer's pending entry is not the group's, or twice");
-                return Err(Error::new(start, fault));
-            }
+            // Redis: rdb.c, in its words.
+            let what = match at.map(|at| std::mem::replace(&mut owned[at], true)) {
+                Ok(false) => continue,
+                Ok(true) => "Stream consumer PEL entry already has a consumer assigned",
+                Err(_) => "Consumer entry not found in group global PEL",
+            };
+            return Err(Error::new(start, Fault::Stream(what)));
         }
         consumers.push(consumer);
     }
     if owned.contains(&false) {
-        let fault = Fault::Stream("a pending entry without a consumer");
+        let fault = Fault::Stream("Stream CG PEL entry without consumer");
         return Err(Error::new(start, fault));
     }
     let names = consumers.iter().map(|consumer| &consumer.name);
-    super::refuse_duplicates(names, start, "consumers")?;
+    super::refuse_duplicates(names, start, "stream consumer")?;
     Ok(Group {
         name,
         last_id,

@@ -99,7 +99,7 @@ fn refuse_duplicate_members(members: Members, start: u64) -> Result<Members> {
     refuse_duplicates(
         members.iter().map(|(member, _)| member),
         start,
-        "zset members",
+        "zset fields",
     )?;
     Ok(members)
 }
