@@ -114,6 +114,11 @@ pub trait App: Sized {
     fn turn(&mut self, io: &mut Io<Self::Message>) -> bool;
     /// The last word of a turn, when all its work is done and nothing of it has been sent.
     fn commit(&mut self, io: &mut Io<Self::Message>);
+    /// Whether a message of a turn that waits for nothing may pass those that are held: it must not
+    /// matter to anybody in which order they arrive.
+    fn passes(_message: &Self::Message) -> bool {
+        false
+    }
     /// When to come again, after everything of this turn was delivered.
     fn next_turn(&self, io: &Io<Self::Message>) -> NextTurn;
 }

@@ -593,9 +593,15 @@ impl<A: App> Driver<A> {
     fn send_mail(&mut self, gate: u64) {
         self.io.sort_mail();
         if gate > self.io.released || !self.held_mail.is_empty() {
+            let waits = gate > self.io.released;
             let mail = self.io.mail.iter_mut().enumerate();
             for (to, batch) in mail.filter(|(_, batch)| !batch.is_empty()) {
-                self.held_mail.push_back((gate, to, std::mem::take(batch)));
+                let may_pass = |message: &mut A::Message| !waits && A::passes(message);
+                let passing: Vec<_> = batch.extract_if(.., may_pass).collect();
+                let held = std::mem::replace(batch, passing);
+                if !held.is_empty() {
+                    self.held_mail.push_back((gate, to, held));
+                }
             }
             while let Some((gate, _, _)) = self.held_mail.front()
                 && *gate <= self.io.released

@@ -363,6 +363,13 @@ impl App for Node {
         more
     }
 
+    /// Replies of a turn that has changed nothing: a session has one hop under way at most, so that
+    /// nothing that is held is for the same one. So a shard whose disk is full goes on answering
+    /// what others read there, and that it takes no writes.
+    fn passes(message: &NodeMessage) -> bool {
+        matches!(message, NodeMessage::Core(Message::Done(_)))
+    }
+
     fn next_turn(&self, io: &Io<NodeMessage>) -> NextTurn {
         if self.host.persist_wants(&self.core) {
             return NextTurn::Again;
