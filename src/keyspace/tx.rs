@@ -887,7 +887,11 @@ impl<'a> Tx<'a> {
     /// Gives a value from outside the access clock that its idle time or frequency says, or that of
     /// a new key.
     pub fn set_clock(&self, taken: &mut Taken, idle_s: Option<i64>, frequency: Option<i64>) {
-        taken.clock = match (idle_s, frequency) {
+        taken.clock = self.clock_of(idle_s, frequency);
+    }
+
+    fn clock_of(&self, idle_s: Option<i64>, frequency: Option<i64>) -> u32 {
+        match (idle_s, frequency) {
             (Some(idle_s), _) if !self.ks.settings.lfu => {
                 let idle_s = u32::try_from(idle_s).unwrap_or(u32::MAX);
                 self.lru_clock().wrapping_sub(idle_s) & 0xff_ffff
@@ -896,7 +900,20 @@ impl<'a> Tx<'a> {
                 self.lfu_minutes() << 8 | frequency.clamp(0, 255) as u32
             }
             _ => self.new_clock(),
-        };
+        }
+    }
+
+    /// Stores a string that was read from a file, with its access clock.
+    pub fn load_text(
+        &mut self,
+        key: &[u8],
+        text: &[u8],
+        expire_at_ms: Option<i64>,
+        (idle_s, frequency): (Option<i64>, Option<i64>),
+    ) {
+        self.clock = Some(self.clock_of(idle_s, frequency));
+        self.store_text(key, text, expire_at_ms.map_or(Ttl::Clear, Ttl::At));
+        self.unaccounted = false;
     }
 
     /// Stores a value that was read from a file: no change that anybody is told of.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Loaded, Mail, Message, Operation, Persistence, Purpose, tag, tell_nodes};
+use super::{Loaded, LoadedValue, Mail, Message, Operation, Persistence, Purpose, tag, tell_nodes};
 use crate::command::{generic, keys};
-use crate::keyspace::Taken;
 use crate::rdb::Fault;
 use crate::rdb::file::{Entry, Event, Reader};
+use crate::rdb::object::Object;
 use crate::resp::CmdError;
 use crate::runtime::{FileDone, FileOp};
 use crate::server::ask::{NodeMessage, Requester};
@@ -342,15 +342,20 @@ impl Loading {
             self.keys_expired += 1;
             return;
         }
-        let Some(stored) = generic::stored(entry.object, &self.limits, now_ms) else {
-            return;
+        let value = match entry.object {
+            Object::String(text) => LoadedValue::Text(text),
+            object => match generic::stored(object, &self.limits, now_ms) {
+                Some(stored) => LoadedValue::Stored(stored),
+                None => return,
+            },
         };
         self.keys_loaded += 1;
         let shard = keys::home(&entry.key, self.batches.len());
         self.batches[shard].push(Loaded {
             db: self.db,
             key: entry.key,
-            value: Taken::new(stored, expire_at),
+            value,
+            expire_at_ms: expire_at,
             idle_s: entry.attributes.idle_s.map(|s| s.min(1 << 40) as i64),
             frequency: entry.attributes.frequency.map(i64::from),
         });

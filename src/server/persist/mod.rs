@@ -23,7 +23,7 @@ use std::sync::Arc;
 use super::ask::{NodeMessage, Requester};
 use super::log;
 use super::waitaof::Waiter;
-use crate::keyspace::Taken;
+use crate::keyspace::Stored;
 use crate::keyspace::cut::{Chunk, Sizes};
 use crate::resp::{CmdError, Output, Writer};
 use crate::runtime::FileOp;
@@ -122,9 +122,17 @@ pub enum Message {
 pub struct Loaded {
     pub db: u32,
     pub key: bytes::Bytes,
-    pub value: Taken,
+    pub value: LoadedValue,
+    pub expire_at_ms: Option<i64>,
     pub idle_s: Option<i64>,
     pub frequency: Option<i64>,
+}
+
+/// A value on its way home.
+pub enum LoadedValue {
+    /// A string, in the memory of what was read: it is copied once, to where it stays.
+    Text(bytes::Bytes),
+    Stored(Stored),
 }
 
 /// An operation that shard 0 asks of the runtime.

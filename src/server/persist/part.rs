@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Loaded, Mail, Message};
-use crate::keyspace::{Foreseen, WARM_KEYS};
+use super::{Loaded, LoadedValue, Mail, Message};
+use crate::keyspace::{Foreseen, Taken, WARM_KEYS};
 use crate::server::ask::NodeMessage;
 use crate::session::Core;
 use crate::shard::snapshot::CHUNK_BYTES;
@@ -260,13 +260,22 @@ impl Part {
                 let Loaded {
                     db,
                     key,
-                    mut value,
+                    value,
+                    expire_at_ms,
                     idle_s,
                     frequency,
                 } = entry;
                 let mut tx = keyspace.tx(db, now_ms, false);
-                tx.set_clock(&mut value, idle_s, frequency);
-                tx.load(&key, value);
+                match value {
+                    LoadedValue::Text(text) => {
+                        tx.load_text(&key, &text, expire_at_ms, (idle_s, frequency));
+                    }
+                    LoadedValue::Stored(stored) => {
+                        let mut value = Taken::new(stored, expire_at_ms);
+                        tx.set_clock(&mut value, idle_s, frequency);
+                        tx.load(&key, value);
+                    }
+                }
                 tx.finish();
             }
         }
