@@ -30,6 +30,7 @@ use smallvec::SmallVec;
 
 use crate::command::{Command, Part, Run, flags, keys};
 use crate::journal::Mark;
+use crate::journal::segment::TX_COUNT_BITS;
 use crate::keyspace::Event;
 use crate::keyspace::told::Told;
 use crate::resp::{CmdError, Output};
@@ -381,7 +382,12 @@ impl Coordinator {
 
     fn new_tx(&mut self) -> u64 {
         self.next += 1;
-        (self.shard as u64) << 48 | self.next
+        (self.shard as u64) << TX_COUNT_BITS | self.next
+    }
+
+    /// Names up to this count stand in segments that are gone on with: none is given again.
+    pub fn pass_transactions(&mut self, count: u64) {
+        self.next = self.next.max(count);
     }
 
     fn start(

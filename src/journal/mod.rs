@@ -19,4 +19,5 @@ pub mod segment;
 
 pub use manifest::Manifest;
 pub use reader::{Fault, Item, Reader};
+pub use recovery::Tail;
 pub use segment::{Mark, Writer};

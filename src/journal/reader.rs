@@ -4,7 +4,8 @@
 //! as wholes. What ends too early is *torn*: the end of the file was not written completely when the
 //! server ended. Everything else that cannot be read is *damaged*. A unit with a wrong checksum is
 //! torn if no good unit follows it: the kernel may write the last pages in any order. Commands
-//! behind the last unit are those of a Redis that went on with the file.
+//! outside of units are those of a Redis that wrote the file before or went on with it; units may
+//! follow them again, and none of their numbers may be missing.
 
 use smallvec::SmallVec;
 
@@ -50,7 +51,7 @@ pub enum Fault {
 /// Reads a file from bytes as they arrive.
 #[derive(Debug)]
 pub struct Reader {
-    /// Everything stands in units, until a server that knows none has appended to the file.
+    /// What comes next stands in units, unless a server that knows none has appended to the file.
     framed: bool,
     bytes: Vec<u8>,
     /// Read bytes at the front of `bytes`.
@@ -117,6 +118,11 @@ impl Reader {
         self.base + self.from as u64
     }
 
+    /// The number of the last unit, 0 before the first.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
     fn rest(&self) -> &[u8] {
         &self.bytes[self.from..]
     }
@@ -158,9 +164,7 @@ impl Reader {
             }
             let line = String::from_utf8_lossy(&rest[..end]).into_owned();
             if line.starts_with(HEAD) {
-                if !self.framed {
-                    return Err(self.damaged("a unit follows what stands outside of units"));
-                }
+                self.framed = true;
                 return self.unit(line.trim_end(), end + 1);
             }
             if self.framed && !line.starts_with("#TS:") {
@@ -652,6 +656,19 @@ mod tests {
         let (read, fault) = read_framed(&bytes);
         assert_eq!((read.len(), fault), (items.len() + 1, None));
         assert_eq!(read.last().unwrap().commands, set);
+        // And what follows it again: the next unit, and no other.
+        for (seq, is_good) in [(items.len() as u64, true), (items.len() as u64 + 1, false)] {
+            let mut writer = Writer::resume(seq, 0, seq);
+            writer.push(3, &set);
+            writer.seal();
+            let mut bytes = bytes.clone();
+            writer.take(&mut bytes);
+            let (read, fault) = read_framed(&bytes);
+            assert_eq!(
+                (fault.is_none(), read.len() == items.len() + 2),
+                (is_good, is_good)
+            );
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@
 use ahash::{AHashMap, AHashSet};
 
 use super::Item;
+use super::segment::TX_COUNT_MASK;
 
 /// Something that is read unit by unit: one file.
 pub trait Units {
@@ -21,6 +22,18 @@ pub trait Units {
 
     /// The next unit, or whatever counts as a whole; `None` at the end.
     fn next_unit(&mut self) -> Result<Option<Item>, Self::Error>;
+}
+
+/// How a segment ends, for a server that goes on with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// Where in the file the next unit begins.
+    pub at: u64,
+    /// The number of its last unit, 0 if there is none.
+    pub seq: u64,
+    /// Segments of the same line that come before it, and units in all of them and in this one.
+    pub segments: u64,
+    pub units: u64,
 }
 
 /// What stands in all files. Generations are counted from 0.
@@ -47,6 +60,8 @@ impl Census {
     pub fn note(&mut self, generation: usize, shard: u32, item: &Item) {
         match item.follows {
             Some(follows) => drop(self.openings.insert((generation, shard), follows)),
+            // Of what stands outside of units nobody counts.
+            None if item.seq == 0 => {}
             None => *self.units.entry((generation, shard)).or_default() += 1,
         }
         if let Some(mark) = &item.mark {
@@ -55,6 +70,32 @@ impl Census {
             needs.clone_from(&mark.shards.to_vec());
             has.insert(shard);
         }
+    }
+
+    /// How a segment ends whose last unit has this number and whose file is good as far as `at`.
+    pub fn tail(&self, generation: usize, shard: u32, seq: u64, at: u64) -> Tail {
+        let here = (generation, shard);
+        let (segments, before) = self.openings.get(&here).copied().unwrap_or_default();
+        Tail {
+            at,
+            seq,
+            segments,
+            units: before + self.units.get(&here).copied().unwrap_or(0),
+        }
+    }
+
+    /// The largest name of a transaction in a generation, counted by each of its shards alone:
+    /// who goes on with the generation gives others.
+    pub fn last_transaction(&self, generation: usize) -> u64 {
+        let here = self.transactions.keys().filter(|(of, _)| *of == generation);
+        here.map(|(_, id)| id & TX_COUNT_MASK).max().unwrap_or(0)
+    }
+
+    /// Whether nothing is missing, so that a server can go on with the last segments: what it wrote
+    /// behind something that is left out would be left out as well. A segment may be in the air
+    /// although nothing in it is left out yet, since it is empty.
+    pub fn is_whole(&self) -> bool {
+        self.broken().is_empty() && self.incomplete().is_empty()
     }
 
     /// Whether a generation goes on with what the one before did.

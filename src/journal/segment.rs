@@ -9,6 +9,9 @@
 //! of the same process come before, and how many units they have without such ones. If fewer are found,
 //! the segment builds on what is lost.
 //!
+//! A server that ends well and starts again goes on with its segments: the numbers go on, and the
+//! transactions'.
+//!
 //! `seq` counts the units of a segment from 1. `crc` is the CRC-64/XZ of the line up to it
 //! and of the payload. `tx` names a transaction over several shards: it took place if each of these shards has a unit of it. At a
 //! `barrier`, which all segments of a generation have, everything before it in any of them comes
@@ -23,6 +26,10 @@ pub const HEAD: &str = "#PINION ";
 pub const CRC: &str = " crc=";
 /// A comment may be 1,024 bytes long in Redis.
 pub const HEAD_MAX_BYTES: usize = 1000;
+
+/// What of a transaction's name its coordinator counts; above it stands the coordinator's shard.
+pub const TX_COUNT_MASK: u64 = (1 << TX_COUNT_BITS) - 1;
+pub const TX_COUNT_BITS: u32 = 48;
 
 /// A transaction over several shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +75,17 @@ impl Default for Writer {
 }
 
 impl Writer {
+    /// Goes on with a segment of which `seq` is the last number, which so many segments came
+    /// before, and whose units and theirs are so many.
+    pub fn resume(seq: u64, segments: u64, units: u64) -> Writer {
+        Writer {
+            seq: seq + 1,
+            segments,
+            units,
+            ..Writer::default()
+        }
+    }
+
     /// Adds a command, encoded as RESP, to the unit being built.
     pub fn push(&mut self, db: u32, command: &[u8]) {
         if self.db != Some(db) {

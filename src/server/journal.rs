@@ -8,8 +8,8 @@ use super::host::ServerHost;
 use super::info::JournalFigures;
 use super::jobs::done;
 use super::log;
-use super::persist::aof::front;
-use super::persist::replay::Source;
+use super::persist::aof::{Begin, front};
+use super::persist::replay::{Source, Tails};
 use super::persist::segment::{Policy, Segment};
 use super::persist::{self, After, Message, Operation, Replay, Then};
 use super::settings;
@@ -19,6 +19,7 @@ use crate::journal::{manifest, reader};
 use crate::resp::{CmdError, Writer};
 use crate::runtime::FileDone;
 use crate::session::{Core, Link, Performed};
+use crate::shard::journal::Journal;
 
 /// What a server begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +128,7 @@ impl ServerHost {
                     "DB loaded from append only file: {seconds:.3} seconds"
                 ));
                 match self.reloading.take() {
-                    None => self.open_segments(),
+                    None => self.open_segments(replay.tails()),
                     Some((requester, _)) => {
                         let reply = Some((requester, Ok(())));
                         self.persistence.end_load(&mut self.mail, reply);
@@ -139,18 +140,21 @@ impl ServerHost {
     }
 
     /// Everything is recovered: the shards get the segments they go on with.
-    fn open_segments(&mut self) {
-        let files = match self.persistence.aof.begin(self.shards) {
-            Ok(files) => files,
+    fn open_segments(&mut self, tails: Option<&Tails>) {
+        let begin = match self.persistence.aof.begin(self.shards, tails) {
+            Ok(begin) => begin,
             Err(error) => {
                 return self.refuse_start(&format!("Can't open the append-only file: {error}"));
             }
         };
+        let Begin { files, tails } = begin;
         let policy = self.policy();
         self.opening = files.len();
         self.tell_nodes(|node| Message::JournalOpen {
             file: files[node].clone(),
             policy,
+            tail: tails.segments[node],
+            last_transaction: tails.last_transaction,
         });
     }
 
@@ -287,16 +291,23 @@ impl ServerHost {
     /// A message about segments.
     pub(super) fn journal_message(&mut self, core: &mut Core, message: Message) {
         match message {
-            Message::JournalOpen { file, policy } => {
-                self.open_segment(core, file, policy);
-                core.shard.journal.get_or_insert_default();
+            Message::JournalOpen {
+                file,
+                policy,
+                tail,
+                last_transaction,
+            } => {
+                self.open_segment(core, file, policy, tail.at);
+                let resume = || Box::new(Journal::resume(&tail));
+                core.shard.journal.get_or_insert_with(resume);
+                core.coordinator.pass_transactions(last_transaction);
                 core.shard.keyspace.effects.recording = true;
                 self.mail
                     .push((0, NodeMessage::Persist(Message::JournalOpened)));
             }
             Message::JournalNext { file, policy } => match &mut self.segment {
                 Some(segment) => segment.next = Some(file),
-                None => self.open_segment(core, file, policy),
+                None => self.open_segment(core, file, policy, 0),
             },
             Message::JournalOpened => {
                 self.opening -= 1;
@@ -326,8 +337,10 @@ impl ServerHost {
         }
     }
 
-    fn open_segment(&mut self, core: &mut Core, file: Arc<File>, policy: Policy) {
+    /// Everything from `at` on goes into this file.
+    fn open_segment(&mut self, core: &mut Core, file: Arc<File>, policy: Policy, at: u64) {
         let mut segment = Segment::new(file, policy, self.journal_end);
+        segment.resume(at);
         segment.timestamps = self.config.flag("aof-timestamp-enabled");
         segment.rests = self.config.flag("no-appendfsync-on-rewrite");
         self.segment = Some(segment);

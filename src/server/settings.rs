@@ -26,6 +26,8 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     host.patrol.set_listening(host.pubsub.has_subscribers());
     host.persistence.points.configure(config.text("save"));
     host.persistence.aof.wanted = config.flag("appendonly");
+    let keeps = config.flag("aof-disable-auto-gc");
+    host.persistence.aof.keep_history(keeps);
     host.pubsub.classes = pubsub::classes(config.text("notify-keyspace-events"));
     host.pubsub.hard_bytes = host.patrol.pubsub_hard_bytes();
     core.shard.keyspace.effects.classes = host.pubsub.wanted_classes();

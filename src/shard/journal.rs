@@ -8,7 +8,7 @@ use ahash::AHashMap;
 
 use super::holds::TxId;
 use super::message::Settle;
-use crate::journal::Writer;
+use crate::journal::{Tail, Writer};
 use crate::keyspace::{Effects, Record, Records};
 
 /// What stands around the records of a transaction, as for Redis.
@@ -28,6 +28,14 @@ pub struct Journal {
 }
 
 impl Journal {
+    /// Goes on with a segment that ends so.
+    pub fn resume(tail: &Tail) -> Journal {
+        Journal {
+            writer: Writer::resume(tail.seq, tail.segments, tail.units),
+            ..Journal::default()
+        }
+    }
+
     /// Takes the records of a turn.
     pub fn collect(&mut self, effects: &mut Effects) {
         if effects.records.is_empty() {

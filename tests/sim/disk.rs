@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use pinion::journal::recovery::{Census, LeftOut, Order, Units};
-use pinion::journal::{Fault, Item, Reader};
+use pinion::journal::{Fault, Item, Reader, Tail};
 use pinion::server::persist::replay::keys_of;
 use pinion::session::Core;
 use pinion::shard::message::{Message, SessionKey};
@@ -70,6 +70,31 @@ impl Disk {
             base: Vec::new(),
             rewrites: 0,
         }
+    }
+
+    /// The disk of a server that starts on what the one before has left, all of it synced: it goes
+    /// on with the last segments, unless something was left out.
+    pub fn resume(shards: usize, policy: Policy, found: &Recovered) -> Disk {
+        let file = |bytes: &Vec<u8>| File {
+            bytes: bytes.clone(),
+            written: bytes.len(),
+            synced: bytes.len(),
+        };
+        let files = |files: &Vec<Vec<u8>>| files.iter().map(file).collect();
+        let mut disk = Disk {
+            generations: found.generations.iter().map(files).collect(),
+            base: found.base.clone(),
+            ..Disk::new(shards, policy)
+        };
+        if !found.goes_on() {
+            disk.begin_rewrite();
+        }
+        let last = disk.generations.len() - 1;
+        for (at, arm) in disk.arms.iter_mut().enumerate() {
+            arm.generation = last;
+            arm.appended = disk.generations[last][at].bytes.len();
+        }
+        disk
     }
 
     /// The end of a core's turn.
@@ -197,7 +222,7 @@ impl Disk {
             .into_iter()
             .map(|files| files.into_iter().map(|file| file.bytes).collect())
             .collect();
-        self.base = recover(std::mem::take(&mut self.base), &old, table).0;
+        self.base = recover(std::mem::take(&mut self.base), old, table).items;
         self.arms.iter_mut().for_each(|arm| arm.generation = 0);
         self.rewrites += 1;
     }
@@ -234,6 +259,7 @@ impl Disk {
 struct Segment<'a> {
     reader: Reader,
     bytes: &'a [u8],
+    torn: Option<u64>,
 }
 
 impl Segment<'_> {
@@ -241,7 +267,11 @@ impl Segment<'_> {
         let mut reader = Reader::new(true);
         reader.feed(bytes);
         reader.end_input();
-        Segment { reader, bytes }
+        Segment {
+            reader,
+            bytes,
+            torn: None,
+        }
     }
 }
 
@@ -251,26 +281,54 @@ impl Units for Segment<'_> {
     fn next_unit(&mut self) -> Result<Option<Item>, String> {
         match self.reader.next_item() {
             Ok(item) => Ok(item),
-            Err(Fault::Torn { .. }) => Ok(None),
+            Err(Fault::Torn { valid_to }) => {
+                self.torn = Some(valid_to);
+                Ok(None)
+            }
             Err(fault) => Err(format!("{fault:?} of {} bytes", self.bytes.len())),
         }
     }
 }
 
-/// What a server runs when it starts, and how many units it leaves out.
+/// What a server finds when it starts.
+pub struct Recovered {
+    /// What it runs, and how many units it leaves out.
+    pub items: Vec<Item>,
+    pub dropped: u64,
+    base: Vec<Item>,
+    /// The files without their torn ends, and how the last of each shard ends.
+    generations: Vec<Vec<Vec<u8>>>,
+    pub tails: Vec<Tail>,
+    pub last_transaction: u64,
+    is_whole: bool,
+}
+
+impl Recovered {
+    /// Whether the next server goes on with the last segments.
+    pub fn goes_on(&self) -> bool {
+        self.is_whole
+    }
+}
+
 pub fn recover(
     base: Vec<Item>,
-    generations: &[Vec<Vec<u8>>],
+    mut generations: Vec<Vec<Vec<u8>>>,
     table: &pinion::command::Table,
-) -> (Vec<Item>, u64) {
+) -> Recovered {
     let mut census = Census::new(true);
+    let mut tails = Vec::new();
     // The base is generation 0.
-    for (generation, files) in generations.iter().enumerate() {
-        for (shard, bytes) in files.iter().enumerate() {
+    for (generation, files) in generations.iter_mut().enumerate() {
+        tails.clear();
+        for (shard, bytes) in files.iter_mut().enumerate() {
             let mut segment = Segment::new(bytes);
             while let Some(item) = segment.next_unit().unwrap() {
                 census.note(generation + 1, shard as u32, &item);
             }
+            let at = segment.torn.unwrap_or(segment.reader.position());
+            let seq = segment.reader.seq();
+            tails.push(census.tail(generation + 1, shard as u32, seq, at));
+            bytes.truncate(at as usize);
         }
     }
     let shards = (0..generations[0].len() as u32).collect::<Vec<_>>();
@@ -281,7 +339,7 @@ pub fn recover(
     };
     let keys = |commands: &[u8], keys: &mut Vec<_>| keys_of(table, commands, keys);
     let left_out: LeftOut = census.left_out(&shape, open, keys).unwrap();
-    let (mut items, mut dropped) = (base, 0);
+    let (mut items, mut dropped) = (base.clone(), 0);
     for (generation, files) in generations.iter().enumerate() {
         let segments = files.iter().enumerate();
         let segments = segments.map(|(shard, bytes)| (shard as u32, Segment::new(bytes)));
@@ -291,7 +349,16 @@ pub fn recover(
         }
         dropped += order.dropped;
     }
-    (items, dropped)
+    let last_transaction = census.last_transaction(generations.len());
+    Recovered {
+        items,
+        dropped,
+        base,
+        generations,
+        tails,
+        last_transaction,
+        is_whole: census.is_whole(),
+    }
 }
 
 /// Replies that were heard.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::disk::{End, Policy, recover};
+use crate::disk::{End, Policy, Recovered, recover};
 use crate::world::{Typist, World, encode};
 
 type Key = (u32, String);
@@ -46,6 +46,8 @@ struct Trial {
     promised: Vec<Deed>,
     /// When the first and the last key went with a flush.
     flushes: Vec<(usize, usize)>,
+    /// What was there when it began, which no end of a server may take any more.
+    initial: Vec<Key>,
 }
 
 /// Whether a value, as [`World::state_of`] shows it, has a token in it.
@@ -58,17 +60,41 @@ impl Trial {
     fn new(shards: usize, seed: u64, policy: Policy) -> Trial {
         let mut world = World::new(shards, seed);
         world.keep_journals(policy);
+        let first = world.connect(0);
+        for words in [&["SELECT", "1"][..], &["SET", "n0", "moves"]] {
+            world.send_line(first, words);
+            world.settle_on_disk();
+        }
+        Trial::in_world(world, shards, seed, 0)
+    }
+
+    /// A server goes on with what the one before has left; `tokens` were given.
+    fn resume(shards: usize, seed: u64, policy: Policy, found: &Recovered, tokens: usize) -> Trial {
+        let mut world = World::new(shards, seed);
+        let now_us = world.clock_us();
+        world.begin_recovery();
+        let client = world.connect(0);
+        for item in &found.items {
+            world.send(client, &item.commands);
+            world.settle();
+            world.received(client);
+        }
+        world.set_clock(now_us);
+        world.resume_journals(policy, found);
+        let mut trial = Trial::in_world(world, shards, seed, tokens);
+        let there = |all: &Vec<Version>| all.last().is_some_and(|it| it.value.is_some());
+        let keys = trial.history.iter().filter(|(_, all)| there(all));
+        trial.initial = keys.map(|(key, _)| key.clone()).collect();
+        trial
+    }
+
+    fn in_world(mut world: World, shards: usize, seed: u64, tokens: usize) -> Trial {
         let hands = (0..6).map(|n| Hand {
             typist: world.connect(n % shards),
             deed: None,
             is_exec: false,
         });
         let hands = hands.collect();
-        let first = world.connect(0);
-        for words in [&["SELECT", "1"][..], &["SET", "n0", "moves"]] {
-            world.send_line(first, words);
-            world.settle_on_disk();
-        }
         let mut trial = Trial {
             world,
             rng: fastrand::Rng::with_seed(seed),
@@ -76,10 +102,11 @@ impl Trial {
             flusher: 5,
             history: BTreeMap::new(),
             now: 0,
-            tokens: 0,
+            tokens,
             transactions: Vec::new(),
             promised: Vec::new(),
             flushes: Vec::new(),
+            initial: Vec::new(),
         };
         trial.observe();
         trial
@@ -257,6 +284,7 @@ impl Trial {
             let floor = floors.entry(key.clone()).or_default();
             *floor = (*floor).max(to);
         };
+        self.initial.iter().for_each(|key| raise(key, 1));
         let mut flushes = self.flushes.iter();
         for deed in &self.promised {
             match deed {
@@ -366,13 +394,37 @@ struct Tally {
     dropped: u64,
     rewrites: usize,
     flushes: usize,
+    /// Servers that went on with segments, and those that had to begin new ones.
+    resumed: usize,
+    anew: usize,
 }
 
+/// Servers one after another, each on what the one before has left.
 fn run(shards: usize, seed: u64, tally: &mut Tally) -> Result<(), String> {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xd15c);
     let policy = [Policy::Always, Policy::Written][rng.usize(..2)];
-    let end = [End::Kill, End::PowerCut][rng.usize(..2)];
     let mut trial = Trial::new(shards, seed, policy);
+    for life in 0..rng.u64(1..4) {
+        let tokens = trial.tokens;
+        let found = live(trial, &mut rng, (shards, policy), tally);
+        let found = found.map_err(|reason| format!("life {life}: {reason}"))?;
+        match found.goes_on() {
+            true => tally.resumed += 1,
+            false => tally.anew += 1,
+        }
+        trial = Trial::resume(shards, seed * 7 + life, policy, &found, tokens + 100);
+    }
+    live(trial, &mut rng, (shards, policy), tally).map(drop)
+}
+
+/// One server, from its start to what is found after its end.
+fn live(
+    mut trial: Trial,
+    rng: &mut fastrand::Rng,
+    (shards, policy): (usize, Policy),
+    tally: &mut Tally,
+) -> Result<Recovered, String> {
+    let end = [End::Kill, End::PowerCut][rng.usize(..2)];
     for _ in 0..rng.usize(20..500) {
         trial.act(shards);
     }
@@ -381,14 +433,14 @@ fn run(shards: usize, seed: u64, tally: &mut Tally) -> Result<(), String> {
     tally.rewrites += disk.rewrites;
     tally.promised += trial.promised.len();
     tally.flushes += trial.flushes.iter().filter(|flush| flush.1 > 0).count();
-    let (base, generations) = disk.end(end, &mut rng);
-    let (items, dropped) = recover(base, &generations, &table);
-    tally.dropped += dropped;
+    let (base, generations) = disk.end(end, rng);
+    let found = recover(base, generations, &table);
+    tally.dropped += found.dropped;
 
     let mut next = World::new(1, 0);
     next.stop_clock();
     let client = next.connect(0);
-    for item in &items {
+    for item in &found.items {
         next.send(client, &item.commands);
         next.settle();
         let reply = next.received(client);
@@ -402,19 +454,20 @@ fn run(shards: usize, seed: u64, tally: &mut Tally) -> Result<(), String> {
         state.insert((db, String::from_utf8(key).unwrap()), value);
     }
     let is_kept = end == End::Kill || policy == Policy::Always;
-    let floors = if is_kept {
-        trial.floors()
-    } else {
-        BTreeMap::new()
-    };
+    if !is_kept {
+        // Only what was there from the start is certain.
+        trial.promised.clear();
+    }
+    let floors = trial.floors();
     let moved = state.keys().filter(|key| key.0 == 1).count();
-    let found = trial.candidates(&state, &floors);
-    let checked = found.and_then(|found| trial.check_whole(&found));
+    let versions = trial.candidates(&state, &floors);
+    let checked = versions.and_then(|versions| trial.check_whole(&versions));
     let checked = checked.and_then(|()| match moved {
         1 => Ok(()),
         _ => Err(format!("the key that moves is there {moved} times")),
     });
-    checked.map_err(|reason| format!("{policy:?}, {end:?}: {reason}"))
+    checked.map_err(|reason| format!("{policy:?}, {end:?}: {reason}"))?;
+    Ok(found)
 }
 
 fn run_all(shards: usize, seeds: u64) {
@@ -435,19 +488,21 @@ fn run_all(shards: usize, seeds: u64) {
     // The trials are about something.
     let is_rich = tally.promised as u64 > seeds * 5 && tally.flushes > 0 && tally.rewrites > 0;
     assert!(is_rich && tally.dropped > 0, "{tally:?}");
+    let goes_on = tally.resumed as u64 > seeds / 4 && (shards == 1 || tally.anew > 0);
+    assert!(goes_on, "{tally:?}");
 }
 
 #[test]
 fn one_shard_keeps_what_it_has_acknowledged() {
-    run_all(1, 500);
+    run_all(1, 250);
 }
 
 #[test]
 fn two_shards_keep_what_they_have_acknowledged() {
-    run_all(2, 500);
+    run_all(2, 250);
 }
 
 #[test]
 fn four_shards_keep_what_they_have_acknowledged() {
-    run_all(4, 500);
+    run_all(4, 250);
 }

@@ -10,7 +10,8 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use pinion::journal::{Item, Reader};
+use pinion::journal::recovery::Census;
+use pinion::journal::{Fault, Item, Reader, Tail};
 use pinion::keyspace::Effects;
 use pinion::runtime::{FileDone, FileOp};
 use pinion::server::persist::segment::{Medium, Policy, Segment};
@@ -109,6 +110,34 @@ struct Machine {
     /// How long the last sync took.
     last_took_ms: i64,
     syncs: usize,
+    restarts: usize,
+    /// Those after which the segment was a new one.
+    anew: usize,
+}
+
+/// What of a segment is whole: its units, where the last ends, and its number.
+fn read(bytes: &[u8]) -> (Vec<Item>, u64, u64) {
+    let mut reader = Reader::new(true);
+    reader.feed(bytes);
+    reader.end_input();
+    let mut items = Vec::new();
+    loop {
+        match reader.next_item() {
+            Ok(Some(item)) => items.push(item),
+            Ok(None) => return (items, reader.position(), reader.seq()),
+            Err(Fault::Torn { valid_to }) => return (items, valid_to, reader.seq()),
+            Err(fault) => panic!("{fault:?}"),
+        }
+    }
+}
+
+/// The number that comes after those of a unit, if they follow `next` without a gap.
+fn numbers_of(item: &Item, mut next: u64) -> u64 {
+    let text = String::from_utf8_lossy(&item.commands);
+    while text.contains(&format!("\r\n<{next}>\r\n")) {
+        next += 1;
+    }
+    next
 }
 
 impl Machine {
@@ -133,6 +162,8 @@ impl Machine {
             told: Vec::new(),
             last_took_ms: 0,
             syncs: 0,
+            restarts: 0,
+            anew: 0,
         }
     }
 
@@ -285,17 +316,92 @@ impl Machine {
             if self.rng.bool() {
                 bytes.extend_from_slice(&rest[..self.rng.usize(..=rest.len())]);
             }
-            let mut reader = Reader::new(true);
-            reader.feed(&bytes);
-            reader.end_input();
-            while let Ok(Some(Item { commands, .. })) = reader.next_item() {
-                let text = String::from_utf8(commands).unwrap();
-                while text.contains(&format!("\r\n<{next}>\r\n")) {
-                    next += 1;
-                }
+            for item in &read(&bytes).0 {
+                next = numbers_of(item, next);
             }
         }
         next - 1
+    }
+
+    /// The server ends, with the machine or without it, and the next one goes on with the last
+    /// segment; after a gap, with a new one.
+    fn restart(&mut self, power_cut: bool, about: &str) {
+        let there = match power_cut {
+            true => self.cut_power(),
+            false => self.end_process(),
+        };
+        let told = |told: &Acknowledged| told.count > there && told.policy == Policy::Always;
+        assert!(!self.told.iter().any(told), "{about}: restarted at {there}");
+        // What was lost was allowed to be: nobody asks for it again.
+        self.told.retain(|told| told.count <= there);
+        let policy = self.segment.policy();
+        let (mut census, mut tail) = (Census::new(false), Tail::default());
+        for (number, file) in self.files.iter().enumerate() {
+            let content = &mut *file.0.lock().unwrap();
+            let (items, at, seq) = read(&content.cached);
+            items.iter().for_each(|item| census.note(number, 0, item));
+            tail = census.tail(number, 0, seq, at);
+            content.cached.truncate(at as usize);
+            content.durable.clone_from(&content.cached);
+        }
+        if !census.is_whole() {
+            self.files.push(Arc::default());
+            tail = Tail::default();
+            self.anew += 1;
+        }
+        let file = self.files.last().unwrap().clone();
+        let kept_max_bytes = self.segment.kept_max_bytes;
+        let rests = self.segment.rests;
+        self.segment = Segment::new(file, policy, 0);
+        self.segment.resume(tail.at);
+        self.segment.kept_max_bytes = kept_max_bytes;
+        self.segment.rests = rests;
+        self.journal = Journal::resume(&tail);
+        self.effects.records.clear();
+        self.running.clear();
+        self.waiting.clear();
+        (self.basing, self.released, self.count) = (None, 0, there);
+        self.restarts += 1;
+    }
+
+    /// The machine stops: all files are what their disks have of them. Returns the last number.
+    fn cut_power(&mut self) -> u64 {
+        for file in &self.files {
+            let content = &mut *file.0.lock().unwrap();
+            let rest = content.cached.len() - content.durable.len().min(content.cached.len());
+            let more = if self.rng.bool() {
+                self.rng.usize(..=rest)
+            } else {
+                0
+            };
+            let kept = content.durable.len() + more;
+            content.cached.truncate(kept);
+            content.durable.clone_from(&content.cached);
+        }
+        self.survivors()
+    }
+
+    /// The process is killed; what the kernel has been asked to write, it writes or not.
+    fn end_process(&mut self) -> u64 {
+        for Running { operation, .. } in self.running.drain(..) {
+            if let FileOp::Write { at, bytes } = operation.op {
+                let len = self.rng.usize(..=bytes.len());
+                operation.file.write_at(&bytes[..len], at).unwrap();
+            }
+        }
+        // The next server has all of it synced before it serves.
+        for file in &self.files {
+            let content = &mut *file.0.lock().unwrap();
+            content.durable.clone_from(&content.cached);
+        }
+        let there = self.survivors();
+        let lost = self
+            .told
+            .iter()
+            .find(|told| told.count > there && told.wrote);
+        let lost = lost.map(|told| told.count);
+        assert_eq!(lost, None, "a killed process has {there}");
+        there
     }
 
     /// Something at random.
@@ -307,7 +413,7 @@ impl Machine {
                 let writes = self.rng.u64(1..4);
                 self.turn(writes);
             }
-            200..204 if self.files.len() < 3 && self.basing.is_none() => self.cut(),
+            200..204 if self.files.len() < 9 && self.basing.is_none() => self.cut(),
             204..210 => self.end_rewrite(),
             210..216 => {
                 let policy = policies[self.rng.usize(..policies.len())];
@@ -428,6 +534,39 @@ fn a_policy_that_changes_breaks_no_promise() {
         lost += stop_machines(150, &[Pace::Wild, Pace::Fast, Pace::Steady(200)], policies).0;
     }
     assert!(lost > 300, "{lost} were lost");
+}
+
+/// A server that starts goes on with the last segment: what it tells of then stands behind what was
+/// there, and none of the promises of the servers before is broken.
+#[test]
+fn servers_that_go_on_with_a_segment_break_no_promise() {
+    let paces = [Pace::Fast, Pace::Steady(100), Pace::Wild];
+    let (mut restarts, mut anew) = (0, 0);
+    for policies in [
+        &[Policy::Always][..],
+        &[Policy::EverySec],
+        &[Policy::EverySec, Policy::Always, Policy::No],
+    ] {
+        for seed in 0..150 {
+            let mut machine = Machine::new(seed, policies[0], paces[seed as usize % 3]);
+            let about = format!("seed {seed}, {policies:?}");
+            for _ in 0..machine.rng.usize(2..8) {
+                for _ in 0..machine.rng.usize(5..300) {
+                    machine.step(policies);
+                }
+                let power_cut = machine.rng.bool();
+                machine.restart(power_cut, &about);
+            }
+            for _ in 0..machine.rng.usize(5..300) {
+                machine.step(policies);
+            }
+            machine.stop(&about);
+            restarts += machine.restarts;
+            anew += machine.anew;
+        }
+    }
+    assert!(restarts > 1_000, "{restarts} restarts");
+    assert!(anew > 10 && anew < restarts / 2, "{anew} with new segments");
 }
 
 /// However long the disk stands still: little is told of meanwhile.

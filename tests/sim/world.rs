@@ -13,6 +13,7 @@ use pinion::rdb::object::Object;
 use pinion::rdb::string::StringWriter;
 use pinion::resp::{Args, CmdError, Output};
 use pinion::session::{Core, Host, Link, Peer, Performed};
+use pinion::shard::journal::Journal;
 use pinion::shard::message::{Cut, Message, SessionKey};
 use pinion::shard::snapshot::Style;
 use pinion::shard::{Place, Shard};
@@ -20,7 +21,7 @@ use pinion::value::listpack::Item;
 use pinion::value::stream::{EntryId, Group};
 use pinion::value::{Kind, Value};
 
-use crate::disk::{Disk, Heard, Policy};
+use crate::disk::{Disk, Heard, Policy, Recovered};
 
 /// A host that performs no jobs: the simulation is about keys.
 struct NoHost;
@@ -144,6 +145,30 @@ impl World {
         self.disk = Some(Disk::new(shards, policy));
     }
 
+    /// The shards go on with the journals of a server before, whose keys they have.
+    pub fn resume_journals(&mut self, policy: Policy, found: &Recovered) {
+        let shards = self.cores.len();
+        for (at, core) in self.cores.iter_mut().enumerate() {
+            core.shard.keyspace.effects.records.clear();
+            let journal = match found.goes_on() {
+                true => Journal::resume(&found.tails[at]),
+                false => Journal::default(),
+            };
+            core.shard.journal = Some(Box::new(journal));
+            core.coordinator.journaled = shards > 1;
+            core.coordinator.pass_transactions(found.last_transaction);
+            self.touched.insert(at);
+        }
+        self.disk = Some(Disk::resume(shards, policy, found));
+    }
+
+    /// No core settles what spans shards while keys are recovered.
+    pub fn begin_recovery(&mut self) {
+        self.stop_clock();
+        let cores = self.cores.iter_mut();
+        cores.for_each(|core| core.coordinator.journaled = false);
+    }
+
     /// Somebody wants to know of all events of keys.
     pub fn listen(&mut self) {
         for core in &mut self.cores {
@@ -253,6 +278,15 @@ impl World {
 
     pub fn table(&self) -> Arc<Table> {
         self.cores[0].table.clone()
+    }
+
+    /// Time goes on from here.
+    pub fn set_clock(&mut self, now_us: i64) {
+        self.links.iter_mut().for_each(|link| link.now_us = now_us);
+    }
+
+    pub fn clock_us(&self) -> i64 {
+        self.links[0].now_us
     }
 
     /// Time stands still where it began, as in a recovery.

@@ -4,6 +4,7 @@
 //! rewrite   new segments -> manifest {base, segments, new segments} -> cut, shards go over
 //!           new base -> manifest {new base, new segments, history: the rest} -> rest deleted
 //!           -> manifest {new base, new segments}
+//! start     the last segments, if they are whole and one for each shard; else new segments
 //! ```
 //! At every instant the manifest on the disk names files that together hold everything. These
 //! few small files are written and synced where they stand: a rewrite is rare.
@@ -13,10 +14,11 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::replay::Tails;
 use crate::coordinator::merge::Merger;
-use crate::journal::Manifest;
 use crate::journal::manifest::{self, Kind};
 use crate::journal::reader::FRONT_BYTES;
+use crate::journal::{Manifest, Tail};
 use crate::rdb::file::About;
 use crate::server::config::Config;
 use crate::server::host::REDIS_VERSION;
@@ -61,6 +63,14 @@ struct Rewrite {
     started_ms: i64,
 }
 
+/// What the shards begin with.
+#[derive(Debug)]
+pub struct Begin {
+    pub files: Vec<Arc<File>>,
+    /// Where in each file its shard goes on.
+    pub tails: Tails,
+}
+
 /// The directory as shard 0 knows it.
 #[derive(Debug)]
 pub struct Aof {
@@ -73,6 +83,8 @@ pub struct Aof {
     prefix: String,
     /// `aof-use-rdb-preamble`: bases are snapshots.
     preamble: bool,
+    /// `aof-disable-auto-gc`: files that a rewrite has replaced stay.
+    keeps_history: bool,
     rewrite: Option<Rewrite>,
     /// A rewrite waits for the end of a snapshot.
     pub scheduled: bool,
@@ -97,6 +109,7 @@ impl Default for Aof {
             directory: PathBuf::new(),
             prefix: String::new(),
             preamble: true,
+            keeps_history: false,
             rewrite: None,
             scheduled: false,
             base_bytes: 0,
@@ -116,6 +129,7 @@ impl Aof {
         self.directory = PathBuf::from(config.text("appenddirname"));
         self.prefix = config.text("appendfilename").to_owned();
         self.preamble = config.flag("aof-use-rdb-preamble");
+        self.keeps_history = config.flag("aof-disable-auto-gc");
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -207,9 +221,56 @@ impl Aof {
         Ok((named, files))
     }
 
-    /// At the start: segments to go on with, beside what was loaded. Segments of a run in which
-    /// nothing was written are dropped.
-    pub fn begin(&mut self, shards: usize) -> io::Result<Vec<Arc<File>>> {
+    /// At the start: segments to go on with, beside what was loaded: the last ones, if they are
+    /// those of so many shards and end as `tails` says. Otherwise new ones, and segments of a run in
+    /// which nothing was written are dropped.
+    pub fn begin(&mut self, shards: usize, tails: Option<&Tails>) -> io::Result<Begin> {
+        self.sync_segments()?;
+        let tails = tails.filter(|tails| self.is_of_last(shards, &tails.segments));
+        if let Some(tails) = tails {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true);
+            let names = self.manifest.incr.iter().rev().take(shards).rev();
+            let files = names.map(|file| options.open(self.path(&file.name)).map(Arc::new));
+            let files = files.collect::<io::Result<Vec<_>>>()?;
+            self.discard_history()?;
+            self.note_base();
+            self.on = true;
+            let tails = tails.clone();
+            return Ok(Begin { files, tails });
+        }
+        let files = self.begin_anew(shards)?;
+        let tails = Tails {
+            segments: vec![Tail::default(); shards],
+            last_transaction: 0,
+        };
+        Ok(Begin { files, tails })
+    }
+
+    /// What the server before handed to the kernel may not be on the disk: nothing that is served
+    /// from now on may be newer than what a machine that stops has.
+    fn sync_segments(&self) -> io::Result<()> {
+        for file in &self.manifest.incr {
+            File::open(self.path(&file.name))?.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Whether these are the ends of the last segments, and each shard has one of them.
+    fn is_of_last(&self, shards: usize, tails: &[Tail]) -> bool {
+        let incr = &self.manifest.incr;
+        let Some(first) = incr.len().checked_sub(shards).filter(|_| shards > 0) else {
+            return false;
+        };
+        let is_ours = |(shard, (file, tail)): (usize, (&manifest::File, &Tail))| {
+            let of = (shards > 1).then_some(shard as u32);
+            file.shard == of && self.size_of(file) == Some(tail.at)
+        };
+        let last = incr[first..].iter().zip(tails);
+        tails.len() == shards && last.enumerate().all(is_ours)
+    }
+
+    fn begin_anew(&mut self, shards: usize) -> io::Result<Vec<Arc<File>>> {
         if self.manifest.base.is_none() && self.manifest.incr.is_empty() {
             self.create_empty_base()?;
         }
@@ -221,9 +282,29 @@ impl Aof {
         for file in dropped {
             super::discard(&self.path(&file.name).to_string_lossy());
         }
+        self.discard_history()?;
         self.note_base();
         self.on = true;
         Ok(files)
+    }
+
+    /// `aof-disable-auto-gc` has changed, perhaps.
+    pub fn keep_history(&mut self, keeps: bool) {
+        self.keeps_history = keeps;
+        if let Err(error) = self.discard_history() {
+            log::warning(&format!("Can't write the AOF manifest: {error}"));
+        }
+    }
+
+    /// Deletes the files that are not needed any more, unless they are to be kept.
+    fn discard_history(&mut self) -> io::Result<()> {
+        if self.keeps_history || self.manifest.history.is_empty() {
+            return Ok(());
+        }
+        for file in std::mem::take(&mut self.manifest.history) {
+            super::discard(&self.path(&file.name).to_string_lossy());
+        }
+        self.write_manifest()
     }
 
     /// Segments of generations in which no shard wrote anything.
@@ -322,10 +403,7 @@ impl Aof {
             incr: rewrite.incr,
         };
         self.write_manifest()?;
-        for file in std::mem::take(&mut self.manifest.history) {
-            super::discard(&self.path(&file.name).to_string_lossy());
-        }
-        self.write_manifest()?;
+        self.discard_history()?;
         self.note_base();
         self.on = true;
         self.last_ok = true;

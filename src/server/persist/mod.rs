@@ -23,6 +23,7 @@ use std::sync::Arc;
 use super::ask::{NodeMessage, Requester};
 use super::log;
 use super::waitaof::Waiter;
+use crate::journal::Tail;
 use crate::keyspace::Stored;
 use crate::keyspace::cut::{Chunk, Sizes};
 use crate::resp::{CmdError, Output, Writer};
@@ -92,6 +93,9 @@ pub enum Message {
     JournalOpen {
         file: Arc<File>,
         policy: Policy,
+        tail: Tail,
+        /// See [`replay::Tails`].
+        last_transaction: u64,
     },
     JournalOpened,
     /// The segment that the next cut goes over to.

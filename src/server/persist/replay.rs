@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::command::{Lookup, Table, keys};
 use crate::journal::recovery::{Census, Key, LeftOut, Order, Units};
-use crate::journal::{Fault, Item, Reader, reader};
+use crate::journal::{Fault, Item, Reader, Tail, reader};
 use crate::resp::{Limits, Parsed, Parser};
 use crate::server::log;
 use crate::session::{Core, Host, Link, State};
@@ -136,6 +136,15 @@ pub struct Replay {
     left_out: LeftOut,
     pub dropped: u64,
     begun: bool,
+    tails: Option<Tails>,
+}
+
+/// How the segments of the last generation end.
+#[derive(Clone, Debug, Default)]
+pub struct Tails {
+    pub segments: Vec<Tail>,
+    /// See [`Census::last_transaction`].
+    pub last_transaction: u64,
 }
 
 impl Replay {
@@ -148,8 +157,10 @@ impl Replay {
     ) -> Result<Replay, ReplayError> {
         let mut census = Census::new(has_base);
         let mut seen = 0;
+        let mut tails = Tails::default();
         let last = last_with_content(&generations);
         for (number, sources) in generations.iter().enumerate() {
+            tails.segments.clear();
             for source in sources {
                 seen += 1;
                 let mut track = Track::open(source)?;
@@ -161,8 +172,16 @@ impl Replay {
                     }
                 };
                 let may_be_torn = source.framed || seen >= last;
+                let at = match fault {
+                    Some(Fault::Torn { valid_to }) => valid_to,
+                    _ => track.reader.position(),
+                };
                 judge(source, fault, may_be_torn, mends)?;
+                let (shard, seq) = (source.shard, track.reader.seq());
+                let tail = census.tail(number, shard, seq, source.from + at);
+                tails.segments.push(tail);
             }
+            tails.last_transaction = census.last_transaction(number);
         }
         let shards = |sources: &Vec<Source>| sources.iter().map(|source| source.shard).collect();
         let left_out = census.left_out(
@@ -177,7 +196,13 @@ impl Replay {
             left_out,
             dropped: 0,
             begun: false,
+            tails: census.is_whole().then_some(tails),
         })
+    }
+
+    /// How the segments of the last generation end, if a server can go on with them.
+    pub fn tails(&self) -> Option<&Tails> {
+        self.tails.as_ref()
     }
 
     /// Runs a part of it. Returns whether all of it has run.
@@ -316,7 +341,8 @@ fn judge(
                 "AOF {name} loaded anyway because aof-load-truncated is enabled: it ends at {valid_to}"
             ));
             let file = OpenOptions::new().write(true).open(&path);
-            let cut = file.and_then(|file| file.set_len(valid_to));
+            // On the disk before anything is written behind it.
+            let cut = file.and_then(|file| file.set_len(valid_to).and_then(|()| file.sync_all()));
             cut.map_err(|error| ReplayError::Io(path, error))
         }
         Some(Fault::Torn { .. }) => Err(ReplayError::Torn(path)),

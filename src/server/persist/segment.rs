@@ -230,6 +230,11 @@ impl<F: Medium> Segment<F> {
         }
     }
 
+    /// The file goes on where another server has left it.
+    pub fn resume(&mut self, at: u64) {
+        self.at = at;
+    }
+
     /// Bytes of the current file.
     pub fn size_bytes(&self) -> u64 {
         self.at + self.buffer.len() as u64
