@@ -403,8 +403,8 @@ impl ServerHost {
             // What the last segment got is on the disk.
             return (0, self.journal_end);
         };
-        segment.mind_saving(self.part.is_saving());
         let before = segment.failure().is_some();
+        segment.mind_saving(self.part.is_saving());
         let effects = &mut core.shard.keyspace.effects;
         if !self.flush_sleep.is_zero() && !effects.records.is_empty() {
             std::thread::sleep(self.flush_sleep);
@@ -425,6 +425,21 @@ impl ServerHost {
         }
         self.tell_synced();
         (verdict.gate, verdict.released)
+    }
+
+    /// `appendfsync`, or what belongs to it, has changed.
+    pub(super) fn set_policy(&mut self) {
+        let policy = self.policy();
+        let Some(segment) = &mut self.segment else {
+            return;
+        };
+        let before = segment.failure().is_some();
+        segment.set_policy(policy);
+        segment.rests = self.config.flag("no-appendfsync-on-rewrite");
+        segment.timestamps = self.config.flag("aof-timestamp-enabled");
+        if segment.failure().is_some() != before {
+            self.tell_status();
+        }
     }
 
     fn tell_status(&mut self) {

@@ -4,7 +4,6 @@ use super::config::Config;
 use super::host::ServerHost;
 use super::log;
 use super::patrol::Patrol;
-use super::persist::segment::Policy as SyncPolicy;
 use super::pubsub;
 use crate::keyspace::Policy;
 use crate::session::Core;
@@ -50,11 +49,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
         // What was stored once is loaded, also beyond the limit.
         budget.max_bytes = 0;
     }
-    if let Some(segment) = &mut host.segment {
-        segment.set_policy(SyncPolicy::parse(config.text("appendfsync")));
-        segment.rests = config.flag("no-appendfsync-on-rewrite");
-        segment.timestamps = config.flag("aof-timestamp-enabled");
-    }
+    host.set_policy();
     let keys = &mut core.shard.keyspace.settings;
     keys.hll_sparse_max_bytes = bytes("hll-sparse-max-bytes");
     keys.compress_dumps = config.flag("rdbcompression");
