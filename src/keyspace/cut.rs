@@ -128,10 +128,19 @@ impl Keyspace {
         self.cut.as_ref().map_or(0, |cut| cut.dirty)
     }
 
-    /// Gives up the cut in progress, if there is one: all entries have the same mark afterwards.
+    /// Nobody wants the cut in progress any more. Slices go on until all entries have the same mark.
+    pub fn give_up_cut(&mut self) {
+        if let Some(cut) = &mut self.cut {
+            cut.keeper = Box::new(Nobody);
+        }
+    }
+
+    /// Ends the cut in progress at once, if there is one: all entries have the same mark afterwards.
     pub fn end_cut(&mut self) {
-        let Some(cut) = &mut self.cut else { return };
-        cut.keeper = Box::new(Nobody);
+        if self.cut.is_none() {
+            return;
+        }
+        self.give_up_cut();
         while !self.cut_slice(usize::MAX) {}
         self.cut = None;
         for db in &mut self.dbs {
@@ -186,6 +195,11 @@ impl Keyspace {
             cut.at += 1;
             cut.done = cut.at as usize == self.dbs.len();
         }
+        // All of them are waited for together; one by one that was most of a snapshot's time.
+        let sum = handles
+            .iter()
+            .fold(0, |sum, &handle| sum ^ self.arena.touch(handle));
+        std::hint::black_box(sum);
         for handle in handles {
             self.keep(handle, origin);
         }
@@ -413,6 +427,13 @@ mod tests {
                         *notes.lock().unwrap() == expected,
                         "seed {seed}, cut {round}"
                     );
+                }
+                if abandoned && rng.bool() {
+                    ks.give_up_cut();
+                    while !ks.cut_slice(1) {
+                        change_something(&mut ks, &mut rng, now_ms);
+                    }
+                    assert!(ks.is_cut_taken());
                 }
                 ks.end_cut();
             }

@@ -223,7 +223,8 @@ impl Part {
 
     pub fn cut_cancelled(&mut self, core: &mut Core, id: u32) {
         if core.shard.cut_id == id {
-            core.shard.keyspace.end_cut();
+            core.shard.keyspace.give_up_cut();
+            self.untaken = 0;
         }
     }
 
