@@ -71,6 +71,8 @@ pub struct Client {
     pub reply: ReplyMode,
     pub no_touch: bool,
     pub no_evict: bool,
+    /// It gets what others write.
+    pub replica: bool,
     /// What it listens to; the server room keeps the names.
     pub subscriptions: Subscriptions,
     /// CLIENT TRACKING, while it is on.

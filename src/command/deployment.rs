@@ -35,6 +35,7 @@ const ANYWHERE: Flags = LOADING | STALE;
 /// Changes what a node of a cluster knows.
 const CHANGE: Flags = ADMIN | NO_ASYNC_LOADING;
 const REPLICATE: Flags = ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING;
+const BE_REPLICA: Flags = ADMIN | NOSCRIPT | NO_MULTI | NO_ASYNC_LOADING;
 const LOAD_MODULE: Flags = ADMIN | NOSCRIPT | NO_ASYNC_LOADING;
 const USERS: &str = "O(N) where N is the number of users";
 const CHANGING: &[&str] = &["nondeterministic_output"];
@@ -79,6 +80,11 @@ pub const COMMANDS: &[Command] = &[
         ..row("module", -2, 0, Job::Module)
     },
     Command {
+        since: "2.8.0",
+        summary: "Makes this connection a replica that goes on where it was.",
+        ..row("psync", -3, BE_REPLICA, Job::Replicate)
+    },
+    Command {
         acl: CONNECTION,
         ..cluster(
             "readonly",
@@ -99,6 +105,11 @@ pub const COMMANDS: &[Command] = &[
         )
     },
     Command {
+        since: "3.0.0",
+        summary: "Tells of a replica.",
+        ..row("replconf", -1, ADMINISTER | ALLOW_BUSY, Job::Replicate)
+    },
+    Command {
         since: "5.0.0",
         summary: "Makes this server a replica of another, or a master.",
         ..row("replicaof", 3, REPLICATE, Job::Replication)
@@ -106,6 +117,10 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Makes this server a replica of another, or a master.",
         ..row("slaveof", 3, REPLICATE, Job::Replication)
+    },
+    Command {
+        summary: "Makes this connection a replica.",
+        ..row("sync", 1, BE_REPLICA, Job::Replicate)
     },
     Command {
         since: "3.0.0",

@@ -260,6 +260,7 @@ pub enum Job {
     Publish(pubsub::Kind),
     Pubsub,
     Quit,
+    Replicate,
     Replication,
     Reset,
     Role,

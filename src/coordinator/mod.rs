@@ -21,6 +21,7 @@
 
 pub mod listeners;
 pub mod merge;
+pub mod stream;
 mod work;
 
 use std::sync::Arc;

@@ -244,6 +244,10 @@ impl Effects {
         let Some(db) = inner.iter().next().map(|first| first.db) else {
             return;
         };
+        // Redis: server.c propagatePendingCommands, one alone needs no brackets.
+        if inner.len() == 1 {
+            return self.records.append(&inner);
+        }
         self.record(db, &[b"MULTI"]);
         self.records.append(&inner);
         self.record(db, &[b"EXEC"]);

@@ -77,6 +77,8 @@ pub enum NodeMessage {
     Tracking(super::tracking::Message),
     /// About files of the whole data set.
     Persist(super::persist::Message),
+    /// About replicas.
+    Replicas(super::replicas::Message),
     /// Memory is short, and the sender has no key to evict; and that the receiver has none or did.
     WantRoom {
         session: SessionKey,

@@ -34,7 +34,9 @@ pub enum Kind {
 }
 
 fn kind_of(session: &Session) -> Kind {
-    if session.client.subscriptions.any() {
+    if session.client.replica {
+        Kind::Replica
+    } else if session.client.subscriptions.any() {
         Kind::Pubsub
     } else {
         Kind::Normal
@@ -235,6 +237,7 @@ fn client_flags(session: &Session, monitors: &[SessionKey]) -> String {
     let mut flags = String::new();
     let tracking = session.client.tracking.as_ref();
     let known = [
+        (session.client.replica, 'S'),
         (monitors.contains(&session.key), 'O'),
         (
             matches!(session.state, State::Postponed | State::Blocked),

@@ -210,46 +210,6 @@ impl ServerHost {
         }
     }
 
-    /// WAIT. No replica will ever have it: who asks for some waits as long as they said.
-    pub(super) fn wait(
-        &mut self,
-        core: &Core,
-        requester: Requester,
-        args: &Args,
-        out: &mut Writer,
-    ) -> Performed {
-        let asked = args
-            .int(1)
-            .and_then(|replicas| Ok((replicas, timeout_ms(args, 2)?)));
-        let (replicas, timeout_ms) = match asked {
-            Err(error) => return Performed::Failed(error),
-            Ok(asked) => asked,
-        };
-        if replicas <= 0 || core.is_executing(requester.session) {
-            return done(out.int(0));
-        }
-        if timeout_ms > 0 {
-            let at_ms = self.now_ms.saturating_add(timeout_ms);
-            self.waits.push((at_ms, requester));
-        }
-        Performed::Later
-    }
-
-    /// Those who have waited long enough.
-    pub fn end_waits(&mut self, now_ms: i64) {
-        let (over, kept) = std::mem::take(&mut self.waits)
-            .into_iter()
-            .partition(|(at_ms, _)| *at_ms <= now_ms);
-        self.waits = kept;
-        let over: Vec<(i64, Requester)> = over;
-        for (_, requester) in over {
-            let mut out = Output::default();
-            let written = Writer::new(&mut out, requester.proto).int(0);
-            debug_assert!(written.is_ok());
-            self.reply(requester, out);
-        }
-    }
-
     /// FUNCTION and its subcommands, of a server without scripts.
     pub(super) fn functions(&self, args: &Args, out: &mut Writer) -> CmdResult {
         match args.get(1).to_ascii_lowercase().as_slice() {

@@ -23,6 +23,7 @@ use super::persist::segment::Segment;
 use super::persist::{Part, Persistence};
 use super::pubsub::{self, Pubsub};
 use super::reconfigure::Reconfigure;
+use super::replicas::{Outlets, Replicas};
 use super::saves::{self, MISCONF, StopSignals};
 use super::settings;
 use super::slowlog::{self, Slowlog};
@@ -41,6 +42,9 @@ use crate::value::limits::Limits;
 /// client from 7.4 on, which is also where fields of hashes began to expire.)
 pub const REDIS_VERSION: &str = "7.4.0";
 
+/// Redis: server.c, shared.noreplicaserr.
+const NO_REPLICAS: CmdError = CmdError::Text("NOREPLICAS Not enough good replicas to write.");
+
 /// What a node keeps beside its core.
 pub struct ServerHost {
     pub shard: usize,
@@ -52,8 +56,13 @@ pub struct ServerHost {
     pub postponed: Vec<SessionKey>,
     /// Sessions that wait until other nodes have evicted keys, and how many of these.
     pub rooms: Vec<(SessionKey, usize)>,
-    /// Clients in WAIT, and until when they wait: unix milliseconds.
-    pub waits: Vec<(i64, Requester)>,
+    /// Clients that have asked to WAIT.
+    pub waits: Vec<SessionKey>,
+    pub outlets: Outlets,
+    /// Shard 0's alone.
+    pub replicas: Replicas,
+    /// `min-replicas-to-write`, 0 while it is off.
+    pub replicas_min: usize,
     pub aof_waits: AofWaits,
     /// Shard 0's alone.
     pub slowlog: Slowlog,
@@ -116,6 +125,9 @@ impl ServerHost {
             postponed: Vec::new(),
             rooms: Vec::new(),
             waits: Vec::new(),
+            outlets: Outlets::default(),
+            replicas: Replicas::new(shards),
+            replicas_min: 0,
             aof_waits: AofWaits::default(),
             slowlog: Slowlog::default(),
             slowlog_max_len: 128,
@@ -239,6 +251,7 @@ impl ServerHost {
             Job::ConfigRewrite => done(self.config_rewrite(false, &mut writer)),
             Job::Shutdown => self.shutdown(requester, args, &mut writer),
             Job::BgRewriteAof => self.bgrewriteaof(&mut writer),
+            Job::Role => done(self.role(&mut writer)),
             Job::Save | Job::BgSave | Job::LastSave => {
                 self.save_command(job, requester, args, &mut writer)
             }
@@ -333,6 +346,7 @@ impl ServerHost {
         if self.shard == 0 {
             figures.pubsub = self.pubsub.figures();
             figures.files = Some(self.file_figures());
+            figures.replicas = Some(self.replica_figures());
         }
         figures
     }
@@ -459,7 +473,8 @@ impl ServerHost {
         }
         self.postponed.retain(|key| *key != session);
         self.rooms.retain(|(key, _)| *key != session);
-        self.waits.retain(|(_, waiter)| waiter.session != session);
+        self.forget_own_wait(session);
+        self.forget_replica(session);
         self.aof_waits.forget(session);
     }
 
@@ -539,6 +554,7 @@ impl Host for ServerHost {
             | Job::Save
             | Job::BgRewriteAof
             | Job::BgSave
+            | Job::Role
             | Job::LastSave => self.forward(job, requester, args, out),
             Job::Subscribe(kind) => {
                 self.subscribe(core, link, requester, (job, kind, true), args, out)
@@ -555,6 +571,7 @@ impl Host for ServerHost {
                 done(introspection::command(&table, args, &mut writer))
             }
             Job::Debug => self.debug(requester, args, out),
+            Job::Replicate => self.replicate(core, requester, args, out),
             Job::Latency => self.latency(requester, args, &mut writer),
             Job::Memory => self.memory(requester, args, &mut writer),
             _ => self.perform_simple(core, link, requester, job, args, out),
@@ -567,6 +584,7 @@ impl Host for ServerHost {
             || self.part.is_any_loading()
             || self.part.save_failed
             || self.part.is_journal_failing()
+            || self.replicas_min > 0
     }
 
     fn admit(
@@ -592,6 +610,9 @@ impl Host for ServerHost {
         if is_told && self.is_misconfigured() {
             return Admission::Refuse(MISCONF);
         }
+        if self.part.good_replicas() < self.replicas_min && flags & flags::WRITE != 0 {
+            return Admission::Refuse(NO_REPLICAS);
+        }
         if self.pause.until_ms != 0 {
             if !self.pause.is_active(now_ms) {
                 self.pause = Pause::default();
@@ -602,6 +623,19 @@ impl Host for ServerHost {
             }
         }
         Admission::Run
+    }
+
+    fn refuses_writes(&self, session: SessionKey) -> Option<CmdError> {
+        if session == replay::SESSION {
+            return None;
+        }
+        if self.part.is_journal_failing() {
+            return Some(journal::misconf(&self.part.journal_failure()));
+        }
+        if self.is_misconfigured() {
+            return Some(MISCONF);
+        }
+        (self.part.good_replicas() < self.replicas_min).then_some(NO_REPLICAS)
     }
 
     fn show(
@@ -682,7 +716,6 @@ impl ServerHost {
         let mut writer = Writer::new(out, requester.proto);
         match job {
             Job::Lolwut => done(self.lolwut(&mut writer)),
-            Job::Role => done(self.role(&mut writer)),
             Job::Function => done(self.functions(args, &mut writer)),
             Job::Acl => self.acl(core, requester, args, out),
             Job::Cluster => Performed::Failed(CmdError::Text(
@@ -691,7 +724,7 @@ impl ServerHost {
             Job::Module => done(self.module(requester.is_local, args, &mut writer)),
             Job::Replication => done(self.replication(args, &mut writer)),
             Job::WaitAof => self.wait_aof(core, requester, args, &mut writer),
-            Job::Wait => self.wait(core, requester, args, &mut writer),
+            Job::Wait => self.wait(core, requester, args),
             Job::Time => done(self.time(link, &mut writer)),
             _ => Performed::Failed(CmdError::Text("ERR not supported by this server")),
         }

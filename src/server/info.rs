@@ -54,6 +54,8 @@ pub struct NodeFigures {
     pub scripts: (usize, usize),
     /// Shard 0's alone.
     pub files: Option<FileFigures>,
+    /// Shard 0's alone.
+    pub replicas: Option<super::replicas::Figures>,
 }
 
 /// How the append-only file does.
@@ -139,6 +141,7 @@ impl NodeFigures {
             lua_bytes: core.scripts.engine_bytes(),
             scripts: core.scripts.store.figures(),
             files: None,
+            replicas: None,
         }
     }
 }
@@ -170,7 +173,7 @@ impl Identity {
         }
     }
 
-    fn replid(&self) -> String {
+    pub fn replid(&self) -> String {
         self.replid
             .lock()
             .map_or_else(|_| String::new(), |id| id.clone())
@@ -249,7 +252,7 @@ fn section(name: &str, nodes: &[NodeFigures], context: &Context) -> String {
         "memory" => ("Memory", memory(nodes, context)),
         "persistence" => ("Persistence", persistence(nodes)),
         "stats" => ("Stats", stats(nodes, context)),
-        "replication" => ("Replication", replication(context)),
+        "replication" => ("Replication", replication(context, &replicas_of(nodes))),
         "cpu" => ("CPU", cpu(nodes)),
         "modules" => ("Modules", String::new()),
         "cluster" => ("Cluster", lines(&[("cluster_enabled", "0".into())])),
@@ -580,6 +583,7 @@ fn stats(nodes: &[NodeFigures], context: &Context) -> String {
     let keys = |of: fn(&keyspace::Counters) -> u64| total(nodes, |n| of(&n.keyspace)).to_string();
     let gauge = |of: fn(&Gauges) -> u64| total(nodes, |n| of(&n.gauges)).to_string();
     let [p50, p99, max] = expire_lag(nodes);
+    let replicas = replicas_of(nodes);
     let rates = nodes
         .iter()
         .fold(Rates::default(), |all, node| all + node.rates);
@@ -603,9 +607,9 @@ fn stats(nodes: &[NodeFigures], context: &Context) -> String {
         ("instantaneous_input_repl_kbps", "0.00".into()),
         ("instantaneous_output_repl_kbps", "0.00".into()),
         ("rejected_connections", gauge(|g| g.refused)),
-        ("sync_full", "0".into()),
-        ("sync_partial_ok", "0".into()),
-        ("sync_partial_err", "0".into()),
+        ("sync_full", replicas.full.to_string()),
+        ("sync_partial_ok", replicas.partial.to_string()),
+        ("sync_partial_err", replicas.refused.to_string()),
         ("expired_keys", keys(|c| c.expired)),
         p50,
         p99,
@@ -700,22 +704,41 @@ fn no_such_thing() -> String {
     NEVER.iter().map(|name| format!("{name}:0\r\n")).collect()
 }
 
-fn replication(context: &Context) -> String {
-    lines(&[
+/// What shard 0 tells of replicas.
+fn replicas_of(nodes: &[NodeFigures]) -> super::replicas::Figures {
+    let told = nodes.iter().find_map(|node| node.replicas.clone());
+    told.unwrap_or_default()
+}
+
+fn replication(context: &Context, replicas: &super::replicas::Figures) -> String {
+    let config = context.config;
+    let mut text = lines(&[
         ("role", "master".into()),
-        ("connected_slaves", "0".into()),
+        ("connected_slaves", replicas.replicas.len().to_string()),
+    ]);
+    if config.int("min-replicas-to-write") > 0 && config.int("min-replicas-max-lag") > 0 {
+        let good = replicas.good.to_string();
+        text.push_str(&lines(&[("min_slaves_good_slaves", good)]));
+    }
+    for (number, replica) in replicas.replicas.iter().enumerate() {
+        text.push_str(&format!("slave{number}:{replica}\r\n"));
+    }
+    text + &lines(&[
         ("master_failover_state", "no-failover".into()),
         ("master_replid", context.identity.replid()),
         ("master_replid2", "0".repeat(40)),
-        ("master_repl_offset", "0".into()),
+        ("master_repl_offset", replicas.offset.to_string()),
         ("second_repl_offset", "-1".into()),
-        ("repl_backlog_active", "0".into()),
+        (
+            "repl_backlog_active",
+            u8::from(replicas.streaming).to_string(),
+        ),
         (
             "repl_backlog_size",
-            context.config.int("repl-backlog-size").to_string(),
+            config.int("repl-backlog-size").to_string(),
         ),
-        ("repl_backlog_first_byte_offset", "0".into()),
-        ("repl_backlog_histlen", "0".into()),
+        ("repl_backlog_first_byte_offset", replicas.first.to_string()),
+        ("repl_backlog_histlen", replicas.backlog_bytes.to_string()),
     ])
 }
 

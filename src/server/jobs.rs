@@ -101,13 +101,6 @@ impl ServerHost {
         );
         out.verbatim("txt", text.as_bytes())
     }
-
-    pub(super) fn role(&self, out: &mut Writer) -> CmdResult {
-        out.array(3)?;
-        out.bulk(b"master")?;
-        out.int(0)?;
-        out.array(0)
-    }
 }
 
 pub(super) fn done(result: CmdResult) -> Performed {

@@ -299,7 +299,7 @@ impl ServerHost {
             } => {
                 self.open_segment(core, file, policy, tail.at);
                 let resume = || Box::new(Journal::resume(&tail));
-                core.shard.journal.get_or_insert_with(resume);
+                core.shard.journal.get_or_insert_with(resume).keep();
                 core.coordinator.pass_transactions(last_transaction);
                 core.shard.keyspace.effects.recording = true;
                 self.mail
@@ -349,17 +349,14 @@ impl ServerHost {
 
     fn close_segment(&mut self, core: &mut Core) {
         let shard = &mut core.shard;
-        shard.keyspace.effects.recording = false;
-        core.coordinator.journaled = false;
         let mut ok = true;
         let was_failing = self
             .segment
             .as_ref()
             .is_some_and(|it| it.failure().is_some());
-        if let (Some(mut segment), Some(mut journal)) = (self.segment.take(), shard.journal.take())
-        {
+        if let (Some(mut segment), Some(journal)) = (self.segment.take(), &mut shard.journal) {
             let waiters = segment.take_waiters();
-            match segment.close(&mut journal, &mut shard.keyspace.effects) {
+            match segment.close(journal, &mut shard.keyspace.effects) {
                 Ok(end) => {
                     self.journal_end = end;
                     self.tell_reached(waiters);
@@ -369,6 +366,12 @@ impl ServerHost {
                     ok = false;
                 }
             }
+        }
+        let is_fed = shard.journal.as_mut().is_some_and(|it| it.end_segment());
+        if !is_fed {
+            shard.journal = None;
+            shard.keyspace.effects.recording = false;
+            core.coordinator.journaled = false;
         }
         if was_failing {
             self.part.set_journal_failure(None, false);
@@ -401,6 +404,7 @@ impl ServerHost {
     pub fn commit(&mut self, core: &mut Core, operations: &mut Vec<Operation>) -> (u64, u64) {
         let (Some(segment), Some(journal)) = (&mut self.segment, &mut core.shard.journal) else {
             // What the last segment got is on the disk.
+            self.send_feed(core);
             return (0, self.journal_end);
         };
         let before = segment.failure().is_some();
@@ -424,6 +428,7 @@ impl ServerHost {
             self.persistence.aof.scheduled = true;
         }
         self.tell_synced();
+        self.send_feed(core);
         (verdict.gate, verdict.released)
     }
 
@@ -510,7 +515,7 @@ impl ServerHost {
         self.part.loading = false;
         let left = NodeMessage::Persist(Message::LoadLeft);
         self.mail.push((0, left));
-        core.shard.keyspace.effects.recording = self.segment.is_some();
+        core.shard.keyspace.effects.recording = core.shard.journal.is_some();
         core.shard.keyspace.effects.dirty = 0;
         let config = self.config.clone();
         settings::install(&config, core, self);

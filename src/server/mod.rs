@@ -30,6 +30,7 @@ pub mod persist;
 mod populate;
 mod pubsub;
 mod reconfigure;
+pub mod replicas;
 mod saves;
 pub mod settings;
 pub mod slowlog;

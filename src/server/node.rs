@@ -177,6 +177,7 @@ impl Node {
             NodeMessage::Pubsub(message) => host.pubsub_message(core, link, from, message),
             NodeMessage::Tracking(message) => host.tracking_message(core, link, from, message),
             NodeMessage::Persist(message) => host.persist_message(core, from, message),
+            NodeMessage::Replicas(message) => host.replica_message(core, link, from, message),
             NodeMessage::Monitor(line) => {
                 for &session in &host.monitors.here {
                     link.out(session).bytes.extend_from_slice(&line);
@@ -270,7 +271,10 @@ impl App for Node {
     }
 
     fn drained(&mut self, conn: ConnId, io: &mut Io<NodeMessage>) {
-        self.with_link(io, |core, host, link| core.drained(conn.pack(), link, host));
+        self.with_link(io, |core, host, link| {
+            core.drained(conn.pack(), link, host);
+            host.replica_drained(link, conn.pack());
+        });
     }
 
     fn is_idle(&self, conn: ConnId) -> bool {
@@ -313,6 +317,9 @@ impl App for Node {
         } else {
             self.host.commit(&mut self.core, &mut operations)
         };
+        if self.host.shard == 0 {
+            self.host.pump();
+        }
         io.release(released);
         io.hold(gate);
         for Operation { file, tag, op } in operations {
@@ -340,9 +347,6 @@ impl App for Node {
                 core.shard.serve_waiting(now.unix_ms(), &mut post);
             }
             core.timed_out(now.unix_ms(), link, host);
-            if !host.waits.is_empty() {
-                host.end_waits(now.unix_ms());
-            }
             host.end_aof_waits(now.unix_ms());
             Node::timed(core, host, spikes::EVICTION_CYCLE, |core, _| {
                 core.shard.make_room(now.unix_ms());
@@ -386,9 +390,8 @@ impl App for Node {
         let patrol = self.host.patrol.due_ms();
         let timeout = self.core.next_timeout_ms();
         let files = self.host.persist_due_ms();
-        let wait = self.host.waits.iter().map(|(at_ms, _)| *at_ms).min();
         let aof_wait = self.host.aof_waits.due_ms();
-        let deadlines = [pause, expiry, patrol, timeout, files, wait, aof_wait]
+        let deadlines = [pause, expiry, patrol, timeout, files, aof_wait]
             .into_iter()
             .flatten();
         match deadlines.min() {

@@ -45,6 +45,7 @@ pub struct Patrol {
     /// `client-output-buffer-limit` for ordinary clients and for those that listen to channels.
     normal: Output,
     pubsub: Output,
+    replica: Output,
     /// Some client of this node listens to channels.
     listening: bool,
     strangers: bool,
@@ -57,10 +58,10 @@ pub struct Patrol {
 
 /// How much unsent output a client may have; 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Output {
-    hard_bytes: usize,
-    soft_bytes: usize,
-    soft_ms: i64,
+pub struct Output {
+    pub hard_bytes: usize,
+    pub soft_bytes: usize,
+    pub soft_ms: i64,
 }
 
 impl Output {
@@ -87,6 +88,11 @@ impl Patrol {
         self.pubsub.hard_bytes
     }
 
+    /// Unsent output that a replica may have.
+    pub fn replica_limit(&self) -> Output {
+        self.replica
+    }
+
     /// Whether some client of this node listens to channels.
     pub fn set_listening(&mut self, listening: bool) {
         self.listening = listening;
@@ -97,6 +103,7 @@ impl Patrol {
             idle_max_ms: config.int("timeout").saturating_mul(1000),
             normal: Output::new(config, "normal"),
             pubsub: Output::new(config, "pubsub"),
+            replica: Output::new(config, "slave"),
             listening: false,
             strangers: !config.text("requirepass").is_empty(),
             due_ms: 0,
@@ -120,7 +127,7 @@ impl Patrol {
         for session in core.sessions().filter(|s| s.state != State::Closing) {
             let bytes = session.memory_bytes() + link.pending_bytes(session.key);
             all_bytes += bytes;
-            if !session.client.no_evict {
+            if !session.client.no_evict && !session.client.replica {
                 sizes.push((bytes, session.key));
             }
         }
@@ -174,7 +181,8 @@ impl Patrol {
     }
 
     fn must_go(&self, session: &mut Session, unsent: usize, now_ms: i64) -> bool {
-        if session.state == State::Closing {
+        // Replicas have limits of their own.
+        if session.state == State::Closing || session.client.replica {
             return false;
         }
         let limit = if session.client.subscriptions.any() {

@@ -460,6 +460,12 @@ impl ServerHost {
         if !core.shard.keyspace.effects.events.is_empty() {
             self.notify(core, link);
         }
+        let name: &[u8] = match kind {
+            Kind::ShardChannel => b"SPUBLISH",
+            _ => b"PUBLISH",
+        };
+        let words = [name, args.get(1), args.get(2)];
+        self.tell_replicas(core, &words, requester.db);
         let mut count = 0;
         if !self.pubsub.listeners.is_silent(kind) {
             let audience = self.pubsub.listeners.audience(kind, args.get(1));

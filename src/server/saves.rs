@@ -380,6 +380,7 @@ impl ServerHost {
             self.begin_bgsave();
         }
         self.mind_journal();
+        self.mind_replicas();
         if self.part.shard() == 0 {
             self.part.set_saving(self.persistence.is_busy());
         }
@@ -407,7 +408,7 @@ impl ServerHost {
 
     fn follow(&mut self, after: After) {
         match after {
-            After::Nothing | After::Reply(_) => {}
+            After::Nothing | After::Reply(_) | After::Sync => {}
             After::Rewrite => self.persistence.aof.rewrite_failed(self.now_ms),
             After::Reload { requester, flush } => self.begin_load(Then::Reply(requester), flush),
             After::Stop { .. } => self.stop_now(),
@@ -497,6 +498,7 @@ impl ServerHost {
                 .as_ref()
                 .is_some_and(|replay| !replay.waits(core))
             || persistence.wants_to_load()
+            || self.replicas_want()
     }
 
     /// When files want to be looked at, unix milliseconds.
@@ -505,14 +507,18 @@ impl ServerHost {
         if self.shard != 0 {
             return segment;
         }
+        let replicas = self.replicas.due_ms();
         if let Some(saving) = &self.persistence.saving {
             let delayed = saving.delayed_until_ms();
-            return [segment, delayed].into_iter().flatten().min();
+            return [segment, delayed, replicas].into_iter().flatten().min();
         }
         let aof = &self.persistence.aof;
         let retry = aof.scheduled.then_some(aof.retry_ms);
         let points = self.persistence.points.next_look_ms();
-        [segment, retry, points].into_iter().flatten().min()
+        [segment, retry, points, replicas]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether writes are refused because snapshots fail.

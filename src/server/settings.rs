@@ -22,6 +22,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     host.slowlog_max_len = bytes("slowlog-max-len");
     host.trackers.max_keys = bytes("tracking-table-max-keys").div_ceil(host.shards);
     host.patrol = Patrol::new(config);
+    host.replicas_min = replicas_min(config);
     host.patrol.set_listening(host.pubsub.has_subscribers());
     host.persistence.points.configure(config.text("save"));
     host.persistence.aof.wanted = config.flag("appendonly");
@@ -92,6 +93,14 @@ fn limits(config: &Config, seed: u64) -> Limits {
         stream_node_max_bytes: size("stream-node-max-bytes"),
         stream_node_max_entries: size("stream-node-max-entries"),
         seed,
+    }
+}
+
+/// Replicas that writes need; 0 is none.
+fn replicas_min(config: &Config) -> usize {
+    match config.int("min-replicas-max-lag") {
+        0 => 0,
+        _ => usize::try_from(config.int("min-replicas-to-write")).unwrap_or(0),
     }
 }
 

@@ -41,17 +41,30 @@ pub struct Exec {
 
 impl Core {
     /// Why a transaction is not carried out at all.
-    fn why_not(&mut self, multi: &Multi, link: &dyn Link) -> Option<CmdError> {
+    fn why_not(
+        &mut self,
+        key: SessionKey,
+        multi: &Multi,
+        link: &dyn Link,
+        host: &dyn Host,
+    ) -> Option<CmdError> {
         if multi.failed {
             return Some(ABORTED);
+        }
+        let discarded = |why: CmdError| {
+            CmdError::owned(format!("EXECABORT Transaction discarded because of: {why}"))
+        };
+        // What was allowed when they were queued may not be any more.
+        if host.is_watching()
+            && multi.calls.iter().any(|call| call.command.is_write())
+            && let Some(why) = host.refuses_writes(key)
+        {
+            return Some(discarded(why));
         }
         let needs_memory = |call: &HopCall| call.command.flags & flags::DENYOOM != 0;
         let is_short = multi.calls.iter().any(needs_memory)
             && self.shard.make_room(link.now_ms()) == Room::Nowhere;
-        is_short.then(|| {
-            let why = CmdError::Oom;
-            CmdError::owned(format!("EXECABORT Transaction discarded because of: {why}"))
-        })
+        is_short.then(|| discarded(CmdError::Oom))
     }
 
     pub(super) fn exec(
@@ -69,7 +82,7 @@ impl Core {
         let Some(multi) = session.multi.take() else {
             return Next::Continue;
         };
-        if let Some(error) = self.why_not(&multi, link) {
+        if let Some(error) = self.why_not(key, &multi, link, host) {
             self.show_exec(key, None, call.id, words, link, host);
             self.unwatch(key, link);
             return self.fail(key, call.id, &error, link);

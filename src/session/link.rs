@@ -72,6 +72,11 @@ pub trait Host {
         Admission::Run
     }
 
+    /// Why a session may write nothing now.
+    fn refuses_writes(&self, _session: SessionKey) -> Option<CmdError> {
+        None
+    }
+
     /// A command is about to run, or to wait; called while [`Host::is_watching`]. Commands of a
     /// transaction are seen when it is carried out.
     fn show(

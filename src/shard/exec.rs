@@ -414,6 +414,9 @@ impl Shard {
     }
 
     fn release(&mut self, tx: TxId, now_ms: i64, post: Post) {
+        if let Some(journal) = &mut self.journal {
+            journal.released(tx);
+        }
         self.holds.release(tx);
         self.run_ready(now_ms, post);
         self.serve_waiting(now_ms, post);
@@ -483,6 +486,12 @@ impl Shard {
         if cut.begins_segment {
             let journal = self.journal.get_or_insert_default();
             journal.begin_segment(&mut self.keyspace.effects);
+            self.keyspace.effects.recording = true;
+        }
+        if let Some(epoch) = cut.feeds {
+            let unkept = || Box::new(Journal::unkept());
+            let journal = self.journal.get_or_insert_with(unkept);
+            journal.cut_feed(epoch, cut.id, &mut self.keyspace.effects);
             self.keyspace.effects.recording = true;
         }
         snapshot::begin(&mut self.keyspace, cut.style, now_ms);

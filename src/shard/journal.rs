@@ -1,4 +1,4 @@
-//! What a shard's transactions did, on its way into the shard's segment.
+//! What a shard's transactions did, on its way into the shard's segment and to replicas.
 //!
 //! Records of transactions over several shards are put aside until their coordinator knows that
 //! every home has applied its part, and then stand in one unit with a mark that names all of them.
@@ -6,19 +6,24 @@
 
 use ahash::AHashMap;
 
+use super::feed::{Fed, Feed};
 use super::holds::TxId;
 use super::message::Settle;
 use crate::journal::{Tail, Writer};
 use crate::keyspace::{Effects, Record, Records};
 
 /// What stands around the records of a transaction, as for Redis.
-const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+pub const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+pub const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
-/// One shard's segment as far as it is not in the hands of the kernel.
+/// One shard's segment as far as it is not in the hands of the kernel, and its feed as far as it is
+/// not on its way.
 #[derive(Debug, Default)]
 pub struct Journal {
     writer: Writer,
+    /// There is no segment: only replicas are told.
+    unkept: bool,
+    feed: Option<Feed>,
     aside: AHashMap<TxId, Records>,
     /// What still belongs into the segment before this one, since a cut began a new one.
     rest: Option<Vec<u8>>,
@@ -36,16 +41,85 @@ impl Journal {
         }
     }
 
+    /// One without a segment.
+    pub fn unkept() -> Journal {
+        Journal {
+            unkept: true,
+            ..Journal::default()
+        }
+    }
+
+    /// There is a segment from now on.
+    pub fn keep(&mut self) {
+        self.unkept = false;
+    }
+
+    /// The segment is complete. Returns whether the journal is still of use.
+    pub fn end_segment(&mut self) -> bool {
+        self.unkept = true;
+        self.rest = None;
+        self.writer = Writer::default();
+        self.feed.is_some()
+    }
+
     /// Takes the records of a turn.
     pub fn collect(&mut self, effects: &mut Effects) {
         if effects.records.is_empty() {
             return;
         }
-        for Record { db, command } in effects.records.iter() {
-            self.writer.push(db, command);
+        if !self.unkept {
+            let is_fed = self.feed.is_some();
+            for Record { db, command } in effects.records.iter() {
+                if !(is_fed && is_said(command)) {
+                    self.writer.push(db, command);
+                }
+            }
+            self.writer.seal();
         }
-        effects.records.clear();
-        self.writer.seal();
+        match &mut self.feed {
+            Some(feed) => feed.records(std::mem::take(&mut effects.records)),
+            None => effects.records.clear(),
+        }
+    }
+
+    /// A cut from which on replicas are told of everything. `epoch` names the feed, if there is none
+    /// yet.
+    pub fn cut_feed(&mut self, epoch: u32, cut: u32, effects: &mut Effects) {
+        self.collect(effects);
+        let feed = self.feed.get_or_insert_with(|| Feed::new(epoch));
+        feed.push(Fed::Cut(cut));
+    }
+
+    /// Replicas are told of nothing any more. Returns whether the journal is still of use.
+    pub fn end_feed(&mut self) -> bool {
+        self.feed = None;
+        !self.unkept
+    }
+
+    pub fn is_fed(&self) -> bool {
+        self.feed.is_some()
+    }
+
+    /// Marks the feed: everything up to here was done before.
+    pub fn mark(&mut self, id: u64, effects: &mut Effects) {
+        self.collect(effects);
+        if let Some(feed) = &mut self.feed {
+            feed.push(Fed::Reached(id));
+        }
+    }
+
+    /// A transaction's holds are about to be given back.
+    pub fn released(&mut self, tx: TxId) {
+        if let Some(feed) = &mut self.feed {
+            feed.released(tx);
+        }
+    }
+
+    /// What the feed holds, and its epoch.
+    pub fn take_feed(&mut self) -> Option<(u32, Vec<Fed>)> {
+        let feed = self.feed.as_mut()?;
+        let items = feed.take();
+        (!items.is_empty()).then_some((feed.epoch, items))
     }
 
     /// Puts the records from an index on aside for a transaction over several shards.
@@ -58,6 +132,16 @@ impl Journal {
     pub fn settle(&mut self, settle: &Settle, shard: usize, effects: &mut Effects) {
         self.collect(effects);
         let records = self.aside.remove(&settle.mark.id).unwrap_or_default();
+        if !self.unkept {
+            self.seal(settle, shard, &records);
+        }
+        if let Some(feed) = &mut self.feed {
+            feed.part(settle.mark.clone(), records);
+        }
+    }
+
+    /// Ends a unit with this shard's part of a transaction.
+    fn seal(&mut self, settle: &Settle, shard: usize, records: &Records) {
         let skips = settle.is_barrier && shard != 0;
         let first = records.iter().next().map(|record| record.db);
         let wraps = first.filter(|_| records.len() > 1 && !settle.is_barrier);
@@ -66,7 +150,7 @@ impl Journal {
                 self.writer.push(db, MULTI);
             }
             for Record { db, command } in records.iter() {
-                if !is_bracket(command) {
+                if !is_bracket(command) && !is_said(command) {
                     self.writer.push(db, command);
                 }
             }
@@ -85,6 +169,7 @@ impl Journal {
     /// A cut: what comes next belongs into a new segment.
     pub fn begin_segment(&mut self, effects: &mut Effects) {
         self.collect(effects);
+        self.unkept = false;
         let mut rest = self.rest.take().unwrap_or_default();
         self.writer.take(&mut rest);
         self.rest = Some(rest);
@@ -112,7 +197,13 @@ impl Journal {
     }
 }
 
+/// Whether a record is for replicas alone, as it changes nothing.
+fn is_said(command: &[u8]) -> bool {
+    command.starts_with(b"*3\r\n$7\r\nPUBLISH\r\n")
+        || command.starts_with(b"*3\r\n$8\r\nSPUBLISH\r\n")
+}
+
 /// Whether a record is the MULTI or EXEC of a part of a larger transaction.
-fn is_bracket(command: &[u8]) -> bool {
+pub fn is_bracket(command: &[u8]) -> bool {
     matches!(command, MULTI | EXEC)
 }

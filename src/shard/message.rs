@@ -167,6 +167,8 @@ pub struct Cut {
     pub style: Style,
     /// The journal goes on in a new segment.
     pub begins_segment: bool,
+    /// Replicas are told of everything from here on; a feed that begins has this name.
+    pub feeds: Option<u32>,
 }
 
 /// How a transaction over several shards stands in their journals.

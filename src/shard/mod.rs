@@ -7,6 +7,7 @@
 
 pub mod budget;
 mod exec;
+pub mod feed;
 mod holds;
 pub mod journal;
 pub mod message;

@@ -4,7 +4,8 @@
 //! What is checked: replies equal those of a single keyspace; multi-key commands are atomic; a
 //! pipeline takes effect in program order; the recorded effects, replayed, give the same state;
 //! journals on a disk that forgets what was not synced give every acknowledged write back, and
-//! transactions as wholes; events of keys come in the order of the changes.
+//! transactions as wholes; what replicas are told leads to the same state, and shows no half of a
+//! transaction; events of keys come in the order of the changes.
 //! Faults in scope: any interleaving of messages; kills and power cuts at any moment.
 
 #![allow(clippy::unwrap_used)] // A simulation that cannot go on has failed.
@@ -16,6 +17,7 @@ mod durability;
 mod isolation;
 mod power;
 mod replay;
+mod stream;
 mod telling;
 mod transactions;
 mod world;

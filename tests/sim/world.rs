@@ -13,6 +13,7 @@ use pinion::rdb::object::Object;
 use pinion::rdb::string::StringWriter;
 use pinion::resp::{Args, CmdError, Output};
 use pinion::session::{Core, Host, Link, Peer, Performed};
+use pinion::shard::feed::Fed;
 use pinion::shard::journal::Journal;
 use pinion::shard::message::{Cut, Message, SessionKey};
 use pinion::shard::snapshot::Style;
@@ -169,6 +170,27 @@ impl World {
         cores.for_each(|core| core.coordinator.journaled = false);
     }
 
+    /// Replicas are told of everything from here on.
+    pub fn feed_replicas(&mut self, epoch: u32, cut: u32) {
+        let shards = self.cores.len();
+        for core in &mut self.cores {
+            let mut journal = Box::new(Journal::unkept());
+            journal.cut_feed(epoch, cut, &mut core.shard.keyspace.effects);
+            core.shard.journal = Some(journal);
+            core.coordinator.journaled = shards > 1;
+        }
+    }
+
+    /// What a shard told since it was last asked.
+    pub fn take_feed(&mut self, core: usize, epoch: u32) -> Option<Vec<Fed>> {
+        let shard = &mut self.cores[core].shard;
+        let journal = shard.journal.as_mut()?;
+        journal.collect(&mut shard.keyspace.effects);
+        let (of, items) = journal.take_feed()?;
+        assert_eq!(of, epoch);
+        Some(items)
+    }
+
     /// Somebody wants to know of all events of keys.
     pub fn listen(&mut self) {
         for core in &mut self.cores {
@@ -268,6 +290,7 @@ impl World {
                 clocks: Clocks::None,
             },
             begins_segment: true,
+            feeds: None,
         };
         let sent = &mut self.links[0].sent;
         self.cores[0]

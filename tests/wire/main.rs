@@ -20,6 +20,7 @@ mod persistence;
 mod process;
 mod pubsub;
 mod rdb;
+mod replicas;
 mod sameness;
 mod scanning;
 mod scripts;

@@ -37,8 +37,10 @@ fn add(tx: &mut Tx, args: &Args, n: i64, out: &mut Writer) -> CmdResult {
     };
     let new = old.checked_add(n).ok_or(CmdError::Overflow)?;
     tx.set_int(key, new);
-    tx.wrote(key, Event::INCRBY, |rec| {
-        rec.cmd(&[b"INCRBY", key, itoa::Buffer::new().format(n).as_bytes()]);
+    tx.wrote(key, Event::INCRBY, |rec| match n {
+        1 => rec.cmd(&[b"INCR", key]),
+        -1 => rec.cmd(&[b"DECR", key]),
+        _ => rec.cmd(&[b"INCRBY", key, itoa::Buffer::new().format(n).as_bytes()]),
     });
     out.int(new)
 }
@@ -73,9 +75,9 @@ mod tests {
         let overflow = "-ERR increment or decrement would overflow|";
         let no_integer = "-ERR value is not an integer or out of range|";
         Bench::new().rows(&[
-            ("INCR n", ":1|", "incrby n", "INCRBY n 1"),
+            ("INCR n", ":1|", "incrby n", "INCR n"),
             ("DECRBY n 3", ":-2|", "incrby n", "INCRBY n -3"),
-            ("DECR n", ":-3|", "incrby n", "INCRBY n -1"),
+            ("DECR n", ":-3|", "incrby n", "DECR n"),
             ("INCRBY n 1.5", no_integer, "", ""),
             (
                 "DECRBY n -9223372036854775808",
@@ -92,7 +94,7 @@ mod tests {
                 "set n, expire n",
                 "SET n 9 PXAT 1000005",
             ),
-            ("INCR n", ":10|", "incrby n", "INCRBY n 1"),
+            ("INCR n", ":10|", "incrby n", "INCR n"),
             ("PTTL n", ":5|", "", ""),
         ]);
     }

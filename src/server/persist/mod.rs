@@ -160,6 +160,9 @@ pub struct Status {
     pub keys_expired: u64,
 }
 
+/// A snapshot for replicas: its number, and the file with its length unless it failed.
+pub type Streamed = (u32, Option<(Arc<File>, u64)>);
+
 /// What shard 0 knows.
 pub struct Persistence {
     shards: usize,
@@ -180,6 +183,8 @@ pub struct Persistence {
     next_id: u32,
     /// A new base of the append-only file is durable under this name.
     pub rewritten: Option<String>,
+    /// A snapshot for replicas is complete, and how long it is; or it failed.
+    pub streamed: Option<Streamed>,
     /// What a snapshot that ended leads to.
     pub follow_up: Option<After>,
     /// Asked of the runtime at the end of the callback.
@@ -250,6 +255,7 @@ impl Persistence {
             scheduled: false,
             next_id: 0,
             rewritten: None,
+            streamed: None,
             follow_up: None,
             operations: Vec::new(),
             wanted_cut: None,

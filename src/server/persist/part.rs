@@ -51,6 +51,8 @@ pub struct Shared {
     reason: Mutex<String>,
     /// A snapshot or a base is being written.
     saving: AtomicBool,
+    /// Replicas that count for `min-replicas-to-write`.
+    good_replicas: AtomicUsize,
     /// What one of them had written may be lost: only a new base makes it good.
     wants_base: AtomicBool,
 }
@@ -122,6 +124,15 @@ impl Part {
     /// On shard 0: whether a snapshot or a base is being written.
     pub fn set_saving(&self, is_saving: bool) {
         self.shared.saving.store(is_saving, Ordering::Relaxed);
+    }
+
+    /// On shard 0: how many replicas are close behind.
+    pub fn set_good_replicas(&self, good: usize) {
+        self.shared.good_replicas.store(good, Ordering::Relaxed);
+    }
+
+    pub fn good_replicas(&self) -> usize {
+        self.shared.good_replicas.load(Ordering::Relaxed)
     }
 
     pub fn is_saving(&self) -> bool {

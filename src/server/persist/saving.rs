@@ -43,6 +43,8 @@ pub enum After {
     Reply(Requester),
     /// It is the new base of the append-only file.
     Rewrite,
+    /// It is sent to replicas.
+    Sync,
     /// DEBUG RELOAD.
     Reload {
         requester: Requester,
@@ -174,19 +176,32 @@ pub fn style(config: &Config, after: After) -> Style {
     }
 }
 
+/// Makes the file of a snapshot. One for replicas has no name, so that nothing is left of it.
+fn create(path: &str, after: After) -> io::Result<File> {
+    if after != After::Sync {
+        return File::create(path);
+    }
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(true);
+    let file = options.open(path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
+}
+
 impl Persistence {
     /// Begins a snapshot into `dbfilename`.
     pub fn save(&mut self, config: &Config, after: After, now_ms: i64, mail: &mut Mail) {
-        if after != After::Rewrite {
+        if !matches!(after, After::Rewrite | After::Sync) {
             self.scheduled = false;
             self.status.last_try_ms = now_ms;
         }
         let is_rewrite = after == After::Rewrite;
-        let temporary = match is_rewrite {
-            true => format!("temp-rewriteaof-bg-{}.aof", std::process::id()),
-            false => format!("temp-{}.rdb", std::process::id()),
+        let temporary = match after {
+            After::Rewrite => format!("temp-rewriteaof-bg-{}.aof", std::process::id()),
+            After::Sync => format!("temp-sync-{}.rdb", std::process::id()),
+            _ => format!("temp-{}.rdb", std::process::id()),
         };
-        let opened = File::create(&temporary);
+        let opened = create(&temporary, after);
         let file = match opened {
             Ok(file) => Arc::new(file),
             Err(error) => {
@@ -207,7 +222,7 @@ impl Persistence {
             // What is read again soon stays in the page cache.
             direct: match after {
                 After::Nothing | After::Rewrite => Direct::open(&temporary),
-                After::Reply(_) | After::Reload { .. } | After::Stop { .. } => None,
+                After::Sync | After::Reply(_) | After::Reload { .. } | After::Stop { .. } => None,
             },
             temporary,
             name: config.text("dbfilename").to_owned(),
@@ -235,11 +250,17 @@ impl Persistence {
             id,
             style,
             begins_segment: is_rewrite,
+            feeds: None,
         });
     }
 
     fn saving_of(&mut self, id: u32) -> Option<&mut Saving> {
         self.saving.as_deref_mut().filter(|saving| saving.id == id)
+    }
+
+    /// The snapshot that is under way.
+    pub fn saving_id(&self) -> Option<u32> {
+        self.saving.as_ref().map(|saving| saving.id)
     }
 
     /// Whether this snapshot is under way.
@@ -334,7 +355,8 @@ impl Persistence {
             return self.end_file(mail);
         }
         let more = !saving.chunks.is_empty() && saving.delayed_until_ms.is_none();
-        if !saving.syncing && saving.at - saving.synced >= SYNC_BYTES {
+        let is_kept = saving.after != After::Sync;
+        if is_kept && !saving.syncing && saving.at - saving.synced >= SYNC_BYTES {
             saving.syncing = true;
             saving.synced = saving.at;
             self.operate(Purpose::Sync, FileOp::Sync { metadata: false });
@@ -382,6 +404,15 @@ impl Persistence {
             && let Err(error) = saving.file.write_all_at(&front, 0)
         {
             self.save_error(&error, mail);
+            return false;
+        }
+        if saving.after == After::Sync {
+            // It is gone with its last reader: nothing of it has to be durable.
+            let len = saving.at;
+            self.streamed = self
+                .saving
+                .take()
+                .map(|saving| (saving.id, Some((saving.file, len))));
             return false;
         }
         saving.stage = Stage::Syncing;
@@ -516,13 +547,19 @@ impl Persistence {
             self.follow_up = Some(after);
             return;
         }
+        if after == After::Sync {
+            self.streamed = (id > 0).then_some((id, None));
+            return;
+        }
         // Redis: rdb.c, a save that somebody waits for says nothing about those in the background.
         if after == After::Nothing {
             self.status.last_ok = false;
             self.tell_all(mail, || Message::SaveEnded { id, ok: false });
         }
         match after {
-            After::Nothing | After::Rewrite => log::warning("Background saving error"),
+            After::Nothing | After::Rewrite | After::Sync => {
+                log::warning("Background saving error");
+            }
             After::Reply(requester) => reply(mail, requester, Err(CmdError::Text("ERR"))),
             After::Reload { requester, .. } => {
                 let error = CmdError::Text("ERR Error trying to save the DB, check server logs.");
@@ -557,6 +594,7 @@ impl Persistence {
         match saving.after {
             After::Reply(requester) => reply(mail, requester, Err(CmdError::Text("ERR"))),
             After::Stop { requester, .. } => self.stays(requester, mail),
+            After::Sync => self.streamed = Some((id, None)),
             After::Nothing | After::Rewrite | After::Reload { .. } => {}
         }
         true

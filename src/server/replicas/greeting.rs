@@ -1,0 +1,163 @@
+//! What a client says before it is a replica, and while it is: REPLCONF, SYNC, PSYNC.
+
+use super::{Message, Place};
+use crate::resp::{Args, CmdError, Output, Writer};
+use crate::server::ask::Requester;
+use crate::server::host::ServerHost;
+use crate::server::jobs::done;
+use crate::session::{Core, Performed};
+
+/// What REPLCONF told of one.
+#[derive(Clone, Debug, Default)]
+pub struct Greeting {
+    pub port: i64,
+    pub ip: Option<String>,
+    pub psync2: bool,
+    pub rdb_only: bool,
+    /// Nothing but libraries of functions is wanted; there are none.
+    pub no_data: bool,
+}
+
+/// One that wants to be a replica.
+#[derive(Clone, Debug)]
+pub struct Applicant {
+    pub place: Place,
+    /// Where it comes from, without the port of the connection.
+    pub ip: String,
+    pub greeting: Greeting,
+    /// The history and the offset that it asks to go on with; `None` for SYNC.
+    pub psync: Option<(Vec<u8>, i64)>,
+}
+
+impl Applicant {
+    /// Redis: replication.c replicationGetSlaveName.
+    pub fn name(&self) -> String {
+        let ip = self.greeting.ip.as_ref().unwrap_or(&self.ip);
+        match self.greeting.port {
+            0 => format!("{ip}:<unknown-replica-port>"),
+            port => format!("{ip}:{port}"),
+        }
+    }
+}
+
+/// Longest address. Redis: server.h NET_HOST_STR_LEN.
+const ADDRESS_MAX_BYTES: usize = 256;
+
+impl Greeting {
+    /// Notes one pair of REPLCONF.
+    fn note(&mut self, args: &Args, at: usize) -> Result<(), CmdError> {
+        let value = args.get(at + 1);
+        let text = || String::from_utf8_lossy(value).into_owned();
+        if args.is(at, "listening-port") {
+            self.port = args.int(at + 1)?;
+        } else if args.is(at, "ip-address") {
+            if value.len() >= ADDRESS_MAX_BYTES {
+                return Err(CmdError::owned(format!(
+                    "ERR REPLCONF ip-address provided by replica instance is too long: {} bytes",
+                    value.len()
+                )));
+            }
+            self.ip = Some(text());
+        } else if args.is(at, "capa") {
+            self.psync2 |= args.is(at + 1, "psync2");
+        } else if args.is(at, "rdb-only") {
+            self.rdb_only = match args.int(at + 1)? {
+                n @ 0..=1 => n == 1,
+                _ => {
+                    return Err(CmdError::Text(
+                        "ERR value is out of range, must be between 0 and 1",
+                    ));
+                }
+            };
+        } else if args.is(at, "rdb-filter-only") {
+            self.no_data = true;
+            if let Some(other) = text().split_whitespace().find(|word| *word != "functions") {
+                return Err(CmdError::owned(format!(
+                    "ERR Unsupported rdb-filter-only option: {other}"
+                )));
+            }
+        } else {
+            return Err(CmdError::owned(format!(
+                "ERR Unrecognized REPLCONF option: {}",
+                String::from_utf8_lossy(args.get(at))
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl ServerHost {
+    /// REPLCONF, SYNC and PSYNC.
+    pub(in crate::server) fn replicate(
+        &mut self,
+        core: &mut Core,
+        requester: Requester,
+        args: &Args,
+        out: &mut Output,
+    ) -> Performed {
+        if !args.is(0, "replconf") {
+            return self.synchronize(core, requester, args);
+        }
+        if args.len().is_multiple_of(2) {
+            return Performed::Failed(CmdError::Syntax);
+        }
+        for at in (1..args.len()).step_by(2) {
+            if args.is(at, "ack") {
+                // Nobody is answered who tells this.
+                if let Ok(offset) = args.int(at + 1)
+                    && self.outlets.has(requester.session)
+                {
+                    let session = requester.session;
+                    self.inform(0, Message::Ack { session, offset });
+                }
+                return Performed::Done;
+            }
+            if args.is(at, "getack") {
+                return Performed::Done;
+            }
+            let greeting = self.outlets.greeting(requester.session);
+            if let Err(error) = greeting.note(args, at) {
+                return Performed::Failed(error);
+            }
+        }
+        done(Writer::new(out, requester.proto).ok())
+    }
+
+    fn synchronize(&mut self, core: &mut Core, requester: Requester, args: &Args) -> Performed {
+        let session = requester.session;
+        if self.outlets.has(session) {
+            return Performed::Done;
+        }
+        if args.len() > 3 && args.is(3, "failover") {
+            return Performed::Failed(CmdError::Text(
+                "ERR PSYNC FAILOVER can't be sent to a master.",
+            ));
+        }
+        let psync = match args.is(0, "psync") {
+            true => match args.int(2) {
+                Ok(offset) => Some((args.get(1).to_vec(), offset)),
+                Err(error) => return Performed::Failed(error),
+            },
+            false => None,
+        };
+        let Some(client) = core.session_mut(session) else {
+            return Performed::Done;
+        };
+        client.client.replica = true;
+        let addr = client.peer.addr();
+        let ip = addr.rsplit_once(':').map_or(addr.as_str(), |(ip, _)| ip);
+        let ip = ip.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let applicant = Applicant {
+            place: Place {
+                node: self.shard,
+                session,
+            },
+            ip,
+            greeting: self.outlets.greeting(session).clone(),
+            psync,
+        };
+        self.outlets.open(session, applicant.greeting.rdb_only);
+        self.inform(0, Message::Wants(Box::new(applicant)));
+        Performed::Later
+    }
+}

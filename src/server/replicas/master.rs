@@ -1,0 +1,627 @@
+//! What shard 0 knows of replicas: who they are, the stream, and when they begin.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::backlog::Backlog;
+use super::greeting::Applicant;
+use super::wait::Waits;
+use super::{Message, Place};
+use crate::coordinator::stream::{Merge, Passed};
+use crate::resp::{CmdResult, Writer};
+use crate::server::host::ServerHost;
+use crate::server::log;
+use crate::server::persist::After;
+use crate::shard::feed::Fed;
+
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+/// How often replicas are looked at. Redis: server.c, replicationCron once a second.
+const TICK_MS: i64 = 1_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// For another snapshot to end, so that its own can begin.
+    WaitsToSave,
+    /// The cut with this number is being taken.
+    Cutting(u32),
+    /// Its snapshot is being written.
+    Saving(u32),
+    Sending,
+    Online,
+    /// There was no snapshot for it: its connection is being closed.
+    Leaving,
+}
+
+impl State {
+    /// Redis: replication.c replstateToString.
+    fn name(self) -> &'static str {
+        match self {
+            State::WaitsToSave | State::Cutting(_) | State::Saving(_) | State::Leaving => {
+                "wait_bgsave"
+            }
+            State::Sending => "send_bulk",
+            State::Online => "online",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Replica {
+    applicant: Applicant,
+    state: State,
+    ack_offset: i64,
+    /// When it last told how far it is, unix milliseconds.
+    ack_ms: i64,
+}
+
+impl Replica {
+    /// SYNC was its word: it never tells how far it is.
+    fn is_mute(&self) -> bool {
+        self.applicant.psync.is_none()
+    }
+
+    fn is_online(&self) -> bool {
+        self.state == State::Online
+    }
+
+    /// Whether the stream is of use to it.
+    fn follows(&self) -> bool {
+        !self.applicant.greeting.rdb_only
+    }
+
+    fn lag_s(&self, now_ms: i64) -> i64 {
+        match self.is_online() {
+            true => (now_ms / 1000 - self.ack_ms / 1000).max(0),
+            false => 0,
+        }
+    }
+
+    fn ip(&self) -> &str {
+        let announced = self.applicant.greeting.ip.as_ref();
+        announced.unwrap_or(&self.applicant.ip)
+    }
+}
+
+/// All replicas, and the stream.
+#[derive(Debug)]
+pub struct Replicas {
+    list: Vec<Replica>,
+    /// Names the feeds, while there are any.
+    epoch: Option<u32>,
+    next_epoch: u32,
+    merge: Merge,
+    backlog: Backlog,
+    pub(super) waits: Waits,
+    tick_ms: i64,
+    ping_ms: i64,
+    /// Since when there is nobody, unix milliseconds.
+    alone_since_ms: i64,
+    full: u64,
+    partial: u64,
+    refused: u64,
+}
+
+/// For INFO.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// `slaveN` lines, without the number.
+    pub replicas: Vec<String>,
+    pub good: usize,
+    pub streaming: bool,
+    pub offset: i64,
+    pub first: i64,
+    pub backlog_bytes: usize,
+    pub full: u64,
+    pub partial: u64,
+    pub refused: u64,
+}
+
+impl Replicas {
+    pub fn new(shards: usize) -> Replicas {
+        Replicas {
+            list: Vec::new(),
+            epoch: None,
+            next_epoch: 0,
+            merge: Merge::new(shards),
+            backlog: Backlog::default(),
+            waits: Waits::default(),
+            tick_ms: 0,
+            ping_ms: 0,
+            alone_since_ms: 0,
+            full: 0,
+            partial: 0,
+            refused: 0,
+        }
+    }
+
+    /// Whether the shards tell what they do.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.epoch.is_some()
+    }
+
+    pub(super) fn has_any(&self) -> bool {
+        !self.list.is_empty()
+    }
+
+    /// `master_repl_offset`
+    pub(super) fn offset(&self) -> i64 {
+        self.backlog.end()
+    }
+
+    pub(super) fn say(&mut self, command: &[u8]) {
+        if self.is_streaming() {
+            self.merge.say(command);
+        }
+    }
+
+    /// Replicas that have told that they have come so far.
+    pub(super) fn count_reached(&self, offset: i64) -> i64 {
+        let has = |one: &&Replica| one.is_online() && one.ack_offset >= offset;
+        self.list.iter().filter(has).count() as i64
+    }
+
+    fn find(&mut self, place: Place) -> Option<&mut Replica> {
+        let mut list = self.list.iter_mut();
+        list.find(|one| one.applicant.place == place)
+    }
+
+    /// Replicas that are in the stream and not far behind.
+    fn good(&self, lag_max_s: i64, now_ms: i64) -> usize {
+        let is_good = |one: &&Replica| one.is_online() && one.lag_s(now_ms) <= lag_max_s;
+        self.list.iter().filter(is_good).count()
+    }
+
+    /// When to look at them, unix milliseconds.
+    pub fn due_ms(&self) -> Option<i64> {
+        let looks = self.is_streaming() || self.has_any();
+        let waits = self.waits.due_ms();
+        [looks.then_some(self.tick_ms), waits]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn nodes(&self) -> Vec<usize> {
+        let mut nodes: Vec<usize> = self
+            .list
+            .iter()
+            .map(|one| one.applicant.place.node)
+            .collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+}
+
+impl ServerHost {
+    /// SYNC or PSYNC.
+    pub(super) fn replica_wants(&mut self, applicant: Applicant) {
+        let name = applicant.name();
+        log::notice(&format!("Replica {name} asks for synchronization"));
+        let now_ms = self.now_ms;
+        let continued = self.try_partial(&applicant);
+        let state = match continued {
+            true => State::Online,
+            false => State::WaitsToSave,
+        };
+        let replicas = &mut self.replicas;
+        if !replicas.has_any() {
+            replicas.tick_ms = now_ms + TICK_MS;
+        }
+        if continued {
+            replicas.partial += 1;
+        } else {
+            let is_refused =
+                |(id, _): &(Vec<u8>, i64)| id.first().is_some_and(|first| *first != b'?');
+            replicas.refused += u64::from(applicant.psync.as_ref().is_some_and(is_refused));
+            replicas.full += 1;
+        }
+        replicas.list.push(Replica {
+            applicant,
+            state,
+            ack_offset: 0,
+            ack_ms: now_ms,
+        });
+        self.count_good();
+    }
+
+    /// Goes on with a replica where it was, if the backlog reaches back so far.
+    fn try_partial(&mut self, applicant: &Applicant) -> bool {
+        let Some((id, offset)) = &applicant.psync else {
+            return false;
+        };
+        let name = applicant.name();
+        let replid = self.identity.replid();
+        if id.as_slice() == b"?" {
+            log::notice(&format!("Full resync requested by replica {name}"));
+            return false;
+        }
+        if !id.eq_ignore_ascii_case(replid.as_bytes()) {
+            log::notice(&format!(
+                "Partial resynchronization not accepted: Replication ID mismatch (Replica asked \
+                 for '{}', my replication IDs are '{replid}' and '{}')",
+                String::from_utf8_lossy(id),
+                "0".repeat(40)
+            ));
+            return false;
+        }
+        self.pump();
+        let rest = match self.replicas.is_streaming() {
+            true => self.replicas.backlog.from(*offset),
+            false => None,
+        };
+        let Some(rest) = rest else {
+            log::notice(&format!(
+                "Unable to partial resync with replica {name} for lack of backlog (Replica request \
+                 was: {offset})."
+            ));
+            if *offset > self.replicas.offset() {
+                log::warning(&format!(
+                    "Warning: replica {name} tried to PSYNC with an offset that is greater than the \
+                     master replication offset."
+                ));
+            }
+            return false;
+        };
+        log::notice(&format!(
+            "Partial resynchronization request from {name} accepted. Sending {} bytes of backlog \
+             starting from offset {offset}.",
+            rest.len()
+        ));
+        let mut bytes = match applicant.greeting.psync2 {
+            true => format!("+CONTINUE {replid}\r\n").into_bytes(),
+            false => b"+CONTINUE\r\n".to_vec(),
+        };
+        bytes.extend_from_slice(&rest);
+        let Place { node, session } = applicant.place;
+        self.inform(node, Message::Continue { session, bytes });
+        true
+    }
+
+    pub(super) fn replica_ack(&mut self, place: Place, offset: i64) {
+        let now_ms = self.now_ms;
+        if let Some(replica) = self.replicas.find(place) {
+            replica.ack_offset = replica.ack_offset.max(offset);
+            replica.ack_ms = now_ms;
+            self.count_good();
+            self.end_waits();
+        }
+    }
+
+    pub(super) fn replica_gone(&mut self, place: Place) {
+        let list = &mut self.replicas.list;
+        if let Some(at) = list.iter().position(|one| one.applicant.place == place) {
+            let gone = list.remove(at);
+            log::notice(&format!(
+                "Connection with replica {} lost.",
+                gone.applicant.name()
+            ));
+            if list.is_empty() {
+                self.replicas.alone_since_ms = self.now_ms;
+            }
+            self.count_good();
+        }
+    }
+
+    pub(super) fn replica_sent(&mut self, place: Place) {
+        let now_ms = self.now_ms;
+        if let Some(replica) = self.replicas.find(place) {
+            replica.state = State::Online;
+            replica.ack_ms = now_ms;
+            let name = replica.applicant.name();
+            log::notice(&format!("Synchronization with replica {name} succeeded"));
+            self.count_good();
+            self.end_waits();
+        }
+    }
+
+    /// What a shard told.
+    pub(super) fn fed(&mut self, shard: usize, epoch: u32, items: Vec<Fed>) {
+        // What comes after its end was sent before that was known.
+        if self.replicas.epoch == Some(epoch) {
+            self.replicas.merge.push(shard, items);
+        }
+    }
+
+    /// Brings the stream on: it is kept, and sent to all who are in it.
+    pub(in crate::server) fn pump(&mut self) {
+        if !self.replicas.is_streaming() {
+            return;
+        }
+        while let Some(passed) = self.replicas.merge.advance() {
+            self.keep_and_send();
+            match passed {
+                Passed::Cut(id) => self.cut_passed(id),
+                Passed::Reached(id) => self.wait_reached(id),
+            }
+        }
+        self.keep_and_send();
+    }
+
+    fn keep_and_send(&mut self) {
+        let bytes = self.replicas.merge.take();
+        if bytes.is_empty() {
+            return;
+        }
+        let max = usize::try_from(self.config.int("repl-backlog-size")).unwrap_or(usize::MAX);
+        self.replicas.backlog.push(&bytes, max);
+        let piece: Arc<[u8]> = bytes.into();
+        for node in self.replicas.nodes() {
+            self.inform(node, Message::Stream(piece.clone()));
+        }
+    }
+
+    /// The snapshot with this number holds the stream up to here.
+    fn cut_passed(&mut self, id: u32) {
+        self.begin_replicas(id);
+        self.send_snapshot();
+    }
+
+    /// Replicas that wait for a cut are in the stream from here on.
+    fn begin_replicas(&mut self, id: u32) {
+        let (replid, offset) = (self.identity.replid(), self.replicas.offset());
+        let mut messages = Vec::new();
+        for replica in &mut self.replicas.list {
+            if replica.state != State::Cutting(id) {
+                continue;
+            }
+            replica.state = State::Saving(id);
+            let reply = match replica.is_mute() {
+                true => String::new(),
+                false => format!("+FULLRESYNC {replid} {offset}\r\n"),
+            };
+            let Place { node, session } = replica.applicant.place;
+            let follows = replica.follows();
+            let begin = Message::Begin {
+                session,
+                reply,
+                follows,
+            };
+            messages.push((node, begin));
+        }
+        for (node, message) in messages {
+            self.inform(node, message);
+        }
+    }
+
+    /// A snapshot for replicas is complete: it is sent once all feeds have passed its cut.
+    fn send_snapshot(&mut self) {
+        let Some((id, result)) = self.persistence.streamed.take() else {
+            return;
+        };
+        let list = &self.replicas.list;
+        if list.iter().any(|one| one.state == State::Cutting(id)) {
+            let has_feed = list
+                .iter()
+                .any(|one| one.state == State::Cutting(id) && one.follows());
+            if has_feed && result.is_some() {
+                self.persistence.streamed = Some((id, result));
+                return;
+            }
+            self.begin_replicas(id);
+        }
+        let mut messages = Vec::new();
+        for replica in &mut self.replicas.list {
+            if replica.state != State::Saving(id) {
+                continue;
+            }
+            let Place { node, session } = replica.applicant.place;
+            messages.push(match &result {
+                Some((file, len)) => {
+                    replica.state = State::Sending;
+                    let (file, len): (Arc<File>, u64) = (file.clone(), *len);
+                    (node, Message::File { session, file, len })
+                }
+                None => {
+                    replica.state = State::Leaving;
+                    (node, Message::Drop { session })
+                }
+            });
+        }
+        for (node, message) in messages {
+            self.inform(node, message);
+        }
+    }
+
+    /// Work of a turn on shard 0.
+    pub(in crate::server) fn mind_replicas(&mut self) {
+        if self.persistence.streamed.is_some() {
+            self.send_snapshot();
+        }
+        self.begin_sync();
+        if self
+            .replicas
+            .waits
+            .due_ms()
+            .is_some_and(|at_ms| at_ms <= self.now_ms)
+        {
+            self.end_waits();
+        }
+        let looks = self.replicas.is_streaming() || self.replicas.has_any();
+        if looks && self.replicas.tick_ms <= self.now_ms {
+            self.replicas.tick_ms = self.now_ms + TICK_MS;
+            self.tick_replicas();
+        }
+    }
+
+    /// Whether a turn would find something to do that no message announces.
+    pub(in crate::server) fn replicas_want(&self) -> bool {
+        self.may_begin_sync()
+    }
+
+    fn may_begin_sync(&self) -> bool {
+        let waits = |one: &Replica| one.state == State::WaitsToSave;
+        let persistence = &self.persistence;
+        self.replicas.list.iter().any(waits)
+            && !persistence.is_busy()
+            && persistence.streamed.is_none()
+            && persistence.loading.is_none()
+            && persistence.closing.is_none()
+            && persistence.replay.is_none()
+            && !self.part.is_any_loading()
+            && self.opening == 0
+            && !self.stopping
+    }
+
+    /// Begins the snapshot of those who wait for one.
+    fn begin_sync(&mut self) {
+        if !self.may_begin_sync() {
+            return;
+        }
+        let waits = |one: &&mut Replica| one.state == State::WaitsToSave;
+        let list = &self.replicas.list;
+        let follows = |one: &Replica| one.state == State::WaitsToSave && one.follows();
+        let streams = list.iter().any(follows) || self.replicas.is_streaming();
+        if streams && self.replicas.epoch.is_none() {
+            self.begin_backlog();
+        }
+        log::notice("Starting BGSAVE for SYNC with target: disk");
+        let (now_ms, epoch) = (self.now_ms, self.replicas.epoch);
+        let persistence = &mut self.persistence;
+        persistence.save(&self.config, After::Sync, now_ms, &mut self.mail);
+        let Some(id) = persistence.saving_id() else {
+            // The snapshot cannot be written: they may ask again.
+            let mut places = Vec::new();
+            for replica in self.replicas.list.iter_mut().filter(waits) {
+                replica.state = State::Leaving;
+                places.push(replica.applicant.place);
+            }
+            for Place { node, session } in places {
+                self.inform(node, Message::Drop { session });
+            }
+            return;
+        };
+        if let Some(cut) = &mut persistence.wanted_cut {
+            cut.feeds = epoch;
+        }
+        let pid = std::process::id();
+        log::notice(&format!("Background saving started by pid {pid}"));
+        for replica in self.replicas.list.iter_mut().filter(waits) {
+            replica.state = State::Cutting(id);
+        }
+        if streams {
+            for node in 0..self.shards {
+                self.inform(node, Message::Prepare);
+            }
+        }
+    }
+
+    /// A stream begins: with a history of its own, as nothing was kept of the one before.
+    fn begin_backlog(&mut self) {
+        self.identity.change_replid();
+        let replicas = &mut self.replicas;
+        replicas.next_epoch += 1;
+        replicas.epoch = Some(replicas.next_epoch);
+        replicas.merge = Merge::new(self.shards);
+        replicas.backlog.clear();
+        replicas.ping_ms = self.now_ms;
+        log::notice(&format!(
+            "Replication backlog created, my new replication IDs are '{}' and '{}'",
+            self.identity.replid(),
+            "0".repeat(40)
+        ));
+    }
+
+    fn tick_replicas(&mut self) {
+        let seconds = |name: &str| self.config.int(name).saturating_mul(1000);
+        let (ping_ms, timeout_ms) = (seconds("repl-ping-replica-period"), seconds("repl-timeout"));
+        let ttl_ms = seconds("repl-backlog-ttl");
+        let now_ms = self.now_ms;
+        let replicas = &mut self.replicas;
+        if replicas.has_any() && now_ms - replicas.ping_ms >= ping_ms {
+            replicas.ping_ms = now_ms;
+            replicas.say(PING);
+        }
+        let is_silent =
+            |one: &&Replica| one.is_online() && !one.is_mute() && now_ms - one.ack_ms > timeout_ms;
+        let silent = replicas.list.iter().filter(is_silent);
+        let silent: Vec<(Place, String)> = silent
+            .map(|one| (one.applicant.place, one.applicant.name()))
+            .collect();
+        for (Place { node, session }, name) in silent {
+            log::warning(&format!(
+                "Disconnecting timedout replica (streaming sync): {name}"
+            ));
+            self.inform(node, Message::Drop { session });
+        }
+        for node in self.replicas.nodes() {
+            self.inform(node, Message::Tick);
+        }
+        self.count_good();
+        let alone_ms = now_ms - self.replicas.alone_since_ms;
+        let is_over = ttl_ms > 0 && !self.replicas.has_any() && alone_ms > ttl_ms;
+        if is_over && self.replicas.is_streaming() {
+            self.end_stream();
+        }
+    }
+
+    /// Nobody has been there for long: shards need not tell any more.
+    fn end_stream(&mut self) {
+        self.identity.change_replid();
+        let replicas = &mut self.replicas;
+        replicas.epoch = None;
+        replicas.backlog.clear();
+        replicas.merge = Merge::new(self.shards);
+        replicas.waits.forget_marks();
+        for node in 0..self.shards {
+            self.inform(node, Message::EndFeed);
+        }
+        log::notice(&format!(
+            "Replication backlog freed after {} seconds without connected replicas.",
+            self.config.int("repl-backlog-ttl")
+        ));
+    }
+
+    /// Tells all nodes how many replicas are good enough for `min-replicas-to-write`.
+    fn count_good(&self) {
+        let lag_max_s = self.config.int("min-replicas-max-lag");
+        let good = self.replicas.good(lag_max_s, self.now_ms);
+        self.part.set_good_replicas(good);
+    }
+
+    pub(in crate::server) fn replica_figures(&self) -> Figures {
+        let replicas = &self.replicas;
+        let line = |one: &Replica| {
+            format!(
+                "ip={},port={},state={},offset={},lag={}",
+                one.ip(),
+                one.applicant.greeting.port,
+                one.state.name(),
+                one.ack_offset,
+                one.lag_s(self.now_ms)
+            )
+        };
+        let lag_max_s = self.config.int("min-replicas-max-lag");
+        Figures {
+            replicas: replicas.list.iter().map(line).collect(),
+            good: replicas.good(lag_max_s, self.now_ms),
+            streaming: replicas.is_streaming(),
+            offset: replicas.offset(),
+            first: match replicas.is_streaming() {
+                true => replicas.backlog.first(),
+                false => 0,
+            },
+            backlog_bytes: replicas.backlog.len(),
+            full: replicas.full,
+            partial: replicas.partial,
+            refused: replicas.refused,
+        }
+    }
+
+    /// ROLE
+    pub(in crate::server) fn role(&self, out: &mut Writer) -> CmdResult {
+        out.array(3)?;
+        out.bulk(b"master")?;
+        out.int(self.replicas.offset())?;
+        let online = self.replicas.list.iter().filter(|one| one.is_online());
+        let online: Vec<&Replica> = online.collect();
+        out.array(online.len())?;
+        for replica in online {
+            out.array(3)?;
+            out.bulk(replica.ip().as_bytes())?;
+            out.bulk_int(replica.applicant.greeting.port)?;
+            out.bulk_int(replica.ack_offset)?;
+        }
+        Ok(())
+    }
+}

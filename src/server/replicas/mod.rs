@@ -1,0 +1,189 @@
+//! Replicas of this server: how they begin, what they are sent, and how far they are.
+//!
+//! ```text
+//! a replica's node                    shard 0                        every node
+//! SYNC, PSYNC      -> Wants           -> Prepare                     settles what spans shards
+//!                                     cut of all shards              Fed ->
+//! +FULLRESYNC      <- Begin           the feeds have passed the cut
+//! the snapshot     <- File            it is complete
+//! the stream       <- Stream          merged and kept in the backlog
+//! REPLCONF ACK     -> Ack
+//! ```
+//! Shard 0 merges the shards' feeds, keeps the backlog and knows all replicas; the node that has a
+//! replica's connection keeps what it has not taken. The stream begins with the cut of the snapshot and
+//! leaves nothing out, so each replica sees the same bytes at the same offsets.
+//!
+//! While no replica has been there for `repl-backlog-ttl`, shards tell nothing and nothing is merged.
+
+mod backlog;
+mod greeting;
+mod master;
+mod outlet;
+mod wait;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::ask::NodeMessage;
+use super::host::ServerHost;
+use crate::session::{Core, Link};
+use crate::shard::feed::Fed;
+use crate::shard::message::SessionKey;
+
+pub use greeting::Applicant;
+pub use master::{Figures, Replicas};
+pub use outlet::Outlets;
+pub use wait::Wanted;
+
+/// Names a replica: the node that has its connection, and the connection there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub node: usize,
+    pub session: SessionKey,
+}
+
+/// What nodes say to each other about replicas.
+pub enum Message {
+    /// A client wants to be a replica.
+    Wants(Box<Applicant>),
+    /// One tells how far it is.
+    Ack {
+        session: SessionKey,
+        offset: i64,
+    },
+    /// One is gone.
+    Gone {
+        session: SessionKey,
+    },
+    /// One has been sent its snapshot.
+    Sent {
+        session: SessionKey,
+    },
+    /// Feeds are about to begin: from now on, what spans shards is told when all of it is done.
+    Prepare,
+    /// Nobody is told of anything any more.
+    EndFeed,
+    /// What a shard did.
+    Fed {
+        epoch: u32,
+        items: Vec<Fed>,
+    },
+    /// All that a shard did before is to be told, and this after it.
+    Reach(u64),
+    /// A client waits until replicas have what it wrote; it waits no more.
+    Wait(Wanted),
+    EndWait {
+        session: SessionKey,
+    },
+    /// The stream goes on from here, after these bytes: a partial resynchronization.
+    Continue {
+        session: SessionKey,
+        bytes: Vec<u8>,
+    },
+    /// The snapshot holds everything up to here. The reply to PSYNC, and whether the stream follows.
+    Begin {
+        session: SessionKey,
+        reply: String,
+        follows: bool,
+    },
+    /// The snapshot.
+    File {
+        session: SessionKey,
+        file: Arc<File>,
+        len: u64,
+    },
+    /// More of the stream, for all replicas of a node that are in it.
+    Stream(Arc<[u8]>),
+    /// A second has passed.
+    Tick,
+    /// One has to go.
+    Drop {
+        session: SessionKey,
+    },
+}
+
+impl ServerHost {
+    /// A message about replicas.
+    pub fn replica_message(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        from: usize,
+        message: Message,
+    ) {
+        let place = |session| Place {
+            node: from,
+            session,
+        };
+        match message {
+            Message::Wants(applicant) => self.replica_wants(*applicant),
+            Message::Ack { session, offset } => self.replica_ack(place(session), offset),
+            Message::Gone { session } => self.replica_gone(place(session)),
+            Message::Sent { session } => self.replica_sent(place(session)),
+            Message::Prepare => core.coordinator.journaled = self.shards > 1,
+            Message::EndFeed => self.end_feed(core),
+            Message::Fed { epoch, items } => self.fed(from, epoch, items),
+            Message::Reach(id) => {
+                if let Some(journal) = &mut core.shard.journal {
+                    journal.mark(id, &mut core.shard.keyspace.effects);
+                }
+            }
+            Message::Wait(wanted) => self.wait_wanted(wanted),
+            Message::EndWait { session } => self.forget_wait(place(session)),
+            Message::Continue { session, bytes } => self.go_on(core, link, session, &bytes),
+            Message::Begin {
+                session,
+                reply,
+                follows,
+            } => self.begin_stream(core, link, session, &reply, follows),
+            Message::File { session, file, len } => self.send_file(link, session, file, len),
+            Message::Stream(bytes) => self.send_stream(core, link, &bytes),
+            Message::Tick => self.tick_outlets(core, link),
+            Message::Drop { session } => core.abandon(session, link),
+        }
+    }
+
+    /// A message to a node.
+    fn inform(&mut self, node: usize, message: Message) {
+        self.mail.push((node, NodeMessage::Replicas(message)));
+    }
+
+    /// What this shard told since the last turn goes to shard 0.
+    pub(super) fn send_feed(&mut self, core: &mut Core) {
+        let shard = &mut core.shard;
+        let Some(journal) = &mut shard.journal else {
+            return;
+        };
+        journal.collect(&mut shard.keyspace.effects);
+        let Some((epoch, items)) = journal.take_feed() else {
+            return;
+        };
+        if self.shard == 0 {
+            self.fed(0, epoch, items);
+        } else {
+            self.inform(0, Message::Fed { epoch, items });
+        }
+    }
+
+    /// Replicas are told of nothing any more.
+    fn end_feed(&mut self, core: &mut Core) {
+        let shard = &mut core.shard;
+        let Some(journal) = &mut shard.journal else {
+            return;
+        };
+        if !journal.end_feed() {
+            shard.journal = None;
+            shard.keyspace.effects.recording = false;
+            shard.keyspace.effects.records.clear();
+            core.coordinator.journaled = self.segment.is_some() && self.shards > 1;
+        }
+    }
+
+    /// Tells replicas of a message to a channel.
+    pub(super) fn tell_replicas(&self, core: &mut Core, words: &[&[u8]], db: u32) {
+        let shard = &mut core.shard;
+        if shard.journal.as_ref().is_some_and(|it| it.is_fed()) {
+            shard.keyspace.effects.record(db, words);
+        }
+    }
+}

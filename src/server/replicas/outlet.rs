@@ -1,0 +1,250 @@
+//! What one node sends to the replicas whose connections it has.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use super::Message;
+use super::greeting::Greeting;
+use crate::resp::Output;
+use crate::server::host::ServerHost;
+use crate::server::{clients, log};
+use crate::session::{Core, Link};
+use crate::shard::message::SessionKey;
+
+/// Bytes of the snapshot read and sent at once: some tens of microseconds of copying.
+const PIECE_BYTES: usize = 128 * 1024;
+
+/// Where a replica is.
+#[derive(Debug)]
+enum Phase {
+    /// It is not in the stream yet.
+    Waiting,
+    /// The stream is kept for it until the snapshot is complete.
+    Held,
+    Sending {
+        file: Arc<File>,
+        at: u64,
+        len: u64,
+    },
+    Online,
+}
+
+/// The way to one replica.
+#[derive(Debug)]
+struct Outlet {
+    session: SessionKey,
+    phase: Phase,
+    rdb_only: bool,
+    /// What follows the snapshot.
+    queue: VecDeque<Arc<[u8]>>,
+    queued_bytes: usize,
+    /// Since when it has been behind by more than the soft limit, unix milliseconds.
+    behind_since_ms: Option<i64>,
+}
+
+/// All of one node.
+#[derive(Debug, Default)]
+pub struct Outlets {
+    greetings: AHashMap<SessionKey, Greeting>,
+    outlets: Vec<Outlet>,
+}
+
+impl Outlets {
+    pub(super) fn has(&self, session: SessionKey) -> bool {
+        self.outlets.iter().any(|outlet| outlet.session == session)
+    }
+
+    pub(super) fn greeting(&mut self, session: SessionKey) -> &mut Greeting {
+        self.greetings.entry(session).or_default()
+    }
+
+    pub(super) fn open(&mut self, session: SessionKey, rdb_only: bool) {
+        self.outlets.push(Outlet {
+            session,
+            phase: Phase::Waiting,
+            rdb_only,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            behind_since_ms: None,
+        });
+    }
+
+    fn find(&mut self, session: SessionKey) -> Option<&mut Outlet> {
+        let mut outlets = self.outlets.iter_mut();
+        outlets.find(|outlet| outlet.session == session)
+    }
+
+    /// A session is gone. Returns whether it was a replica.
+    fn forget(&mut self, session: SessionKey) -> bool {
+        self.greetings.remove(&session);
+        let before = self.outlets.len();
+        self.outlets.retain(|outlet| outlet.session != session);
+        self.outlets.len() < before
+    }
+
+    /// Bytes kept for replicas beside their output.
+    pub fn queued_bytes(&self) -> usize {
+        self.outlets.iter().map(|outlet| outlet.queued_bytes).sum()
+    }
+}
+
+impl ServerHost {
+    /// A session is gone, or it is a client like others again.
+    pub(in crate::server) fn forget_replica(&mut self, session: SessionKey) {
+        if self.outlets.forget(session) {
+            self.inform(0, Message::Gone { session });
+        }
+    }
+
+    /// A replica goes on where it was.
+    pub(super) fn go_on(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        session: SessionKey,
+        bytes: &[u8],
+    ) {
+        let Some(outlet) = self.outlets.find(session) else {
+            return;
+        };
+        outlet.phase = Phase::Online;
+        let mut out = Output::default();
+        out.bytes.extend_from_slice(bytes);
+        core.answer(session, &out, link, self);
+    }
+
+    /// The snapshot is being written: what follows is kept.
+    pub(super) fn begin_stream(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        session: SessionKey,
+        reply: &str,
+        follows: bool,
+    ) {
+        let Some(outlet) = self.outlets.find(session) else {
+            return;
+        };
+        outlet.phase = if follows { Phase::Held } else { Phase::Waiting };
+        let mut out = Output::default();
+        out.bytes.extend_from_slice(reply.as_bytes());
+        core.answer(session, &out, link, self);
+    }
+
+    pub(super) fn send_file(
+        &mut self,
+        link: &mut dyn Link,
+        session: SessionKey,
+        file: Arc<File>,
+        len: u64,
+    ) {
+        if let Some(outlet) = self.outlets.find(session) {
+            outlet.phase = Phase::Sending { file, at: 0, len };
+            let head = format!("${len}\r\n");
+            link.out(session).bytes.extend_from_slice(head.as_bytes());
+            self.send_piece(link, session);
+        }
+    }
+
+    /// A replica has taken what it was sent.
+    pub fn replica_drained(&mut self, link: &mut dyn Link, session: SessionKey) {
+        if self.outlets.has(session) && link.pending_bytes(session) < PIECE_BYTES {
+            self.send_piece(link, session);
+        }
+    }
+
+    /// Sends more of the snapshot, and what has been kept behind its end.
+    fn send_piece(&mut self, link: &mut dyn Link, session: SessionKey) {
+        let Some(outlet) = self.outlets.find(session) else {
+            return;
+        };
+        let Phase::Sending { file, at, len } = &mut outlet.phase else {
+            return;
+        };
+        let count = (*len - *at).min(PIECE_BYTES as u64) as usize;
+        let bytes = &mut link.out(session).bytes;
+        let from = bytes.len();
+        bytes.resize(from + count, 0);
+        if let Err(error) = file.read_exact_at(&mut bytes[from..], *at) {
+            bytes.truncate(from);
+            log::warning(&format!("Read error sending DB to replica: {error}"));
+            return link.close(session);
+        }
+        *at += count as u64;
+        if *at < *len {
+            return link.notify_drained(session);
+        }
+        outlet.phase = Phase::Online;
+        outlet.queued_bytes = 0;
+        if outlet.rdb_only {
+            return link.close_after_flush(session);
+        }
+        for piece in outlet.queue.drain(..) {
+            link.out(session).bytes.extend_from_slice(&piece);
+        }
+        self.inform(0, Message::Sent { session });
+    }
+
+    /// More of the stream.
+    pub(super) fn send_stream(&mut self, core: &mut Core, link: &mut dyn Link, piece: &Arc<[u8]>) {
+        for outlet in &mut self.outlets.outlets {
+            match outlet.phase {
+                Phase::Waiting => {}
+                _ if outlet.rdb_only => {}
+                Phase::Online => link.out(outlet.session).bytes.extend_from_slice(piece),
+                Phase::Held | Phase::Sending { .. } => {
+                    outlet.queue.push_back(piece.clone());
+                    outlet.queued_bytes += piece.len();
+                }
+            }
+        }
+        self.cut_off_slow(core, link);
+    }
+
+    /// Closes replicas that are further behind than `client-output-buffer-limit` allows.
+    fn cut_off_slow(&mut self, core: &mut Core, link: &mut dyn Link) {
+        let limit = self.patrol.replica_limit();
+        // Redis: networking.c checkClientOutputBufferLimits, the backlog is shared memory anyhow.
+        let least = usize::try_from(self.config.int("repl-backlog-size")).unwrap_or(0);
+        let now_ms = self.now_ms;
+        let mut slow = Vec::new();
+        for outlet in &mut self.outlets.outlets {
+            let unsent = outlet.queued_bytes + link.pending_bytes(outlet.session);
+            let exceeds = |bytes: usize| bytes > 0 && unsent > bytes.max(least);
+            if !exceeds(limit.soft_bytes) {
+                outlet.behind_since_ms = None;
+            } else {
+                outlet.behind_since_ms.get_or_insert(now_ms);
+            }
+            let too_long = |since_ms| now_ms - since_ms > limit.soft_ms;
+            if exceeds(limit.hard_bytes) || outlet.behind_since_ms.is_some_and(too_long) {
+                slow.push(outlet.session);
+            }
+        }
+        for session in slow {
+            if let Some(client) = core.session(session) {
+                let line = clients::describe(client, core, link, &[]);
+                log::warning(&format!(
+                    "Client {line} scheduled to be closed ASAP for overcoming of output buffer \
+                     limits."
+                ));
+            }
+            core.abandon(session, link);
+            self.forget_replica(session);
+        }
+    }
+
+    /// A second has passed: those who wait for a snapshot see that the server is there.
+    pub(super) fn tick_outlets(&mut self, core: &mut Core, link: &mut dyn Link) {
+        for outlet in &self.outlets.outlets {
+            if matches!(outlet.phase, Phase::Waiting | Phase::Held) {
+                link.out(outlet.session).bytes.push(b'\n');
+            }
+        }
+        self.cut_off_slow(core, link);
+    }
+}

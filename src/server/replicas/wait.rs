@@ -1,0 +1,186 @@
+//! WAIT: who waits until replicas have what they wrote.
+//!
+//! A connection's commands take effect in their order, on whatever shard: what it wrote before is in the
+//! feeds when the question comes. So every feed is asked for a mark; where the stream is when all have
+//! passed it is what replicas have to reach.
+
+use super::{Message, Place};
+use crate::resp::{Args, CmdError, Output, Writer};
+use crate::server::ask::Requester;
+use crate::server::host::ServerHost;
+use crate::session::{Core, Performed};
+use crate::shard::message::SessionKey;
+
+/// Asks a replica how far it is.
+const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
+
+/// A client that waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    requester: Requester,
+    replicas: i64,
+    /// Unix milliseconds.
+    deadline_ms: Option<i64>,
+    /// Inside of a transaction nobody waits.
+    at_once: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    wanted: Wanted,
+    /// The mark that the feeds have to pass first.
+    mark: Option<u64>,
+    offset: i64,
+}
+
+/// All who wait. Shard 0's alone.
+#[derive(Debug, Default)]
+pub struct Waits {
+    waiting: Vec<Waiting>,
+    next_mark: u64,
+}
+
+impl Waits {
+    pub fn due_ms(&self) -> Option<i64> {
+        let deadlines = self.waiting.iter().filter_map(|one| one.wanted.deadline_ms);
+        deadlines.min()
+    }
+
+    /// The feeds are no more: nothing that was written before has to arrive.
+    pub fn forget_marks(&mut self) {
+        for one in &mut self.waiting {
+            one.mark = None;
+        }
+    }
+}
+
+/// Until when a client waits: unix milliseconds.
+fn deadline(args: &Args, now_ms: i64) -> Result<(i64, Option<i64>), CmdError> {
+    let replicas = args.int(1)?;
+    let timeout_ms = args
+        .int(2)
+        .map_err(|_| CmdError::Text("ERR timeout is not an integer or out of range"))?;
+    if timeout_ms < 0 {
+        return Err(CmdError::Text("ERR timeout is negative"));
+    }
+    let deadline_ms = (timeout_ms > 0).then(|| now_ms.saturating_add(timeout_ms));
+    Ok((replicas, deadline_ms))
+}
+
+impl ServerHost {
+    /// WAIT numreplicas timeout
+    pub(in crate::server) fn wait(
+        &mut self,
+        core: &Core,
+        requester: Requester,
+        args: &Args,
+    ) -> Performed {
+        let (replicas, deadline_ms) = match deadline(args, self.now_ms) {
+            Ok(asked) => asked,
+            Err(error) => return Performed::Failed(error),
+        };
+        if !self.waits.contains(&requester.session) {
+            self.waits.push(requester.session);
+        }
+        let at_once = core.is_executing(requester.session);
+        self.inform(
+            0,
+            Message::Wait(Wanted {
+                requester,
+                replicas,
+                deadline_ms,
+                at_once,
+            }),
+        );
+        Performed::Later
+    }
+
+    /// A session is gone.
+    pub(in crate::server) fn forget_own_wait(&mut self, session: SessionKey) {
+        if let Some(at) = self.waits.iter().position(|own| *own == session) {
+            self.waits.swap_remove(at);
+            self.inform(0, Message::EndWait { session });
+        }
+    }
+
+    pub(super) fn wait_wanted(&mut self, wanted: Wanted) {
+        let mut mark = None;
+        if self.replicas.is_streaming() {
+            let waits = &mut self.replicas.waits;
+            waits.next_mark += 1;
+            let id = waits.next_mark;
+            mark = Some(id);
+            for node in 0..self.shards {
+                self.inform(node, Message::Reach(id));
+            }
+        }
+        let offset = self.replicas.offset();
+        let waiting = Waiting {
+            wanted,
+            mark,
+            offset,
+        };
+        self.replicas.waits.waiting.push(waiting);
+        if mark.is_none() {
+            self.end_waits();
+        }
+    }
+
+    /// All feeds have passed a mark.
+    pub(super) fn wait_reached(&mut self, id: u64) {
+        let offset = self.replicas.offset();
+        let waiting = &mut self.replicas.waits.waiting;
+        let Some(one) = waiting.iter_mut().find(|one| one.mark == Some(id)) else {
+            return;
+        };
+        one.mark = None;
+        one.offset = offset;
+        let before = waiting.len();
+        self.end_waits();
+        if self.replicas.waits.waiting.len() == before && self.replicas.has_any() {
+            self.replicas.say(GETACK);
+        }
+    }
+
+    /// Answers those whose wait is over.
+    pub(super) fn end_waits(&mut self) {
+        let now_ms = self.now_ms;
+        let replicas = &mut self.replicas;
+        if replicas.waits.waiting.is_empty() {
+            return;
+        }
+        let mut over = Vec::new();
+        let mut waiting = std::mem::take(&mut replicas.waits.waiting);
+        waiting.retain(|one| {
+            let Wanted {
+                requester,
+                replicas: wanted,
+                deadline_ms,
+                at_once,
+            } = one.wanted;
+            let late = deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
+            let known = one.mark.is_none();
+            let count = replicas.count_reached(one.offset);
+            let is_over = late || known && (count >= wanted || at_once);
+            if is_over {
+                over.push((requester, count));
+            }
+            !is_over
+        });
+        replicas.waits.waiting = waiting;
+        for (requester, count) in over {
+            let mut out = Output::default();
+            let written = Writer::new(&mut out, requester.proto).int(count);
+            debug_assert!(written.is_ok(), "a short reply fits");
+            self.reply(requester, out);
+        }
+    }
+
+    pub(super) fn forget_wait(&mut self, place: Place) {
+        let waiting = &mut self.replicas.waits.waiting;
+        waiting.retain(|one| {
+            let requester = one.wanted.requester;
+            (requester.shard, requester.session) != (place.node, place.session)
+        });
+    }
+}

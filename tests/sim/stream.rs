@@ -1,0 +1,178 @@
+//! One stream for replicas: whatever the mail from the shards does to their feeds, it leads to the same
+//! state, and no command of it shows half of a transaction.
+
+use std::collections::VecDeque;
+
+use pinion::coordinator::stream::{Merge, Passed};
+use pinion::shard::feed::Fed;
+
+use crate::world::{Typist, World, encode, random_request};
+
+/// Keys that are only ever written together, by MSET or in a transaction.
+const TOGETHER: [&str; 4] = ["t0", "t1", "t2", "t3"];
+const EPOCH: u32 = 1;
+const CUT: u32 = 7;
+
+struct Trial {
+    world: World,
+    replica: World,
+    reader: Typist,
+    merge: Merge,
+    /// What each shard told, on its way.
+    mail: Vec<VecDeque<Vec<Fed>>>,
+    rng: fastrand::Rng,
+    seed: u64,
+    passed: Vec<Passed>,
+    bytes: usize,
+    compared: usize,
+}
+
+impl Trial {
+    fn new(shards: usize, seed: u64) -> Trial {
+        let mut world = World::new(shards, seed);
+        world.feed_replicas(EPOCH, CUT);
+        let mut replica = World::new(1, seed);
+        // A replica expires nothing by itself.
+        replica.stop_clock();
+        let reader = replica.connect(0);
+        Trial {
+            world,
+            replica,
+            reader,
+            merge: Merge::new(shards),
+            mail: (0..shards).map(|_| VecDeque::new()).collect(),
+            rng: fastrand::Rng::with_seed(seed ^ 0xfeed),
+            seed,
+            passed: Vec::new(),
+            bytes: 0,
+            compared: 0,
+        }
+    }
+
+    fn post(&mut self) {
+        for (shard, mail) in self.mail.iter_mut().enumerate() {
+            mail.extend(self.world.take_feed(shard, EPOCH));
+        }
+    }
+
+    /// Some of the mail arrives, or all of it.
+    fn deliver(&mut self, all: bool) {
+        for shard in 0..self.mail.len() {
+            let count = match all {
+                true => self.mail[shard].len(),
+                false => self.rng.usize(..=self.mail[shard].len().min(3)),
+            };
+            for items in self.mail[shard].drain(..count) {
+                self.merge.push(shard, items);
+            }
+            while let Some(passed) = self.merge.advance() {
+                self.passed.push(passed);
+            }
+            self.play();
+        }
+    }
+
+    /// The replica carries out what there is.
+    fn play(&mut self) {
+        let stream = self.merge.take();
+        if stream.is_empty() {
+            return;
+        }
+        self.bytes += stream.len();
+        self.replica.send(self.reader, &stream);
+        self.replica.settle();
+        let replies = self.replica.received(self.reader);
+        let text = String::from_utf8_lossy(&replies);
+        let seed = self.seed;
+        assert!(
+            !text.lines().any(|line| line.starts_with('-')),
+            "seed {seed}: {text} to {}",
+            String::from_utf8_lossy(&stream)
+        );
+        let db = self.replica.connect(0);
+        let mget: Vec<&str> = ["MGET"].into_iter().chain(TOGETHER).collect();
+        let reply = self.replica.ask(db, &mget);
+        let text = String::from_utf8_lossy(&reply);
+        let values: Vec<&str> = text.split("\r\n$").skip(1).collect();
+        assert!(
+            values
+                .windows(2)
+                .all(|pair| pair[0].trim() == pair[1].trim()),
+            "seed {seed}: {values:?} behind {}",
+            String::from_utf8_lossy(&stream)
+        );
+        self.replica.disconnect(db);
+        self.compared += 1;
+    }
+
+    fn request(&mut self, number: usize) -> Vec<u8> {
+        let token = format!("{number}");
+        match self.rng.u8(..6) {
+            0 => {
+                let pairs = TOGETHER.iter().flat_map(|key| [*key, &token]);
+                encode(&["MSET"].into_iter().chain(pairs).collect::<Vec<_>>())
+            }
+            1 => {
+                let sets = TOGETHER.map(|key| encode(&["SET", key, &token]));
+                [encode(&["MULTI"]), sets.concat(), encode(&["EXEC"])].concat()
+            }
+            _ => {
+                let words = random_request(&mut self.rng);
+                // Keys may not go alone that are written together, nor to other databases.
+                match words[0].as_str() {
+                    "SELECT" | "SWAPDB" | "FLUSHDB" | "FLUSHALL" if self.rng.u8(..4) > 0 => {
+                        encode(&["PING"])
+                    }
+                    _ => encode(&words.iter().map(String::as_str).collect::<Vec<_>>()),
+                }
+            }
+        }
+    }
+}
+
+fn run(shards: usize, seed: u64) -> usize {
+    let mut trial = Trial::new(shards, seed);
+    let clients: Vec<Typist> = (0..5).map(|n| trial.world.connect(n % shards)).collect();
+    for number in 0..400 {
+        let client = clients[trial.rng.usize(..clients.len())];
+        let request = trial.request(number);
+        trial.world.send(client, &request);
+        for _ in 0..trial.rng.usize(..8) {
+            trial.world.step();
+            trial.post();
+        }
+        if trial.rng.u8(..40) == 0 {
+            let ms = trial.rng.i64(1..20_000);
+            trial.world.advance_ms(ms);
+        }
+        trial.post();
+        if trial.rng.u8(..3) == 0 {
+            trial.deliver(false);
+        }
+    }
+    trial.world.settle();
+    trial.world.wait_out();
+    // What is due goes, and is told.
+    trial.world.advance_ms(1);
+    trial.world.settle();
+    trial.post();
+    trial.deliver(true);
+    assert!(!trial.merge.is_waiting(), "shards {shards} seed {seed}");
+    assert_eq!(trial.passed, [Passed::Cut(CUT)]);
+    let (ours, theirs) = (trial.world.state(), trial.replica.state());
+    for (left, right) in ours.iter().zip(&theirs) {
+        assert_eq!(left, right, "shards {shards} seed {seed}");
+    }
+    assert_eq!(ours.len(), theirs.len(), "shards {shards} seed {seed}");
+    assert!(
+        trial.bytes > 1000,
+        "seed {seed}: the stream tells of little"
+    );
+    trial.compared
+}
+
+#[test]
+fn the_stream_leads_to_the_same_state() {
+    let runs = (0..24).map(|seed| run([1, 2, 3, 4][seed % 4], seed as u64));
+    assert!(runs.sum::<usize>() > 1000, "little was compared");
+}

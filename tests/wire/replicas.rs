@@ -1,0 +1,223 @@
+//! A stock redis-server as replica of Pinion: under writers of every type, over lost connections, it
+//! ends with the same data, and never shows half of a transaction.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::client::{Client, Got, encode};
+use crate::grammar::Author;
+use crate::persistence::{line, wait_for};
+use crate::process::{Server, Which};
+
+const OK: &str = "+OK";
+
+/// A line of `INFO replication` or `stats`.
+fn info(client: &mut Client, name: &str) -> String {
+    let text = client.text("INFO replication") + &client.text("INFO stats");
+    let mut lines = text.split("\\r\\n");
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap_or_default().to_string()
+}
+
+fn replica_of(master: &Server) -> Server {
+    let port = master.port.to_string();
+    let address = format!("127.0.0.1 {port}");
+    Server::start(Which::Reference, &["--replicaof", &address])
+}
+
+fn wait_until_linked(replica: &mut Client) {
+    wait_for("the link to the master", || {
+        info(replica, "master_link_status") == "up"
+    });
+}
+
+/// Waits until a replica has everything, and compares.
+fn agree(master: &Server, replica: &Server) {
+    let (mut master, mut replica) = (master.client(), replica.client());
+    wait_for("the replica to have everything", || {
+        let offset = info(&mut master, "master_repl_offset");
+        offset == info(&mut replica, "slave_repl_offset")
+            && line(&mut master, "DEBUG DIGEST") == line(&mut replica, "DEBUG DIGEST")
+    });
+}
+
+/// Sends random commands, some of them in transactions.
+fn write(server: &Server, seed: u64, batches: usize) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut author = Author::new(seed);
+    let mut client = server.client();
+    client.set_wait(Duration::from_secs(60));
+    for _ in 0..batches {
+        let mut bytes = Vec::new();
+        let (mut count, mut open) = (0, false);
+        for _ in 0..40 {
+            let words = author.request().words;
+            let name = words[0].to_ascii_uppercase();
+            let ends = matches!(
+                &name[..],
+                b"MULTI" | b"EXEC" | b"DISCARD" | b"WATCH" | b"RESET"
+            );
+            if ends || name.starts_with(b"FLUSH") && rng.u8(..4) > 0 {
+                continue;
+            }
+            if rng.u8(..6) == 0 {
+                let word: &[u8] = if open { b"EXEC" } else { b"MULTI" };
+                bytes.extend(encode(&[word]));
+                open = !open;
+                count += 1;
+            }
+            bytes.extend(encode(&words));
+            count += 1;
+        }
+        if open {
+            bytes.extend(encode(&[b"EXEC"]));
+            count += 1;
+        }
+        client.send(&bytes);
+        for reply in client.replies(count) {
+            assert!(matches!(reply, Got::Reply(_)), "{}", reply.shown());
+        }
+    }
+}
+
+fn follows(shards: u32) {
+    let master = Server::start(
+        Which::Pinion { shards },
+        &["--repl-ping-replica-period", "1"],
+    );
+    let batches = 60;
+    write(&master, 100 + u64::from(shards), batches);
+    let replica = replica_of(&master);
+    let mut client = master.client();
+    thread::scope(|scope| {
+        for seed in 0..3 {
+            let master = &master;
+            scope.spawn(move || write(master, 10 * seed + u64::from(shards), batches));
+        }
+        wait_until_linked(&mut replica.client());
+        for _ in 0..3 {
+            thread::sleep(Duration::from_millis(100));
+            client.text("CLIENT KILL TYPE replica");
+        }
+    });
+    wait_until_linked(&mut replica.client());
+    agree(&master, &replica);
+    assert_ne!(info(&mut client, "sync_partial_ok"), "0");
+    assert_eq!(info(&mut client, "sync_full"), "1", "{}", master.log());
+    assert_eq!(info(&mut client, "connected_slaves"), "1");
+    // What expires, expires there as well.
+    assert_eq!(line(&mut client, "SET soon gone PX 20"), OK);
+    assert_eq!(line(&mut client, "WAIT 1 5000"), ":1");
+    wait_for("the key to be deleted", || {
+        line(&mut replica.client(), "DEBUG OBJECT soon").starts_with("-ERR no such key")
+    });
+    agree(&master, &replica);
+}
+
+#[test]
+fn redis_server_follows_one_shard() {
+    follows(1);
+}
+
+#[test]
+fn redis_server_follows_two_shards() {
+    follows(2);
+}
+
+#[test]
+fn redis_server_follows_four_shards() {
+    follows(4);
+}
+
+#[test]
+fn transactions_over_shards_are_whole_on_a_replica() {
+    const ACCOUNTS: usize = 32;
+    let master = Server::start(Which::Pinion { shards: 4 }, &[]);
+    let mut client = master.client();
+    let names: Vec<String> = (0..ACCOUNTS).map(|n| format!("account:{n}")).collect();
+    for name in &names {
+        assert_eq!(line(&mut client, &format!("SET {name} 1000")), OK);
+    }
+    let replica = replica_of(&master);
+    let mut reader = replica.client();
+    wait_until_linked(&mut reader);
+    let stop = AtomicBool::new(false);
+    let mut seen = 0;
+    thread::scope(|scope| {
+        for seed in 0..3 {
+            let (stop, master) = (&stop, &master);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(seed);
+                let mut client = master.client();
+                while !stop.load(Ordering::Relaxed) {
+                    let (from, to) = (rng.usize(..ACCOUNTS), rng.usize(..ACCOUNTS));
+                    let lines = match rng.u8(..8) {
+                        0 => format!(
+                            "COPY account:{from} copy:{to} REPLACE\r\nPING\r\nPING\r\nPING\r\n"
+                        ),
+                        _ => format!(
+                            "MULTI\r\nDECRBY account:{from} 7\r\nINCRBY account:{to} 7\r\nEXEC\r\n"
+                        ),
+                    };
+                    client.send(lines.as_bytes());
+                    client.replies(4);
+                }
+            });
+        }
+        let all = format!("MGET {}", names.join(" "));
+        for _ in 0..300 {
+            let reply = reader.text(&all);
+            let values = reply.split("\\r\\n").skip(2).step_by(2);
+            let sum: i64 = values.filter_map(|text| text.parse::<i64>().ok()).sum();
+            assert_eq!(sum, 1000 * ACCOUNTS as i64, "{reply}");
+            seen += 1;
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(seen, 300);
+    agree(&master, &replica);
+}
+
+#[test]
+fn writers_wait_for_replicas() {
+    let options = ["--min-replicas-to-write", "1"];
+    let master = Server::start(Which::Pinion { shards: 2 }, &options);
+    let mut client = master.client();
+    let refused = "-NOREPLICAS Not enough good replicas to write.";
+    assert_eq!(line(&mut client, "SET k v"), refused);
+    assert_eq!(line(&mut client, "WAIT 1 50"), ":0");
+    let replica = replica_of(&master);
+    wait_until_linked(&mut replica.client());
+    wait_for("writes", || line(&mut client, "SET k v") == OK);
+    for n in 0..50 {
+        assert_eq!(line(&mut client, &format!("SET k{n} {n}")), OK);
+        assert_eq!(line(&mut client, "WAIT 1 5000"), ":1");
+        assert_eq!(replica.client().text(&format!("EXISTS k{n}")), ":1\\r\\n");
+    }
+    assert_eq!(line(&mut client, "WAIT 2 50"), ":1");
+    assert_eq!(line(&mut client, "MULTI"), OK);
+    assert_eq!(line(&mut client, "SET k w"), "+QUEUED");
+    drop(replica);
+    wait_for("the loss", || info(&mut client, "connected_slaves") == "0");
+    let aborted = format!(
+        "-EXECABORT Transaction discarded because of: {}",
+        &refused[1..]
+    );
+    assert_eq!(line(&mut client, "EXEC"), aborted);
+}
+
+#[test]
+fn messages_reach_subscribers_of_a_replica() {
+    let master = Server::start(Which::Pinion { shards: 2 }, &[]);
+    let replica = replica_of(&master);
+    let mut subscriber = replica.client();
+    wait_until_linked(&mut subscriber);
+    subscriber.text("SUBSCRIBE news");
+    let mut client = master.client();
+    assert_eq!(line(&mut client, "PUBLISH news hello"), ":0");
+    let Got::Reply(message) = subscriber.reply() else {
+        panic!("no message");
+    };
+    assert!(message.ends_with(b"hello\r\n"));
+}
