@@ -199,7 +199,8 @@ fn writers_wait_for_replicas() {
     assert_eq!(line(&mut client, "MULTI"), OK);
     assert_eq!(line(&mut client, "SET k w"), "+QUEUED");
     drop(replica);
-    wait_for("the loss", || info(&mut client, "connected_slaves") == "0");
+    let mut other = master.client();
+    wait_for("the loss", || info(&mut other, "connected_slaves") == "0");
     let aborted = format!(
         "-EXECABORT Transaction discarded because of: {}",
         &refused[1..]
