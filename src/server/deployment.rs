@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 use super::ask::Requester;
 use super::host::ServerHost;
 use super::jobs::done;
-use crate::command::block::timeout_ms;
 use crate::command::connection::help;
 use crate::command::{Job, Table, flags};
 use crate::rdb;

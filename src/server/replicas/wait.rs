@@ -5,6 +5,7 @@
 //! passed it is what replicas have to reach.
 
 use super::{Message, Place};
+use crate::command::block::timeout_ms;
 use crate::resp::{Args, CmdError, Output, Writer};
 use crate::server::ask::Requester;
 use crate::server::host::ServerHost;
@@ -57,12 +58,7 @@ impl Waits {
 /// Until when a client waits: unix milliseconds.
 fn deadline(args: &Args, now_ms: i64) -> Result<(i64, Option<i64>), CmdError> {
     let replicas = args.int(1)?;
-    let timeout_ms = args
-        .int(2)
-        .map_err(|_| CmdError::Text("ERR timeout is not an integer or out of range"))?;
-    if timeout_ms < 0 {
-        return Err(CmdError::Text("ERR timeout is negative"));
-    }
+    let timeout_ms = timeout_ms(args, 2)?;
     let deadline_ms = (timeout_ms > 0).then(|| now_ms.saturating_add(timeout_ms));
     Ok((replicas, deadline_ms))
 }
