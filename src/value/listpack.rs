@@ -19,6 +19,8 @@ use crate::number::parse_i64;
 
 const HEADER: usize = 6;
 const END: u8 = 0xff;
+/// The longest integer; what precedes a string is shorter.
+const HEAD_MAX_BYTES: usize = 9;
 /// The element count says "unknown" from here on.
 const COUNT_UNKNOWN: u16 = u16::MAX;
 
@@ -106,26 +108,40 @@ impl<'a> Item<'a> {
         len + back_len(len)
     }
 
-    /// Writes the whole entry.
-    fn write(self, out: &mut [u8]) {
-        let len = self.encoded_len();
+    /// Writes what precedes a string's bytes, or an integer; returns how many bytes that is.
+    fn write_head(self, out: &mut [u8]) -> usize {
         match self {
-            Item::Int(n) => write_int(n, out),
+            Item::Int(n) => {
+                write_int(n, out);
+                self.encoded_len()
+            }
             Item::Str(bytes) => {
-                let at = len - bytes.len();
-                match at {
-                    1 => out[0] = 0x80 | bytes.len() as u8,
-                    2 => {
-                        out[0] = 0xe0 | (bytes.len() >> 8) as u8;
-                        out[1] = bytes.len() as u8;
+                let len = bytes.len();
+                match len {
+                    0..=63 => {
+                        out[0] = 0x80 | len as u8;
+                        1
+                    }
+                    64..=4095 => {
+                        out[0] = 0xe0 | (len >> 8) as u8;
+                        out[1] = len as u8;
+                        2
                     }
                     _ => {
                         out[0] = 0xf0;
-                        out[1..5].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
+                        out[1..5].copy_from_slice(&(len as u32).to_le_bytes());
+                        5
                     }
                 }
-                out[at..len].copy_from_slice(bytes);
             }
+        }
+    }
+
+    /// Writes the whole entry.
+    fn write(self, out: &mut [u8]) {
+        let (head, len) = (self.write_head(out), self.encoded_len());
+        if let Item::Str(bytes) = self {
+            out[head..len].copy_from_slice(bytes);
         }
         write_back_len(len, &mut out[len..]);
     }
@@ -297,8 +313,15 @@ impl Listpack {
     /// Start of the entry after the one at `at`.
     #[inline]
     fn after(&self, at: usize) -> usize {
-        let len = encoded_len_at(&self.bytes[at..]);
-        at + len + back_len(len)
+        match self.bytes[at] {
+            // The most frequent ones: small numbers and short strings.
+            0..=0x7f => at + 2,
+            tag @ 0x80..=0xbf => at + 2 + usize::from(tag & 0x3f),
+            _ => {
+                let len = encoded_len_at(&self.bytes[at..]);
+                at + len + back_len(len)
+            }
+        }
     }
 
     /// The element at an index; negative ones count from the end.
@@ -364,14 +387,26 @@ impl Listpack {
     /// The first element equal to `needle` at or after `from`, looking at every `step`-th.
     pub fn find(&self, from: Option<Pos>, needle: &[u8], step: usize) -> Option<Pos> {
         let wanted = Item::of(needle);
+        // Nearly all others differ in their first or last byte already.
+        let mut head = [0; HEAD_MAX_BYTES];
+        wanted.write_head(&mut head);
+        let tag = head[0];
+        let last = match wanted {
+            Item::Str([.., last]) => Some((wanted.encoded_len() - 1, *last)),
+            _ => None,
+        };
+        let entries = &self.bytes[..self.end()];
         let mut at = from?.0;
-        while at < self.end() {
-            if decode(&self.bytes[at..]) == wanted {
+        while at < entries.len() {
+            if entries[at] == tag
+                && last.is_none_or(|(offset, byte)| entries.get(at + offset) == Some(&byte))
+                && decode(&entries[at..]) == wanted
+            {
                 return Some(Pos(at));
             }
             for _ in 0..step {
                 at = self.after(at);
-                if at >= self.end() {
+                if at >= entries.len() {
                     return None;
                 }
             }
