@@ -128,6 +128,7 @@ fn write_payload(slot: &mut [u8], payload: Payload) {
 }
 
 /// Reads the fixed part of an entry.
+#[inline]
 pub fn layout(slot: &[u8]) -> Layout {
     let meta = slot[0];
     let (key_len, expiry_at) = match slot[KEY_LEN_AT] {
@@ -152,14 +153,17 @@ pub fn layout(slot: &[u8]) -> Layout {
 }
 
 impl Layout {
+    #[inline]
     fn key_at(&self) -> usize {
         self.expiry_at + if self.has_expiry { EXPIRY_BYTES } else { 0 }
     }
 
+    #[inline]
     pub fn key(&self) -> Range<usize> {
         self.key_at()..self.key_at() + self.key_len
     }
 
+    #[inline]
     fn payload_at(&self) -> usize {
         self.key_at() + self.key_len
     }
@@ -180,6 +184,7 @@ impl Layout {
         at + 2..at + 2 + usize::from(len)
     }
 
+    #[inline]
     pub fn object(&self, slot: &[u8]) -> u32 {
         let at = self.payload_at();
         u32::from_le_bytes([slot[at], slot[at + 1], slot[at + 2], slot[at + 3]])

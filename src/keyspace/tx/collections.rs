@@ -129,6 +129,7 @@ impl Tx<'_> {
         let after = collection.memory_bytes();
         let is_gone = collection.is_gone();
         let deadline = collection.next_deadline();
+        let has_fields_due = deadline.is_some() || object.fields_node != wheel::NONE;
         ks.object_bytes = (ks.object_bytes + after).saturating_sub(before);
         self.unaccounted = true;
         if is_gone {
@@ -137,7 +138,9 @@ impl Tx<'_> {
             self.emptied = true;
         } else {
             self.touch(found.handle);
-            self.link_fields_of(found.handle, deadline);
+            if has_fields_due {
+                self.link_fields_of(found.handle, deadline);
+            }
         }
         Ok(result)
     }
