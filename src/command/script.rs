@@ -13,6 +13,10 @@ pub enum Script {
         by_name: bool,
         read_only: bool,
     },
+    /// Runs a function.
+    Call {
+        read_only: bool,
+    },
     Load,
     Exists,
     Flush,
@@ -20,8 +24,26 @@ pub enum Script {
     Debug,
 }
 
-/// Arguments of EVAL before the number of keys.
+impl Script {
+    /// Whether it runs something.
+    pub fn runs(self) -> bool {
+        matches!(self, Script::Eval { .. } | Script::Call { .. })
+    }
+}
+
+/// Arguments of EVAL and FCALL before the number of keys.
 const NUMKEYS: usize = 2;
+
+/// The same of an FCALL, whose number is complained about in another way.
+///
+/// # Errors
+/// If their number is none, or more than there are arguments.
+pub fn function_keys(args: &Args) -> Result<std::ops::Range<usize>, CmdError> {
+    match args.int(NUMKEYS) {
+        Ok(_) => declared_keys(args),
+        Err(_) => Err(CmdError::Text("ERR Bad number of keys provided")),
+    }
+}
 
 /// Where the keys of an EVAL stand: from its third argument on, so many.
 ///
@@ -85,7 +107,20 @@ const fn eval(
     }
 }
 
+const fn fcall(name: &'static str, read_only: bool, summary: &'static str) -> Command {
+    let flags = if read_only { READONLY } else { MAY_REPLICATE };
+    Command {
+        since: "7.0.0",
+        summary,
+        complexity: "Depends on the function that is executed.",
+        keys: if read_only { EVAL_RO_KEYS } else { EVAL_KEYS },
+        ..row(name, -3, EVAL | flags, Script::Call { read_only })
+    }
+}
+
 pub const COMMANDS: &[Command] = &[
+    fcall("fcall", false, "Runs a function."),
+    fcall("fcall_ro", true, "Runs a function that may not write."),
     eval("eval", "2.6.0", false, false, "Runs a Lua script."),
     eval(
         "eval_ro",

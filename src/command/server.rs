@@ -302,6 +302,26 @@ const FUNCTION: &[Command] = &[
     },
     function("help", 2, ANYWHERE, "O(1)", "Lists the subcommands."),
     Command {
+        tips: EVERY_SHARD,
+        ..function(
+            "load",
+            -3,
+            NOSCRIPT | WRITE | DENYOOM,
+            "O(1) (considering compilation time is redundant)",
+            "Makes a library known.",
+        )
+    },
+    Command {
+        tips: EVERY_SHARD,
+        ..function(
+            "restore",
+            -3,
+            NOSCRIPT | WRITE | DENYOOM,
+            FUNCTIONS,
+            "Makes all libraries of a payload known.",
+        )
+    },
+    Command {
         tips: &["request_policy:all_shards", "response_policy:one_succeeded"],
         ..function(
             "kill",

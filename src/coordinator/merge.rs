@@ -79,6 +79,19 @@ impl Merger {
         self.count(&out[from..]);
     }
 
+    /// Adds the library of functions with this text.
+    pub fn library(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        let from = out.len();
+        if self.commands {
+            let mut load = Records::default();
+            load.encode(0, 3, [&b"FUNCTION"[..], b"LOAD", text].into_iter());
+            out.extend_from_slice(load.bytes());
+        } else {
+            file::put_function(out, &mut StringWriter::new(true), text);
+        }
+        self.count(&out[from..]);
+    }
+
     /// Adds what a shard streamed.
     pub fn chunk(&mut self, chunk: &Chunk, out: &mut Vec<u8>) {
         let from = out.len();

@@ -7,8 +7,9 @@
 use bytes::Bytes;
 
 use super::error::{Error, Fault, Result};
+use super::file::{opcode, put_function};
 use super::object::{self, Body, Encode, Object, Taken};
-use super::string::StringWriter;
+use super::string::{self, StringWriter};
 use super::{Input, VERSION_READ_MAX, crc64, is_read};
 
 const FOOTER: usize = 2 + 8;
@@ -23,8 +24,8 @@ pub fn put(value: &impl Encode, strings: &mut StringWriter) -> Vec<u8> {
     seal(payload, ty.version() as u16)
 }
 
-/// The version of a payload without a value: FUNCTION DUMP of no functions. Redis: rdb.h of 7.0.
-pub const FUNCTIONS_VERSION: u16 = 10;
+/// The version of a payload of functions. Redis: rdb.h of 7.0.
+const FUNCTIONS_VERSION: u16 = 10;
 
 /// Adds what every payload ends with.
 pub fn seal(mut payload: Vec<u8>, version: u16) -> Vec<u8> {
@@ -42,6 +43,43 @@ pub enum Refusal {
     Footer,
     /// "Bad data format".
     Value(Error),
+}
+
+/// What FUNCTION DUMP replies with: libraries by their texts.
+pub fn put_functions<'t>(texts: impl Iterator<Item = &'t [u8]>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for text in texts {
+        put_function(&mut payload, &mut StringWriter::new(true), text);
+    }
+    seal(payload, FUNCTIONS_VERSION)
+}
+
+/// The texts of libraries in a payload of FUNCTION DUMP.
+///
+/// # Errors
+/// What FUNCTION RESTORE tells of it.
+pub fn take_functions(payload: &Bytes) -> std::result::Result<Vec<Bytes>, &'static str> {
+    const FOOTER_WRONG: &str = "ERR DUMP payload version or checksum are wrong";
+    const FAILED: &str = "ERR failed loading the given functions payload";
+    let body = payload.len().checked_sub(FOOTER).ok_or(FOOTER_WRONG)?;
+    let version = u16::from_le_bytes([payload[body], payload[body + 1]]);
+    let crc: [u8; 8] = payload[body + 2..].try_into().map_err(|_| FOOTER_WRONG)?;
+    let sealed = crc64::update(0, &payload[..body + 2]);
+    if !is_read(u32::from(version)) || u64::from_le_bytes(crc) != sealed {
+        return Err(FOOTER_WRONG);
+    }
+    let mut input = Input::new(payload.slice(..body), 0);
+    let mut texts = Vec::new();
+    while !input.is_empty() {
+        match input.byte() {
+            Ok(opcode::FUNCTION_2) => {
+                texts.push(string::take(&mut input).map_err(|_| FAILED)?);
+            }
+            Ok(_) => return Err("ERR given type is not a function"),
+            Err(_) => return Err("ERR can not read data type"),
+        }
+    }
+    Ok(texts)
 }
 
 /// The value in a payload. It may share the payload's memory.
@@ -77,6 +115,20 @@ fn take_value(input: &mut Input, version: u32) -> Result<Object> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libraries_come_back() {
+        let texts: [&[u8]; 2] = [b"#!lua name=a\nreturn", &[b'x'; 1000]];
+        let payload = Bytes::from(put_functions(texts.into_iter()));
+        assert_eq!(
+            take_functions(&payload),
+            Ok(texts.map(Bytes::from_static).to_vec())
+        );
+        let mut broken = payload.to_vec();
+        broken[3] ^= 1;
+        assert!(take_functions(&broken.into()).is_err());
+        assert!(take_functions(&Bytes::from_static(b"short")).is_err());
+    }
 
     #[test]
     fn payloads_are_those_of_redis() {

@@ -21,7 +21,7 @@ use super::object::{self, Body, Encode, Object, Product, Taken};
 use super::string::{self, StringWriter};
 use super::{Sink, crc64, length};
 
-mod opcode {
+pub(super) mod opcode {
     pub const SLOT_INFO: u8 = 0xf4;
     pub const FUNCTION_2: u8 = 0xf5;
     pub const MODULE_AUX: u8 = 0xf7;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Thread, Value};
 
+use super::late::Kind;
+use super::library::{self, Libraries, Library, Set};
 use super::reply::{self, Reader};
 use super::tail::keep_callers;
 use super::{Digest, Script, Store, digest, json, msgpack, packing};
@@ -44,9 +46,10 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Run {
     id: u64,
-    name: Digest,
+    script: Arc<Script>,
     thread: Thread,
-    script: Option<Function>,
+    /// What it begins with, until it has begun.
+    body: Option<Function>,
     keys: Table,
     args: Table,
     /// The protocol of replies that it asked for: redis.setresp.
@@ -58,6 +61,14 @@ pub struct Run {
 struct Shared {
     proto: Cell<Proto>,
     log: RefCell<Vec<LogLine>>,
+}
+
+/// What runs the text of a library.
+struct Loader {
+    environment: Table,
+    begin: Function,
+    enter: Function,
+    end: Function,
 }
 
 pub struct Engine {
@@ -76,6 +87,11 @@ pub struct Engine {
     clock: fn() -> u64,
     functions: AHashMap<Digest, (Arc<Script>, Function)>,
     generation: u64,
+    loader: Loader,
+    /// Functions of libraries that have run here, by their names.
+    callbacks: AHashMap<Box<[u8]>, (Arc<Library>, Function)>,
+    libraries: Arc<Set>,
+    libraries_generation: u64,
     runs: u64,
     /// The run whose keys and arguments the globals show.
     shown: u64,
@@ -138,6 +154,15 @@ impl Engine {
             ask: parts.get("ask")?,
             ask_many: parts.get("ask_many")?,
             killed: parts.get("killed")?,
+            loader: Loader {
+                environment: parts.get("function_environment")?,
+                begin: parts.get("begin_load")?,
+                enter: parts.get("enter_load")?,
+                end: parts.get("end_load")?,
+            },
+            callbacks: AHashMap::new(),
+            libraries: Arc::default(),
+            libraries_generation: 0,
             lua,
             shared,
             clock,
@@ -208,13 +233,22 @@ impl Engine {
     ///
     /// # Errors
     /// If there is no memory for it.
-    pub fn begin(&mut self, script: &Script, keys: &Args, args: &Args) -> Result<Run, CmdError> {
+    pub fn begin(
+        &mut self,
+        script: &Arc<Script>,
+        keys: &Args,
+        args: &Args,
+    ) -> Result<Run, CmdError> {
         self.prepare(script, keys, args)
             .map_err(|error| broken(&error))
     }
 
-    fn prepare(&mut self, script: &Script, keys: &Args, args: &Args) -> mlua::Result<Run> {
-        let Some((_, function)) = self.functions.get(&script.name) else {
+    fn prepare(&mut self, script: &Arc<Script>, keys: &Args, args: &Args) -> mlua::Result<Run> {
+        let body = match script.kind() {
+            Kind::Eval => self.functions.get(&script.name).map(|(_, body)| body),
+            Kind::Function => self.callbacks.get(script.label()).map(|(_, body)| body),
+        };
+        let Some(body) = body.cloned() else {
             return Err(mlua::Error::RuntimeError("the script is not known".into()));
         };
         let thread = match self.idle.pop() {
@@ -227,9 +261,9 @@ impl Engine {
         self.runs += 1;
         Ok(Run {
             id: self.runs,
-            name: script.name,
+            script: script.clone(),
             thread,
-            script: Some(function.clone()),
+            body: Some(body),
             keys: self.list(keys)?,
             args: self.list(args)?,
             proto: Proto::Resp2,
@@ -265,9 +299,10 @@ impl Engine {
 
     /// Ends a script where it stands, whatever it would have caught.
     pub fn kill(&mut self, run: &Run, out: &mut Writer) -> Step {
-        match self.killed.call::<Value>(&run.thread) {
+        let by = run.script.kind().killer();
+        match self.killed.call::<Value>((&run.thread, by)) {
             Ok(failure) => {
-                reply::write_failure(&failure, &run.name, out);
+                reply::write_failure(&failure, run.script.label(), out);
             }
             Err(error) => {
                 let _written = out.error(&broken(&error));
@@ -284,13 +319,16 @@ impl Engine {
         args: &mut ArgBuf,
         out: &mut Writer,
     ) -> mlua::Result<Step> {
-        if self.shown != run.id {
+        if self.shown != run.id && run.script.kind() == Kind::Eval {
             self.globals.raw_set("KEYS", &run.keys)?;
             self.globals.raw_set("ARGV", &run.args)?;
             self.shown = run.id;
         }
-        let mut given = match (run.script.take(), reply) {
-            (Some(script), _) => run.thread.resume::<MultiValue>(script)?,
+        let mut given: MultiValue = match (run.body.take(), reply) {
+            (Some(body), _) if run.script.kind() == Kind::Function => {
+                run.thread.resume((body, &run.keys, &run.args))?
+            }
+            (Some(body), _) => run.thread.resume(body)?,
             (None, Some(reply)) => self.answer(run, reply)?,
             (None, None) => run.thread.resume(())?,
         };
@@ -345,15 +383,135 @@ impl Engine {
             debug_assert!(written.is_ok(), "what is written into memory is written");
             out.output().bytes.get(mark.0) == Some(&b'-') && reply::is_counted(&value)
         } else {
-            reply::write_failure(&value, &run.name, out)
+            reply::write_failure(&value, run.script.label(), out)
         };
         Step::Done { counted }
+    }
+
+    // ---- libraries
+
+    /// A function that is known by its name; its library runs here first, if it has not yet.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn find_function(
+        &mut self,
+        name: &[u8],
+        libraries: &Libraries,
+    ) -> Result<Arc<Script>, CmdError> {
+        let generation = libraries.generation();
+        if self.libraries_generation != generation {
+            self.libraries_generation = generation;
+            self.libraries = libraries.now();
+            let set = &self.libraries;
+            self.callbacks.retain(|name, (library, _)| {
+                set.find(name)
+                    .is_some_and(|(known, _)| Arc::ptr_eq(known, library))
+            });
+        }
+        let (library, function) = self.libraries.find(name).ok_or(library::NOT_FOUND)?;
+        let script = function.script.clone();
+        if !self.callbacks.contains_key(script.label()) {
+            let library = library.clone();
+            let (_, end) = library::head(&library.text)?;
+            let registered = self.run_library(&library.text[end..], u64::MAX)?;
+            self.keep(&library, registered);
+        }
+        Ok(script)
+    }
+
+    /// Runs the text of a library and tells what it registers. It is ended when the clock shows
+    /// `until_ns`.
+    ///
+    /// # Errors
+    /// If it cannot be a library.
+    pub fn load_library(&mut self, text: &[u8], until_ns: u64) -> Result<Arc<Library>, CmdError> {
+        let (name, end) = library::head(text)?;
+        let registered = self.run_library(&text[end..], until_ns)?;
+        if registered.is_empty() {
+            return Err(CmdError::Text("ERR No functions registered"));
+        }
+        let functions = registered.iter().map(|(name, about, _)| {
+            let (description, flags) = about;
+            library::Function::new(name, description.as_deref(), *flags)
+        });
+        // Its functions may turn out to be taken: it runs again when one is called.
+        Ok(Arc::new(Library {
+            name: name.into(),
+            text: text.into(),
+            functions: functions.collect(),
+        }))
+    }
+
+    /// Keeps what a library registered for calls of its functions.
+    fn keep(&mut self, library: &Arc<Library>, registered: Vec<Registered>) {
+        for (name, _, callback) in registered {
+            self.callbacks
+                .insert(name.into(), (library.clone(), callback));
+        }
+    }
+
+    fn run_library(&mut self, code: &[u8], until_ns: u64) -> Result<Vec<Registered>, CmdError> {
+        let chunk = self
+            .lua
+            .load(keep_callers(code))
+            .set_name("@user_function")
+            .set_mode(mlua::chunk::ChunkMode::Text)
+            .set_environment(self.loader.environment.clone());
+        let body = chunk.into_function().map_err(|error| {
+            let why = first_line(&error);
+            CmdError::owned(format!("ERR Error compiling function: {why}"))
+        })?;
+        let began = self.loader.begin.call::<()>(());
+        let ran = began.and_then(|()| self.run_load(body, until_ns));
+        let registered = self.loader.end.call::<Table>(());
+        let failure = ran.map_err(|error| broken(&error))?;
+        if let Some(why) = failure {
+            let text = b"ERR Error registering functions: ";
+            return Err(CmdError::quoting(&[text, &why]));
+        }
+        registered
+            .and_then(|list| {
+                list.sequence_values()
+                    .map(|one| registration(&one?))
+                    .collect()
+            })
+            .map_err(|error| broken(&error))
+    }
+
+    /// Runs the body of a library; why it failed, if it did.
+    fn run_load(&self, body: Function, until_ns: u64) -> mlua::Result<Option<Vec<u8>>> {
+        let thread = self.lua.create_thread(self.loader.enter.clone())?;
+        let mut given: MultiValue = thread.resume(body)?;
+        while thread.is_resumable() {
+            if (self.clock)() >= until_ns {
+                return Ok(Some(b"ERR FUNCTION LOAD timeout".to_vec()));
+            }
+            given = thread.resume(())?;
+        }
+        Ok(match (given.pop_front(), given.pop_front()) {
+            (Some(Value::Boolean(true)), _) => None,
+            (_, failure) => Some(reply::failure_text(&failure.unwrap_or(Value::Nil))),
+        })
     }
 
     /// What scripts have logged since they were asked last.
     pub fn take_log(&mut self) -> Vec<LogLine> {
         self.shared.log.take()
     }
+}
+
+/// A function's name, its description and flags, and itself.
+type Registered = (Vec<u8>, (Option<Vec<u8>>, u8), Function);
+
+fn registration(table: &Table) -> mlua::Result<Registered> {
+    let text = |name: &str| -> mlua::Result<Option<Vec<u8>>> {
+        let text: Option<mlua::LuaString> = table.get(name)?;
+        Ok(text.map(|text| text.as_bytes().to_vec()))
+    };
+    let name = text("name")?.unwrap_or_default();
+    let about = (text("description")?, table.get("flags")?);
+    Ok((name, about, table.get("callback")?))
 }
 
 /// A command's name and arguments.
@@ -476,6 +634,11 @@ fn native(lua: &Lua, shared: &Rc<Shared>, version: &str, main: Thread) -> mlua::
         number.fold(0, |all, part| all << 8 | part),
     )?;
     native.set("redis", redis)?;
+    let flags = lua.create_table()?;
+    for (at, name) in library::FLAGS.into_iter().enumerate() {
+        flags.set(name, 1u8 << at)?;
+    }
+    native.set("flags", flags)?;
     let is_main = move |_: &Lua, thread: Option<Thread>| Ok(thread.is_none_or(|it| it == main));
     native.set("is_main", lua.create_function(is_main)?)?;
     Ok(native)

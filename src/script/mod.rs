@@ -17,6 +17,7 @@
 mod engine;
 pub mod json;
 pub mod late;
+pub mod library;
 pub mod msgpack;
 mod native;
 pub mod packing;

@@ -103,8 +103,8 @@ local function protected_call(...)
   return caught(raw_pcall(...))
 end
 
--- The name of a script's chunk.
-local SCRIPT = "user_script"
+-- The names of chunks: of scripts, and of libraries.
+local CHUNKS = { user_script = true, user_function = true }
 
 -- The chunk and line of the innermost function of a script, found by asking for an error's
 -- position level by level.
@@ -112,7 +112,7 @@ local function place()
   for level = 2, 24 do
     local _, position = raw_pcall(error, "", level)
     local from, _, source, line = find(position, "^([^:]*):(%d+): $")
-    if from and source == SCRIPT then
+    if from and CHUNKS[source] then
       return "@" .. source, line
     end
   end
@@ -130,13 +130,13 @@ local function explain(what)
 end
 
 -- What is told of a suspended script that is ended.
-local function killed(routine)
-  local what = { err = "ERR Script killed by user with SCRIPT KILL." }
+local function killed(routine, command)
+  local what = { err = "ERR Script killed by user with " .. command .. "." }
   for level = 0, 24 do
     local frame = getinfo(routine, level, "Sl")
     if not frame then
       break
-    elseif frame.short_src == SCRIPT then
+    elseif CHUNKS[frame.short_src] then
       what.source, what.line = frame.source, tostring(frame.currentline)
       break
     end
@@ -255,7 +255,7 @@ local function seal(of, missing)
   local shown = raw_setmetatable({}, { __newindex = refuse, __metatable = false })
   sealed[shown] = {}
   meta.__metatable = shown
-  return view
+  return view, meta
 end
 
 -- Reading on behalf of a script goes through to what a view shows.
@@ -445,20 +445,152 @@ redis.acl_check_cmd = function(...)
 end
 globals.redis = seal(redis)
 
-local environment = seal(globals, function(_, name)
+local function missing(_, name)
   error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
-end)
-globals._G = environment
-
-local function load_text(chunk, name)
-  local compiled, why = text_only(chunk, name)
-  if not compiled then
-    return nil, why
-  end
-  return setfenv(compiled, environment)
 end
-globals.load = load_text
-globals.loadstring = load_text
+
+-- What loads code within an environment.
+local function loader(environment)
+  return function(chunk, name)
+    local compiled, why = text_only(chunk, name)
+    if not compiled then
+      return nil, why
+    end
+    return setfenv(compiled, environment)
+  end
+end
+
+-- Functions see what scripts see, but for what concerns EVAL alone.
+local function_redis = copy(redis)
+function_redis.breakpoint, function_redis.debug, function_redis.replicate_commands = nil, nil, nil
+local function_globals = copy(globals, { redis = seal(function_redis) })
+local function_environment, function_meta = seal(function_globals, missing)
+
+local environment = seal(globals, missing)
+globals._G = environment
+globals.load, globals.loadstring = loader(environment), loader(environment)
+function_globals._G = function_environment
+function_globals.load, function_globals.loadstring = loader(function_environment), loader(function_environment)
+
+-- ---- libraries of functions
+
+-- What the library that is being loaded has registered; nil while none is.
+local loading
+
+local function complain(text)
+  error(failure("ERR " .. text), 0)
+end
+
+local function text_of(value)
+  if type(value) == "string" or type(value) == "number" then
+    return tostring(value)
+  end
+end
+
+-- The bits of named flags, in the order in which the engine numbers them; nil if one is unknown.
+local function flags_of(list)
+  local flags, seen = 0, {}
+  for at = 1, math.huge do
+    local name = rawget(list, at)
+    if name == nil then
+      return flags
+    end
+    local bit_of = native.flags[string.lower(text_of(name) or "")]
+    if not bit_of then
+      return nil
+    elseif not seen[bit_of] then
+      seen[bit_of], flags = true, flags + bit_of
+    end
+  end
+end
+
+local function named(of)
+  if type(of) ~= "table" then
+    complain("calling redis.register_function with a single argument is only applicable to Lua table (representing named arguments).")
+  end
+  local given = { flags = 0 }
+  for key, value in next, of do
+    key = text_of(key)
+    if not key then
+      complain("named argument key given to redis.register_function is not a string")
+    end
+    key = string.lower(key)
+    if key == "function_name" then
+      given.name = text_of(value) or complain("function_name argument given to redis.register_function must be a string")
+    elseif key == "description" then
+      given.description = text_of(value) or complain("description argument given to redis.register_function must be a string")
+    elseif key == "callback" then
+      if type(value) ~= "function" then
+        complain("callback argument given to redis.register_function must be a function")
+      end
+      given.callback = value
+    elseif key == "flags" then
+      if type(value) ~= "table" then
+        complain("flags argument to redis.register_function must be a table representing function flags")
+      end
+      given.flags = flags_of(value) or complain("unknown flag given")
+    else
+      complain("unknown argument given to redis.register_function")
+    end
+  end
+  if not given.name then
+    complain("redis.register_function must get a function name argument")
+  elseif not given.callback then
+    complain("redis.register_function must get a callback argument")
+  end
+  return given
+end
+
+local function register(...)
+  if not loading then
+    complain("redis.register_function can only be called on FUNCTION LOAD command")
+  end
+  local count = select("#", ...)
+  local name, callback = ...
+  local given
+  if count == 1 then
+    given = named(name)
+  elseif count ~= 2 then
+    complain("wrong number of arguments to redis.register_function")
+  else
+    given = { name = text_of(name), callback = callback, flags = 0 }
+    if not given.name then
+      complain("first argument to redis.register_function must be a string")
+    elseif type(callback) ~= "function" then
+      complain("second argument to redis.register_function must be a function")
+    end
+  end
+  if not find(given.name, "^[%w_]+$") then
+    complain("Library names can only contain letters, numbers, or underscores(_) and must be at least one character long")
+  end
+  for at = 1, #loading do
+    if loading[at].name == given.name then
+      complain("Function already exists in the library")
+    end
+  end
+  loading[#loading + 1] = given
+end
+
+local library_redis = { register_function = register, log = redis.log }
+for name, value in pairs(redis) do
+  if find(name, "^LOG_") or find(name, "^REDIS_") then
+    library_redis[name] = value
+  end
+end
+local library_globals = raw_setmetatable({ redis = seal(library_redis, missing) }, { __index = missing })
+
+-- While a library is loaded, its code sees what registers functions, and nothing else.
+local function begin_load()
+  loading = {}
+  function_meta.__index = library_globals
+end
+
+local function end_load()
+  local registered = loading
+  loading = nil
+  function_meta.__index = function_globals
+  return registered
+end
 
 return {
   enter = enter,
@@ -467,4 +599,10 @@ return {
   ask = ASK,
   ask_many = ASK_MANY,
   killed = killed,
+  function_environment = function_environment,
+  begin_load = begin_load,
+  end_load = end_load,
+  enter_load = function(body)
+    return raw_pcall(body)
+  end,
 }

@@ -219,6 +219,20 @@ fn error_of(table: &Table) -> Option<CmdError> {
     Some(CmdError::quoting(&[&text]))
 }
 
+/// What is told of an error that nobody explained.
+pub fn failure_text(failure: &Value) -> Vec<u8> {
+    match failure {
+        Value::Table(table) => match error_of(table) {
+            Some(error) => error.text().to_vec(),
+            None => b"ERR unknown error".to_vec(),
+        },
+        Value::String(text) => [b"ERR ", &*text.as_bytes()].concat(),
+        Value::Integer(number) => format!("ERR {number}").into_bytes(),
+        Value::Number(number) => [b"ERR ", crate::number::format_f64(*number).as_bytes()].concat(),
+        _ => b"ERR unknown error".to_vec(),
+    }
+}
+
 /// The reply to a script that failed: its error, and where it happened. Returns whether the error
 /// was counted when a command replied with it.
 pub fn write_failure(failure: &Value, name: &[u8], out: &mut Writer) -> bool {

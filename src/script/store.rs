@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ahash::AHashMap;
 use sha1::{Digest as _, Sha1};
 
+use super::late::Kind;
 use crate::resp::CmdError;
 
 /// SHA-1 in lowercase hexadecimal digits: a script's name.
@@ -31,10 +32,12 @@ pub struct ScriptFlags {
     pub allow_oom: bool,
 }
 
-/// One script.
+/// One script, or a function of a library.
 #[derive(Debug)]
 pub struct Script {
     pub name: Digest,
+    /// Of a function: its name.
+    function: Option<Box<[u8]>>,
     pub text: Box<[u8]>,
     pub flags: ScriptFlags,
     habits: AtomicU8,
@@ -51,10 +54,34 @@ impl Script {
     pub fn new(text: &[u8]) -> Result<Script, CmdError> {
         Ok(Script {
             name: digest(text),
+            function: None,
             text: text.into(),
             flags: ScriptFlags::parse(text)?,
             habits: AtomicU8::new(0),
         })
+    }
+
+    /// A function; its text is its library's.
+    pub fn of_function(name: &[u8], flags: ScriptFlags) -> Script {
+        Script {
+            name: [0; 40],
+            function: Some(name.into()),
+            text: Box::default(),
+            flags,
+            habits: AtomicU8::new(0),
+        }
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self.function {
+            Some(_) => Kind::Function,
+            None => Kind::Eval,
+        }
+    }
+
+    /// What it is called in messages.
+    pub fn label(&self) -> &[u8] {
+        self.function.as_deref().unwrap_or(&self.name)
     }
 
     /// The text without its first line, whose line break stays: lines keep their numbers.

@@ -222,6 +222,7 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         log::notice("Ready to accept connections");
     }
     let scripts: Arc<script::Store> = Arc::default();
+    let libraries: Arc<script::library::Libraries> = Arc::default();
     let late: Arc<script::late::LateScripts> = Arc::default();
     let ran = bound.run(move |shard| {
         let databases = config.int("databases") as u32;
@@ -233,12 +234,14 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         let mut core = Core::new(shard_state, table.clone());
         core.scripts.store = scripts.clone();
         core.scripts.late = late.clone();
+        core.scripts.libraries = libraries.clone();
         core.scripts.version = REDIS_VERSION;
         core.scripts.seed = seed.wrapping_add(shard as u64);
         let mut part = Part::new(shard, file_figures.clone());
         part.loading = boot != Boot::Nothing;
         part.set_any_loading(part.loading);
         let mut host = ServerHost::new(part, shards, config.clone(), identity.clone(), started_ms);
+        host.persistence.libraries = libraries.clone();
         host.gauges.startup_bytes = core.shard.keyspace.memory_bytes();
         if shard == 0 {
             host.boot = boot;

@@ -10,7 +10,6 @@ use super::host::ServerHost;
 use super::jobs::done;
 use crate::command::connection::help;
 use crate::command::{Job, Table, flags};
-use crate::rdb;
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Core, Performed};
 
@@ -208,49 +207,6 @@ impl ServerHost {
             _ => Err(CmdError::Text("ERR Invalid master port")),
         }
     }
-
-    /// FUNCTION and its subcommands, of a server without scripts.
-    pub(super) fn functions(&self, args: &Args, out: &mut Writer) -> CmdResult {
-        match args.get(1).to_ascii_lowercase().as_slice() {
-            b"list" => list_functions(args, out),
-            b"flush" => match args.len() {
-                2 => out.ok(),
-                3 if args.is(2, "sync") || args.is(2, "async") => out.ok(),
-                3 => Err(CmdError::Text(
-                    "ERR FUNCTION FLUSH only supports SYNC|ASYNC option",
-                )),
-                _ => Err(CmdError::subcommand("FUNCTION", args.get(1))),
-            },
-            b"dump" => out.bulk(&rdb::dump::seal(Vec::new(), rdb::dump::FUNCTIONS_VERSION)),
-            b"stats" => {
-                out.map(2)?;
-                out.bulk(b"running_script")?;
-                out.null()?;
-                out.bulk(b"engines")?;
-                out.map(1)?;
-                out.bulk(b"LUA")?;
-                out.map(2)?;
-                out.bulk(b"libraries_count")?;
-                out.int(0)?;
-                out.bulk(b"functions_count")?;
-                out.int(0)
-            }
-            b"delete" => Err(CmdError::Text("ERR Library not found")),
-            b"kill" => Err(CmdError::Text("NOTBUSY No scripts in execution right now.")),
-            _ => help(
-                out,
-                "FUNCTION",
-                &[
-                    ("DELETE <library>", "Delete a library."),
-                    ("DUMP", "Show all libraries in binary form."),
-                    ("FLUSH [ASYNC|SYNC]", "Delete all libraries."),
-                    ("KILL", "Stop the function that runs."),
-                    ("LIST [LIBRARYNAME <pattern>] [WITHCODE]", "Show libraries."),
-                    ("STATS", "Show which function runs."),
-                ],
-            ),
-        }
-    }
 }
 
 /// Whether Redis would know an ACL rule.
@@ -421,26 +377,4 @@ fn failover(args: &Args) -> CmdError {
         }
     }
     CmdError::Text("ERR FAILOVER requires connected replicas.")
-}
-
-fn list_functions(args: &Args, out: &mut Writer) -> CmdResult {
-    let (mut at, mut code, mut named) = (2, false, false);
-    while at < args.len() {
-        if args.is(at, "withcode") && !code {
-            code = true;
-        } else if args.is(at, "libraryname") && !named {
-            if at + 1 == args.len() {
-                return Err(CmdError::Text("ERR library name argument was not given"));
-            }
-            named = true;
-            at += 1;
-        } else {
-            return Err(CmdError::owned(format!(
-                "ERR Unknown argument {}",
-                String::from_utf8_lossy(args.get(at))
-            )));
-        }
-        at += 1;
-    }
-    out.array(0)
 }

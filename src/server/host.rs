@@ -222,14 +222,19 @@ impl ServerHost {
     }
 
     /// A job that arrived at shard 0 from another node.
-    pub fn forwarded(&mut self, forwarded: Forwarded) {
+    pub fn forwarded(&mut self, core: &mut Core, forwarded: Forwarded) {
         let Forwarded {
             requester,
             job,
             args,
         } = forwarded;
         let mut out = Output::default();
-        match self.authority(job, requester, &args.as_args(), &mut out) {
+        let args = args.as_args();
+        let performed = match job {
+            Job::Function => self.function(core, requester, &args, &mut out),
+            _ => self.authority(job, requester, &args, &mut out),
+        };
+        match performed {
             Performed::Later => return,
             Performed::Done => {}
             Performed::Failed(error) => write_error(&mut out, &requester, &error),
@@ -517,12 +522,6 @@ impl Host for ServerHost {
     ) -> Performed {
         let requester = self.requester(core, session);
         let mut writer = Writer::new(out, requester.proto);
-        if job == Job::Shutdown
-            && !args.iter().any(saves::stops_while_busy)
-            && let Some(error) = core.scripts.late.refusal()
-        {
-            return Performed::Failed(error);
-        }
         match job {
             Job::Auth | Job::Hello | Job::Reset => {
                 self.identify(core, link, session, job, args, out)
@@ -546,6 +545,9 @@ impl Host for ServerHost {
             Job::Monitor => {
                 self.monitors.here.push(session);
                 self.ask_all(job, requester, args.to_buf(), None)
+            }
+            Job::Shutdown if saves::waits_for_script(core, args) => {
+                Performed::Failed(core.scripts.late.refusal().unwrap_or(CmdError::Syntax))
             }
             Job::Slowlog
             | Job::ConfigSet
@@ -572,6 +574,7 @@ impl Host for ServerHost {
             }
             Job::Debug => self.debug(requester, args, out),
             Job::Replicate => self.replicate(core, requester, args, out),
+            Job::Function => self.function(core, requester, args, out),
             Job::Latency => self.latency(requester, args, &mut writer),
             Job::Memory => self.memory(requester, args, &mut writer),
             _ => self.perform_simple(core, link, requester, job, args, out),
@@ -716,7 +719,6 @@ impl ServerHost {
         let mut writer = Writer::new(out, requester.proto);
         match job {
             Job::Lolwut => done(self.lolwut(&mut writer)),
-            Job::Function => done(self.functions(args, &mut writer)),
             Job::Acl => self.acl(core, requester, args, out),
             Job::Cluster => Performed::Failed(CmdError::Text(
                 "ERR This instance has cluster support disabled",

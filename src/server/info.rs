@@ -52,6 +52,8 @@ pub struct NodeFigures {
     pub lua_bytes: usize,
     /// Number of scripts that the process knows, and their memory.
     pub scripts: (usize, usize),
+    /// Libraries, their functions, and the memory that they take.
+    pub functions: (usize, usize, usize),
     /// Shard 0's alone.
     pub files: Option<FileFigures>,
     /// Shard 0's alone.
@@ -140,6 +142,7 @@ impl NodeFigures {
             tracking: keys.effects.tracking.figures(),
             lua_bytes: core.scripts.engine_bytes(),
             scripts: core.scripts.store.figures(),
+            functions: core.scripts.libraries.now().figures(),
             files: None,
             replicas: None,
         }
@@ -393,7 +396,6 @@ fn memory(nodes: &[NodeFigures], context: &Context) -> String {
         ("total_system_memory_human", human(system)),
     ]);
     text += &scripts(nodes);
-    text += &lines(&FUNCTION_FIELDS.map(|name| (name, "0".into())));
     text += &lines(&[
         ("maxmemory", max.to_string()),
         ("maxmemory_human", human(max)),
@@ -444,18 +446,13 @@ fn layers(memory: &Memory) -> String {
     text
 }
 
-/// What INFO memory tells of functions, of which there are none.
-const FUNCTION_FIELDS: [&str; 4] = [
-    "number_of_functions",
-    "number_of_libraries",
-    "used_memory_vm_functions",
-    "used_memory_functions",
-];
-
-/// What INFO memory tells of scripts.
+/// What INFO memory tells of scripts and functions, which share their interpreters.
 fn scripts(nodes: &[NodeFigures]) -> String {
     let vm: usize = nodes.iter().map(|node| node.lua_bytes).sum();
     let (count, bytes) = nodes.first().map_or((0, 0), |node| node.scripts);
+    let functions = nodes.first().map_or((0, 0, 0), |node| node.functions);
+    let (libraries, functions, function_bytes) = functions;
+    let all = bytes + function_bytes;
     lines(&[
         ("used_memory_lua", vm.to_string()),
         ("used_memory_vm_eval", vm.to_string()),
@@ -464,8 +461,12 @@ fn scripts(nodes: &[NodeFigures]) -> String {
         ("number_of_cached_scripts", count.to_string()),
         ("used_memory_vm_total", vm.to_string()),
         ("used_memory_vm_total_human", human(vm)),
-        ("used_memory_scripts", bytes.to_string()),
-        ("used_memory_scripts_human", human(bytes)),
+        ("number_of_functions", functions.to_string()),
+        ("number_of_libraries", libraries.to_string()),
+        ("used_memory_vm_functions", "0".into()),
+        ("used_memory_functions", function_bytes.to_string()),
+        ("used_memory_scripts", all.to_string()),
+        ("used_memory_scripts_human", human(all)),
     ])
 }
 

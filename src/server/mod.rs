@@ -14,6 +14,7 @@ mod debug;
 mod deployment;
 mod digest;
 mod frames;
+mod functions;
 mod gauges;
 pub mod host;
 pub mod info;

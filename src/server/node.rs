@@ -162,7 +162,7 @@ impl Node {
                     host.collected(core, link, collecting);
                 }
             }
-            NodeMessage::Forward(forwarded) => host.forwarded(*forwarded),
+            NodeMessage::Forward(forwarded) => host.forwarded(core, *forwarded),
             NodeMessage::Reply { session, out } => core.answer(session, &out, link, host),
             NodeMessage::Slow(entry) => {
                 let max_len = host.slowlog_max_len;

@@ -34,9 +34,10 @@ pub enum Wish {
 
 const IN_PROGRESS: CmdError = CmdError::Text("ERR Background save already in progress");
 
-/// Whether SHUTDOWN with this word is for a server that a script keeps busy.
-pub(super) fn stops_while_busy(word: &[u8]) -> bool {
-    word.eq_ignore_ascii_case(b"nosave") || word.eq_ignore_ascii_case(b"abort")
+/// Whether this SHUTDOWN is not for a server that a script keeps busy, as this one is.
+pub(super) fn waits_for_script(core: &Core, args: &Args) -> bool {
+    let stops = (1..args.len()).any(|at| args.is(at, "nosave") || args.is(at, "abort"));
+    !stops && core.scripts.late.is_any()
 }
 
 impl ServerHost {
@@ -238,6 +239,7 @@ impl ServerHost {
             ));
         }
         let flush = !has("noflush");
+        self.persistence.merges = has("merge");
         if has("nosave") {
             self.begin_load(Then::Reply(requester), flush);
             return Performed::Later;
@@ -304,6 +306,9 @@ impl ServerHost {
             Message::Changed => persistence.points.arm(),
             Message::LoadBegins { flush } => {
                 self.part.load_begins(core, flush);
+                if flush && self.shard == 0 {
+                    core.clear_libraries();
+                }
                 if flush {
                     mail.push((0, NodeMessage::Persist(Message::LoadReady)));
                 }
@@ -390,9 +395,16 @@ impl ServerHost {
         more || writing || loading || replaying
     }
 
-    fn load_on(&mut self, core: &Core) -> bool {
+    fn load_on(&mut self, core: &mut Core) -> bool {
         let (mail, now_ms) = (&mut self.mail, self.now_ms);
-        match self.persistence.load_slice(mail, now_ms) {
+        let mut loaded = self.persistence.load_slice(mail, now_ms);
+        let merges = self.persistence.merges;
+        for text in self.persistence.found_libraries.drain(..) {
+            if let Err(error) = core.add_library(&text, merges, u64::MAX) {
+                loaded = Err(persist::LoadError::Library(error));
+            }
+        }
+        match loaded {
             Err(error) => {
                 self.load_failed(&error);
                 false

@@ -9,7 +9,6 @@ use super::multi::Multi;
 use super::requests::Next;
 use super::script::{Progress, Scripted};
 use super::state::State;
-use crate::command::script::Script;
 use crate::command::{Command, CommandId, Run, flags, keys};
 use crate::coordinator::{Done, Homes, everything, everything_of, holds_on, homes};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
@@ -385,7 +384,7 @@ impl Core {
             let args = request.args.as_args();
             let args = args.range(call.from as usize, call.to as usize);
             let went_on = match call.command.run {
-                Run::Script(Script::Eval { .. }) => self.exec_script(key, call, &args, link, host),
+                Run::Script(what) if what.runs() => self.exec_script(key, call, &args, link, host),
                 Run::Client(_)
                 | Run::Job(_)
                 | Run::Transaction(_)

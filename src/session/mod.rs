@@ -12,6 +12,7 @@
 pub mod blocking;
 mod core;
 mod exec;
+mod functions;
 mod late;
 mod link;
 mod multi;

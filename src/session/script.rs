@@ -12,11 +12,12 @@ use std::sync::Arc;
 use super::core::Core;
 use super::link::{Admission, Host, Link, Performed};
 use super::requests::Next;
-use crate::command::script::{self as command_script, declared_keys};
+use crate::command::script::{self as command_script, declared_keys, function_keys};
 use crate::command::{Client, Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
 use crate::coordinator::{everything_of, holds_on};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
 use crate::script::late::{Kind, LateScript, LateScripts, Lateness};
+use crate::script::library::Libraries;
 use crate::script::{Digest, Engine, Script, Step, Store};
 use crate::shard::message::{HoldOn, HopCall, Request, SessionKey};
 use crate::shard::{Call, Room};
@@ -33,6 +34,8 @@ const STRAYED: CmdError = CmdError::Text(
 pub struct Scripts {
     /// Those of the whole process.
     pub store: Arc<Store>,
+    /// Libraries of the whole process.
+    pub libraries: Arc<Libraries>,
     /// Of the server, for redis.REDIS_VERSION.
     pub version: &'static str,
     /// Seed of `math.random`.
@@ -48,6 +51,7 @@ impl Default for Scripts {
     fn default() -> Scripts {
         Scripts {
             store: Arc::default(),
+            libraries: Arc::default(),
             version: "0.0.0",
             seed: 0,
             busy_ns: u64::MAX,
@@ -59,7 +63,7 @@ impl Default for Scripts {
 
 impl Scripts {
     /// The interpreter, made when it is first needed: most servers run no script.
-    fn engine(&mut self, clock: fn() -> u64) -> Result<&mut Engine, CmdError> {
+    pub(super) fn engine(&mut self, clock: fn() -> u64) -> Result<&mut Engine, CmdError> {
         let engine = match self.engine.take() {
             Some(engine) => engine,
             None => Box::new(Engine::new(self.version, clock, self.seed)?),
@@ -155,7 +159,12 @@ impl Scripted {
     pub(super) fn lateness(&self) -> LateScript {
         let words = self.words.as_args();
         let words = words.iter().map(<[u8]>::to_vec).collect();
-        let late = LateScript::new(Kind::Eval, &self.script.name, words, self.begun_ns);
+        let late = LateScript::new(
+            self.script.kind(),
+            self.script.label(),
+            words,
+            self.begun_ns,
+        );
         if self.wrote {
             late.wrote();
         }
@@ -205,8 +214,7 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Next {
-        use command_script::Script::*;
-        if matches!(what, Eval { .. }) {
+        if what.runs() {
             return self.eval(key, call, args, link, host);
         }
         if let Some(session) = self.session_mut(key) {
@@ -236,7 +244,7 @@ impl Core {
         let clock = self.shard.clock();
         let store = self.scripts.store.clone();
         match what {
-            Eval { .. } => Err(CmdError::Syntax),
+            Eval { .. } | Call { .. } => Err(CmdError::Syntax),
             Load => {
                 let script = self.scripts.engine(clock)?.load(args.get(2), &store)?;
                 out.bulk(&script.name)
@@ -398,7 +406,36 @@ impl Core {
         Ok(self.eval_held(key, Box::new(again), everything, link))
     }
 
-    /// Checks an EVAL and prepares its script.
+    /// What an EVAL or FCALL runs, where its keys are, and whether it may not write.
+    fn find_script(
+        &mut self,
+        call: HopCall,
+        args: &Args,
+    ) -> Result<(Arc<Script>, std::ops::Range<usize>, bool), CmdError> {
+        let clock = self.shard.clock();
+        let store = self.scripts.store.clone();
+        let libraries = self.scripts.libraries.clone();
+        let engine = self.scripts.engine(clock)?;
+        match call.command.run {
+            Run::Script(command_script::Script::Eval { by_name, read_only }) => {
+                let declared = declared_keys(args)?;
+                let script = match by_name {
+                    true => named(args.get(1))
+                        .and_then(|name| engine.find(&name, &store))
+                        .ok_or(NO_SCRIPT)?,
+                    false => engine.load(args.get(1), &store)?,
+                };
+                Ok((script, declared, read_only))
+            }
+            Run::Script(command_script::Script::Call { read_only }) => {
+                let script = engine.find_function(args.get(1), &libraries)?;
+                Ok((script, function_keys(args)?, read_only))
+            }
+            _ => Err(CmdError::Syntax),
+        }
+    }
+
+    /// Checks an EVAL or FCALL and prepares its script.
     pub(super) fn begin_script(
         &mut self,
         key: SessionKey,
@@ -406,20 +443,7 @@ impl Core {
         args: &Args,
         now_ms: i64,
     ) -> Result<Scripted, CmdError> {
-        let Run::Script(command_script::Script::Eval { by_name, read_only }) = call.command.run
-        else {
-            return Err(CmdError::Syntax);
-        };
-        let declared = declared_keys(args)?;
-        let clock = self.shard.clock();
-        let store = self.scripts.store.clone();
-        let engine = self.scripts.engine(clock)?;
-        let script = match by_name {
-            true => named(args.get(1))
-                .and_then(|name| engine.find(&name, &store))
-                .ok_or(NO_SCRIPT)?,
-            false => engine.load(args.get(1), &store)?,
-        };
+        let (script, declared, read_only) = self.find_script(call, args)?;
         let own = script.flags;
         if own.declared && !own.no_writes && read_only {
             return Err(CmdError::Text(
@@ -427,6 +451,8 @@ impl Core {
             ));
         }
         let keys = args.range(declared.start, declared.end);
+        let clock = self.shard.clock();
+        let engine = self.scripts.engine(clock)?;
         let run = engine.begin(&script, &keys, &args.from(declared.end))?;
         let lacks_memory = self.shard.make_room(now_ms) == Room::Nowhere;
         if lacks_memory && own.declared && !own.allow_oom && !own.no_writes {

@@ -52,6 +52,6 @@ macro_rules! cases {
 }
 
 cases! {
-    bitmaps collections connection deployment expire hashes interplay introspection keyspace large lists protocol scripts
-    sets sorted_sets streams strings transactions
+    bitmaps collections connection deployment expire hashes interplay introspection keyspace large lists protocol
+    functions scripts sets sorted_sets streams strings transactions
 }

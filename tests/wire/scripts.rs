@@ -116,3 +116,114 @@ fn a_late_script_that_wrote_runs_to_its_end() {
         assert!(server.exit().success());
     }
 }
+
+fn load(client: &mut Client, name: &str, body: &str) {
+    let text =
+        format!("#!lua name={name}\nredis.register_function('{name}', function() {body} end)");
+    let reply = client.call(&["FUNCTION", "LOAD", &text]).shown();
+    assert!(reply.contains(name), "{reply}");
+}
+
+/// What a server with these libraries replies.
+fn check_functions(server: &Server, wanted: &[(&str, &str)]) {
+    let mut client = server.client();
+    for (name, reply) in wanted {
+        assert_eq!(
+            &line(&mut client, &format!("FCALL {name} 0")),
+            reply,
+            "{}",
+            server.log()
+        );
+    }
+    let stats = line(&mut client, "FUNCTION STATS");
+    let count = format!(
+        "libraries_count\\r\\n:{}",
+        wanted
+            .iter()
+            .filter(|(_, reply)| !reply.starts_with('-'))
+            .count()
+    );
+    assert!(stats.contains(&count), "{stats}");
+}
+
+#[test]
+fn functions_are_kept() {
+    const WANTED: [(&str, &str); 5] = [
+        ("early", ":1"),
+        ("replaced", ":20"),
+        ("deleted", "-ERR Function not found"),
+        ("late", ":3"),
+        ("restored", ":4"),
+    ];
+    for (shards, preamble) in [(1, "yes"), (2, "yes"), (2, "no"), (4, "yes")] {
+        let options = ["--appendonly", "yes", "--aof-use-rdb-preamble", preamble];
+        let mut server = Server::start(Which::Pinion { shards }, &options);
+        // On whatever shards these clients are.
+        let mut clients: Vec<Client> = (0..4).map(|_| server.client()).collect();
+        load(&mut clients[0], "restored", "return 4");
+        let dump = match clients[1].call(&["FUNCTION", "DUMP"]) {
+            crate::client::Got::Reply(reply) => crate::sameness::bulk(&reply).to_vec(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(line(&mut clients[2], "FUNCTION FLUSH"), "+OK");
+        load(&mut clients[0], "early", "return 1");
+        load(&mut clients[1], "replaced", "return 2");
+        load(&mut clients[2], "deleted", "return 3");
+        check_functions(
+            &server,
+            &[("early", ":1"), ("replaced", ":2"), ("deleted", ":3")],
+        );
+        let mut client = server.client();
+        assert_eq!(
+            line(&mut client, "BGREWRITEAOF"),
+            "+Background append only file rewriting started"
+        );
+        wait_for("the rewrite", || {
+            crate::persistence::info(&mut client, "aof_rewrite_in_progress") == "0"
+        });
+        load(&mut clients[1], "late", "return 3");
+        assert_eq!(line(&mut clients[0], "FUNCTION DELETE deleted"), "+OK");
+        let text =
+            "#!lua name=replaced\nredis.register_function('replaced', function() return 20 end)";
+        clients[3].call(&["FUNCTION", "LOAD", "REPLACE", text]);
+        let restored = [&b"FUNCTION"[..], b"RESTORE", &dump];
+        assert_eq!(clients[2].call(&restored).shown(), "+OK\\r\\n");
+        assert_eq!(line(&mut clients[2], "FLUSHALL"), "+OK");
+        assert_eq!(line(&mut clients[2], "SET k v"), "+OK");
+        check_functions(&server, &WANTED);
+        wait_for("the rewrite that a flush begins", || {
+            crate::persistence::info(&mut client, "aof_rewrite_in_progress") == "0"
+                && crate::persistence::info(&mut client, "aof_rewrite_scheduled") == "0"
+        });
+        assert_eq!(
+            line(&mut client, "DEBUG LOADAOF"),
+            "+OK",
+            "{}",
+            server.log()
+        );
+        check_functions(&server, &WANTED);
+        assert_eq!(line(&mut client, "DEBUG RELOAD"), "+OK", "{}", server.log());
+        check_functions(&server, &WANTED);
+        assert_eq!(line(&mut client, "SAVE"), "+OK");
+        server.signal("TERM");
+        assert!(server.exit().success());
+        // Both files, in both servers.
+        for which in [
+            Which::Reference,
+            Which::Pinion { shards },
+            Which::Pinion { shards: 3 },
+        ] {
+            for kept in ["yes", "no"] {
+                let mut again = Server::start_in(which, &server.dir, &["--appendonly", kept]);
+                again.wait_until_up();
+                let mut loading = again.client();
+                wait_for("the load", || {
+                    crate::persistence::info(&mut loading, "loading") == "0"
+                });
+                check_functions(&again, &WANTED);
+                again.signal("KILL");
+                again.exit();
+            }
+        }
+    }
+}

@@ -83,6 +83,8 @@ pub enum LoadError {
     /// The file knows more databases than the server.
     Databases(u32),
     Module(String),
+    /// A library of functions, and why it is none.
+    Library(CmdError),
 }
 
 impl std::fmt::Display for LoadError {
@@ -102,6 +104,11 @@ impl std::fmt::Display for LoadError {
                     _ => {}
                 }
                 write!(f, "{error}")
+            }
+            LoadError::Library(error) => {
+                let text = error.to_string();
+                let why = text.strip_prefix("ERR ").unwrap_or(&text);
+                write!(f, "Failed creating the library: {why}")
             }
             LoadError::Databases(databases) => write!(
                 f,
@@ -206,6 +213,7 @@ impl Persistence {
                 return Ok(false);
             }
             match loading.reader.next_event().map_err(LoadError::Format)? {
+                Some(Event::Function(text)) => self.found_libraries.push(text),
                 Some(event) => loading.take(event, mail, now_ms)?,
                 None => {
                     if let Some(bytes) = loading.ahead.take() {
@@ -309,9 +317,6 @@ impl Loading {
                 return Err(LoadError::Module(module));
             }
             Event::Aux { name, value } => tell_aux(&name, &value, now_ms),
-            Event::Function(_) => {
-                log::warning("The RDB file contains functions, which are skipped.");
-            }
             Event::EmptyKey { key, .. } => {
                 self.keys_empty += 1;
                 if self.keys_empty <= EMPTY_TOLD_MAX {
@@ -331,7 +336,7 @@ impl Loading {
                 let db = self.db;
                 tell_nodes(self.batches.len(), mail, |_| Message::Reserve { db, keys });
             }
-            Event::Start { .. } | Event::Hint => {}
+            Event::Start { .. } | Event::Hint | Event::Function(_) => {}
         }
         Ok(())
     }

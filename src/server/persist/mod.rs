@@ -20,6 +20,8 @@ pub mod segment;
 use std::fs::File;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::ask::{NodeMessage, Requester};
 use super::log;
 use super::waitaof::Waiter;
@@ -28,6 +30,7 @@ use crate::keyspace::Stored;
 use crate::keyspace::cut::{Chunk, Sizes};
 use crate::resp::{CmdError, Output, Writer};
 use crate::runtime::FileOp;
+use crate::script::library::Libraries;
 
 pub use aof::Aof;
 pub use loading::{LoadError, Loading, Then};
@@ -180,6 +183,12 @@ pub struct Persistence {
     pub closing: Option<(usize, bool)>,
     /// BGSAVE SCHEDULE while something else is under way.
     pub scheduled: bool,
+    /// Libraries of functions, which are in every snapshot.
+    pub libraries: Arc<Libraries>,
+    /// Those that a load has found, to be made known as soon as the core is at hand; and whether
+    /// they replace those of the same name.
+    pub found_libraries: Vec<Bytes>,
+    pub merges: bool,
     next_id: u32,
     /// A new base of the append-only file is durable under this name.
     pub rewritten: Option<String>,
@@ -253,6 +262,9 @@ impl Persistence {
             load_reply: None,
             closing: None,
             scheduled: false,
+            libraries: Arc::default(),
+            found_libraries: Vec::new(),
+            merges: false,
             next_id: 0,
             rewritten: None,
             streamed: None,

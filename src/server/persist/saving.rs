@@ -21,6 +21,7 @@ use crate::keyspace::cut::{Chunk, Clocks, Sizes};
 use crate::rdb::file::About;
 use crate::resp::CmdError;
 use crate::runtime::{FileDone, FileOp};
+use crate::script::library;
 use crate::server::ask::{NodeMessage, Requester};
 use crate::server::config::Config;
 use crate::server::host::REDIS_VERSION;
@@ -92,6 +93,7 @@ pub struct Saving {
     sizes: Vec<Option<Sizes>>,
     used_bytes: u64,
     merger: Option<Merger>,
+    libraries: Arc<library::Set>,
     /// Shards that have sent their last chunk.
     ended: usize,
     chunks: VecDeque<(usize, Box<Chunk>)>,
@@ -238,6 +240,7 @@ impl Persistence {
             sizes: vec![None; self.shards],
             used_bytes: 0,
             merger: None,
+            libraries: Arc::default(),
             ended: 0,
             chunks: VecDeque::new(),
             at: 0,
@@ -270,10 +273,16 @@ impl Persistence {
 
     /// A shard's part of the cut has begun.
     pub fn cut_begun(&mut self, from: usize, id: u32, (sizes, bytes): (Sizes, u64), now_ms: i64) {
+        let libraries = self.libraries.now();
         let Some(saving) = self.saving_of(id) else {
             return;
         };
         saving.sizes[from] = Some(sizes);
+        if from == 0 {
+            // As they were at the cut: only shard 0 changes them. What it changes in between stands
+            // in its new segment as well, and means the same when it is read.
+            saving.libraries = libraries;
+        }
         saving.used_bytes += bytes;
         if saving.sizes.iter().any(Option::is_none) {
             return;
@@ -295,6 +304,9 @@ impl Persistence {
             is_aof_base: saving.after == After::Rewrite,
         };
         merger.begin(&about, &mut saving.spare);
+        for library in saving.libraries.libraries() {
+            merger.library(&library.text, &mut saving.spare);
+        }
         saving.merger = Some(merger);
         saving.stage = Stage::Streaming;
     }
