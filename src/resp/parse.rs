@@ -204,6 +204,11 @@ impl Parser {
         self.collecting.is_some()
     }
 
+    /// Bytes that came of a large argument that is not complete, if there is one.
+    pub fn collected_bytes(&self) -> Option<usize> {
+        self.collecting.as_ref().map(|large| large.bytes.len())
+    }
+
     /// Takes what the large argument still needs from `input`; returns how much that was.
     pub fn feed_large(&mut self, input: &[u8]) -> usize {
         let Some(large) = &mut self.collecting else {
@@ -223,13 +228,18 @@ impl Parser {
         take
     }
 
-    /// Bytes held for a request that is not complete, beside the caller's own input.
+    /// Bytes that came of a request that is not complete, beside the caller's own input.
     pub fn pending_bytes(&self) -> usize {
-        let collecting = self
-            .collecting
-            .as_ref()
-            .map_or(0, |large| large.bytes.len());
-        collecting + self.large.iter().map(Bytes::len).sum::<usize>()
+        self.collected_bytes().unwrap_or(0) + self.large.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// The same, an announced argument as a whole: its client means to fill it.
+    pub fn claimed_bytes(&self) -> usize {
+        let missing = match &self.collecting {
+            Some(large) => large.wanted - large.bytes.len(),
+            None => 0,
+        };
+        self.pending_bytes() + missing
     }
 
     /// Reads `*<count>\r\n` at the start of `input`.

@@ -212,7 +212,7 @@ pub fn describe(
             .multi
             .as_ref()
             .map_or(-1, |multi| multi.len() as i64),
-        session.query_bytes() + session.current_bytes,
+        session.unread_bytes(),
         session.input.capacity() - session.input.len(),
         session.parser.pending_bytes(),
         session

@@ -7,7 +7,7 @@
 use super::clients;
 use super::config::Config;
 use super::log;
-use crate::session::{Core, Link, Session, State};
+use crate::session::{Core, Limits, Link, Session, State};
 use crate::shard::message::SessionKey;
 
 /// Redis looks at a client up to ten times a second (clientsCron at the default hz of 10).
@@ -20,6 +20,9 @@ const FEW: usize = 256;
 const ADD_UP_MS: i64 = 10;
 /// A smaller limit would leave nobody to raise it. Redis: server.c getClientEvictionLimit.
 const CLIENTS_MIN_BYTES: usize = 128 * 1024;
+/// Replies up to this size leave with the turn: they are nobody's burden. Redis: a client's fixed
+/// reply buffer, PROTO_REPLY_CHUNK_BYTES.
+const REPLY_BYTES: usize = 16 * 1024;
 
 /// `maxmemory-clients`: bytes, or a share of `maxmemory`.
 fn clients_max_bytes(config: &Config) -> usize {
@@ -52,8 +55,12 @@ pub struct Patrol {
     due_ms: i64,
     /// `maxmemory-clients` in bytes; 0 is no limit.
     clients_max_bytes: usize,
+    /// There is a `maxmemory`, to which what clients use counts.
+    counts: bool,
     /// When clients were last added up, unix milliseconds.
     added_up_ms: i64,
+    /// The sum is of an earlier turn.
+    is_stale: bool,
 }
 
 /// How much unsent output a client may have; 0 is no limit.
@@ -93,6 +100,25 @@ impl Patrol {
         self.replica
     }
 
+    /// Unsent output at which any other client is cut off at once. Who has a limit reaches it, as in
+    /// Redis; without one a session is made to wait for its reader.
+    pub fn session_limits(&self, limits: Limits) -> Limits {
+        let unlimited = Limits::default();
+        let is_limited = self.normal.is_set() || self.clients_max_bytes > 0;
+        Limits {
+            output_max_bytes: match self.normal.hard_bytes {
+                0 => unlimited.output_max_bytes,
+                bytes => bytes,
+            },
+            drain_bytes: if is_limited {
+                usize::MAX
+            } else {
+                unlimited.drain_bytes
+            },
+            ..limits
+        }
+    }
+
     /// Whether some client of this node listens to channels.
     pub fn set_listening(&mut self, listening: bool) {
         self.listening = listening;
@@ -108,26 +134,35 @@ impl Patrol {
             strangers: !config.text("requirepass").is_empty(),
             due_ms: 0,
             clients_max_bytes: clients_max_bytes(config),
+            counts: config.int("maxmemory") > 0,
             added_up_ms: 0,
+            is_stale: false,
         }
     }
 
-    /// Closes the largest clients while all of them use more than `maxmemory-clients`. Returns how
-    /// many went. Each shard closes its own, if no other shard has a larger one: that one looks at
-    /// its clients soon.
+    /// Adds up what clients use, and closes the largest while all of them use more than
+    /// `maxmemory-clients`. Returns how many went. Each shard closes its own, if no other shard has a
+    /// larger one: that one looks at its clients soon.
     pub fn relieve(&mut self, core: &mut Core, link: &mut dyn Link) -> u64 {
+        if self.clients_max_bytes == 0 && !self.counts {
+            return 0;
+        }
         let now_ms = link.now_ms();
-        let is_due = core.session_count() <= FEW || now_ms - self.added_up_ms >= ADD_UP_MS;
-        if self.clients_max_bytes == 0 || !is_due {
+        let often = self.clients_max_bytes > 0 && core.session_count() <= FEW;
+        self.is_stale = !often && now_ms - self.added_up_ms < ADD_UP_MS;
+        if self.is_stale {
             return 0;
         }
         self.added_up_ms = now_ms;
         let mut all_bytes = 0;
         let mut sizes: Vec<(usize, SessionKey)> = Vec::new();
-        for session in core.sessions().filter(|s| s.state != State::Closing) {
-            let bytes = session.memory_bytes() + link.pending_bytes(session.key);
+        // What replicas have not read is no reason to evict: that would be replicated, too.
+        let counted = |s: &&Session| s.state != State::Closing && !s.client.replica;
+        for session in core.sessions().filter(counted) {
+            let unsent = link.pending_bytes(session.key);
+            let bytes = session.memory_bytes() + unsent.saturating_sub(REPLY_BYTES);
             all_bytes += bytes;
-            if !session.client.no_evict && !session.client.replica {
+            if !session.client.no_evict {
                 sizes.push((bytes, session.key));
             }
         }
@@ -137,8 +172,8 @@ impl Patrol {
             let largest = sizes.last().copied();
             let largest_bytes = largest.map_or(0, |(bytes, _)| bytes);
             let (total, is_here) = core.shard.budget.publish_clients(all_bytes, largest_bytes);
-            let Some((bytes, key)) = largest.filter(|_| total >= self.clients_max_bytes && is_here)
-            else {
+            let too_much = self.clients_max_bytes > 0 && total > self.clients_max_bytes;
+            let Some((bytes, key)) = largest.filter(|_| too_much && is_here) else {
                 return gone;
             };
             if let Some(session) = core.session(key) {
@@ -154,6 +189,12 @@ impl Patrol {
 
     /// When to look again, unix milliseconds; `None` while no setting asks for it.
     pub fn due_ms(&self) -> Option<i64> {
+        let sum_ms = self.is_stale.then_some(self.added_up_ms + ADD_UP_MS);
+        self.walk_ms().into_iter().chain(sum_ms).min()
+    }
+
+    /// When to walk through the clients.
+    fn walk_ms(&self) -> Option<i64> {
         let asked = self.idle_max_ms > 0
             || self.normal.is_set()
             || self.listening && self.pubsub.is_set()
@@ -165,7 +206,7 @@ impl Patrol {
     /// Closes who has to go, if it is time to look.
     pub fn walk(&mut self, core: &mut Core, link: &mut dyn Link) {
         let now_ms = link.now_ms();
-        if self.due_ms().is_none_or(|due_ms| due_ms > now_ms) {
+        if self.walk_ms().is_none_or(|due_ms| due_ms > now_ms) {
             return;
         }
         self.due_ms = now_ms + PERIOD_MS;

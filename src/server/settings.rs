@@ -28,6 +28,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     host.persistence.aof.wanted = config.flag("appendonly");
     let keeps = config.flag("aof-disable-auto-gc");
     host.persistence.aof.keep_history(keeps);
+    core.limits = host.patrol.session_limits(core.limits.clone());
     host.pubsub.classes = pubsub::classes(config.text("notify-keyspace-events"));
     host.pubsub.hard_bytes = host.patrol.pubsub_hard_bytes();
     core.shard.keyspace.effects.classes = host.pubsub.wanted_classes();

@@ -22,9 +22,12 @@ pub struct Limits {
     /// `client-query-buffer-limit`
     pub query_max_bytes: usize,
     /// Output beyond which a session runs no further request before its socket took some: what
-    /// bounds the memory of a pipeline of any depth. Not configurable: it only has to be larger
-    /// than what a socket takes at once.
+    /// bounds the memory of a pipeline of any depth where no setting does. Not configurable: it only
+    /// has to be larger than what a socket takes at once.
     pub drain_bytes: usize,
+    /// `client-output-buffer-limit normal`, hard: unsent output that ends a session; `usize::MAX`
+    /// when off.
+    pub output_max_bytes: usize,
     /// `slowlog-log-slower-than` in nanoseconds; `u64::MAX` when off.
     pub slow_ns: u64,
     /// Whether a password protects the default user.
@@ -37,6 +40,7 @@ impl Default for Limits {
             bulk_max_bytes: 512 << 20,
             query_max_bytes: 1 << 30,
             drain_bytes: 1 << 20,
+            output_max_bytes: usize::MAX,
             slow_ns: u64::MAX,
             requires_auth: false,
         }
@@ -441,6 +445,24 @@ impl Core {
         }
     }
 
+    /// Ends a session, before anything of the reply is sent, whose output outgrew the limit. Redis:
+    /// networking.c closeClientOnOutputBufferLimitReached.
+    pub(super) fn check_limit(&mut self, key: SessionKey, link: &mut dyn Link) -> bool {
+        let max_bytes = self.limits.output_max_bytes;
+        // Who listens to channels or to records has a limit of its own, which the server looks after.
+        let listens =
+            |session: &Session| session.client.subscriptions.any() || session.client.replica;
+        if max_bytes == usize::MAX
+            || link.pending_bytes(key) < max_bytes
+            || self.session(key).is_none_or(listens)
+        {
+            return false;
+        }
+        self.counters.output_limit_closed += 1;
+        self.abandon(key, link);
+        true
+    }
+
     /// Whether a session's transaction is being carried out.
     pub fn is_executing(&self, key: SessionKey) -> bool {
         self.execs.contains_key(&key)
@@ -462,6 +484,7 @@ impl Core {
             return;
         }
         link.out(key).append(out);
+        self.check_limit(key, link);
     }
 
     pub(super) fn count_rejected(&mut self, id: CommandId) {

@@ -517,6 +517,10 @@ impl Core {
         if out.bytes.len() < STRANGER_DRAIN_BYTES && out.shared.is_empty() {
             return Next::Continue;
         }
+        let unsent_bytes = out.len();
+        if self.check_limit(key, link) {
+            return Next::Wait;
+        }
         let known = self
             .session(key)
             .is_some_and(|session| session.client.authenticated);
@@ -525,7 +529,7 @@ impl Core {
         } else {
             STRANGER_DRAIN_BYTES
         };
-        if out.len() < max {
+        if unsent_bytes < max {
             return Next::Continue;
         }
         if !known {

@@ -149,11 +149,19 @@ impl Session {
         self.input.len() + self.parser.pending_bytes() + queued
     }
 
+    /// What CLIENT LIST shows as the query buffer: of a large argument only what came of it.
+    pub fn unread_bytes(&self) -> usize {
+        match self.parser.collected_bytes() {
+            Some(bytes) => bytes,
+            None => self.query_bytes() + self.current_bytes,
+        }
+    }
+
     /// Memory of this client beside its output.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Session>()
             + self.input.capacity()
-            + self.parser.pending_bytes()
+            + self.parser.claimed_bytes()
             + self.client.name.len()
             + self.client.subscriptions.memory_bytes()
             + self

@@ -49,11 +49,15 @@ impl Budget {
         }
     }
 
-    /// Publishes what this shard uses; returns by how much all of them exceed the limit.
+    /// Publishes what the keys of this shard use; returns by how much all shards, with what their
+    /// clients use, exceed the limit.
     pub fn excess(&self, used_bytes: usize) -> usize {
         let own = &self.figures[self.shard].used_bytes;
         own.store(used_bytes, Ordering::Relaxed);
-        let used = |figure: &Figure| figure.used_bytes.load(Ordering::Relaxed);
+        let used = |figure: &Figure| {
+            let keys = figure.used_bytes.load(Ordering::Relaxed);
+            keys + figure.clients_bytes.load(Ordering::Relaxed)
+        };
         let total: usize = self.figures.iter().map(used).sum();
         total.saturating_sub(self.max_bytes)
     }
@@ -107,6 +111,9 @@ mod tests {
         assert_eq!(a.excess(90), 0);
         assert_eq!(b.excess(30), 20);
         assert_eq!(a.excess(60), 0);
+        a.publish_clients(15, 15);
+        assert_eq!((a.excess(60), b.excess(20)), (5, 0));
+        a.publish_clients(0, 0);
         a.set_exhausted(true);
         assert!(!a.may_evict() && b.may_evict() && !a.is_exhausted());
         b.set_exhausted(true);
