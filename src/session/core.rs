@@ -158,7 +158,11 @@ impl Core {
         let place = self.shard.place;
         let mut keys = arrivals.filter_map(|(session, bytes)| {
             let session = self.session(session)?;
-            let foreseen = Foreseen::new(session.client.db, Glance::new(bytes).next()?);
+            let db = session.client.db;
+            if !self.shard.keyspace.is_cold(db) {
+                return None;
+            }
+            let foreseen = Foreseen::new(db, Glance::new(bytes).next()?);
             let is_here =
                 place.shards == 1 || keys::home(foreseen.key, place.shards) == place.shard;
             (is_here && session.input.is_empty()).then_some(foreseen)
