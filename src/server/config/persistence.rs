@@ -7,7 +7,7 @@ use super::rules;
 
 #[rustfmt::skip] // One row each: a table.
 pub const PARAMS: &[Param] = &[
-    Param::new("aof-disable-auto-gc", "no", Kind::Bool),
+    Param::new("aof-disable-auto-gc", "no", Kind::Bool).effective(),
     Param::new("aof-load-truncated", "yes", Kind::Bool).effective(),
     Param::new("aof-rewrite-incremental-fsync", "yes", Kind::Bool),
     Param::new("aof-timestamp-enabled", "no", Kind::Bool).effective(),

@@ -390,7 +390,13 @@ impl Aof {
         fs::rename(temporary, self.path(&rewrite.base.name))?;
         let old = std::mem::take(&mut self.manifest);
         let is_new = |file: &manifest::File| rewrite.incr.contains(file);
-        let history = old.base.into_iter().chain(old.incr).chain(old.history);
+        // In Redis' order: what is old stands last.
+        let history = old
+            .incr
+            .into_iter()
+            .rev()
+            .chain(old.base)
+            .chain(old.history);
         let history = history
             .filter(|file| !is_new(file))
             .map(|file| manifest::File {
