@@ -9,7 +9,7 @@ use super::info::JournalFigures;
 use super::jobs::done;
 use super::log;
 use super::persist::aof::{Begin, front};
-use super::persist::replay::{Source, Tails};
+use super::persist::replay::{self, Source, Tails};
 use super::persist::segment::{Policy, Segment};
 use super::persist::{self, After, Message, Operation, Replay, Then};
 use super::settings;
@@ -92,7 +92,7 @@ impl ServerHost {
         }
         let mends = self.config.flag("aof-load-truncated");
         let has_base = aof.manifest.base.is_some();
-        match Replay::prepare(generations, has_base, mends, table) {
+        match Replay::prepare(generations, has_base, mends, (table, self.shards)) {
             Ok(replay) => self.persistence.replay = Some(Box::new(replay)),
             Err(error) => self.refuse_start(&error),
         }
@@ -103,7 +103,12 @@ impl ServerHost {
         let Some(mut replay) = self.persistence.replay.take() else {
             return false;
         };
-        match replay.slice(core, link, self) {
+        let done = replay.slice(core, link, self);
+        for (home, commands) in replay.lanes.sent.drain(..) {
+            let message = Message::Replay(commands);
+            self.mail.push((home, NodeMessage::Persist(message)));
+        }
+        match done {
             Err(error) => {
                 self.refuse_start(&error);
                 false
@@ -114,6 +119,7 @@ impl ServerHost {
                 !waits
             }
             Ok(true) => {
+                self.tell_nodes(|_| Message::ReplayEnded);
                 if replay.dropped > 0 {
                     let dropped = replay.dropped;
                     log::warning(&format!(
@@ -135,6 +141,28 @@ impl ServerHost {
                     }
                 }
                 false
+            }
+        }
+    }
+
+    /// Commands that live here are run again.
+    pub(super) fn replay_here(&mut self, core: &mut Core, link: &mut dyn Link, commands: &[u8]) {
+        replay::open_session(core);
+        core.receive(replay::SESSION, commands, link, self);
+        self.part.replayed += 1;
+        self.tell_replayed(core);
+    }
+
+    pub(super) fn has_replayed(&self, core: &Core) -> bool {
+        self.part.replayed > 0 && replay::is_free(core)
+    }
+
+    /// Tells shard 0 of batches that this shard's session is done with.
+    pub(super) fn tell_replayed(&mut self, core: &Core) {
+        if self.has_replayed(core) {
+            for _ in 0..std::mem::take(&mut self.part.replayed) {
+                let taken = NodeMessage::Persist(Message::ReplayTaken);
+                self.mail.push((0, taken));
             }
         }
     }

@@ -5,12 +5,12 @@ use super::boot::listening_of;
 use super::host::ServerHost;
 use super::link::IoLink;
 use super::log;
-use super::persist::Operation;
+use super::persist::{self, Operation};
 use super::spikes;
 use crate::command::{Client, Job, flags};
 use crate::runtime::{self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, NextTurn, Signal};
 use crate::session::{Core, Link, Peer, State};
-use crate::shard::message::Message;
+use crate::shard::message::{HopCall, Message};
 
 /// Expirations handled in one slice: well under a millisecond of work.
 const PULSE_BUDGET: usize = 256;
@@ -367,11 +367,18 @@ impl App for Node {
         more
     }
 
-    /// Replies of a turn that has changed nothing: a session has one hop under way at most, so that
-    /// nothing that is held is for the same one. So a shard whose disk is full goes on answering
-    /// what others read there, and that it takes no writes.
+    /// Hops that read, and replies of a turn that has changed nothing: a session has one hop under
+    /// way at most, so that nothing that is held is for the same one; and where an earlier command
+    /// of its still holds a key, the hop waits there. So a shard whose disk is full goes on reading
+    /// for its clients and for others, and tells them that it takes no writes. A hop that writes
+    /// stays in its place: it must not survive what its client wrote before.
     fn passes(message: &NodeMessage) -> bool {
-        matches!(message, NodeMessage::Core(Message::Done(_)))
+        let reads = |call: &HopCall| call.command.flags & flags::WRITE == 0;
+        match message {
+            NodeMessage::Core(Message::Done(_)) => true,
+            NodeMessage::Core(Message::Hop(hop)) => hop.calls.iter().all(reads),
+            _ => false,
+        }
     }
 
     fn next_turn(&self, io: &Io<NodeMessage>) -> NextTurn {

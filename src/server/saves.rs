@@ -319,6 +319,11 @@ impl ServerHost {
                 mail.push((0, NodeMessage::Persist(Message::LoadTaken)));
             }
             Message::LoadTaken => persistence.batch_taken(from),
+            Message::ReplayTaken => {
+                if let Some(replay) = &mut persistence.replay {
+                    replay.lanes.taken(from);
+                }
+            }
             Message::LoadEnded => self.load_ended(core),
             Message::LoadLeft => persistence.load_left(&self.part, mail),
             Message::Quiesce => {
@@ -359,6 +364,7 @@ impl ServerHost {
     /// Background work of a turn. Returns whether there is more to do at once.
     pub fn persist_turn(&mut self, core: &mut Core, link: &mut dyn Link) -> bool {
         let more = self.part.stream(core, &mut self.mail);
+        self.tell_replayed(core);
         if self.shard != 0 {
             return more;
         }
@@ -501,6 +507,7 @@ impl ServerHost {
     pub fn persist_wants(&self, core: &Core) -> bool {
         let persistence = &self.persistence;
         self.part.wants(core)
+            || self.has_replayed(core)
             || persistence.wanted_cut.is_some()
             || persistence.follow_up.is_some()
             || persistence.rewritten.is_some()

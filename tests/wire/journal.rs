@@ -621,12 +621,37 @@ fn commands_are_refused_while_a_long_file_is_read() {
     }
 }
 
+/// As many as no batch and no queue of batches holds.
+#[test]
+fn long_segments_are_recovered_by_any_number_of_shards() {
+    const KEYS: usize = 60_000;
+    let dir = crate::process::fresh_dir();
+    let mut server = restart(2, &dir, &[]);
+    let mut client = server.client();
+    for from in (0..KEYS).step_by(1000) {
+        let sets = (from..from + 1000).map(|n| format!("SET key:{n} value:{n}\r\n"));
+        client.send(sets.collect::<String>().as_bytes());
+        assert_eq!(client.replies(1000).len(), 1000);
+    }
+    for shards in [2, 1, 3, 3] {
+        client = server.client();
+        client.text("RENAME key:1 key:2");
+        client.text("MSET key:3 new key:4 new key:5 new");
+        let before = (line(&mut client, "DBSIZE"), digest(&server));
+        server.signal("KILL");
+        server.exit();
+        server = restart(shards, &dir, &[]);
+        let size = line(&mut server.client(), "DBSIZE");
+        assert_eq!((size, digest(&server)), before, "{}", server.log());
+    }
+}
+
 #[test]
 fn all_shards_end_a_load_at_one_instant() {
     const LOADING: &str = "-LOADING Redis is loading the dataset in memory\\r\\n";
     let dir = crate::process::fresh_dir();
-    let set = |n| format!("*3\r\n$3\r\nSET\r\n$5\r\n{n:05}\r\n$1\r\nv\r\n");
-    let file: String = (0..20_000).map(set).collect();
+    let set = |n| format!("*3\r\n$3\r\nSET\r\n$6\r\n{n:06}\r\n$1\r\nv\r\n");
+    let file: String = (0..300_000).map(set).collect();
     for round in 0..6 {
         // The first round reads a file that has no manifest, and makes what the others read.
         if round == 0 {
@@ -642,7 +667,7 @@ fn all_shards_end_a_load_at_one_instant() {
         // Each is asked some more times after all were served once.
         while served < 40 {
             for client in &mut clients {
-                if client.text("GET 00001") != LOADING {
+                if client.text("GET 000001") != LOADING {
                     served += 1;
                     continue;
                 }

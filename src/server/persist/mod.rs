@@ -10,6 +10,7 @@
 
 pub mod aof;
 mod direct;
+mod lanes;
 mod loading;
 mod part;
 mod points;
@@ -89,6 +90,10 @@ pub enum Message {
     Load(Vec<Loaded>),
     /// A batch was stored.
     LoadTaken,
+    /// Commands to be run again here; that they were; and that there are no more.
+    Replay(Vec<u8>),
+    ReplayTaken,
+    ReplayEnded,
     /// Everything is loaded; and that this node is done with it.
     LoadEnded,
     LoadLeft,

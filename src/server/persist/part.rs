@@ -23,6 +23,8 @@ pub struct Part {
     told_changed: bool,
     /// Entries are being loaded.
     pub loading: bool,
+    /// Batches of commands to be run again that shard 0 does not know to be taken.
+    pub replayed: usize,
     /// The last snapshot failed and `stop-writes-on-bgsave-error` is on.
     pub save_failed: bool,
     /// What every shard tells of itself.
@@ -73,6 +75,7 @@ impl Part {
             dirty: 0,
             told_changed: false,
             loading: false,
+            replayed: 0,
             save_failed: false,
             shared,
             shard,

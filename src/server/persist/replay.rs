@@ -1,5 +1,7 @@
 //! Recovery from segments: what is whole in them is run again by a session of the server's own.
 //!
+//! With several shards, commands go home in batches ([`Lanes`]).
+//!
 //! All files are read before anything is run: where each ends, and what does not count since a part of
 //! it is missing. Commands find their homes anew, so the number of shards may have changed. Time stands still at 0 meanwhile: nothing expires that a record does not delete.
 
@@ -7,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::PathBuf;
 
+use super::lanes::{Lanes, Step};
 use crate::command::{Lookup, Table, keys};
 use crate::journal::recovery::{Census, Key, LeftOut, Order, Units};
 use crate::journal::{Fault, Item, Reader, Tail, reader};
@@ -137,6 +140,7 @@ pub struct Replay {
     pub dropped: u64,
     begun: bool,
     tails: Option<Tails>,
+    pub lanes: Lanes,
 }
 
 /// How the segments of the last generation end.
@@ -153,8 +157,9 @@ impl Replay {
         generations: Vec<Vec<Source>>,
         has_base: bool,
         mends: bool,
-        table: &Table,
+        (table, shards): (&Table, usize),
     ) -> Result<Replay, ReplayError> {
+        let lanes = Lanes::new(shards);
         let mut census = Census::new(has_base);
         let mut seen = 0;
         let mut tails = Tails::default();
@@ -197,6 +202,7 @@ impl Replay {
             dropped: 0,
             begun: false,
             tails: census.is_whole().then_some(tails),
+            lanes,
         })
     }
 
@@ -213,29 +219,33 @@ impl Replay {
         host: &mut dyn Host,
     ) -> Result<bool, ReplayError> {
         if !std::mem::replace(&mut self.begun, true) {
-            let client = crate::command::Client {
-                databases: core.shard.keyspace.databases(),
-                authenticated: true,
-                ..Default::default()
-            };
-            let peer = crate::session::Peer::Unix("append-only file".to_owned());
-            core.open(SESSION, client, peer, -1, 0);
+            open_session(core);
         }
+        let table = core.table.clone();
         for _ in 0..SLICE {
-            let is_free = core
-                .session(SESSION)
-                .is_some_and(|it| it.state == State::Running && it.input.is_empty());
-            if !is_free {
+            if !is_free(core) {
                 return Ok(false);
             }
+            match self.lanes.step(&table) {
+                Step::Waits => return Ok(false),
+                Step::Alone(commands) => {
+                    core.receive(SESSION, &commands, link, host);
+                    continue;
+                }
+                Step::Empty => {}
+            }
             match self.next()? {
+                None if !self.lanes.is_idle() => return Ok(false),
                 None => {
                     core.closed(SESSION, link);
                     return Ok(true);
                 }
                 Some(item) => {
                     self.check_names(&item, core)?;
-                    core.receive(SESSION, &item.commands, link, host);
+                    match core.shard.place.shards {
+                        1 => core.receive(SESSION, &item.commands, link, host),
+                        _ => self.lanes.begin(item.commands),
+                    }
                 }
             }
         }
@@ -257,10 +267,7 @@ impl Replay {
 
     /// Whether the session waits for something that a message will end.
     pub fn waits(&self, core: &Core) -> bool {
-        self.begun
-            && core
-                .session(SESSION)
-                .is_some_and(|it| it.state != State::Running || !it.input.is_empty())
+        self.begun && (self.lanes.waits() || core.session(SESSION).is_some() && !is_free(core))
     }
 
     /// What is to be run next.
@@ -282,6 +289,25 @@ impl Replay {
             self.next += 1;
         }
     }
+}
+
+/// Opens the session that runs what is recovered on this core, if there is none.
+pub fn open_session(core: &mut Core) {
+    if core.session(SESSION).is_none() {
+        let client = crate::command::Client {
+            databases: core.shard.keyspace.databases(),
+            authenticated: true,
+            ..Default::default()
+        };
+        let peer = crate::session::Peer::Unix("append-only file".to_owned());
+        core.open(SESSION, client, peer, -1, 0);
+    }
+}
+
+/// Whether that session has run all that it was given.
+pub fn is_free(core: &Core) -> bool {
+    let session = core.session(SESSION);
+    session.is_some_and(|it| it.state == State::Running && it.input.is_empty())
 }
 
 /// The keys of encoded commands. Of one whose keys cannot be told, none: no record is of such kind.

@@ -1,0 +1,284 @@
+//! Where commands that are recovered run: each on the home of its keys, in batches that all shards
+//! work on at once.
+//!
+//! What concerns several homes, or no key, is run by shard 0's session while all others are idle. One
+//! session for all of it would cost two messages a command, forty times the work.
+//!
+//! Nobody is served meanwhile: only the order of the commands of one key matters, and a transaction
+//! that is whole needs no brackets.
+
+use crate::command::{Lookup, Run, Table, keys};
+use crate::resp::{Args, Limits, Parsed, Parser};
+
+/// A batch is sent when it is this long.
+const BATCH_BYTES: usize = 32 * 1024;
+/// Batches on their way to one shard.
+const UNTAKEN_MAX: usize = 8;
+
+/// What of it is on its way to one shard.
+#[derive(Debug, Default)]
+struct Lane {
+    batch: Vec<u8>,
+    /// The database that the session there has selected after the batch.
+    db: u32,
+    untaken: usize,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// More commands are needed.
+    Empty,
+    /// Shards have to take their batches first.
+    Waits,
+    /// These are for shard 0's session; all others are idle.
+    Alone(Vec<u8>),
+}
+
+#[derive(Debug)]
+pub struct Lanes {
+    lanes: Vec<Lane>,
+    /// The commands that are being sent home, and how far that is.
+    commands: Vec<u8>,
+    at: usize,
+    /// The database that they have selected.
+    db: u32,
+    waits: bool,
+    /// Batches to be sent, and to whom.
+    pub sent: Vec<(usize, Vec<u8>)>,
+}
+
+/// Where a command runs.
+enum Place {
+    At(usize),
+    /// It selects a database.
+    Select(u32),
+    Nowhere,
+    Alone,
+}
+
+impl Lanes {
+    pub fn new(shards: usize) -> Lanes {
+        Lanes {
+            lanes: (0..shards).map(|_| Lane::default()).collect(),
+            commands: Vec::new(),
+            at: 0,
+            db: 0,
+            waits: false,
+            sent: Vec::new(),
+        }
+    }
+
+    /// The next commands; those before were sent.
+    pub fn begin(&mut self, commands: Vec<u8>) {
+        debug_assert!(self.at == self.commands.len());
+        (self.commands, self.at) = (commands, 0);
+    }
+
+    /// Sends commands home until something has to be waited for.
+    pub fn step(&mut self, table: &Table) -> Step {
+        let commands = std::mem::take(&mut self.commands);
+        let step = self.send_home(&commands, table);
+        self.commands = commands;
+        self.waits = step == Step::Waits;
+        step
+    }
+
+    fn send_home(&mut self, commands: &[u8], table: &Table) -> Step {
+        let mut parser = Parser::default();
+        let limits = Limits {
+            bulk_max_bytes: usize::MAX,
+            authenticated: true,
+        };
+        while self.at < commands.len() {
+            if self.lanes.iter().any(|lane| lane.untaken >= UNTAKEN_MAX) {
+                return Step::Waits;
+            }
+            let rest = &commands[self.at..];
+            if rest[0] == b'#' {
+                let line = rest.iter().position(|&byte| byte == b'\n');
+                self.at += line.map_or(rest.len(), |end| end + 1);
+                continue;
+            }
+            // Files were read before: what is no command does not stand in them.
+            let consumed = match parser.parse(rest, &limits) {
+                Ok(Parsed::Request { consumed }) => consumed,
+                _ => rest.len(),
+            };
+            let command = &rest[..consumed];
+            match self.place(&parser.args(rest), table) {
+                Place::Select(db) => self.db = db,
+                Place::Nowhere => {}
+                Place::At(home) => self.add(home, command),
+                Place::Alone => {
+                    if !self.is_idle() {
+                        return Step::Waits;
+                    }
+                    self.at += consumed;
+                    let mut alone = Vec::new();
+                    select(&mut alone, self.db);
+                    alone.extend_from_slice(command);
+                    self.lanes[0].db = self.db;
+                    return Step::Alone(alone);
+                }
+            }
+            parser.next();
+            self.at += consumed;
+        }
+        Step::Empty
+    }
+
+    fn place(&self, args: &Args, table: &Table) -> Place {
+        let Lookup::Found(entry) = table.lookup(args) else {
+            return Place::Alone;
+        };
+        let command = entry.command;
+        match command.run {
+            Run::Transaction(_) if matches!(command.name, "multi" | "exec") => Place::Nowhere,
+            Run::Client(_) if command.name == "select" => {
+                let db = std::str::from_utf8(args.get(1)).ok();
+                let db = db.and_then(|db| db.parse().ok());
+                db.map_or(Place::Alone, Place::Select)
+            }
+            Run::Key(_) | Run::Each(_) | Run::Sum(_) | Run::Every(_) | Run::Gather(_) => {
+                let Some(at) = keys::positions(command.keys, args) else {
+                    return Place::Alone;
+                };
+                let mut homes = at
+                    .iter()
+                    .map(|&at| keys::home(args.get(at), self.lanes.len()));
+                match homes.next() {
+                    Some(home) if homes.all(|other| other == home) => Place::At(home),
+                    _ => Place::Alone,
+                }
+            }
+            _ => Place::Alone,
+        }
+    }
+
+    fn add(&mut self, home: usize, command: &[u8]) {
+        let lane = &mut self.lanes[home];
+        if lane.db != self.db {
+            lane.db = self.db;
+            select(&mut lane.batch, self.db);
+        }
+        lane.batch.extend_from_slice(command);
+        if lane.batch.len() >= BATCH_BYTES {
+            self.send(home);
+        }
+    }
+
+    fn send(&mut self, home: usize) {
+        let lane = &mut self.lanes[home];
+        if !lane.batch.is_empty() {
+            lane.untaken += 1;
+            self.sent.push((home, std::mem::take(&mut lane.batch)));
+        }
+    }
+
+    /// Sends what is left. Returns whether every shard has taken everything; until then the lanes
+    /// wait.
+    pub fn is_idle(&mut self) -> bool {
+        (0..self.lanes.len()).for_each(|home| self.send(home));
+        self.waits = self.lanes.iter().any(|lane| lane.untaken > 0);
+        !self.waits
+    }
+
+    /// A shard has taken a batch.
+    pub fn taken(&mut self, from: usize) {
+        let lane = &mut self.lanes[from];
+        lane.untaken = lane.untaken.saturating_sub(1);
+        self.waits = false;
+    }
+
+    /// Whether nothing can be done until a batch is taken.
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+}
+
+fn select(into: &mut Vec<u8>, db: u32) {
+    let db = db.to_string();
+    let head = format!("*2\r\n$6\r\nSELECT\r\n${}\r\n{db}\r\n", db.len());
+    into.extend_from_slice(head.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(line: &str) -> Vec<u8> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+        }
+        bytes
+    }
+
+    fn lines(lines: &[&str]) -> Vec<u8> {
+        lines.iter().flat_map(|line| encode(line)).collect()
+    }
+
+    /// Keys of shard 0 and shard 1 of two.
+    fn keys_of_two() -> (String, String) {
+        let of = |shard| {
+            let mut names = (0..).map(|n| format!("key:{n}"));
+            names.find(|name| keys::home(name.as_bytes(), 2) == shard)
+        };
+        (of(0).unwrap(), of(1).unwrap())
+    }
+
+    #[test]
+    fn commands_go_home_and_what_concerns_all_waits_for_them() {
+        let table = Table::new(&[]).unwrap();
+        let (a, b) = keys_of_two();
+        let mut lanes = Lanes::new(2);
+        let text = |line: &str| line.replace('a', &a).replace('b', &b);
+        let all = [
+            "SET a 1",
+            "SELECT 3",
+            "MULTI",
+            "SET b 2",
+            "INCR a",
+            "EXEC",
+            "RENAME a b",
+            "DEL a",
+        ];
+        let all: Vec<String> = all.iter().map(|line| text(line)).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        lanes.begin([lines(&all[..3]), b"#TS:1\r\n".to_vec(), lines(&all[3..])].concat());
+        assert_eq!(lanes.step(&table), Step::Waits);
+        assert!(lanes.waits());
+        let set = |line: &str| encode(&text(line));
+        let to_a = [set("SET a 1"), encode("SELECT 3"), set("INCR a")].concat();
+        let to_b = [encode("SELECT 3"), set("SET b 2")].concat();
+        assert_eq!(std::mem::take(&mut lanes.sent), [(0, to_a), (1, to_b)]);
+        lanes.taken(1);
+        assert_eq!(lanes.step(&table), Step::Waits);
+        lanes.taken(0);
+        assert!(!lanes.waits());
+        let alone = [encode("SELECT 3"), set("RENAME a b")].concat();
+        assert_eq!(lanes.step(&table), Step::Alone(alone));
+        assert_eq!(lanes.step(&table), Step::Empty);
+        assert!(!lanes.is_idle());
+        assert_eq!(std::mem::take(&mut lanes.sent), [(0, set("DEL a"))]);
+        lanes.taken(0);
+        assert!(lanes.is_idle());
+    }
+
+    #[test]
+    fn no_shard_is_sent_more_than_it_takes() {
+        let table = Table::new(&[]).unwrap();
+        let (a, _) = keys_of_two();
+        let mut lanes = Lanes::new(2);
+        let command = encode(&format!("APPEND {a} {}", "x".repeat(BATCH_BYTES)));
+        lanes.begin(command.repeat(3 * UNTAKEN_MAX));
+        for round in 1..=3 {
+            let step = lanes.step(&table);
+            assert_eq!(step, if round < 3 { Step::Waits } else { Step::Empty });
+            assert_eq!(std::mem::take(&mut lanes.sent).len(), UNTAKEN_MAX);
+            (0..UNTAKEN_MAX).for_each(|_| lanes.taken(0));
+        }
+    }
+}
