@@ -176,6 +176,12 @@ impl Node {
             }
             NodeMessage::Pubsub(message) => host.pubsub_message(core, link, from, message),
             NodeMessage::Tracking(message) => host.tracking_message(core, link, from, message),
+            NodeMessage::Persist(persist::Message::Replay(commands)) => {
+                host.replay_here(core, link, &commands);
+            }
+            NodeMessage::Persist(persist::Message::ReplayEnded) => {
+                core.closed(persist::replay::SESSION, link);
+            }
             NodeMessage::Persist(message) => host.persist_message(core, from, message),
             NodeMessage::Replicas(message) => host.replica_message(core, link, from, message),
             NodeMessage::Monitor(line) => {
