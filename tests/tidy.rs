@@ -18,6 +18,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rdb", &["value"]),
     ("keyspace", &["value"]),
     ("command", &["resp", "value", "rdb", "keyspace"]),
+    // Users: what each may do with the commands of the table.
+    ("acl", &["resp", "command"]),
     ("journal", &["resp"]),
     // Lua: a script asks for commands and gets replies; it knows neither keys nor shards.
     ("script", &["resp"]),
@@ -39,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "rdb",
             "keyspace",
             "command",
+            "acl",
             "journal",
             "script",
             "shard",
@@ -55,6 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "rdb",
             "keyspace",
             "command",
+            "acl",
             "journal",
             "script",
             "shard",
