@@ -340,10 +340,10 @@ impl Selector {
         if self.all_channels {
             return b"&*".to_vec();
         }
-        let one = |pattern: &Box<[u8]>| [b"&", &**pattern].concat();
+        let one = |pattern: &[u8]| [b"&", pattern].concat();
         self.channels
             .iter()
-            .map(one)
+            .map(|pattern| one(pattern))
             .collect::<Vec<_>>()
             .join(&b' ')
     }

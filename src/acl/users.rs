@@ -163,15 +163,31 @@ impl Users {
             let reset = user.apply(b"reset", all_channels, &self.catalog);
             debug_assert!(reset.is_ok(), "a word that always applies");
         }
-        let rules: Vec<&[u8]> = rules.iter().map(Vec::as_slice).collect();
-        let merged =
-            merge_selectors(&rules).map_err(|at| (rules[at].to_vec(), RuleError::Syntax))?;
-        for rule in merged {
+        for rule in merged(rules)? {
             let applied = user.apply(&rule, all_channels, &self.catalog);
             applied.map_err(|error| (rule, error))?;
         }
         users.insert(user);
         Ok(users)
+    }
+
+    /// What is wrong with the rules of a `user` line, apart from names that are not known.
+    ///
+    /// # Errors
+    /// The rule that cannot be, and why.
+    pub fn check_rules(
+        &self,
+        rules: &[Vec<u8>],
+        all_channels: bool,
+    ) -> Result<(), (Vec<u8>, RuleError)> {
+        let mut user = User::new(b"", 0, all_channels);
+        for rule in merged(rules)? {
+            match user.apply(&rule, all_channels, &self.catalog) {
+                Ok(()) | Err(RuleError::Unknown) => {}
+                Err(error) => return Err((rule, error)),
+            }
+        }
+        Ok(())
     }
 
     /// The text of an ACL file with these users.
@@ -187,4 +203,9 @@ impl Users {
     pub fn from_file(&self, path: &str, text: &[u8], all_channels: bool) -> Result<Users, Vec<u8>> {
         file::parse(self, path, text, all_channels)
     }
+}
+
+fn merged(rules: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, (Vec<u8>, RuleError)> {
+    let rules: Vec<&[u8]> = rules.iter().map(Vec::as_slice).collect();
+    merge_selectors(&rules).map_err(|at| (rules[at].to_vec(), RuleError::Syntax))
 }

@@ -1,4 +1,4 @@
-//! SERVER and CLUSTER: users, modules, replicas, clusters. These are jobs: the server room performs
+//! SERVER and CLUSTER: modules, replicas, clusters. These are jobs: the server room performs
 //! them, as far as there is something to perform.
 
 use super::flags::*;
@@ -37,18 +37,9 @@ const CHANGE: Flags = ADMIN | NO_ASYNC_LOADING;
 const REPLICATE: Flags = ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING;
 const BE_REPLICA: Flags = ADMIN | NOSCRIPT | NO_MULTI | NO_ASYNC_LOADING;
 const LOAD_MODULE: Flags = ADMIN | NOSCRIPT | NO_ASYNC_LOADING;
-const USERS: &str = "O(N) where N is the number of users";
 const CHANGING: &[&str] = &["nondeterministic_output"];
 
 pub const COMMANDS: &[Command] = &[
-    Command {
-        since: "6.0.0",
-        summary: "Groups commands about users and what they may do.",
-        complexity: "Depends on subcommand.",
-        sub: ACL,
-        run: Run::Container,
-        ..row("acl", -2, 0, Job::Acl)
-    },
     Command {
         acl: CONNECTION,
         ..cluster(
@@ -148,81 +139,6 @@ impl Command {
         }
     }
 }
-
-const ACL: &[Command] = &[
-    Command {
-        since: "6.0.0",
-        summary: "Lists categories of commands, or the commands of one.",
-        ..row("cat", -2, NOSCRIPT | ANYWHERE, Job::Acl)
-    },
-    Command {
-        since: "6.0.0",
-        summary: "Removes users.",
-        ..row("deluser", -3, ADMINISTER, Job::Acl)
-    },
-    Command {
-        since: "7.0.0",
-        summary: "Tells whether a user may run a command, without running it.",
-        ..row("dryrun", -4, ADMINISTER, Job::Acl)
-    },
-    Command {
-        since: "6.0.0",
-        summary: "Makes a password.",
-        ..row("genpass", -2, NOSCRIPT | ANYWHERE, Job::Acl)
-    },
-    Command {
-        since: "6.0.0",
-        summary: "Shows what a user may do.",
-        complexity: "O(N) where N is the number of rules of the user",
-        ..row("getuser", 3, ADMINISTER, Job::Acl)
-    },
-    Command {
-        since: "6.0.0",
-        summary: "Lists the subcommands.",
-        ..row("help", 2, ANYWHERE, Job::Acl)
-    },
-    Command {
-        since: "6.0.0",
-        summary: "Shows the rules of all users.",
-        complexity: USERS,
-        ..row("list", 2, ADMINISTER, Job::Acl)
-    },
-    Command {
-        since: "6.0.0",
-        summary: "Reads users from the ACL file.",
-        complexity: USERS,
-        ..row("load", 2, ADMINISTER, Job::Acl)
-    },
-    Command {
-        since: "6.0.0",
-        summary: "Shows who was refused what.",
-        complexity: "O(N) where N is the number of entries shown",
-        ..row("log", -2, ADMINISTER, Job::Acl)
-    },
-    Command {
-        since: "6.0.0",
-        summary: "Writes users to the ACL file.",
-        complexity: USERS,
-        ..row("save", 2, ADMINISTER, Job::Acl)
-    },
-    Command {
-        since: "6.0.0",
-        summary: "Changes what a user may do.",
-        complexity: "O(N) where N is the number of rules",
-        ..row("setuser", -3, ADMINISTER, Job::Acl)
-    },
-    Command {
-        since: "6.0.0",
-        summary: "Lists the names of users.",
-        complexity: USERS,
-        ..row("users", 2, ADMINISTER, Job::Acl)
-    },
-    Command {
-        since: "6.0.0",
-        summary: "Replies with the user of this connection.",
-        ..row("whoami", 2, NOSCRIPT | ANYWHERE, Job::Acl)
-    },
-];
 
 const MODULE: &[Command] = &[
     Command {

@@ -8,6 +8,7 @@
 //! on which core it runs, whether it was called directly or came in a hop, what time it is beside
 //! `tx.now_ms()`, or who logs, replicates or listens.
 
+pub mod acl;
 pub mod bitmap;
 pub mod block;
 pub mod client;

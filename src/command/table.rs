@@ -3,13 +3,14 @@
 use ahash::AHashMap;
 
 use super::{
-    Command, Run, bitmap, connection, deployment, generic, geo, hash, hyperloglog, list, pubsub,
-    script, server, set, stream, string, transaction, zset,
+    Command, Run, acl, bitmap, connection, deployment, generic, geo, hash, hyperloglog, list,
+    pubsub, script, server, set, stream, string, transaction, zset,
 };
 use crate::resp::{Args, CmdError};
 
 /// The families, each with its rows next to its functions.
 const FAMILIES: &[&[Command]] = &[
+    acl::COMMANDS,
     bitmap::COMMANDS,
     connection::COMMANDS,
     deployment::COMMANDS,
@@ -176,6 +177,15 @@ impl Table {
     /// Whether there is a command of this name.
     pub fn has(&self, name: &[u8]) -> bool {
         self.find(name).is_some()
+    }
+
+    /// The command a request names, whatever else its arguments are.
+    pub fn named(&self, args: &Args) -> Option<&Entry> {
+        let entry = self.find(args.name())?;
+        match entry.command.sub.is_empty() || args.len() < 2 {
+            true => Some(entry),
+            false => self.find_sub(entry, args.get(1)),
+        }
     }
 
     /// The command a request names, its arity checked.

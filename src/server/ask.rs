@@ -69,6 +69,8 @@ pub enum NodeMessage {
     },
     /// A command slower than `slowlog-log-slower-than`, for shard 0's log.
     Slow(Box<super::slowlog::Entry>),
+    /// Somebody was refused, for shard 0's log.
+    Denied(Box<crate::acl::Denial>),
     /// One formatted line for this node's monitors.
     Monitor(Arc<[u8]>),
     /// Messages between clients.

@@ -1,64 +1,68 @@
 //! AUTH, HELLO and RESET: who a client is, and which protocol it speaks.
 
+use std::sync::Arc;
+
+use crate::acl::{DEFAULT_USER, User, Users};
 use crate::command::Client;
 use crate::command::client::ReplyMode;
 use crate::command::connection::set_name;
 use crate::number;
 use crate::resp::{Args, CmdError, CmdResult, Proto, Writer};
+use crate::session::Session;
 
-/// What the password check needs of the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Passwords {
-    /// `requirepass`; empty: the default user needs none.
-    pub default_user: Vec<u8>,
+/// Why somebody is not whom they say they are.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// This user does not have that password, or there is no such user.
+    Wrong {
+        user: Vec<u8>,
+    },
+    Other(CmdError),
 }
 
-impl Passwords {
-    pub fn required(&self) -> bool {
-        !self.default_user.is_empty()
+impl From<CmdError> for Failure {
+    fn from(error: CmdError) -> Failure {
+        Failure::Other(error)
     }
+}
 
-    fn check(&self, user: &[u8], password: &[u8]) -> CmdResult {
-        if user == b"default"
-            && (!self.required() || equal_in_constant_time(password, &self.default_user))
-        {
-            return Ok(());
+impl Failure {
+    pub fn error(self) -> CmdError {
+        match self {
+            Failure::Wrong { .. } => CmdError::WrongPass,
+            Failure::Other(error) => error,
         }
-        Err(CmdError::WrongPass)
     }
 }
 
-/// Compares without telling by its duration where the first difference stands.
-fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
-    let mut different = u8::from(a.len() != b.len());
-    for (i, &byte) in a.iter().enumerate() {
-        let other = b.get(i).copied().unwrap_or(!byte);
-        different |= byte ^ other;
-    }
-    different == 0
+fn check(users: &Users, name: &[u8], password: &[u8]) -> Result<Arc<User>, Failure> {
+    let user = users.authenticate(name, password).cloned();
+    user.ok_or_else(|| Failure::Wrong {
+        user: name.to_vec(),
+    })
 }
 
 /// `AUTH password` or `AUTH user password`.
 pub fn auth(
-    client: &mut Client,
-    passwords: &Passwords,
+    session: &mut Session,
+    users: &Users,
     args: &Args,
     out: &mut Writer,
-) -> CmdResult {
-    let (user, password): (&[u8], &[u8]) = match args.len() {
-        2 if !passwords.required() => {
-            return Err(CmdError::Text(
+) -> Result<(), Failure> {
+    let (name, password): (&[u8], &[u8]) = match args.len() {
+        2 if users.default_user().is_nopass() => {
+            return Err(Failure::Other(CmdError::Text(
                 "ERR AUTH <password> called without any password configured for the default \
                  user. Are you sure your configuration is correct?",
-            ));
+            )));
         }
-        2 => (b"default", args.get(1)),
+        2 => (DEFAULT_USER, args.get(1)),
         3 => (args.get(1), args.get(2)),
-        _ => return Err(CmdError::Syntax),
+        _ => return Err(Failure::Other(CmdError::Syntax)),
     };
-    passwords.check(user, password)?;
-    client.authenticated = true;
-    out.ok()
+    session.set_user(Some(check(users, name, password)?));
+    session.client.authenticated = true;
+    Ok(out.ok()?)
 }
 
 /// What HELLO tells about the server.
@@ -68,57 +72,63 @@ pub struct Greeting<'a> {
 
 /// `HELLO [protover [AUTH user password] [SETNAME name]]`
 pub fn hello(
-    client: &mut Client,
-    passwords: &Passwords,
+    session: &mut Session,
+    users: &Users,
     greeting: &Greeting,
     args: &Args,
     out: &mut crate::resp::Output,
-) -> CmdResult {
-    let mut proto = client.proto;
+) -> Result<(), Failure> {
+    let mut proto = session.client.proto;
     if args.len() > 1 {
         proto = match number::parse_i64(args.get(1)) {
             Some(2) => Proto::Resp2,
             Some(3) => Proto::Resp3,
-            Some(_) => return Err(CmdError::NoProto),
+            Some(_) => return Err(Failure::Other(CmdError::NoProto)),
             None => {
-                return Err(CmdError::Text(
+                return Err(Failure::Other(CmdError::Text(
                     "ERR Protocol version is not an integer or out of range",
-                ));
+                )));
             }
         };
     }
-    let mut authenticated = client.authenticated;
+    let mut user = None;
     let mut name = None;
     let mut at = 2;
     while at < args.len() {
         let more = args.len() - 1 - at;
         if args.is(at, "auth") && more >= 2 {
-            passwords.check(args.get(at + 1), args.get(at + 2))?;
-            authenticated = true;
+            user = Some(check(users, args.get(at + 1), args.get(at + 2))?);
             at += 3;
         } else if args.is(at, "setname") && more >= 1 {
             name = Some(args.get(at + 1));
             at += 2;
         } else {
             let option = String::from_utf8_lossy(args.get(at)).into_owned();
-            return Err(CmdError::owned(format!(
+            return Err(Failure::Other(CmdError::owned(format!(
                 "ERR Syntax error in HELLO option '{option}'"
-            )));
+            ))));
         }
     }
-    if !authenticated {
-        return Err(CmdError::Text(
+    if user.is_none() && !session.client.authenticated {
+        return Err(Failure::Other(CmdError::Text(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
              HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
              select the RESP protocol version at the same time",
-        ));
+        )));
     }
     if let Some(name) = name {
-        set_name(client, name)?;
+        set_name(&mut session.client, name)?;
     }
-    client.authenticated = true;
-    client.proto = proto;
-    greet(client, greeting, &mut Writer::new(out, proto))
+    if user.is_some() {
+        session.set_user(user);
+    }
+    session.client.authenticated = true;
+    session.client.proto = proto;
+    Ok(greet(
+        &session.client,
+        greeting,
+        &mut Writer::new(out, proto),
+    )?)
 }
 
 fn greet(client: &Client, greeting: &Greeting, out: &mut Writer) -> CmdResult {
@@ -140,62 +150,86 @@ fn greet(client: &Client, greeting: &Greeting, out: &mut Writer) -> CmdResult {
 }
 
 /// RESET: everything the connection said about itself is forgotten.
-pub fn reset(client: &mut Client, passwords: &Passwords, out: &mut Writer) -> CmdResult {
+pub fn reset(session: &mut Session, users: &Users, out: &mut Writer) -> Result<(), Failure> {
+    session.set_user(Some(users.default_user().clone()));
+    let client = &mut session.client;
     client.db = 0;
     client.proto = Proto::Resp2;
     client.name = Box::default();
     client.reply = ReplyMode::On;
     client.no_evict = false;
     client.no_touch = false;
-    client.authenticated = !passwords.required();
-    out.simple("RESET")
+    client.authenticated = !users.requires_auth();
+    Ok(out.simple("RESET")?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Table;
     use crate::resp::{ArgBuf, Output};
+    use crate::session::Peer;
 
     fn args(line: &str) -> ArgBuf {
         line.split(' ').map(str::as_bytes).collect()
     }
 
+    fn session() -> Session {
+        Session::new(1, Client::default(), Peer::Unix("x".into()), 3, 0)
+    }
+
+    fn users() -> Users {
+        let users = Users::new(&Table::new(&[]).unwrap()).with_default_password(b"secret");
+        users.set(b"root", &[b"on", b">hidden"], false).unwrap()
+    }
+
     #[test]
-    fn passwords_are_checked_for_the_default_user_alone() {
-        let passwords = Passwords {
-            default_user: b"secret".to_vec(),
-        };
+    fn a_client_becomes_the_user_whose_password_it_knows() {
+        let users = users();
         let mut out = Output::default();
         let mut try_auth = |line: &str| {
-            let mut client = Client::default();
+            let mut session = session();
             let mut writer = Writer::new(&mut out, Proto::Resp2);
-            let result = auth(&mut client, &passwords, &args(line).as_args(), &mut writer);
-            (result.is_ok(), client.authenticated)
+            let result = auth(&mut session, &users, &args(line).as_args(), &mut writer);
+            let name = session.user.map(|user| user.name.to_vec());
+            (result.is_ok(), session.client.authenticated, name)
         };
-        assert_eq!(try_auth("AUTH secret"), (true, true));
-        assert_eq!(try_auth("AUTH default secret"), (true, true));
-        assert_eq!(try_auth("AUTH secre"), (false, false));
-        assert_eq!(try_auth("AUTH secrets"), (false, false));
-        assert_eq!(try_auth("AUTH root secret"), (false, false));
+        let is = |name: &str| (true, true, Some(name.as_bytes().to_vec()));
+        assert_eq!(try_auth("AUTH secret"), is("default"));
+        assert_eq!(try_auth("AUTH default secret"), is("default"));
+        assert_eq!(try_auth("AUTH root hidden"), is("root"));
+        for wrong in [
+            "AUTH secre",
+            "AUTH secrets",
+            "AUTH root secret",
+            "AUTH nobody secret",
+        ] {
+            assert_eq!(try_auth(wrong), (false, false, None), "{wrong}");
+        }
     }
 
     #[test]
     fn hello_changes_nothing_when_it_fails() {
-        let mut client = Client {
-            authenticated: true,
-            ..Client::default()
-        };
+        let users = users();
+        let mut session = session();
         let greeting = Greeting { version: "7.2.0" };
         let mut out = Output::default();
-        let none = Passwords::default();
-        let mut say = |client: &mut Client, line: &str| {
-            hello(client, &none, &greeting, &args(line).as_args(), &mut out)
+        let mut say = |session: &mut Session, line: &str| {
+            hello(session, &users, &greeting, &args(line).as_args(), &mut out)
+                .map_err(Failure::error)
         };
-        assert_eq!(say(&mut client, "HELLO 4"), Err(CmdError::NoProto));
-        assert!(say(&mut client, "HELLO 3 BAD").is_err());
-        assert_eq!(client.proto, Proto::Resp2);
-        assert!(say(&mut client, "HELLO 3 SETNAME me").is_ok());
-        assert_eq!(client.proto, Proto::Resp3);
-        assert_eq!(&*client.name, b"me");
+        assert_eq!(say(&mut session, "HELLO 4"), Err(CmdError::NoProto));
+        assert!(say(&mut session, "HELLO 3 BAD").is_err());
+        assert!(say(&mut session, "HELLO 3").is_err());
+        assert_eq!(
+            say(&mut session, "HELLO 3 AUTH root wrong"),
+            Err(CmdError::WrongPass)
+        );
+        assert_eq!(session.client.proto, Proto::Resp2);
+        assert!(!session.client.authenticated);
+        assert!(say(&mut session, "HELLO 3 SETNAME me AUTH root hidden").is_ok());
+        assert_eq!(session.client.proto, Proto::Resp3);
+        assert_eq!(&*session.client.name, b"me");
+        assert_eq!(&*session.user.unwrap().name, b"root");
     }
 }

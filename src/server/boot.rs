@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::acl;
 use super::config::cli::{self, Invocation};
 use super::config::{self, Config};
 use super::host::{REDIS_VERSION, ServerHost};
@@ -16,6 +17,7 @@ use super::node::Node;
 use super::persist::{self, Part};
 use super::settings;
 use super::tools;
+use crate::acl::Users;
 use crate::command::Table;
 use crate::keyspace::Keyspace;
 use crate::runtime::{self, Listening, Options, StartError, clock, cpus};
@@ -113,6 +115,14 @@ fn serve(config: Config) -> ExitCode {
             ));
         }
     };
+    let users = match acl::at_start(&config, &table) {
+        Ok(users) => Arc::new(users),
+        Err(error) => {
+            log::warning(&error);
+            log::warning("Critical error while loading ACLs. Exiting.");
+            return ExitCode::FAILURE;
+        }
+    };
     let bound = options_of(&config).and_then(|(options, crowded)| {
         if crowded {
             log::warning("There are more shards than CPUs: they share, and latencies suffer.");
@@ -132,7 +142,7 @@ fn serve(config: Config) -> ExitCode {
     };
     announce(&config, shards);
     let _pid_file = PidFile::write(config.text("pidfile"));
-    run(config, table, bound, shards)
+    run(config, table, users, bound, shards)
 }
 
 /// The file that names this process to others; it goes with it.
@@ -204,7 +214,13 @@ fn announce(config: &Config, shards: usize) {
     log::notice("Server initialized");
 }
 
-fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) -> ExitCode {
+fn run(
+    config: Config,
+    table: Arc<Table>,
+    users: Arc<Users>,
+    bound: runtime::Bound,
+    shards: usize,
+) -> ExitCode {
     let config = Arc::new(config);
     let started_ms = clock::now().unix_ms();
     let seed = fastrand::u64(..);
@@ -232,6 +248,7 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         let mut shard_state = Shard::new(place, keyspace, commands, clock::mono_ns);
         shard_state.budget = Budget::new(shard, figures.clone());
         let mut core = Core::new(shard_state, table.clone());
+        core.users = users.clone();
         core.scripts.store = scripts.clone();
         core.scripts.late = late.clone();
         core.scripts.libraries = libraries.clone();
@@ -240,7 +257,15 @@ fn run(config: Config, table: Arc<Table>, bound: runtime::Bound, shards: usize) 
         let mut part = Part::new(shard, file_figures.clone());
         part.loading = boot != Boot::Nothing;
         part.set_any_loading(part.loading);
-        let mut host = ServerHost::new(part, shards, config.clone(), identity.clone(), started_ms);
+        let (config, users) = (config.clone(), users.clone());
+        let mut host = ServerHost::new(
+            part,
+            shards,
+            config.clone(),
+            identity.clone(),
+            users,
+            started_ms,
+        );
         host.persistence.libraries = libraries.clone();
         host.gauges.startup_bytes = core.shard.keyspace.memory_bytes();
         if shard == 0 {

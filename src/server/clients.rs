@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::acl::Users;
 use crate::command::Table;
 use crate::command::block::timeout_ms;
 use crate::command::tracking::{self, Mode};
@@ -91,7 +92,7 @@ impl Selection {
     }
 
     /// `CLIENT KILL addr` or `CLIENT KILL filter value ...`; `me` is the asking client.
-    pub fn of_kill(args: &Args, me: u64) -> Result<Selection, CmdError> {
+    pub fn of_kill(args: &Args, me: u64, users: &Users) -> Result<Selection, CmdError> {
         if args.len() == 3 {
             return Ok(Selection {
                 addr: Some(args.get(2).to_vec()),
@@ -107,13 +108,19 @@ impl Selection {
             if at + 1 == args.len() {
                 return Err(CmdError::Syntax);
             }
-            selection.add_filter(args, at, me)?;
+            selection.add_filter(args, at, me, users)?;
             at += 2;
         }
         Ok(selection)
     }
 
-    fn add_filter(&mut self, args: &Args, at: usize, me: u64) -> Result<(), CmdError> {
+    fn add_filter(
+        &mut self,
+        args: &Args,
+        at: usize,
+        me: u64,
+        users: &Users,
+    ) -> Result<(), CmdError> {
         let value = args.get(at + 1);
         if args.is(at, "id") {
             let id = number::parse_i64(value)
@@ -127,11 +134,8 @@ impl Selection {
         } else if args.is(at, "laddr") {
             self.laddr = Some(value.to_vec());
         } else if args.is(at, "user") {
-            if value != b"default" {
-                return Err(CmdError::owned(format!(
-                    "ERR No such user '{}'",
-                    String::from_utf8_lossy(value)
-                )));
+            if users.get(value).is_none() {
+                return Err(CmdError::quoting(&[b"ERR No such user '", value, b"'"]));
             }
             self.user = Some(value.to_vec());
         } else if args.is(at, "maxage") {
@@ -159,6 +163,12 @@ impl Selection {
                 .laddr
                 .as_ref()
                 .is_none_or(|addr| session.peer.laddr().as_bytes() == addr.as_slice())
+            && self.user.as_ref().is_none_or(|name| {
+                session
+                    .user
+                    .as_ref()
+                    .is_some_and(|user| user.name[..] == name[..])
+            })
             && self
                 .max_age_s
                 .is_none_or(|age| (now_ms - session.created_ms) / 1000 >= age)
@@ -195,7 +205,7 @@ pub fn describe(
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} \
          ssub={} multi={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl=0 oll={} \
-         omem={out_bytes} tot-mem={} events=r cmd={} user=default redir={} resp={} lib-name={} \
+         omem={out_bytes} tot-mem={} events=r cmd={} user={} redir={} resp={} lib-name={} \
          lib-ver={}",
         client.id,
         session.peer.addr(),
@@ -224,6 +234,7 @@ pub fn describe(
         usize::from(out_bytes > 0),
         session.memory_bytes() + out_bytes,
         command_name(&core.table, session),
+        user_name(session),
         tracking::redirection(client),
         if client.proto == Proto::Resp3 { 3 } else { 2 },
         String::from_utf8_lossy(&client.lib_name),
@@ -258,6 +269,13 @@ fn client_flags(session: &Session, monitors: &[SessionKey]) -> String {
         flags.push('N');
     }
     flags
+}
+
+fn user_name(session: &Session) -> std::borrow::Cow<'_, str> {
+    let user = session.user.as_ref();
+    user.map_or("(superuser)".into(), |user| {
+        String::from_utf8_lossy(&user.name)
+    })
 }
 
 fn command_name(table: &Table, session: &Session) -> String {
@@ -368,7 +386,8 @@ mod tests {
 
     #[test]
     fn kill_filters_parse_as_in_redis() {
-        let kill = |line: &str| Selection::of_kill(&args(line).as_args(), 7);
+        let users = Users::new(&Table::new(&[]).unwrap());
+        let kill = |line: &str| Selection::of_kill(&args(line).as_args(), 7, &users);
         assert_eq!(
             kill("CLIENT KILL 1.2.3.4:5").unwrap().addr.unwrap(),
             b"1.2.3.4:5"

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::acl::{Installing, Office};
 use super::ask::{
     Asking, Collecting, Contribution, Forwarded, NodeMessage, Question, Requester, parts_of,
 };
-use super::auth::{self, Greeting, Passwords};
+use super::auth::{self, Failure, Greeting};
 use super::clients::{self, Pause, Selection, Unblock};
 use super::config::Config;
 use super::debug;
@@ -30,11 +31,12 @@ use super::slowlog::{self, Slowlog};
 use super::spikes::Spikes;
 use super::tracking::Trackers;
 use super::waitaof::AofWaits;
+use crate::acl::Users;
 use crate::command::tracking::Wish;
 use crate::command::{Entry, Job, flags, introspection};
 use crate::keyspace::tracking::Reader;
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
-use crate::session::{Admission, Core, Host, Link, Performed};
+use crate::session::{Admission, Core, Host, Link, Performed, Refused};
 use crate::shard::message::SessionKey;
 use crate::value::limits::Limits;
 
@@ -50,7 +52,8 @@ pub struct ServerHost {
     pub shard: usize,
     pub shards: usize,
     pub asking: Asking,
-    pub passwords: Passwords,
+    /// Shard 0's alone.
+    pub office: Office,
     pub monitors: Monitors,
     pub pause: Pause,
     pub postponed: Vec<SessionKey>,
@@ -112,6 +115,7 @@ impl ServerHost {
         shards: usize,
         config: Arc<Config>,
         identity: Arc<Identity>,
+        users: Arc<Users>,
         started_ms: i64,
     ) -> ServerHost {
         let shard = part.shard();
@@ -119,7 +123,7 @@ impl ServerHost {
             shard,
             shards,
             asking: Asking::default(),
-            passwords: Passwords::default(),
+            office: Office::new(users),
             monitors: Monitors::new(shards),
             pause: Pause::default(),
             postponed: Vec::new(),
@@ -253,6 +257,7 @@ impl ServerHost {
         let mut writer = Writer::new(out, requester.proto);
         match job {
             Job::ConfigSet => self.config_set(requester, args),
+            Job::Acl => self.acl_authority(requester, args, &mut writer),
             Job::ConfigRewrite => done(self.config_rewrite(false, &mut writer)),
             Job::Shutdown => self.shutdown(requester, args, &mut writer),
             Job::BgRewriteAof => self.bgrewriteaof(&mut writer),
@@ -327,9 +332,15 @@ impl ServerHost {
             Job::ClientUnpause => self.pause = Pause::default(),
             Job::Monitor => self.monitors.everywhere[origin] += 1,
             Job::ConfigSet => {
-                if let Some(config) = question.prepared::<Arc<Config>>() {
+                if let Some((config, users)) = question.prepared::<(Arc<Config>, Arc<Users>)>() {
                     self.config = config.clone();
+                    self.take_users(core, link, users, question.requester.client_id);
                     settings::install(config, core, self);
+                }
+            }
+            Job::Acl => {
+                if let Some(Installing { users, .. }) = question.prepared() {
+                    self.take_users(core, link, users, question.requester.client_id);
                 }
             }
             Job::ConfigResetStat => {
@@ -387,6 +398,7 @@ impl ServerHost {
                     Err(CmdError::Text("ERR No such client"))
                 }
             }
+            Job::Acl => self.users_installed(&question, &mut writer),
             Job::ClientUnblock => writer.int(parts_of::<i64>(parts).sum()),
             Job::ClientTracking => {
                 let target = parts_of::<Option<Reader>>(parts).flatten().next();
@@ -500,7 +512,10 @@ impl ServerHost {
     ) -> Result<Performed, CmdError> {
         let extra: Option<Box<dyn std::any::Any + Send + Sync>> = match job {
             Job::ClientList => Some(Box::new(Selection::of_list(args)?)),
-            Job::ClientKill => Some(Box::new(Selection::of_kill(args, requester.client_id)?)),
+            Job::ClientKill => {
+                let selection = Selection::of_kill(args, requester.client_id, &core.users)?;
+                Some(Box::new(selection))
+            }
             Job::ClientUnblock => Some(Box::new(Unblock::parse(args)?)),
             Job::ClientPause => Some(Box::new(Pause::parse(args, link.now_ms())?)),
             _ => None,
@@ -655,6 +670,16 @@ impl Host for ServerHost {
         }
     }
 
+    fn refused(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        session: SessionKey,
+        refused: &Refused,
+    ) {
+        self.note_refusal(core, link, session, refused);
+    }
+
     fn want_room(&mut self, session: SessionKey) -> bool {
         if self.shards == 1 {
             return false;
@@ -745,24 +770,26 @@ impl ServerHost {
             core.forget_transaction(session, link);
             self.session_closed(core, session);
         }
-        let Some(session) = core.session_mut(session) else {
+        let users = core.users.clone();
+        let Some(its) = core.session_mut(session) else {
             return Performed::Done;
         };
-        let client = &mut session.client;
-        let proto = client.proto;
-        done(match job {
-            Job::Auth => auth::auth(client, &self.passwords, args, &mut Writer::new(out, proto)),
-            Job::Hello => auth::hello(
-                client,
-                &self.passwords,
-                &Greeting {
-                    version: REDIS_VERSION,
-                },
-                args,
-                out,
-            ),
-            _ => auth::reset(client, &self.passwords, &mut Writer::new(out, proto)),
-        })
+        let proto = its.client.proto;
+        let greeting = Greeting {
+            version: REDIS_VERSION,
+        };
+        let failure = match job {
+            Job::Auth => auth::auth(its, &users, args, &mut Writer::new(out, proto)),
+            Job::Hello => auth::hello(its, &users, &greeting, args, out),
+            _ => auth::reset(its, &users, &mut Writer::new(out, proto)),
+        };
+        let Err(failure) = failure else {
+            return Performed::Done;
+        };
+        if let Failure::Wrong { user } = &failure {
+            self.note_wrong_password(core, link, session, user, args);
+        }
+        Performed::Failed(failure.error())
     }
 
     fn show_monitors(

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use super::gauges::{Gauges, Rates};
 use super::memory::{DbBytes, Memory, human, over, system_bytes};
 use super::persist::Status;
+use crate::acl::Reason;
 use crate::command::{CommandId, Table};
 use crate::keyspace::{self, DbStats};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
@@ -663,6 +664,7 @@ fn tracked(nodes: &[NodeFigures]) -> String {
 /// Replies that are errors, reads and writes.
 fn accesses(nodes: &[NodeFigures], context: &Context) -> String {
     let session = |of: fn(&session::Counters) -> u64| total(nodes, |n| of(&n.session)).to_string();
+    let refused = |reason: Reason| total(nodes, |n| n.session.refused[reason as usize]).to_string();
     let restores = context.table.find(b"restore").map(|entry| entry.id);
     let restored = restores.map_or(0, |id| total(nodes, |n| n.commands.of(id).calls));
     let errors = nodes.iter().flat_map(|node| node.commands.errors());
@@ -684,6 +686,10 @@ fn accesses(nodes: &[NodeFigures], context: &Context) -> String {
             "client_output_buffer_limit_disconnections",
             session(|c| c.output_limit_closed),
         ),
+        ("acl_access_denied_auth", refused(Reason::Auth)),
+        ("acl_access_denied_cmd", refused(Reason::Command)),
+        ("acl_access_denied_key", refused(Reason::Key)),
+        ("acl_access_denied_channel", refused(Reason::Channel)),
     ])
 }
 

@@ -1,5 +1,6 @@
 //! The jobs of the SERVER family, one function each.
 
+use super::acl;
 use super::ask::{Contribution, Requester, parts_of};
 use super::config;
 use super::host::ServerHost;
@@ -32,7 +33,12 @@ impl ServerHost {
                 "ERR The server is running without a config file",
             ));
         };
-        config::rewrite_file(&self.config, path, all).map_err(|error| {
+        let users = match self.config.text("aclfile") {
+            "" => acl::config_lines(&self.office.users),
+            // They are in a file of their own.
+            _ => Vec::new(),
+        };
+        config::rewrite_file(&self.config, &users, path, all).map_err(|error| {
             let reason = config::system_words(&error);
             log::warning(&format!("CONFIG REWRITE failed: {reason}"));
             CmdError::owned(format!("ERR Rewriting config file: {reason}"))

@@ -5,6 +5,7 @@
 //! [`host::ServerHost`] that performs jobs. Nodes ask each other through [`ask`]; shard 0's node is the
 //! authority for what exists once (configuration, slow log, latency events).
 
+mod acl;
 pub mod ask;
 pub mod auth;
 pub mod boot;

@@ -168,6 +168,7 @@ impl Node {
                 let max_len = host.slowlog_max_len;
                 host.slowlog.push(*entry, max_len);
             }
+            NodeMessage::Denied(denial) => host.log_denial(*denial),
             NodeMessage::WantRoom { session } => host.make_room(core, link, from, session),
             NodeMessage::MadeRoom { session } => {
                 if host.made_room(session) {
@@ -230,7 +231,7 @@ impl App for Node {
 
     fn admit(&mut self, info: &ConnInfo, connections: usize) -> Result<(), Vec<u8>> {
         let config = &self.host.config;
-        let guarded = config.flag("protected-mode") && !self.host.passwords.required();
+        let guarded = config.flag("protected-mode") && self.core.users.default_user().is_nopass();
         if guarded && !session_peer(&info.peer).is_local() {
             return Err(PROTECTED.to_vec());
         }
@@ -245,7 +246,7 @@ impl App for Node {
         let client = Client {
             id: info.client_id,
             databases: self.core.shard.keyspace.databases(),
-            authenticated: !self.host.passwords.required(),
+            authenticated: !self.core.users.requires_auth(),
             ..Client::default()
         };
         let now_ms = io.now().unix_ms();

@@ -51,6 +51,7 @@ pub struct Patrol {
     replica: Output,
     /// Some client of this node listens to channels.
     listening: bool,
+    /// Clients have to authenticate.
     strangers: bool,
     due_ms: i64,
     /// `maxmemory-clients` in bytes; 0 is no limit.
@@ -124,6 +125,11 @@ impl Patrol {
         self.listening = listening;
     }
 
+    /// Whether clients have to authenticate.
+    pub fn set_strangers(&mut self, strangers: bool) {
+        self.strangers = strangers;
+    }
+
     pub fn new(config: &Config) -> Patrol {
         Patrol {
             idle_max_ms: config.int("timeout").saturating_mul(1000),
@@ -131,7 +137,7 @@ impl Patrol {
             pubsub: Output::new(config, "pubsub"),
             replica: Output::new(config, "slave"),
             listening: false,
-            strangers: !config.text("requirepass").is_empty(),
+            strangers: false,
             due_ms: 0,
             clients_max_bytes: clients_max_bytes(config),
             counts: config.int("maxmemory") > 0,

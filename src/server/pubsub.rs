@@ -157,6 +157,18 @@ impl Pubsub {
         self.mine.get(&session).is_some_and(of)
     }
 
+    /// Clients of this node that listen to something.
+    pub fn listening(&self) -> impl Iterator<Item = SessionKey> + '_ {
+        self.mine.keys().copied()
+    }
+
+    /// Whether all that a client listens to is allowed: told of each name, and whether it is a pattern.
+    pub fn hears_only(&self, session: SessionKey, allows: impl Fn(&[u8], bool) -> bool) -> bool {
+        let all = self.all(session);
+        all.iter()
+            .all(|(kind, name)| allows(name, *kind == Kind::Pattern))
+    }
+
     pub fn has_subscribers(&self) -> bool {
         !self.mine.is_empty()
     }

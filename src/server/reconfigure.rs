@@ -84,8 +84,13 @@ impl ServerHost {
         config: Config,
     ) -> Performed {
         // Known here at once: a later SET builds upon it even before all have answered.
+        let password = config.text("requirepass");
+        if password != self.config.text("requirepass") {
+            let users = self.office.users.with_default_password(password.as_bytes());
+            self.office.users = Arc::new(users);
+        }
         self.config = Arc::new(config);
-        let extra = Box::new(self.config.clone());
+        let extra = Box::new((self.config.clone(), self.office.users.clone()));
         self.ask_all(Job::ConfigSet, requester, args, Some(extra))
     }
 

@@ -18,11 +18,11 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     let slower_us = config.int("slowlog-log-slower-than");
     core.limits.slow_ns = u64::try_from(slower_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
     core.scripts.busy_ns = busy_ns(config);
-    host.passwords.default_user = config.text("requirepass").as_bytes().to_vec();
     host.slowlog_max_len = bytes("slowlog-max-len");
     host.trackers.max_keys = bytes("tracking-table-max-keys").div_ceil(host.shards);
     host.patrol = Patrol::new(config);
     host.replicas_min = replicas_min(config);
+    host.patrol.set_strangers(core.users.requires_auth());
     host.patrol.set_listening(host.pubsub.has_subscribers());
     host.persistence.points.configure(config.text("save"));
     host.persistence.aof.wanted = config.flag("appendonly");

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use super::core::Core;
 use super::link::{Host, Link};
-use super::multi::Multi;
 use super::requests::Next;
-use super::state::{Session, State};
+use super::state::Session;
 use crate::acl::{Context, Denied, Reason, User, Users};
 use crate::command::transaction::Transaction;
-use crate::command::{CommandId, Entry, Lookup, Run, generic, keys};
+use crate::command::{Command, CommandId, Run, flags, generic, keys};
 use crate::resp::{Args, CmdError, Output, Proto, Writer};
-use crate::shard::message::{HopCall, SessionKey};
+use crate::shard::message::{HopCall, Request, SessionKey};
 
 /// Somebody tried what is not allowed.
 pub struct Refused<'a> {
@@ -62,16 +61,15 @@ impl Core {
     pub(super) fn refuse_request(
         &mut self,
         key: SessionKey,
-        entry: (&'static crate::command::Command, CommandId),
+        (command, id): (&Command, CommandId),
         args: &Args,
         hopping: bool,
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Option<Next> {
-        let (command, id) = entry;
         let session = self.session(key)?;
         let (is_stranger, in_multi) = (!self.knows(session), session.multi.is_some());
-        let error = if is_stranger && command.flags & crate::command::flags::NO_AUTH == 0 {
+        let error = if is_stranger && command.flags & flags::NO_AUTH == 0 {
             CmdError::NoAuth
         } else {
             let context = match in_multi {
@@ -79,6 +77,9 @@ impl Core {
                 false => Context::Toplevel,
             };
             let denied = self.denied(key, id, args)?;
+            if let Some(session) = self.session_mut(key) {
+                session.last_command = Some(id);
+            }
             if !hopping {
                 self.tell_refused(key, id, args, (denied, context), link, host);
             }
@@ -90,9 +91,7 @@ impl Core {
         self.count_rejected(id);
         self.spoil_transaction(key);
         Some(match command.run {
-            Run::Transaction(Transaction::Exec) if in_multi => {
-                self.exec_refused(key, &error, link)
-            }
+            Run::Transaction(Transaction::Exec) => self.exec_refused(key, &error, link),
             _ => self.reply_error(key, &error, link),
         })
     }
@@ -195,12 +194,12 @@ impl Core {
         id: CommandId,
         args: &Args,
     ) -> Option<CmdError> {
+        let session = self.session(key).filter(|session| session.is_limited)?;
+        let user = session.user.as_ref()?;
         let entry = self.table.entry(id);
         if !matches!(entry.command.name, "sort" | "sort_ro") {
             return None;
         }
-        let session = self.session(key).filter(|session| session.is_limited)?;
-        let user = session.user.as_ref()?;
         let option = generic::pattern_option(args)?;
         let is_allowed = user.allows_with_every_key(entry, args, keys::ACCESS);
         (!is_allowed).then(|| {
@@ -214,19 +213,34 @@ impl Core {
     pub(super) fn check_from_script(&self, key: SessionKey, args: &Args) -> Output {
         let mut out = Output::default();
         let mut writer = Writer::new(&mut out, Proto::Resp3);
-        let written = match self.table.lookup_any(args) {
-            Lookup::Error(_) => writer.error(&CmdError::Text(
+        let written = match self.table.named(args) {
+            None => writer.error(&CmdError::Text(
                 "ERR Invalid command passed to redis.acl_check_cmd()",
             )),
-            Lookup::Found(&Entry { id, .. }) => writer.bool(self.denied(key, id, args).is_none()),
+            Some(entry) => writer.bool(self.denied(key, entry.id, args).is_none()),
         };
         debug_assert!(written.is_ok());
         out
     }
 
-    /// Blocked clients whose users may no longer do what they wait for.
-    pub fn waiting_in_vain(&self) -> Vec<u64> {
-        Vec::new()
+    /// Ends the waits of clients whose users may no longer touch what they wait for.
+    ///
+    // Differs: A client that waits for keys is refused as soon as its user may no longer touch them.
+    pub fn end_forbidden_waits(&mut self, link: &mut dyn Link, host: &mut dyn Host) {
+        let limited = self.sessions().filter(|session| session.is_limited);
+        let waiting: Vec<(SessionKey, Arc<Request>)> = limited
+            .filter_map(|its| Some((its.key, its.wait.as_ref()?.request.clone())))
+            .collect();
+        for (key, request) in waiting {
+            let (id, args) = (request.call.id, request.args.as_args());
+            let Some(denied) = self.denied(key, id, &args) else {
+                continue;
+            };
+            self.tell_refused(key, id, &args, (denied, Context::Toplevel), link, host);
+            let name = self.table.entry(id).full_name();
+            let error = no_permission(denied.reason, &name);
+            self.end_wait_with(key, &error, link, host);
+        }
     }
 }
 

@@ -384,6 +384,21 @@ impl Core {
         true
     }
 
+    /// Ends a client's wait with an error, unless a reply is under way.
+    pub(super) fn end_wait_with(
+        &mut self,
+        key: SessionKey,
+        error: &CmdError,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let wait = self.session(key).and_then(|session| session.wait.as_ref());
+        if let Some(wait) = wait.filter(|wait| wait.claim()) {
+            let out = reply_of(&wait.request, |out| out.error(error));
+            self.end_wait(key, (&out, 0), link, host);
+        }
+    }
+
     /// Number of this core's clients that will give up waiting.
     pub fn timeout_count(&self) -> usize {
         self.timeouts.len()

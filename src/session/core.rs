@@ -7,6 +7,7 @@ use super::exec::Exec;
 use super::link::{Host, Link};
 use super::script::Scripts;
 use super::state::{Peer, Session, State};
+use crate::acl::Users;
 use crate::command::{Client, CommandId, Run, Table, keys};
 use crate::coordinator::{Answer, Coordinator, Done};
 use crate::keyspace::{Foreseen, WARM_KEYS};
@@ -30,8 +31,6 @@ pub struct Limits {
     pub output_max_bytes: usize,
     /// `slowlog-log-slower-than` in nanoseconds; `u64::MAX` when off.
     pub slow_ns: u64,
-    /// Whether a password protects the default user.
-    pub requires_auth: bool,
 }
 
 impl Default for Limits {
@@ -42,7 +41,6 @@ impl Default for Limits {
             drain_bytes: 1 << 20,
             output_max_bytes: usize::MAX,
             slow_ns: u64::MAX,
-            requires_auth: false,
         }
     }
 }
@@ -57,6 +55,8 @@ pub struct Counters {
     /// Receives and sends that the kernel completed.
     pub reads: u64,
     pub writes: u64,
+    /// Requests beyond what their users may do, by [`crate::acl::Reason`].
+    pub refused: [u64; 4],
     pub query_limit_closed: u64,
     pub output_limit_closed: u64,
 }
@@ -66,6 +66,8 @@ pub struct Core {
     pub shard: Shard,
     pub coordinator: Coordinator,
     pub table: Arc<Table>,
+    /// The users in effect.
+    pub users: Arc<Users>,
     pub limits: Limits,
     pub counters: Counters,
     /// When clients give up waiting for keys, unix milliseconds.
@@ -88,10 +90,12 @@ pub(super) fn index(key: SessionKey) -> usize {
 impl Core {
     pub fn new(shard: Shard, table: Arc<Table>) -> Core {
         let place = shard.place;
+        let users = Arc::new(Users::new(&table));
         Core {
             shard,
             coordinator: Coordinator::new(place.shard, place.shards),
             table,
+            users,
             limits: Limits::default(),
             counters: Counters::default(),
             timeouts: BTreeSet::new(),
@@ -129,6 +133,11 @@ impl Core {
             .filter_map(|session| session.as_deref())
     }
 
+    pub(super) fn sessions_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        let sessions = self.sessions.iter_mut();
+        sessions.filter_map(|session| session.as_deref_mut())
+    }
+
     /// A connection arrived. `key`'s low 32 bits are a small index that is free.
     pub fn open(&mut self, key: SessionKey, client: Client, peer: Peer, fd: i32, now_ms: i64) {
         let at = index(key);
@@ -139,7 +148,9 @@ impl Core {
             self.sessions[at].is_none(),
             "a connection's index is free when it opens"
         );
-        self.sessions[at] = Some(Box::new(Session::new(key, client, peer, fd, now_ms)));
+        let mut session = Session::new(key, client, peer, fd, now_ms);
+        session.set_user(Some(self.users.default_user().clone()));
+        self.sessions[at] = Some(Box::new(session));
         self.open += 1;
         self.counters.connections += 1;
     }

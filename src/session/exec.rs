@@ -383,6 +383,16 @@ impl Core {
             let request = exec.request.clone();
             let args = request.args.as_args();
             let args = args.range(call.from as usize, call.to as usize);
+            let is_held = exec.held.is_some();
+            let is_new = exec.script.is_none() && !exec.is_script();
+            if is_new && let Some(error) = self.refuse_in_exec(key, call, &args, link, host) {
+                self.shard.stats.note_error_text(&error.text());
+                if let Some(exec) = self.execs.get_mut(&key) {
+                    exec.write_error(&error);
+                    exec.next += 1;
+                }
+                continue;
+            }
             let went_on = match call.command.run {
                 Run::Script(what) if what.runs() => self.exec_script(key, call, &args, link, host),
                 Run::Client(_)
@@ -390,7 +400,7 @@ impl Core {
                 | Run::Transaction(_)
                 | Run::Script(_)
                 | Run::Container => self.exec_own(key, call, &args, link, host),
-                _ if exec.held.is_some() => self.exec_elsewhere(key, call, &args, link),
+                _ if is_held => self.exec_elsewhere(key, call, &args, link),
                 _ => self.exec_here(key, call, &args, link, host),
             };
             if !went_on {
@@ -656,6 +666,9 @@ impl Core {
         let place = self.shard.place;
         let client = self.session(key).map(|session| &session.client);
         let db = client.map(|client| client.db);
+        // Each is checked before it goes.
+        let is_limited = self.session(key).is_some_and(|its| its.is_limited);
+        let at_once = if is_limited { 1 } else { usize::MAX };
         let tracking = client.and_then(|client| client.tracking.as_ref());
         let covers = tracking.is_some_and(|tracking| tracking.covers_reads());
         let tracks = |command: &Command| covers && command.is_read();
@@ -672,6 +685,7 @@ impl Core {
             let calls: Vec<HopCall> = exec.calls[exec.next..]
                 .iter()
                 .take_while(together)
+                .take(at_once)
                 .map(|call| HopCall {
                     tracks: tracks(call.command),
                     ..*call

@@ -1,6 +1,6 @@
 //! What a core needs of the world around it: sockets and mailboxes below, the server above.
 
-use super::Core;
+use super::{Core, Refused};
 use crate::command::Job;
 use crate::resp::{Args, CmdError, Output};
 use crate::shard::message::{Message, SessionKey};
@@ -101,6 +101,16 @@ pub trait Host {
 
     /// A script has something for the server's log, at one of Redis' levels: 0, debug, to 3, warning.
     fn log(&mut self, _level: u8, _text: &[u8]) {}
+
+    /// Somebody tried what its user may not do, or gave a wrong password.
+    fn refused(
+        &mut self,
+        _core: &mut Core,
+        _link: &mut dyn Link,
+        _session: SessionKey,
+        _refused: &Refused,
+    ) {
+    }
 
     /// A client spoke HTTP to this port. The session is about to be closed.
     fn attacked(&mut self, _core: &mut Core, _session: SessionKey) {}

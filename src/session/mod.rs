@@ -9,6 +9,7 @@
 //! Nothing here touches a socket or a clock: bytes, time and messages come in through [`Core`]'s
 //! methods and go out through a [`Link`].
 
+mod access;
 pub mod blocking;
 mod core;
 mod exec;
@@ -20,6 +21,7 @@ mod requests;
 mod script;
 mod state;
 
+pub use access::Refused;
 pub use core::{Core, Counters, Limits};
 pub use link::{Admission, Host, Link, Performed};
 pub use script::Scripts;

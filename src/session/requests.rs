@@ -79,6 +79,7 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> std::ops::Range<usize> {
+        let known = self.session(key).is_some_and(|its| self.knows(its));
         let Some(session) = self.session_mut(key) else {
             return 0..0;
         };
@@ -86,7 +87,7 @@ impl Core {
         // Out of the session while it runs, so that arguments do not borrow the whole core.
         let mut parser = std::mem::take(&mut session.parser);
         let mut limits = resp::Limits {
-            authenticated: session.client.authenticated,
+            authenticated: known,
             bulk_max_bytes: self.limits.bulk_max_bytes,
         };
         let (mut at, mut end) = (0, input.len());
@@ -131,9 +132,7 @@ impl Core {
                 break;
             }
             if !limits.authenticated {
-                limits.authenticated = self
-                    .session(key)
-                    .is_some_and(|session| session.client.authenticated);
+                limits.authenticated = self.session(key).is_some_and(|its| self.knows(its));
             }
         }
         self.send_hop(key, link);
@@ -208,13 +207,14 @@ impl Core {
             to: 0,
             tracks: session.client.tracks(command),
         };
-        if !session.client.authenticated && command.flags & flags::NO_AUTH == 0 {
-            self.count_rejected(id);
-            self.spoil_transaction(key);
-            return self.reply_error(key, &CmdError::NoAuth, link);
+        let (is_limited, in_multi) = (session.is_limited, session.multi.is_some());
+        let only_listens = session.client.only_listens();
+        if (is_limited || !session.client.authenticated)
+            && let Some(next) = self.refuse_request(key, (command, id), args, hopping, link, host)
+        {
+            return next;
         }
-        let in_multi = session.multi.is_some();
-        if session.client.only_listens() && !may_listener_run(command) {
+        if only_listens && !may_listener_run(command) {
             return self.refuse_listener(key, id, link);
         }
         if command.flags & flags::ALLOW_BUSY == 0
@@ -239,14 +239,13 @@ impl Core {
             }
         }
         if in_multi && command.flags & flags::NO_MULTI != 0 {
-            const REFUSED: CmdError =
-                CmdError::Text("ERR Command not allowed inside a transaction");
-            self.count_rejected(id);
-            self.spoil_transaction(key);
-            return self.reply_error(key, &REFUSED, link);
+            return self.refuse_in_multi(key, id, link);
         }
         if in_multi && is_queued(command) {
             return self.queue(key, call, args, link);
+        }
+        if is_limited && let Some(error) = self.refuse_sort(key, id, args) {
+            return self.fail_unless(hopping, (key, id), &error, link);
         }
         self.route(key, call, args, hopping, link, host)
     }
@@ -270,6 +269,13 @@ impl Core {
         {
             tracking.is_caching = false;
         }
+    }
+
+    fn refuse_in_multi(&mut self, key: SessionKey, id: CommandId, link: &mut dyn Link) -> Next {
+        const REFUSED: CmdError = CmdError::Text("ERR Command not allowed inside a transaction");
+        self.count_rejected(id);
+        self.spoil_transaction(key);
+        self.reply_error(key, &REFUSED, link)
     }
 
     /// A client that listens in RESP2 sent something else.
@@ -432,6 +438,20 @@ impl Core {
         }
     }
 
+    /// A command fails, once replies that are under way have come.
+    fn fail_unless(
+        &mut self,
+        hopping: bool,
+        (key, id): (SessionKey, CommandId),
+        error: &CmdError,
+        link: &mut dyn Link,
+    ) -> Next {
+        match hopping {
+            true => Next::Again,
+            false => self.fail(key, id, error, link),
+        }
+    }
+
     /// A command that ran into an error before it reached a shard.
     pub(super) fn fail(
         &mut self,
@@ -521,9 +541,7 @@ impl Core {
         if self.check_limit(key, link) {
             return Next::Wait;
         }
-        let known = self
-            .session(key)
-            .is_some_and(|session| session.client.authenticated);
+        let known = self.session(key).is_some_and(|its| self.knows(its));
         let max = if known {
             self.limits.drain_bytes
         } else {

@@ -543,7 +543,7 @@ impl Core {
             let words = std::mem::take(&mut scripted.asked);
             let asked = match call {
                 true => self.ask(key, scripted, &words.as_args(), held, link, host),
-                false => Asked::Answered(self.check_command(&words.as_args())),
+                false => Asked::Answered(self.check_from_script(key, &words.as_args())),
             };
             scripted.asked = words;
             match asked {
@@ -588,21 +588,6 @@ impl Core {
         }
     }
 
-    /// redis.acl_check_cmd: there is one user, who may do everything.
-    fn check_command(&self, args: &Args) -> Output {
-        match self.table.lookup(args) {
-            Lookup::Error(error) if !matches!(error, CmdError::Arity(_)) => refusal(
-                &CmdError::Text("ERR Invalid command passed to redis.acl_check_cmd()"),
-            ),
-            _ => {
-                let mut out = Output::default();
-                let written = Writer::new(&mut out, Proto::Resp3).bool(true);
-                debug_assert!(written.is_ok());
-                out
-            }
-        }
-    }
-
     /// Whether a script may run this command now. Redis: scriptCall in script.c.
     fn admit_from_script(
         &mut self,
@@ -631,6 +616,8 @@ impl Core {
             Some(CmdError::Text(
                 "ERR This Redis command is not allowed from script",
             ))
+        } else if let Some(error) = self.refuse_in_script(key, entry.id, args, link, host) {
+            Some(error)
         } else if scripted.read_only && command.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0 {
             Some(CmdError::Text(
                 "ERR Write commands are not allowed from read-only scripts.",

@@ -1,9 +1,11 @@
 //! One client's state.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::blocking::Wait;
 use super::multi::{Multi, Watches};
+use crate::acl::User;
 use crate::command::{Client, CommandId};
 use crate::resp::{ArgBuf, Parser};
 use crate::shard::message::{Hop, SessionKey};
@@ -79,6 +81,10 @@ pub struct Session {
     pub key: SessionKey,
     pub client: Client,
     pub peer: Peer,
+    /// Who the client is, as of the users in effect; `None`: the server itself.
+    pub user: Option<Arc<User>>,
+    /// The user may not do everything: requests are checked.
+    pub is_limited: bool,
     /// File descriptor, for CLIENT LIST.
     pub fd: i32,
     pub state: State,
@@ -114,6 +120,8 @@ impl Session {
             key,
             client,
             peer,
+            user: None,
+            is_limited: false,
             fd,
             state: State::Running,
             parser: Parser::default(),

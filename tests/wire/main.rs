@@ -53,5 +53,5 @@ macro_rules! cases {
 
 cases! {
     bitmaps collections connection deployment expire hashes interplay introspection keyspace large lists protocol
-    functions scripts sets sorted_sets streams strings transactions
+    functions scripts sets sorted_sets streams strings transactions users
 }

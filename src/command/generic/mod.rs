@@ -8,6 +8,8 @@ mod object;
 mod scan;
 mod sort;
 
+pub use sort::pattern_option;
+
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
 use super::{Command, Group, Run};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::cli::Sources;
 use super::param::system_words;
 use super::{Config, Param};
+use crate::acl::Users;
 use crate::command::Table;
 use crate::resp::split_quoted;
 
@@ -114,6 +115,13 @@ fn apply_line(config: &mut Config, line: &str, depth: usize) -> Result<(), Reaso
     let text = |reason: &str| Reason::Text(reason.to_owned());
     let words = split_quoted(line.as_bytes())
         .ok_or_else(|| text("Unbalanced quotes in configuration line"))?;
+    if words
+        .first()
+        .is_some_and(|name| name.eq_ignore_ascii_case(b"user"))
+        && words.len() > 1
+    {
+        return user(config, &words[1], &words[2..]).map_err(Reason::Text);
+    }
     let words: Vec<String> = words
         .into_iter()
         .map(|word| String::from_utf8_lossy(&word).into_owned())
@@ -158,13 +166,32 @@ fn directive(config: &mut Config, name: &str, values: &[&str], depth: usize) -> 
         ("rename-command", [from, to]) => return rename(config, from, to),
         (_, [_]) if FORGOTTEN.contains(&name) => return Ok(()),
         ("loadmodule", [_, ..]) => "Modules are not supported",
-        ("user", [_, ..]) => "ACL users are not supported",
         ("sentinel", [_, ..]) => "sentinel directive while not in sentinel mode",
         (_, []) if name.contains('.') => "Module config specified without value",
         _ if name.contains('.') => "Modules are not supported",
         _ => "Bad directive or wrong number of arguments",
     };
     Err(Reason::Text(reason.into()))
+}
+
+/// A user and its rules. Commands that are not known are left for later. Redis: acl.c
+/// ACLAppendUserForLoading.
+fn user(config: &mut Config, name: &[u8], rules: &[Vec<u8>]) -> Result<(), String> {
+    let wrong = |word: &[u8], reason: &str| {
+        let word = String::from_utf8_lossy(word);
+        format!("Error in user declaration '{word}': {reason}")
+    };
+    if config.users.iter().any(|(known, _)| known == name) {
+        let reason = "Duplicate user found. A user can only be defined once in config files";
+        return Err(wrong(name, reason));
+    }
+    let table = Table::new(&[]).map_err(|name| wrong(&name, "no such command"))?;
+    let all_channels = config.text("acl-pubsub-default") == "allchannels";
+    Users::new(&table)
+        .check_rules(rules, all_channels)
+        .map_err(|(rule, error)| wrong(&rule, &error.to_string()))?;
+    config.users.push((name.to_vec(), rules.to_vec()));
+    Ok(())
 }
 
 /// Renames are tried where they stand, so that the line that cannot be is the one that is told.
@@ -236,6 +263,34 @@ mod tests {
         assert_eq!(config.text("save"), "1 2 3 4");
         assert_eq!(config.renames, [(b"CONFIG".to_vec(), vec![])]);
         assert_eq!(apply_text("save \"\"").unwrap().text("save"), "");
+    }
+
+    #[test]
+    fn users_keep_their_bytes() {
+        let text = "user alice on \"~a\\xff b\" >x\nUSER bob (+get ~x)\nuser eve +nosuch\n";
+        let rules = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect::<Vec<_>>();
+        assert!(
+            apply_text(text)
+                .unwrap_err()
+                .contains("'~a\u{fffd} b': Syntax error")
+        );
+        let config = apply_text(&text.replace(" b\"", "\"")).unwrap();
+        assert_eq!(
+            config.users,
+            [
+                (b"alice".to_vec(), rules(&[b"on", b"~a\xff", b">x"])),
+                (b"bob".to_vec(), rules(&[b"(+get", b"~x)"])),
+                (b"eve".to_vec(), rules(&[b"+nosuch"])),
+            ]
+        );
+        let error = apply_text("user a\nuser a").unwrap_err();
+        assert!(
+            error.ends_with(
+                "Error in user declaration 'a': Duplicate user found. A user can only be defined \
+                 once in config files"
+            ),
+            "{error}"
+        );
     }
 
     #[test]

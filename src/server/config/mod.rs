@@ -19,7 +19,7 @@ mod tls;
 
 pub use file::{ConfigError, load};
 pub use param::{Param, system_words};
-pub use rewrite::{rewrite, rewrite_file};
+pub use rewrite::{replace_file, rewrite, rewrite_file};
 
 use crate::command::glob;
 
@@ -52,6 +52,8 @@ pub struct Config {
     save_begun: bool,
     /// `rename-command`: original and new name.
     pub renames: Vec<(Vec<u8>, Vec<u8>)>,
+    /// `user` lines: name and rules.
+    pub users: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
     /// The file the server was started with.
     pub file: Option<std::path::PathBuf>,
 }
@@ -62,6 +64,7 @@ impl Default for Config {
             values: params().map(|param| param.default.to_owned()).collect(),
             save_begun: false,
             renames: Vec::new(),
+            users: Vec::new(),
             file: None,
         }
     }

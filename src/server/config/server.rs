@@ -7,9 +7,9 @@ use super::rules;
 
 #[rustfmt::skip] // One row each: a table.
 pub const PARAMS: &[Param] = &[
-    Param::new("acl-pubsub-default", "resetchannels", Kind::Enum(&["allchannels", "resetchannels"])),
-    Param::new("aclfile", "", Kind::Text).immutable(),
-    Param::new("acllog-max-len", "128", Kind::Int { min: 0, max: i64::MAX }),
+    Param::new("acl-pubsub-default", "resetchannels", Kind::Enum(&["allchannels", "resetchannels"])).effective(),
+    Param::new("aclfile", "", Kind::Text).immutable().effective(),
+    Param::new("acllog-max-len", "128", Kind::Int { min: 0, max: i64::MAX }).effective(),
     Param::new("always-show-logo", "no", Kind::Bool).immutable().effective(),
     Param::new("bgsave_cpulist", "", Kind::Text).immutable(),
     Param::new("bind", "127.0.0.1 -::1", Kind::Words).effective().rule(rules::addresses),

@@ -301,6 +301,9 @@ pub fn open_session(core: &mut Core) {
         };
         let peer = crate::session::Peer::Unix("append-only file".to_owned());
         core.open(SESSION, client, peer, -1, 0);
+        if let Some(session) = core.session_mut(SESSION) {
+            session.set_user(None);
+        }
     }
 }
 

@@ -125,6 +125,27 @@ impl<'a> Options<'a> {
     }
 }
 
+/// The first option by which a SORT reads keys that its arguments do not name: BY with a pattern, or
+/// GET, even of the elements themselves. Redis: sort.c sortCommandGeneric.
+pub fn pattern_option(args: &Args) -> Option<&'static str> {
+    let mut at = 2;
+    while at < args.len() {
+        let left = args.len() - at - 1;
+        if args.is(at, "by") && left >= 1 && has_star(args.get(at + 1)) {
+            return Some("BY");
+        }
+        if args.is(at, "get") && left >= 1 {
+            return Some("GET");
+        }
+        at += match () {
+            () if args.is(at, "limit") && left >= 2 => 3,
+            () if (args.is(at, "by") || args.is(at, "store")) && left >= 1 => 2,
+            () => 1,
+        };
+    }
+    None
+}
+
 /// The argument that names the destination.
 pub(super) fn store_at(args: &Args) -> Option<usize> {
     Options::parse(args).ok()?.store
