@@ -78,6 +78,8 @@ pub struct Core {
     pub scripts: Scripts,
     /// Whose scripts have been suspended, to go on in the next turn.
     pub(super) paused: Vec<SessionKey>,
+    /// Empty, for the reply of the next job.
+    pub(super) scratch: Output,
     sessions: Vec<Option<Box<Session>>>,
     open: usize,
 }
@@ -103,6 +105,7 @@ impl Core {
             execs: ahash::AHashMap::new(),
             scripts: Scripts::default(),
             paused: Vec::new(),
+            scratch: Output::default(),
             sessions: Vec::new(),
             open: 0,
         }

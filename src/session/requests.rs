@@ -582,7 +582,6 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Next {
-        let begun_ns = self.shard.now_ns();
         let Some(session) = self.session_mut(key) else {
             return Next::Wait;
         };
@@ -600,7 +599,7 @@ impl Core {
             self.shard.stats.note_error(&out.bytes[mark.0..]);
         }
         self.counters.commands += 1;
-        let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
+        let spent_ns = self.shard.lap_ns();
         self.shard.stats.ran(call.id, spent_ns, failed);
         if spent_ns >= self.limits.slow_ns {
             host.slow(self, link, key, args, spent_ns);
@@ -627,12 +626,16 @@ impl Core {
         };
         session.last_command = Some(call.id);
         self.counters.commands += 1;
-        let mut out = Output::default();
-        let begun_ns = self.shard.now_ns();
+        let mut out = std::mem::take(&mut self.scratch);
         let performed = host.perform(self, link, key, job, args, &mut out);
-        // A slow job is not the next command's fault.
-        self.shard.start_clock();
-        let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
+        let spent_ns = self.shard.lap_ns();
+        let mark = matches!(performed, Performed::Done).then(|| {
+            let reply = link.out(key);
+            let mark = reply.mark();
+            reply.append(&out);
+            mark
+        });
+        self.keep_scratch(out);
         let failed = matches!(performed, Performed::Failed(_));
         let is_slow = spent_ns >= self.limits.slow_ns;
         if !matches!(performed, Performed::Later) {
@@ -658,9 +661,9 @@ impl Core {
             Performed::Failed(error) => return self.reply_error(key, &error, link),
             Performed::Done => {}
         }
-        let mark = link.out(key).mark();
-        link.out(key).append(&out);
-        self.apply_reply_mode(key, mark, link);
+        if let Some(mark) = mark {
+            self.apply_reply_mode(key, mark, link);
+        }
         match self.session(key) {
             None => Next::Wait,
             Some(session) if session.client.closing => {
@@ -669,6 +672,15 @@ impl Core {
             }
             Some(session) if session.state != State::Running => Next::Wait,
             Some(_) => self.check_drain(key, link),
+        }
+    }
+
+    /// Keeps the buffer of a job's reply for the next one, unless it has become large.
+    fn keep_scratch(&mut self, mut out: Output) {
+        const KEPT_BYTES: usize = 4096;
+        out.clear();
+        if out.bytes.capacity() <= KEPT_BYTES {
+            self.scratch = out;
         }
     }
 

@@ -158,6 +158,12 @@ impl Shard {
         self.begun_ns = (self.clock)();
     }
 
+    /// Ends a command and begins the next: the nanoseconds since the clock was last read.
+    pub fn lap_ns(&mut self) -> u64 {
+        let begun_ns = std::mem::replace(&mut self.begun_ns, (self.clock)());
+        self.begun_ns.saturating_sub(begun_ns)
+    }
+
     /// Runs a command and appends its reply; returns the nanoseconds it took.
     pub fn run(&mut self, call: &Call, now_ms: i64, out: &mut Output) -> u64 {
         let mark = out.mark();
@@ -182,9 +188,7 @@ impl Shard {
             // Writing into a growing buffer cannot fail.
             let _ok = Writer::new(out, call.proto).error(&error);
         }
-        let ended_ns = (self.clock)();
-        let spent_ns = ended_ns.saturating_sub(self.begun_ns);
-        self.begun_ns = ended_ns;
+        let spent_ns = self.lap_ns();
         self.stats.ran(call.id, spent_ns, failed);
         spent_ns
     }
