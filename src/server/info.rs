@@ -407,10 +407,11 @@ fn memory(nodes: &[NodeFigures], context: &Context) -> String {
     ]);
     text += &layers(&memory);
     let buffers = memory.clients + memory.aof_buffer;
+    let backlog = replicas_of(nodes).backlog_bytes;
     text + &lines(&[
         // `maxmemory` is about keys alone.
         ("mem_not_counted_for_evict", buffers.to_string()),
-        ("mem_replication_backlog", "0".into()),
+        ("mem_replication_backlog", backlog.to_string()),
         ("mem_total_replication_buffers", "0".into()),
         ("mem_clients_slaves", "0".into()),
         ("mem_clients_normal", memory.clients.to_string()),

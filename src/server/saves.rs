@@ -145,6 +145,7 @@ impl ServerHost {
         }
         if interrupted && self.is_stopping() {
             // What is being written is given up.
+            self.abort_farewell();
             self.persistence.cancel_save(&mut self.mail);
             log::warning("You insist... exiting now.");
             self.stop = Some(1);
@@ -164,13 +165,13 @@ impl ServerHost {
             _ => Wish::Default,
         };
         let force = has("force");
-        self.request_stop(None, wish, force);
+        self.end_server(None, (wish, force, !has("now")));
     }
 
     /// Whether the server is on its way to its end.
     fn is_stopping(&self) -> bool {
         let closes = self.persistence.closing.is_some_and(|(_, stops)| stops);
-        closes || self.persistence.saves_last()
+        closes || self.persistence.saves_last() || self.is_in_farewell()
     }
 
     /// SHUTDOWN ABORT: gives up an end that has not come yet.
@@ -178,7 +179,7 @@ impl ServerHost {
         let waited = self.signals.waiting.take().is_some();
         if self.persistence.saves_last() {
             self.persistence.cancel_save(&mut self.mail);
-        } else if !waited {
+        } else if !self.abort_farewell() && !waited {
             return false;
         }
         log::notice("Shutdown manually aborted.");
@@ -224,7 +225,7 @@ impl ServerHost {
             (_, true) => Wish::NoSave,
             _ => Wish::Default,
         };
-        self.request_stop(Some(requester), wish, has("force"));
+        self.end_server(Some(requester), (wish, has("force"), !has("now")));
         // No reply: the connection closes with the process.
         Performed::Later
     }
@@ -526,7 +527,8 @@ impl ServerHost {
         if self.shard != 0 {
             return segment;
         }
-        let replicas = self.replicas.due_ms();
+        let replicas = [self.replicas.due_ms(), self.farewell_due_ms()];
+        let replicas = replicas.into_iter().flatten().min();
         if let Some(saving) = &self.persistence.saving {
             let delayed = saving.delayed_until_ms();
             return [segment, delayed, replicas].into_iter().flatten().min();

@@ -211,6 +211,90 @@ fn redis_server_follows_four_shards() {
 }
 
 #[test]
+fn the_append_only_file_comes_and_goes_beside_replicas() {
+    let mut master = Server::start(Which::Pinion { shards: 2 }, &[]);
+    let replica = replica_of(&master);
+    wait_until_linked(&mut replica.client());
+    let mut client = master.client();
+    let second = thread::scope(|scope| {
+        for seed in 0..2 {
+            let master = &master;
+            scope.spawn(move || write(master, 70 + seed, 120));
+        }
+        for wanted in ["yes", "no", "yes"] {
+            let set = format!("CONFIG SET appendonly {wanted}");
+            assert_eq!(line(&mut client, &set), OK);
+            thread::sleep(Duration::from_millis(60));
+        }
+        let second = replica_of(&master);
+        wait_until_linked(&mut second.client());
+        second
+    });
+    agree(&master, &replica);
+    agree(&master, &second);
+    assert_eq!(info(&mut client, "connected_slaves"), "2");
+    assert_eq!(info(&mut client, "sync_full"), "2");
+    assert_eq!(line(&mut client, "WAIT 2 5000"), ":2");
+    // What the file holds is the same.
+    wait_for("the end of the rewrite", || {
+        let text = client.text("INFO persistence");
+        text.contains("aof_enabled:1") && text.contains("aof_rewrite_in_progress:0")
+    });
+    master.signal("TERM");
+    assert!(master.exit().success(), "{}", master.log());
+    let mut again = Server::start_in(
+        Which::Pinion { shards: 4 },
+        &master.dir,
+        &["--appendonly", "yes"],
+    );
+    again.wait_until_up();
+    let found = differences(&mut again.client(), &mut replica.client());
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn a_replica_that_does_not_read_is_cut_off() {
+    let options = [
+        "--client-output-buffer-limit",
+        "replica 1mb 0 0",
+        "--repl-backlog-size",
+        "64kb",
+    ];
+    let master = Server::start(Which::Pinion { shards: 2 }, &options);
+    let mut client = master.client();
+    let mut idle = master.client();
+    idle.send(b"SYNC\r\n");
+    wait_for("a replica", || info(&mut client, "connected_slaves") == "1");
+    let value = "x".repeat(1 << 20);
+    wait_for("its end", || {
+        client.call(&["SET", "k", &value]);
+        info(&mut client, "connected_slaves") == "0"
+    });
+    assert!(master.log().contains("overcoming of output buffer limits"));
+}
+
+#[test]
+fn a_server_ends_when_its_replicas_have_everything() {
+    let mut master = Server::start(Which::Pinion { shards: 2 }, &[]);
+    let replica = replica_of(&master);
+    wait_until_linked(&mut replica.client());
+    let mut client = master.client();
+    wait_for("the replica to be online", || {
+        line(&mut client, "WAIT 1 100") == ":1"
+    });
+    replica.signal("STOP");
+    for n in 0..100 {
+        assert_eq!(line(&mut client, &format!("SET k{n} {n}")), OK);
+    }
+    master.signal("TERM");
+    wait_for("the wait", || master.log().contains("Waiting for replicas"));
+    replica.signal("CONT");
+    assert!(master.exit().success(), "{}", master.log());
+    assert!(master.log().contains("1 of 1 replicas are in sync"));
+    assert_eq!(line(&mut replica.client(), "DBSIZE"), ":100");
+}
+
+#[test]
 fn transactions_over_shards_are_whole_on_a_replica() {
     const ACCOUNTS: usize = 32;
     let master = Server::start(Which::Pinion { shards: 4 }, &[]);

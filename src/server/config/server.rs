@@ -55,7 +55,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("shards", "0", Kind::Int { min: 0, max: 1024 }).immutable().own().effective(),
     Param::new("shutdown-on-sigint", "default", Kind::Flags(&["default", "save", "nosave", "now", "force"])).rule(rules::shutdown_flags).effective(),
     Param::new("shutdown-on-sigterm", "default", Kind::Flags(&["default", "save", "nosave", "now", "force"])).rule(rules::shutdown_flags).effective(),
-    Param::new("shutdown-timeout", "10", Kind::Int { min: 0, max: 2147483647 }),
+    Param::new("shutdown-timeout", "10", Kind::Int { min: 0, max: 2147483647 }).effective(),
     Param::new("slowlog-log-slower-than", "10000", Kind::Int { min: -1, max: i64::MAX }).effective(),
     Param::new("slowlog-max-len", "128", Kind::Int { min: 0, max: i64::MAX }).effective(),
     Param::new("socket-mark-id", "0", Kind::Int { min: 0, max: 4294967295 }).immutable(),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::backlog::Backlog;
+use super::farewell::Farewell;
 use super::greeting::Applicant;
 use super::wait::Waits;
 use super::{Message, Place};
@@ -92,6 +93,7 @@ pub struct Replicas {
     merge: Merge,
     backlog: Backlog,
     pub(super) waits: Waits,
+    pub(super) farewell: Option<Farewell>,
     tick_ms: i64,
     ping_ms: i64,
     /// Since when there is nobody, unix milliseconds.
@@ -99,6 +101,13 @@ pub struct Replicas {
     full: u64,
     partial: u64,
     refused: u64,
+}
+
+/// A replica that lacks something.
+pub(super) struct Lagging {
+    pub name: String,
+    pub bytes: i64,
+    pub lag_s: i64,
 }
 
 /// For INFO.
@@ -125,6 +134,7 @@ impl Replicas {
             merge: Merge::new(shards),
             backlog: Backlog::default(),
             waits: Waits::default(),
+            farewell: None,
             tick_ms: 0,
             ping_ms: 0,
             alone_since_ms: 0,
@@ -158,6 +168,28 @@ impl Replicas {
     pub(super) fn count_reached(&self, offset: i64) -> i64 {
         let has = |one: &&Replica| one.is_online() && one.ack_offset >= offset;
         self.list.iter().filter(has).count() as i64
+    }
+
+    fn followers(&self) -> impl Iterator<Item = &Replica> {
+        let tells = |one: &&Replica| one.is_online() && !one.is_mute() && one.follows();
+        self.list.iter().filter(tells)
+    }
+
+    /// Replicas that follow the stream and tell how far they are.
+    pub(super) fn count_followers(&self) -> usize {
+        self.followers().count()
+    }
+
+    /// Those of them that have not come so far.
+    pub(super) fn behind(&self, offset: i64, now_ms: i64) -> Vec<Lagging> {
+        let behind = self.followers().filter(|one| one.ack_offset < offset);
+        behind
+            .map(|one| Lagging {
+                name: one.applicant.name(),
+                bytes: self.offset() - one.ack_offset,
+                lag_s: one.lag_s(now_ms),
+            })
+            .collect()
     }
 
     fn find(&mut self, place: Place) -> Option<&mut Replica> {
@@ -429,6 +461,7 @@ impl ServerHost {
             self.send_snapshot();
         }
         self.begin_sync();
+        self.mind_farewell();
         if self
             .replicas
             .waits
@@ -573,7 +606,7 @@ impl ServerHost {
     }
 
     /// Tells all nodes how many replicas are good enough for `min-replicas-to-write`.
-    fn count_good(&self) {
+    pub(in crate::server) fn count_good(&self) {
         let lag_max_s = self.config.int("min-replicas-max-lag");
         let good = self.replicas.good(lag_max_s, self.now_ms);
         self.part.set_good_replicas(good);

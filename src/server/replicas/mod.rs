@@ -16,6 +16,7 @@
 //! While no replica has been there for `repl-backlog-ttl`, shards tell nothing and nothing is merged.
 
 mod backlog;
+mod farewell;
 mod greeting;
 mod master;
 mod outlet;

@@ -100,16 +100,8 @@ impl ServerHost {
     }
 
     pub(super) fn wait_wanted(&mut self, wanted: Wanted) {
-        let mut mark = None;
-        if self.replicas.is_streaming() {
-            let waits = &mut self.replicas.waits;
-            waits.next_mark += 1;
-            let id = waits.next_mark;
-            mark = Some(id);
-            for node in 0..self.shards {
-                self.inform(node, Message::Reach(id));
-            }
-        }
+        let streams = self.replicas.is_streaming();
+        let mark = streams.then(|| self.ask_for_mark());
         let offset = self.replicas.offset();
         let waiting = Waiting {
             wanted,
@@ -122,8 +114,21 @@ impl ServerHost {
         }
     }
 
+    /// Asks all feeds for a mark.
+    pub(super) fn ask_for_mark(&mut self) -> u64 {
+        self.replicas.waits.next_mark += 1;
+        let id = self.replicas.waits.next_mark;
+        for node in 0..self.shards {
+            self.inform(node, Message::Reach(id));
+        }
+        id
+    }
+
     /// All feeds have passed a mark.
     pub(super) fn wait_reached(&mut self, id: u64) {
+        if self.farewell_reached(id) {
+            return self.replicas.say(GETACK);
+        }
         let offset = self.replicas.offset();
         let waiting = &mut self.replicas.waits.waiting;
         let Some(one) = waiting.iter_mut().find(|one| one.mark == Some(id)) else {
