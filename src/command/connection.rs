@@ -180,7 +180,7 @@ const CLIENT: &[Command] = &[
         )
     },
     Command {
-        since: "3.0.0",
+        since: "2.9.50",
         summary: "Suspends commands of clients.",
         ..row(
             "pause",

@@ -263,10 +263,83 @@ fn docs(table: &Table, args: &Args, out: &mut Writer) -> CmdResult {
         .try_for_each(|entry| document(entry.command, entry.container, out))
 }
 
+/// Commands that new programs should not use: since which version of Redis, and what replaces them.
+/// Redis: deprecated_since and replaced_by in src/commands/*.json.
+const DEPRECATED: &[(&str, &str, &str)] = &[
+    (
+        "brpoplpush",
+        "6.2.0",
+        "`BLMOVE` with the `RIGHT` and `LEFT` arguments",
+    ),
+    ("cluster|slaves", "5.0.0", "`CLUSTER REPLICAS`"),
+    ("cluster|slots", "7.0.0", "`CLUSTER SHARDS`"),
+    (
+        "georadius",
+        "6.2.0",
+        "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` argument",
+    ),
+    (
+        "georadius_ro",
+        "6.2.0",
+        "`GEOSEARCH` with the `BYRADIUS` argument",
+    ),
+    (
+        "georadiusbymember",
+        "6.2.0",
+        "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` and `FROMMEMBER` arguments",
+    ),
+    (
+        "georadiusbymember_ro",
+        "6.2.0",
+        "`GEOSEARCH` with the `BYRADIUS` and `FROMMEMBER` arguments",
+    ),
+    ("getset", "6.2.0", "`SET` with the `!GET` argument"),
+    ("hmset", "4.0.0", "`HSET` with multiple field-value pairs"),
+    (
+        "rpoplpush",
+        "6.2.0",
+        "`LMOVE` with the `RIGHT` and `LEFT` arguments",
+    ),
+    ("slaveof", "5.0.0", "`REPLICAOF`"),
+    ("substr", "2.0.0", "`GETRANGE`"),
+    ("zrangebylex", "6.2.0", "`ZRANGE` with the `BYLEX` argument"),
+    (
+        "zrangebyscore",
+        "6.2.0",
+        "`ZRANGE` with the `BYSCORE` argument",
+    ),
+    ("zrevrange", "6.2.0", "`ZRANGE` with the `REV` argument"),
+    (
+        "zrevrangebylex",
+        "6.2.0",
+        "`ZRANGE` with the `REV` and `BYLEX` arguments",
+    ),
+    (
+        "zrevrangebyscore",
+        "6.2.0",
+        "`ZRANGE` with the `REV` and `BYSCORE` arguments",
+    ),
+];
+
+/// Commands for Redis' own use.
+const INTERNAL: &[&str] = &["debug", "pfdebug", "pfselftest", "restore-asking"];
+
 fn document(command: &Command, container: Option<&Command>, out: &mut Writer) -> CmdResult {
-    out.bulk(full_name(command, container).as_bytes())?;
+    let name = full_name(command, container);
+    let deprecated = DEPRECATED.iter().find(|(known, ..)| *known == name);
+    let flag = match deprecated {
+        Some(_) => Some("deprecated"),
+        None => INTERNAL.contains(&&*name).then_some("syscmd"),
+    };
+    out.bulk(name.as_bytes())?;
     let has_sub = !command.sub.is_empty();
-    out.map(if has_sub { 5 } else { 4 })?;
+    let more = [
+        flag.is_some(),
+        deprecated.is_some(),
+        deprecated.is_some(),
+        has_sub,
+    ];
+    out.map(4 + more.iter().filter(|is_there| **is_there).count())?;
     let texts = [
         ("summary", command.summary),
         ("since", command.since),
@@ -276,6 +349,16 @@ fn document(command: &Command, container: Option<&Command>, out: &mut Writer) ->
     for (name, text) in texts {
         out.bulk(name.as_bytes())?;
         out.bulk(text.as_bytes())?;
+    }
+    if let Some(flag) = flag {
+        out.bulk(b"doc_flags")?;
+        out.set(1)?;
+        out.simple(flag)?;
+    }
+    if let Some((_, since, by)) = deprecated {
+        for text in ["deprecated_since", since, "replaced_by", by] {
+            out.bulk(text.as_bytes())?;
+        }
     }
     if has_sub {
         out.bulk(b"subcommands")?;

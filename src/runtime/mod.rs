@@ -14,6 +14,7 @@ mod buffers;
 pub mod clock;
 mod conn;
 pub mod cpus;
+pub mod crash;
 mod driver;
 mod files;
 mod listen;
@@ -21,6 +22,7 @@ mod mailbox;
 pub mod preflight;
 mod ring;
 mod start;
+pub mod title;
 
 pub use app::{App, CloseReason, ConnId, ConnInfo, Io, NextTurn, Now, Peer, Signal};
 pub use files::{FileDone, FileOp};

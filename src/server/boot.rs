@@ -16,6 +16,7 @@ use super::log::{self, Level};
 use super::node::Node;
 use super::persist::{self, Part};
 use super::settings;
+use super::title;
 use super::tools;
 use crate::acl::Users;
 use crate::command::Table;
@@ -45,7 +46,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Invocation::Tool { tool, path } => return tools::run(tool, &path),
     };
     match config::load(&sources) {
-        Ok(config) => serve(config),
+        Ok(config) => {
+            title::prepare();
+            serve(config)
+        }
         Err(error) => fail(&error.to_string()),
     }
 }
@@ -101,7 +105,16 @@ fn serve(config: Config) -> ExitCode {
     ) {
         return fail(&format!("Can't open the log file: {error}"));
     }
+    if config.flag("syslog-enabled")
+        && let Err(error) =
+            log::join_syslog(config.text("syslog-ident"), config.text("syslog-facility"))
+    {
+        log::warning(&format!("The system's log cannot be reached: {error}"));
+    }
     log::note_panics();
+    if config.flag("crash-log-enabled") {
+        log::note_crashes();
+    }
     log::notice("oO0OoO0OoO0Oo Pinion is starting oO0OoO0OoO0Oo");
     if config.flag("disable-thp") && !runtime::preflight::disable_huge_pages() {
         log::warning("Transparent huge pages could not be disabled: latencies may suffer.");

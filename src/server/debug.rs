@@ -10,6 +10,7 @@ use crate::command::connection::help;
 use crate::command::{Job, generic, glob};
 use crate::keyspace::Tx;
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
+use crate::runtime::crash;
 use crate::session::{Core, Performed};
 use crate::value::Value;
 
@@ -189,7 +190,11 @@ fn debug_here(args: &Args, out: &mut Writer) -> CmdResult {
             let text = String::from_utf8_lossy(args.get(2)).into_owned();
             Err(CmdError::owned(text.replace(['\r', '\n'], " ")))
         }
-        (b"segfault" | b"panic" | b"assert", 2) => {
+        (b"segfault", 2) => {
+            crash::segfault();
+            out.ok()
+        }
+        (b"panic" | b"assert", 2) => {
             log::warning("Pinion is made to crash by DEBUG");
             panic!("DEBUG {}", String::from_utf8_lossy(args.get(1)))
         }

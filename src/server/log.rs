@@ -4,10 +4,13 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use chrono::{DateTime, Local, TimeZone};
+
+use crate::runtime::crash;
 
 /// Severity, in the order of `loglevel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,11 +46,34 @@ struct Sink {
     /// `None`: standard output.
     path: Option<PathBuf>,
     level: Level,
+    syslog: Option<Syslog>,
+}
+
+/// The system's log, beside the server's own.
+struct Syslog {
+    socket: UnixDatagram,
+    facility: u32,
+    ident: String,
+}
+
+impl Syslog {
+    /// `<facility * 8 + severity>ident[pid]: text`, as syslog(3) sends it; the time is the daemon's.
+    fn line(&self, level: Level, text: &str) -> String {
+        let severity = match level {
+            Level::Debug => 7,
+            Level::Verbose => 6,
+            Level::Notice => 5,
+            Level::Warning => 4,
+        };
+        let (priority, ident) = (self.facility * 8 + severity, &self.ident);
+        format!("<{priority}>{ident}[{}]: {text}", std::process::id())
+    }
 }
 
 static SINK: Mutex<Sink> = Mutex::new(Sink {
     path: None,
     level: Level::Notice,
+    syslog: None,
 });
 
 /// Chooses where log lines go (an empty path: standard output) and which are written.
@@ -61,7 +87,29 @@ pub fn configure(path: &str, level: Level) -> std::io::Result<()> {
         open(path)?;
     }
     if let Ok(mut sink) = SINK.lock() {
-        *sink = Sink { path, level };
+        sink.path = path;
+        sink.level = level;
+    }
+    Ok(())
+}
+
+/// Has lines sent to the system's log, too, under a facility of syslog(3). A system without one is
+/// none the worse.
+pub fn join_syslog(ident: &str, facility: &str) -> std::io::Result<()> {
+    let facility = match facility.strip_prefix("local") {
+        Some(number) => 16 + number.parse().unwrap_or(0),
+        None => 1,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect("/dev/log")?;
+    // A daemon that does not read must not stop the server.
+    socket.set_nonblocking(true)?;
+    if let Ok(mut sink) = SINK.lock() {
+        sink.syslog = Some(Syslog {
+            socket,
+            facility,
+            ident: ident.to_owned(),
+        });
     }
     Ok(())
 }
@@ -92,6 +140,18 @@ pub fn write(level: Level, text: &str) {
         level,
         &format(std::process::id(), &Local::now(), level, text),
     );
+    if let Ok(sink) = SINK.lock()
+        && let Some(syslog) = sink.syslog.as_ref().filter(|_| level >= sink.level)
+    {
+        let _unsent = syslog.socket.send(syslog.line(level, text).as_bytes());
+    }
+}
+
+/// Has deadly signals reported in the log.
+pub fn note_crashes() {
+    if let Ok(sink) = SINK.lock() {
+        crash::arm(sink.path.as_deref());
+    }
 }
 
 /// Has panics written to the log, with where they came from: standard error may lead nowhere.
@@ -109,6 +169,7 @@ pub fn note_panics() {
             put(&sink, &line);
         }
         let _unwritten = std::io::stderr().write_all(line.as_bytes());
+        crash::told();
     }));
 }
 
@@ -145,6 +206,18 @@ fn format<Z: TimeZone<Offset: std::fmt::Display>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_system_gets_lines_with_a_priority() {
+        let syslog = Syslog {
+            socket: UnixDatagram::unbound().unwrap(),
+            facility: 16,
+            ident: "redis".to_owned(),
+        };
+        let pid = std::process::id();
+        let line = syslog.line(Level::Warning, "text");
+        assert_eq!(line, format!("<132>redis[{pid}]: text"));
+    }
 
     #[test]
     fn lines_look_like_those_of_redis() {

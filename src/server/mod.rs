@@ -37,6 +37,7 @@ mod saves;
 pub mod settings;
 pub mod slowlog;
 mod spikes;
+mod title;
 mod tools;
 mod tracking;
 mod waitaof;

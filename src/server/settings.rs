@@ -5,6 +5,7 @@ use super::host::ServerHost;
 use super::log;
 use super::patrol::Patrol;
 use super::pubsub;
+use super::title;
 use crate::keyspace::Policy;
 use crate::session::Core;
 use crate::value::limits::Limits;
@@ -76,6 +77,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
         }
         let level = log::Level::parse(config.text("loglevel"));
         log::set_level(level);
+        title::show(config);
     }
 }
 

@@ -189,6 +189,10 @@ fn every_command_is_documented() {
             let fields = pair[1].branch();
             for (field, value) in fields.iter().zip(&fields[1..]).step_by(2) {
                 match value {
+                    Tree::Branch(flags) if matches!(field, Tree::Leaf(name) if name.ends_with("doc_flags")) =>
+                    {
+                        assert_eq!(flags.len(), 1, "{name}");
+                    }
                     Tree::Leaf(text) => assert!(!text.is_empty(), "{name}: {field:?}"),
                     Tree::Branch(sub) => count += check(sub, described),
                 }
@@ -409,5 +413,57 @@ fn the_largest_clients_go_when_they_use_too_much() {
         assert!(matches!(spared.reply(), Got::Reply(_)), "{which}");
         let fields = info(&mut small);
         assert_eq!(fields["evicted_clients"].1, "1", "{which}");
+    }
+}
+
+#[test]
+fn ps_shows_the_title_that_the_template_asks_for() {
+    let shown = |server: &Server| {
+        let bytes = fs::read(format!("/proc/{}/cmdline", server.pid())).expect("alive");
+        let end = bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |at| at + 1);
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    };
+    let server = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let mut client = server.client();
+    let before = shown(&server);
+    let port = told(&mut client, "CONFIG GET port");
+    let port = port
+        .trim_end()
+        .rsplit("\r\n")
+        .next()
+        .expect("a port")
+        .to_owned();
+    assert!(
+        before.ends_with(&format!("pinion 127.0.0.1:{port}")),
+        "{before}"
+    );
+    let template = [
+        "CONFIG",
+        "SET",
+        "proc-title-template",
+        "TEST {port} {{x} {config-file}",
+    ];
+    assert_eq!(client.call(&template), Got::Reply(b"+OK\r\n".to_vec()));
+    assert_eq!(shown(&server), format!("TEST {port} {{x}} -"));
+    let server = Server::start(Which::Pinion { shards: 1 }, &["--set-proc-title", "no"]);
+    assert!(
+        shown(&server).contains("--set-proc-title\0no"),
+        "as it was called"
+    );
+}
+
+#[test]
+fn a_deadly_signal_is_reported_in_the_log() {
+    for (option, reported) in [("yes", true), ("no", false)] {
+        let options = ["--crash-log-enabled", option];
+        let mut server = Server::start(Which::Pinion { shards: 2 }, &options);
+        server.signal("ABRT");
+        assert!(!server.exit().success());
+        let log = server.log();
+        assert_eq!(log.contains("crashed by signal: 6"), reported, "{log}");
+        assert_eq!(log.contains("STACK TRACE"), reported, "{log}");
     }
 }
