@@ -168,7 +168,9 @@ fn write_table(table: &Table, speaks: Proto, depth: usize, out: &mut Writer) -> 
         _ => {}
     }
     if let Value::String(digits) = field("big_number") {
-        return out.bignum(&String::from_utf8_lossy(&digits.as_bytes()));
+        // Whatever the script put there, it stays one line.
+        let digits = String::from_utf8_lossy(&digits.as_bytes()).replace(['\r', '\n'], " ");
+        return out.bignum(&digits);
     }
     if let Value::Table(inner) = field("verbatim_string")
         && let Ok(Value::String(format)) = inner.raw_get("format")

@@ -47,6 +47,7 @@ impl ServerHost {
             },
             (b"object" | b"listpack" | b"set-active-expire" | b"pause-cron", 3)
             | (b"set-skip-checksum-validation" | b"htstats-key", 3) => Ok(()),
+            (b"set-disable-deny-scripts", 3) => Ok(()),
             (b"aof-flush-sleep", 3) => args.int(2).map(|_| ()),
             (b"change-repl-id", 2) => Ok(()),
             (b"reload" | b"loadaof", _) | (b"config-rewrite-force-all", 2) => {
@@ -85,6 +86,8 @@ impl ServerHost {
             {
                 self.stop_signal(interrupted);
             }
+        } else if args.is(1, "set-disable-deny-scripts") {
+            core.scripts.allows_all = args.get(2) != b"0";
         } else if args.is(1, "aof-flush-sleep") {
             let sleep_us = args.int(2).map_or(0, |us| us.max(0) as u64);
             self.flush_sleep = std::time::Duration::from_micros(sleep_us);

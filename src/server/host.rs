@@ -680,6 +680,27 @@ impl Host for ServerHost {
         self.note_refusal(core, link, session, refused);
     }
 
+    fn show_script(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        session: SessionKey,
+        args: &Args,
+        inner_db: Option<u32>,
+    ) {
+        let Some(session) = core.session(session).filter(|_| self.monitors.any()) else {
+            return;
+        };
+        let line = match inner_db {
+            Some(db) => monitor::line(link.now_us(), db, monitor::OF_SCRIPT, args, false),
+            None => {
+                let addr = monitor::address(&session.peer);
+                monitor::line(link.now_us(), session.client.db, &addr, args, false)
+            }
+        };
+        self.tell_monitors(line);
+    }
+
     fn want_room(&mut self, session: SessionKey) -> bool {
         if self.shards == 1 {
             return false;
@@ -807,13 +828,12 @@ impl ServerHost {
             entry.command.run,
             crate::command::Run::Job(Job::Auth | Job::Hello)
         );
-        let line = monitor::line(
-            link.now_us(),
-            session.client.db,
-            &session.peer,
-            args,
-            redact,
-        );
+        let addr = monitor::address(&session.peer);
+        let line = monitor::line(link.now_us(), session.client.db, &addr, args, redact);
+        self.tell_monitors(line);
+    }
+
+    fn tell_monitors(&mut self, line: Vec<u8>) {
         let line: Arc<[u8]> = line.into();
         for node in self.monitors.nodes() {
             self.mail.push((node, NodeMessage::Monitor(line.clone())));

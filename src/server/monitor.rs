@@ -35,12 +35,19 @@ impl Monitors {
     }
 }
 
-/// `+<seconds>.<microseconds> [<db> <addr>] "arg" ...`
-pub fn line(now_us: i64, db: u32, peer: &Peer, args: &Args, redact: bool) -> Vec<u8> {
-    let addr = match peer {
+/// Where a command comes from, if not from a script.
+pub fn address(peer: &Peer) -> String {
+    match peer {
         Peer::Tcp { peer, .. } => peer.to_string(),
         Peer::Unix(path) => format!("unix:{path}"),
-    };
+    }
+}
+
+/// Where a command of a script comes from.
+pub const OF_SCRIPT: &str = "lua";
+
+/// `+<seconds>.<microseconds> [<db> <addr>] "arg" ...`
+pub fn line(now_us: i64, db: u32, addr: &str, args: &Args, redact: bool) -> Vec<u8> {
     let mut line = format!(
         "+{}.{:06} [{db} {addr}]",
         now_us / 1_000_000,
@@ -87,7 +94,7 @@ mod tests {
             peer: "127.0.0.1:1".parse().unwrap(),
             local: "127.0.0.1:6379".parse().unwrap(),
         };
-        let text = line(1_500_000, 3, &peer, &args.as_args(), false);
+        let text = line(1_500_000, 3, &address(&peer), &args.as_args(), false);
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "+1.500000 [3 127.0.0.1:1] \"SET\" \"a \\\"b\\\"\" \"\\x00\\xff\\n\"\r\n"

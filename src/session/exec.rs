@@ -126,7 +126,8 @@ impl Core {
         self.start_exec(key, exec, watched_from, link, host)
     }
 
-    /// Shows a transaction to who watches: its commands, if they run, then EXEC.
+    /// Shows a transaction to who watches: its commands, if they run, then EXEC. A script shows itself,
+    /// and what follows it is shown when it has run.
     fn show_whole(
         &mut self,
         key: SessionKey,
@@ -157,8 +158,11 @@ impl Core {
         let table = self.table.clone();
         for (exec, call) in run
             .iter()
-            .flat_map(|exec| exec.calls.iter().map(move |c| (exec, c)))
+            .flat_map(|exec| exec.calls[exec.next..].iter().map(move |c| (exec, c)))
         {
+            if matches!(call.command.run, Run::Script(what) if what.runs()) {
+                return;
+            }
             let all = exec.request.args.as_args();
             let args = all.range(call.from as usize, call.to as usize);
             host.show(self, link, key, table.entry(call.id), &args);
@@ -427,6 +431,7 @@ impl Core {
             Some(scripted) => Ok(scripted),
             None => {
                 self.counters.commands += 1;
+                self.show_script(key, args, None, link, host);
                 let begun = self.begin_script(key, call, args, link.now_ms());
                 begun.map(Box::new)
             }
@@ -457,6 +462,11 @@ impl Core {
             Err(error) => exec.write_error(&error),
         }
         exec.next += 1;
+        let is_shown = exec.words.is_some() && host.is_watching();
+        if is_shown && let Some(exec) = self.execs.remove(&key) {
+            self.show_whole(key, &exec, true, link, host);
+            self.execs.insert(key, exec);
+        }
         true
     }
 

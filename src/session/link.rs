@@ -89,6 +89,17 @@ pub trait Host {
     ) {
     }
 
+    /// A script is about to run; or, with the database that it uses, a command that it asks for.
+    fn show_script(
+        &mut self,
+        _core: &mut Core,
+        _link: &mut dyn Link,
+        _session: SessionKey,
+        _args: &Args,
+        _inner_db: Option<u32>,
+    ) {
+    }
+
     /// Memory is short, and this shard has no key to evict: asks the others to. The session waits until
     /// [`Core::resume`] if this returns true.
     fn want_room(&mut self, _session: SessionKey) -> bool {

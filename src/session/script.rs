@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::core::Core;
 use super::link::{Admission, Host, Link, Performed};
 use super::requests::Next;
+use crate::command::generic::ordered_for_script;
 use crate::command::script::{self as command_script, declared_keys, function_keys};
 use crate::command::{Client, Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
 use crate::coordinator::{everything_of, holds_on};
@@ -42,6 +43,8 @@ pub struct Scripts {
     pub seed: u64,
     /// `busy-reply-threshold` in nanoseconds: how long a script may keep others waiting.
     pub busy_ns: u64,
+    /// Scripts may also run what is not for scripts: DEBUG SET-DISABLE-DENY-SCRIPTS.
+    pub allows_all: bool,
     /// Those of all cores that have run for longer.
     pub late: Arc<LateScripts>,
     engine: Option<Box<Engine>>,
@@ -55,6 +58,7 @@ impl Default for Scripts {
             version: "0.0.0",
             seed: 0,
             busy_ns: u64::MAX,
+            allows_all: false,
             late: Arc::default(),
             engine: None,
         }
@@ -87,6 +91,9 @@ enum Reach {
     /// Those that it was called with.
     Declared,
 }
+
+/// What `Run::Client` runs.
+type RunClient = fn(&mut Client, &Args, &mut Writer) -> Result<(), CmdError>;
 
 /// A script under way.
 #[derive(Debug)]
@@ -294,6 +301,7 @@ impl Core {
             session.last_command = Some(call.id);
         }
         self.counters.commands += 1;
+        self.show_script(key, args, None, link, host);
         let mut scripted = match self.begin_script(key, call, args, link.now_ms()) {
             Ok(scripted) => Box::new(scripted),
             Err(error) => return self.fail(key, call.id, &error, link),
@@ -612,7 +620,7 @@ impl Core {
             }
         };
         let command = entry.command;
-        let refused = if command.flags & flags::NOSCRIPT != 0 {
+        let refused = if command.flags & flags::NOSCRIPT != 0 && !self.scripts.allows_all {
             Some(CmdError::Text(
                 "ERR This Redis command is not allowed from script",
             ))
@@ -666,27 +674,26 @@ impl Core {
             }
         };
         let command = self.table.entry(id).command;
-        let session = self.session(key).map(|session| &session.client);
+        if !matches!(command.run, Run::Client(_)) {
+            self.show_script(key, args, Some((id, scripted.client.db)), link, host);
+        }
+        let ordered = ordered_for_script(command, args);
+        let args = &ordered.as_ref().map_or(*args, ArgBuf::as_args);
+        let session = self.session(key);
         let call = HopCall {
             command,
             id,
             from: 0,
             to: args.len() as u32,
-            tracks: session.is_some_and(|client| client.tracks(command)),
+            tracks: session.is_some_and(|session| session.client.tracks(command)),
         };
         if let Some(asked) = self.keep_within(scripted, call, args, held) {
             return asked;
         }
         match command.run {
             Run::Client(run) => {
-                let mut out = Output::default();
-                let mut writer = Writer::new(&mut out, scripted.run.proto);
-                let done = run(&mut scripted.client, args, &mut writer);
-                self.shard.stats.ran(id, 0, done.is_err());
-                if let Err(error) = &done {
-                    self.shard.stats.note_error_text(&error.text());
-                }
-                Asked::Answered(done.map_or_else(|error| refusal(&error), |()| out))
+                let reply = self.ask_client(key, scripted, (id, run), args, link, host);
+                Asked::Answered(reply)
             }
             Run::Job(job) => {
                 // What comes before a PUBLISH is told before it.
@@ -714,6 +721,50 @@ impl Core {
                 None => Asked::Answered(self.ask_here(key, scripted, call, args, link)),
                 Some(under) => self.ask_elsewhere(key, scripted, call, args, under, link),
             },
+        }
+    }
+
+    /// A command about the state of the script's client.
+    fn ask_client(
+        &mut self,
+        key: SessionKey,
+        scripted: &mut Scripted,
+        (id, run): (CommandId, RunClient),
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Output {
+        let mut out = Output::default();
+        let mut writer = Writer::new(&mut out, scripted.run.proto);
+        let done = run(&mut scripted.client, args, &mut writer);
+        // SELECT is shown in the database that it selected.
+        self.show_script(key, args, Some((id, scripted.client.db)), link, host);
+        self.shard.stats.ran(id, 0, done.is_err());
+        match done {
+            Ok(()) => out,
+            Err(error) => {
+                self.shard.stats.note_error_text(&error.text());
+                refusal(&error)
+            }
+        }
+    }
+
+    /// Shows a script to who watches, or, with its database, a command that it asks for.
+    pub(super) fn show_script(
+        &mut self,
+        key: SessionKey,
+        args: &Args,
+        inner: Option<(CommandId, u32)>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        if !host.is_watching() {
+            return;
+        }
+        let hides =
+            |id| self.table.entry(id).command.flags & (flags::SKIP_MONITOR | flags::ADMIN) != 0;
+        if inner.is_none_or(|(id, _)| !hides(id)) {
+            host.show_script(self, link, key, args, inner.map(|(_, db)| db));
         }
     }
 

@@ -15,6 +15,7 @@ use super::keys::{self, KeySpec, Keys};
 use super::{Command, Group, Run};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
+pub use sort::ordered_for_script;
 
 const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run) -> Command {
     Command {

@@ -121,7 +121,7 @@ impl ServerHost {
             Message::Ack { session, offset } => self.replica_ack(place(session), offset),
             Message::Gone { session } => self.replica_gone(place(session)),
             Message::Sent { session } => self.replica_sent(place(session)),
-            Message::Prepare => core.coordinator.journaled = self.shards > 1,
+            Message::Prepare => core.coordinator.journaled = true,
             Message::EndFeed => self.end_feed(core),
             Message::Fed { epoch, items } => self.fed(from, epoch, items),
             Message::Reach(id) => {
@@ -176,7 +176,7 @@ impl ServerHost {
             shard.journal = None;
             shard.keyspace.effects.recording = false;
             shard.keyspace.effects.records.clear();
-            core.coordinator.journaled = self.segment.is_some() && self.shards > 1;
+            core.coordinator.journaled = self.segment.is_some();
         }
     }
 

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::command::{Ask, Change, Decision, Gather, More, Peek, Wanted, peeks};
+use crate::command::{Ask, Change, Command, Decision, Gather, More, Peek, Run, Wanted, peeks};
 use crate::keyspace::{Event, Tx};
 use crate::number::strtod;
-use crate::resp::{Args, CmdError};
+use crate::resp::{ArgBuf, Args, CmdError};
 use crate::value::limits::Limits;
 use crate::value::list::{End, List};
 use crate::value::listpack::Item;
@@ -146,6 +146,27 @@ pub fn pattern_option(args: &Args) -> Option<&'static str> {
     None
 }
 
+/// A pattern without a star, so that nothing is sorted by it; a script's SORT has it instead of its
+/// own.
+const OF_SCRIPT: &[u8] = b"\0script";
+
+/// A SORT without order as a script may ask for it: of a set it gets one all the same, so that the
+/// script does the same everywhere. Redis: sort.c.
+pub fn ordered_for_script(command: &Command, args: &Args) -> Option<ArgBuf> {
+    if !matches!(command.run, Run::Gather(gather) if std::ptr::eq(gather, &SORT)) {
+        return None;
+    }
+    let options = Options::parse(args).ok()?;
+    let by = options.by.filter(|_| options.unsorted)?;
+    // The last one counts.
+    let at = (2..args.len())
+        .rev()
+        .find(|&at| args.is(at - 1, "by") && args.get(at) == by)?;
+    let words = args.iter().enumerate();
+    let words = words.map(|(i, word)| if i == at { OF_SCRIPT } else { word });
+    Some(words.collect())
+}
+
 /// The argument that names the destination.
 pub(super) fn store_at(args: &Args) -> Option<usize> {
     Options::parse(args).ok()?.store
@@ -247,7 +268,8 @@ fn decide(ask: &Ask, peeks: &[Peek], found: &[Option<Bytes>]) -> Result<Decision
     let is_set = matches!(&peeks[0], Peek::Collection(value) if value.kind() == Kind::Set);
     let by = options.by_pattern();
     // Redis: what is stored from a set has an order, so that replicas agree about it.
-    let forced = options.unsorted && is_set && options.store.is_some();
+    let is_told = options.store.is_some() || options.by == Some(OF_SCRIPT);
+    let forced = options.unsorted && is_set && is_told;
     let unsorted = options.unsorted && !forced;
     let alpha = options.alpha || forced;
     let (by_values, get_values) = found.split_at(if by.is_some() { len } else { 0 });
