@@ -389,7 +389,7 @@ impl App for Node {
     }
 
     fn next_turn(&self, io: &Io<NodeMessage>) -> NextTurn {
-        if self.host.persist_wants(&self.core) {
+        if self.host.persist_wants(&self.core) || self.core.has_paused() {
             return NextTurn::Again;
         }
         let now = io.now();

@@ -530,6 +530,11 @@ impl Core {
         !self.paused.is_empty()
     }
 
+    /// Whether scripts are to go on at once.
+    pub fn has_paused(&self) -> bool {
+        !self.paused.is_empty()
+    }
+
     /// Takes a transaction back that waits for its holds. Returns whether it is a script alone.
     pub(super) fn give_up(&mut self, key: SessionKey) -> Option<bool> {
         self.execs.remove(&key).map(|exec| exec.is_script())

@@ -21,8 +21,9 @@ fn start_endless(server: &Server, script: &str) -> Client {
 
 #[test]
 fn a_late_script_keeps_nobody_waiting() {
-    const ENDLESS: [&str; 4] = [
+    const ENDLESS: [&str; 5] = [
         "while true do end",
+        "while true do redis.call('publish', 'channel', 'message') end",
         "while true do redis.call('get', 'k') end",
         "while true do redis.call('get', 'a' .. math.random(9)) end",
         "while true do pcall(function() while true do redis.pcall('nosuch') end end) end",
