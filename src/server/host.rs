@@ -358,6 +358,7 @@ impl ServerHost {
     fn figures(&self, core: &Core, link: &dyn Link) -> NodeFigures {
         let mut figures = NodeFigures::of(core, link, &self.gauges);
         let unwritten = self.segment.as_ref().map(|segment| segment.pending_bytes());
+        figures.replica_bytes = self.outlets.unsent_bytes(link);
         figures.aof_buffer_bytes = unwritten.unwrap_or(0) as usize;
         if self.shard == 0 {
             figures.pubsub = self.pubsub.figures();

@@ -31,6 +31,8 @@ pub struct NodeFigures {
     pub db_bytes: Vec<DbBytes>,
     /// Of the append-only file, not handed to the kernel.
     pub aof_buffer_bytes: usize,
+    /// What replicas have not taken.
+    pub replica_bytes: usize,
     pub rates: Rates,
     /// Milliseconds for which memory exceeded `maxmemory` in all, and does now.
     pub over_ms: (i64, i64),
@@ -121,6 +123,7 @@ impl NodeFigures {
             slack_bytes: keys.slack_bytes(),
             db_bytes: (0..keys.databases()).map(db_bytes).collect(),
             aof_buffer_bytes: 0,
+            replica_bytes: 0,
             rates: gauges.rates(core, link.now_ms()),
             over_ms: gauges.over_ms(link.now_ms()),
             gauges: gauges.clone(),
@@ -251,7 +254,7 @@ pub fn render(args: &Args, nodes: &[NodeFigures], context: &Context) -> String {
 
 fn section(name: &str, nodes: &[NodeFigures], context: &Context) -> String {
     let (title, lines) = match name {
-        "server" => ("Server", server(context)),
+        "server" => ("Server", server(nodes, context)),
         "clients" => ("Clients", clients(nodes, context)),
         "memory" => ("Memory", memory(nodes, context)),
         "persistence" => ("Persistence", persistence(nodes)),
@@ -293,7 +296,9 @@ fn build_id() -> u64 {
     )
 }
 
-fn server(context: &Context) -> String {
+fn server(nodes: &[NodeFigures], context: &Context) -> String {
+    let ends_in_ms = replicas_of(nodes).ends_in_ms;
+    let ends = ends_in_ms.map(|ms| ("shutdown_in_milliseconds", ms.to_string()));
     let uptime_s = ((context.now_ms - context.started_ms) / 1000).max(0);
     let file = context
         .config
@@ -331,7 +336,7 @@ fn server(context: &Context) -> String {
         ("executable", executable()),
         ("config_file", file.unwrap_or_default()),
         ("io_threads_active", "0".into()),
-    ])
+    ]) + &lines(ends.as_slice())
 }
 
 fn total<T: std::iter::Sum>(nodes: &[NodeFigures], of: impl Fn(&NodeFigures) -> T) -> T {
@@ -408,12 +413,16 @@ fn memory(nodes: &[NodeFigures], context: &Context) -> String {
     text += &layers(&memory);
     let buffers = memory.clients + memory.aof_buffer;
     let backlog = replicas_of(nodes).backlog_bytes;
+    let unsent: usize = nodes.iter().map(|node| node.replica_bytes).sum();
     text + &lines(&[
         // `maxmemory` is about keys alone.
         ("mem_not_counted_for_evict", buffers.to_string()),
         ("mem_replication_backlog", backlog.to_string()),
-        ("mem_total_replication_buffers", "0".into()),
-        ("mem_clients_slaves", "0".into()),
+        (
+            "mem_total_replication_buffers",
+            (backlog + unsent).to_string(),
+        ),
+        ("mem_clients_slaves", unsent.to_string()),
         ("mem_clients_normal", memory.clients.to_string()),
         ("mem_cluster_links", "0".into()),
         ("mem_aof_buffer", memory.aof_buffer.to_string()),

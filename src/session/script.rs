@@ -123,6 +123,22 @@ pub struct Scripted {
     out: Output,
 }
 
+impl Scripted {
+    /// What says that it may write is not even begun while nothing may be written. Redis: script.c
+    /// scriptPrepareForRun.
+    pub(super) fn admitted(self, key: SessionKey, host: &dyn Host) -> Result<Scripted, CmdError> {
+        let own = self.script.flags;
+        if host.is_watching()
+            && own.declared
+            && !own.no_writes
+            && let Some(error) = host.refuses_writes(key)
+        {
+            return Err(error);
+        }
+        Ok(self)
+    }
+}
+
 /// Where a script stands.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -302,7 +318,8 @@ impl Core {
         }
         self.counters.commands += 1;
         self.show_script(key, args, None, link, host);
-        let mut scripted = match self.begin_script(key, call, args, link.now_ms()) {
+        let begun = self.begin_script(key, call, args, link.now_ms());
+        let mut scripted = match begun.and_then(|scripted| scripted.admitted(key, host)) {
             Ok(scripted) => Box::new(scripted),
             Err(error) => return self.fail(key, call.id, &error, link),
         };

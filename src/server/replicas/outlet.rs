@@ -86,9 +86,10 @@ impl Outlets {
         self.outlets.len() < before
     }
 
-    /// Bytes kept for replicas beside their output.
-    pub fn queued_bytes(&self) -> usize {
-        self.outlets.iter().map(|outlet| outlet.queued_bytes).sum()
+    /// Bytes that replicas have not taken.
+    pub fn unsent_bytes(&self, link: &dyn Link) -> usize {
+        let unsent = |outlet: &Outlet| outlet.queued_bytes + link.pending_bytes(outlet.session);
+        self.outlets.iter().map(unsent).sum()
     }
 }
 
