@@ -667,7 +667,7 @@ impl Host for ServerHost {
     ) {
         let is_shown = entry.command.flags & (flags::SKIP_MONITOR | flags::ADMIN) == 0;
         if is_shown && self.monitors.any() {
-            self.show_monitors(core, link, session, entry, args);
+            self.show_monitors(core, link, session, args);
         }
     }
 
@@ -693,10 +693,10 @@ impl Host for ServerHost {
             return;
         };
         let line = match inner_db {
-            Some(db) => monitor::line(link.now_us(), db, monitor::OF_SCRIPT, args, false),
+            Some(db) => monitor::line(link.now_us(), db, monitor::OF_SCRIPT, args),
             None => {
                 let addr = monitor::address(&session.peer);
-                monitor::line(link.now_us(), session.client.db, &addr, args, false)
+                monitor::line(link.now_us(), session.client.db, &addr, args)
             }
         };
         self.tell_monitors(line);
@@ -738,10 +738,11 @@ impl Host for ServerHost {
         let Some(session) = core.session(session) else {
             return;
         };
+        let shown = monitor::without_secrets(&core.table, args);
         let entry = slowlog::Entry::new(
             link.now_us() / 1_000_000,
             spent_ns,
-            args,
+            &shown.as_ref().map_or(*args, ArgBuf::as_args),
             session.peer.addr(),
             &session.client.name,
         );
@@ -814,23 +815,14 @@ impl ServerHost {
         Performed::Failed(failure.error())
     }
 
-    fn show_monitors(
-        &mut self,
-        core: &Core,
-        link: &dyn Link,
-        session: SessionKey,
-        entry: &Entry,
-        args: &Args,
-    ) {
+    fn show_monitors(&mut self, core: &Core, link: &dyn Link, session: SessionKey, args: &Args) {
         let Some(session) = core.session(session) else {
             return;
         };
-        let redact = matches!(
-            entry.command.run,
-            crate::command::Run::Job(Job::Auth | Job::Hello)
-        );
+        let shown = monitor::without_secrets(&core.table, args);
+        let args = shown.as_ref().map_or(*args, ArgBuf::as_args);
         let addr = monitor::address(&session.peer);
-        let line = monitor::line(link.now_us(), session.client.db, &addr, args, redact);
+        let line = monitor::line(link.now_us(), session.client.db, &addr, &args);
         self.tell_monitors(line);
     }
 

@@ -1,6 +1,7 @@
 //! MONITOR: which nodes have listeners, and the line they see of a command.
 
-use crate::resp::Args;
+use crate::command::{Job, Run, Table};
+use crate::resp::{ArgBuf, Args};
 use crate::session::Peer;
 use crate::shard::message::SessionKey;
 
@@ -35,6 +36,40 @@ impl Monitors {
     }
 }
 
+/// A request without its secrets, if it has any, for those who look on. Redis: redactClientCommandArgument.
+pub fn without_secrets(table: &Table, args: &Args) -> Option<ArgBuf> {
+    const SECRET_PARAMETERS: [&str; 5] = [
+        "requirepass",
+        "masterauth",
+        "masteruser",
+        "tls-key-file-pass",
+        "tls-client-key-file-pass",
+    ];
+    let entry = table.named(args)?;
+    let secrets: Vec<usize> = match (entry.command.run, entry.command.name) {
+        (Run::Job(Job::Auth), _) => (1..args.len()).collect(),
+        (Run::Job(Job::Acl), "setuser") => (2..args.len()).collect(),
+        (Run::Job(Job::Hello), _) => {
+            let auth = (2..args.len()).find(|&at| args.is(at, "auth"));
+            auth.map_or(Vec::new(), |at| vec![at + 1, at + 2])
+        }
+        (Run::Job(Job::ConfigSet), _) => {
+            let is_secret =
+                |&at: &usize| SECRET_PARAMETERS.iter().any(|name| args.is(at - 1, name));
+            (3..args.len()).step_by(2).filter(is_secret).collect()
+        }
+        _ => return None,
+    };
+    let hide = |(at, arg): (usize, &'_ [u8])| -> Vec<u8> {
+        match secrets.contains(&at) {
+            true => b"(redacted)".to_vec(),
+            false => arg.to_vec(),
+        }
+    };
+    let shown: Vec<Vec<u8>> = args.iter().enumerate().map(hide).collect();
+    (!secrets.is_empty()).then(|| shown.iter().map(Vec::as_slice).collect())
+}
+
 /// Where a command comes from, if not from a script.
 pub fn address(peer: &Peer) -> String {
     match peer {
@@ -47,16 +82,16 @@ pub fn address(peer: &Peer) -> String {
 pub const OF_SCRIPT: &str = "lua";
 
 /// `+<seconds>.<microseconds> [<db> <addr>] "arg" ...`
-pub fn line(now_us: i64, db: u32, addr: &str, args: &Args, redact: bool) -> Vec<u8> {
+pub fn line(now_us: i64, db: u32, addr: &str, args: &Args) -> Vec<u8> {
     let mut line = format!(
         "+{}.{:06} [{db} {addr}]",
         now_us / 1_000_000,
         now_us % 1_000_000
     )
     .into_bytes();
-    for (i, arg) in args.iter().enumerate() {
+    for arg in args.iter() {
         line.push(b' ');
-        quote(if redact && i > 0 { b"(redacted)" } else { arg }, &mut line);
+        quote(arg, &mut line);
     }
     line.extend_from_slice(b"\r\n");
     line
@@ -94,10 +129,43 @@ mod tests {
             peer: "127.0.0.1:1".parse().unwrap(),
             local: "127.0.0.1:6379".parse().unwrap(),
         };
-        let text = line(1_500_000, 3, &address(&peer), &args.as_args(), false);
+        let text = line(1_500_000, 3, &address(&peer), &args.as_args());
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "+1.500000 [3 127.0.0.1:1] \"SET\" \"a \\\"b\\\"\" \"\\x00\\xff\\n\"\r\n"
         );
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let renames = [(b"AUTH".to_vec(), b"LOGIN".to_vec())];
+        let table = Table::new(&renames).unwrap();
+        let shown = |line: &str| {
+            let args: ArgBuf = line.split(' ').map(str::as_bytes).collect();
+            let shown = without_secrets(&table, &args.as_args()).unwrap_or(args);
+            let words: Vec<&[u8]> = shown.as_args().iter().collect();
+            String::from_utf8(words.join(&b' '))
+                .unwrap()
+                .replace("(redacted)", "*")
+        };
+        let cases = [
+            ("LOGIN x", "LOGIN *"),
+            ("login user x", "login * *"),
+            (
+                "HELLO 3 SETNAME n AUTH user x",
+                "HELLO 3 SETNAME n AUTH * *",
+            ),
+            ("HELLO 3 AUTH", "HELLO 3 AUTH"),
+            ("ACL SETUSER u on >x", "ACL SETUSER * * *"),
+            ("ACL GETUSER u", "ACL GETUSER u"),
+            (
+                "CONFIG SET timeout 3 requirepass x",
+                "CONFIG SET timeout 3 requirepass *",
+            ),
+            ("SET auth x", "SET auth x"),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(shown(line), expected);
+        }
     }
 }

@@ -42,7 +42,7 @@ impl Core {
             match users.get(&user.name).filter(|now| now.id == user.id) {
                 Some(now) => session.set_user(Some(now.clone())),
                 None => {
-                    session.set_user(Some(users.default_user().clone()));
+                    // What it has begun goes on as it was.
                     session.client.authenticated = false;
                     match session.client.id == asker {
                         true => session.client.closing = true,
@@ -103,9 +103,29 @@ impl Core {
 
     /// Why a session's user may not do this.
     fn denied(&self, key: SessionKey, id: CommandId, args: &Args) -> Option<Denied> {
-        let session = self.session(key).filter(|session| session.is_limited)?;
-        let user = session.user.as_ref()?;
+        let user = self.limits_of(key)?;
         user.check(self.table.entry(id), args).err()
+    }
+
+    /// The user whose rules limit what a session does, also if its connection is gone.
+    pub(super) fn limits_of(&self, key: SessionKey) -> Option<&User> {
+        let user = match self.session(key) {
+            Some(session) if !session.is_limited => None,
+            Some(session) => session.user.as_ref(),
+            None => self.orphans.get(&key),
+        };
+        user.map(|user| &**user)
+    }
+
+    /// A connection goes away: what is being carried out for it stays within its limits.
+    pub(super) fn keep_limits(&mut self, key: SessionKey) {
+        let execs = &self.execs;
+        self.orphans.retain(|key, _| execs.contains_key(key));
+        let session = self.session(key).filter(|session| session.is_limited);
+        let user = session.and_then(|session| session.user.clone());
+        if let Some(user) = user.filter(|_| self.is_executing(key)) {
+            self.orphans.insert(key, user);
+        }
     }
 
     fn tell_refused(
@@ -140,9 +160,7 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Option<CmdError> {
-        if !self.session(key).is_some_and(|session| session.is_limited) {
-            return None;
-        }
+        self.limits_of(key)?;
         let Some(denied) = self.denied(key, call.id, args) else {
             return self.refuse_sort(key, call.id, args);
         };
@@ -167,9 +185,7 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Option<CmdError> {
-        if !self.session(key).is_some_and(|session| session.is_limited) {
-            return None;
-        }
+        self.limits_of(key)?;
         let Some(denied) = self.denied(key, id, args) else {
             return self.refuse_sort(key, id, args);
         };
@@ -194,8 +210,7 @@ impl Core {
         id: CommandId,
         args: &Args,
     ) -> Option<CmdError> {
-        let session = self.session(key).filter(|session| session.is_limited)?;
-        let user = session.user.as_ref()?;
+        let user = self.limits_of(key)?;
         let entry = self.table.entry(id);
         if !matches!(entry.command.name, "sort" | "sort_ro") {
             return None;

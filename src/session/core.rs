@@ -7,7 +7,7 @@ use super::exec::Exec;
 use super::link::{Host, Link};
 use super::script::Scripts;
 use super::state::{Peer, Session, State};
-use crate::acl::Users;
+use crate::acl::{User, Users};
 use crate::command::{Client, CommandId, Run, Table, keys};
 use crate::coordinator::{Answer, Coordinator, Done};
 use crate::keyspace::{Foreseen, WARM_KEYS};
@@ -75,6 +75,8 @@ pub struct Core {
     pub(super) next_wait: u64,
     /// Transactions that are being carried out.
     pub(super) execs: ahash::AHashMap<SessionKey, Box<Exec>>,
+    /// Users with limits whose connections went away while something of theirs was being carried out.
+    pub(super) orphans: ahash::AHashMap<SessionKey, Arc<User>>,
     pub scripts: Scripts,
     /// Whose scripts have been suspended, to go on in the next turn.
     pub(super) paused: Vec<SessionKey>,
@@ -103,6 +105,7 @@ impl Core {
             timeouts: BTreeSet::new(),
             next_wait: 0,
             execs: ahash::AHashMap::new(),
+            orphans: ahash::AHashMap::new(),
             scripts: Scripts::default(),
             paused: Vec::new(),
             scratch: Output::default(),
@@ -163,6 +166,7 @@ impl Core {
         self.session(key)?;
         self.abandon_wait(key, link);
         self.forget_transaction(key, link);
+        self.keep_limits(key);
         self.open -= 1;
         self.sessions[index(key)].take()
     }

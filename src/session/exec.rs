@@ -683,8 +683,7 @@ impl Core {
         let client = self.session(key).map(|session| &session.client);
         let db = client.map(|client| client.db);
         // Each is checked before it goes.
-        let is_limited = self.session(key).is_some_and(|its| its.is_limited);
-        let at_once = if is_limited { 1 } else { usize::MAX };
+        let at_once = self.limits_of(key).map_or(usize::MAX, |_| 1);
         let tracking = client.and_then(|client| client.tracking.as_ref());
         let covers = tracking.is_some_and(|tracking| tracking.covers_reads());
         let tracks = |command: &Command| covers && command.is_read();

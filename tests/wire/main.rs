@@ -29,6 +29,7 @@ mod soak;
 mod tools;
 mod tracking;
 mod transcript;
+mod users;
 
 macro_rules! cases {
     ($($name:ident)*) => {
