@@ -413,11 +413,12 @@ fn get_keys(table: &Table, request: &Args, with_flags: bool, out: &mut Writer) -
     if command.keys.is_empty() || matches!(command.run, Run::Container) {
         return Err(CmdError::Text("ERR The command has no key arguments"));
     }
-    let found = keys::accesses(command.keys, request)
-        .filter(|found| !found.is_empty())
-        .ok_or(CmdError::Text(
+    let found = keys::accesses(command.keys, request).unwrap_or_default();
+    if found.is_empty() && command.flags & flags::NO_MANDATORY_KEYS == 0 {
+        return Err(CmdError::Text(
             "ERR Invalid arguments specified for command",
-        ))?;
+        ));
+    }
     out.array(found.len())?;
     for (at, access) in found {
         if !with_flags {

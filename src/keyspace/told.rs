@@ -89,6 +89,20 @@ impl Effects {
         self.tracking.set_place(at);
     }
 
+    /// The current step's place, and how many events there are to tell.
+    pub(super) fn place(&self) -> (u32, usize) {
+        (self.place, self.events.len())
+    }
+
+    /// Steps behind the first `begun` events are over: they become one step, at `place`.
+    pub(super) fn gather_places(&mut self, place: u32, begun: usize) {
+        self.set_place(place);
+        if let Some(events @ [_, ..]) = self.events.get_mut(begun..) {
+            events.sort_by_key(|event| event.at);
+            events.iter_mut().for_each(|event| event.at = place);
+        }
+    }
+
     /// Takes what a coordinator collected, to be told with this shard's own.
     pub fn tell(&mut self, told: Told) {
         self.events.extend(told.events);

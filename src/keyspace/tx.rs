@@ -186,6 +186,15 @@ impl<'a> Tx<'a> {
         self.ks.effects.set_place(at as u32);
     }
 
+    /// Does several steps of a command here; what they tell is told in the order of their places, as
+    /// it would be of several shards.
+    pub fn in_places<T>(&mut self, work: impl FnOnce(&mut Tx) -> T) -> T {
+        let (place, begun) = self.ks.effects.place();
+        let result = work(self);
+        self.ks.effects.gather_places(place, begun);
+        result
+    }
+
     /// Goes on in another database.
     pub fn select(&mut self, db: u32) {
         self.db = db;

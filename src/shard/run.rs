@@ -138,7 +138,13 @@ fn run_gather(
     if keys.len() > 1 {
         tx.warm(keys.iter().map(|&at| args.get(at)));
     }
-    let peeks: Vec<Peek> = keys.iter().map(|&at| (gather.peek)(tx, args, at)).collect();
+    let peeks = tx.in_places(|tx| {
+        let peek = |&at: &usize| {
+            tx.set_place(at);
+            (gather.peek)(tx, args, at)
+        };
+        keys.iter().map(peek).collect::<Vec<Peek>>()
+    });
     let ask = Ask {
         args,
         keys: &keys,

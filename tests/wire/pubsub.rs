@@ -156,6 +156,44 @@ fn all_subscribers_of_all_shards_see_one_order() {
     }
 }
 
+#[test]
+fn keys_that_are_missed_are_told_in_the_order_of_redis() {
+    const READS: [&str; 5] = [
+        "XREAD STREAMS a b s c d 0 0 5 0 0",
+        "XREAD COUNT 1 BLOCK 5 STREAMS d c s b a a $ $ $ 0 0 0",
+        "TTL a",
+        "SINTER a b c d",
+        "MGET d c b a",
+    ];
+    let told = everywhere().map(|which| {
+        let server = Server::start(which, &["--notify-keyspace-events", "EAm"]);
+        let (mut ear, mut client) = (server.client(), server.client());
+        tell(&mut client, "XADD s 5-1 f v");
+        tell(&mut client, "XGROUP CREATE s g 0");
+        tell(&mut ear, "PSUBSCRIBE *");
+        for read in READS {
+            tell(&mut client, read);
+            tell(&mut client, "PUBLISH end end");
+        }
+        let mut heard = Vec::new();
+        let mut ends = 0;
+        while ends < READS.len() {
+            heard.push(next(&mut ear));
+            ends += usize::from(
+                heard
+                    .last()
+                    .is_some_and(|message| message.ends_with("end\\r\\n")),
+            );
+        }
+        heard
+    });
+    let [wanted, ours @ ..] = told;
+    assert!(wanted.len() > 25, "{wanted:?}");
+    for got in ours {
+        assert_eq!(got, wanted);
+    }
+}
+
 /// Publishers of the test below, each a client that also changes keys.
 const AUTHORS: usize = 3;
 

@@ -111,7 +111,9 @@ pub(super) fn pexpiretime(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
 
 /// -2 without a key, -1 without a deadline, else what `form` makes of it.
 fn read(tx: &mut Tx, args: &Args, form: impl Fn(i64) -> i64, out: &mut Writer) -> CmdResult {
-    out.int(match tx.expire_at(args.get(1)) {
+    let found = tx.expire_at(args.get(1));
+    tx.count_read(args.get(1), found.is_some());
+    out.int(match found {
         None => -2,
         Some(None) => -1,
         Some(Some(at_ms)) => form(at_ms),

@@ -175,9 +175,10 @@ fn after(tx: &mut Tx, args: &Args, at: usize) -> Result<Option<EntryId>, CmdErro
 fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
     let mut out = Output::default();
     let mut writer = Writer::new(&mut out, Proto::Resp2);
-    // Redis looks a key up twice: first for its type, and then for its entries.
+    // Redis looks all keys up for their types first, and then each for its entries.
     let is_there = tx.peek_exists(args.get(at));
     tx.count_read(args.get(at), is_there);
+    tx.set_place(args.len() + at);
     let read = after(tx, args, at).and_then(|after| match after {
         Some(after) => write_after(tx, args, at, after, &mut writer),
         None => Ok(false),
