@@ -719,7 +719,10 @@ impl Core {
                     self.tell();
                 }
                 let mut out = Output::default();
+                // The reply is for the script, which may speak another protocol than its client.
+                let spoken = self.speak(key, scripted.run.proto);
                 let performed = host.perform(self, link, key, job, args, &mut out);
+                self.speak(key, spoken);
                 let failed = matches!(performed, Performed::Failed(_));
                 self.shard.stats.ran(id, 0, failed);
                 match performed {
@@ -739,6 +742,13 @@ impl Core {
                 Some(under) => self.ask_elsewhere(key, scripted, call, args, under, link),
             },
         }
+    }
+
+    /// Lets a session speak a protocol; returns the one that it spoke before.
+    fn speak(&mut self, key: SessionKey, proto: Proto) -> Proto {
+        self.session_mut(key).map_or(proto, |session| {
+            std::mem::replace(&mut session.client.proto, proto)
+        })
     }
 
     /// A command about the state of the script's client.
