@@ -6,7 +6,7 @@
 //! pays; a target below it cannot be met there. It is a reference like any other:
 //!
 //! ```sh
-//! perf/compare.py --reference "target/release/examples/floor {port}"
+//! perf/compare.py --reference "$PWD/target/release/examples/floor {port}"
 //! ```
 //!
 //! Requests are counted by their `*`, so values must hold none; redis-benchmark's do not.
