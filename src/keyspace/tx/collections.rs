@@ -4,9 +4,8 @@
 //! after the command's own event.
 
 use super::{Found, Ttl, Tx, WrongType};
-use crate::keyspace::entry::{self, Encoding, Payload};
+use crate::keyspace::entry::{Encoding, Payload};
 use crate::keyspace::{Event, OF_FIELDS, owner, wheel};
-use crate::value::dict::Handle;
 use crate::value::hash::Hash;
 use crate::value::limits::Limits;
 use crate::value::{Collection, Value};
@@ -129,7 +128,6 @@ impl Tx<'_> {
         let after = collection.memory_bytes();
         let is_gone = collection.is_gone();
         let deadline = collection.next_deadline();
-        let has_fields_due = deadline.is_some() || object.fields_node != wheel::NONE;
         ks.object_bytes = (ks.object_bytes + after).saturating_sub(before);
         self.unaccounted = true;
         if is_gone {
@@ -138,9 +136,7 @@ impl Tx<'_> {
             self.emptied = true;
         } else {
             self.touch(found.handle);
-            if has_fields_due {
-                self.link_fields_of(found.handle, deadline);
-            }
+            self.link_fields_of(found, deadline);
         }
         Ok(result)
     }
@@ -186,18 +182,18 @@ impl Tx<'_> {
     pub(super) fn link_fields(&mut self, key: &[u8]) {
         if let Some(found) = self.find_any(key) {
             let deadline = self.value_of(&found).and_then(Value::next_deadline);
-            self.link_fields_of(found.handle, deadline);
+            self.link_fields_of(&found, deadline);
         }
     }
 
-    fn link_fields_of(&mut self, handle: Handle, deadline: Option<i64>) {
+    fn link_fields_of(&mut self, found: &Found, deadline: Option<i64>) {
         let ks = &mut *self.ks;
-        let slot = ks.arena.get(handle);
-        let object = ks.objects.get_mut(entry::layout(slot).object(slot));
+        let slot = ks.arena.get(found.handle);
+        let object = ks.objects.get_mut(found.layout.object(slot));
         if deadline.is_none() && object.fields_node == wheel::NONE {
             return;
         }
-        let owner = owner(handle, ks.dbs[self.db as usize].incarnation) | OF_FIELDS;
+        let owner = owner(found.handle, ks.dbs[self.db as usize].incarnation) | OF_FIELDS;
         match (object.fields_node, deadline) {
             (wheel::NONE, Some(at_ms)) => object.fields_node = ks.wheel.insert(at_ms, owner),
             (node, Some(at_ms)) => {
