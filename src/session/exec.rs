@@ -578,7 +578,7 @@ impl Core {
         }
         let mut out = Output::default();
         let mut later = false;
-        let begun_ns = self.shard.now_ns();
+        self.shard.start_clock();
         let result = match call.command.run {
             Run::Client(run) => match self.session_mut(key) {
                 Some(session) => {
@@ -605,8 +605,7 @@ impl Core {
             _ => Writer::new(&mut out, Default::default()).ok(),
         };
         self.counters.commands += 1;
-        let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
-        self.shard.start_clock();
+        let spent_ns = self.shard.lap_ns();
         self.shard.stats.ran(call.id, spent_ns, result.is_err());
         if spent_ns >= self.limits.slow_ns {
             host.slow(self, link, key, args, spent_ns);

@@ -629,13 +629,6 @@ impl Core {
         let mut out = std::mem::take(&mut self.scratch);
         let performed = host.perform(self, link, key, job, args, &mut out);
         let spent_ns = self.shard.lap_ns();
-        let mark = matches!(performed, Performed::Done).then(|| {
-            let reply = link.out(key);
-            let mark = reply.mark();
-            reply.append(&out);
-            mark
-        });
-        self.keep_scratch(out);
         let failed = matches!(performed, Performed::Failed(_));
         let is_slow = spent_ns >= self.limits.slow_ns;
         if !matches!(performed, Performed::Later) {
@@ -659,10 +652,13 @@ impl Core {
                 return Next::Wait;
             }
             Performed::Failed(error) => return self.reply_error(key, &error, link),
-            Performed::Done => {}
-        }
-        if let Some(mark) = mark {
-            self.apply_reply_mode(key, mark, link);
+            Performed::Done => {
+                let reply = link.out(key);
+                let mark = reply.mark();
+                reply.append(&out);
+                self.keep_scratch(out);
+                self.apply_reply_mode(key, mark, link);
+            }
         }
         match self.session(key) {
             None => Next::Wait,
