@@ -69,7 +69,7 @@ impl ServerHost {
         out: &mut Writer,
     ) -> Performed {
         if args.is(1, "help") {
-            return done(info::latency_help(out));
+            return done(info::commands::latency_help(out));
         }
         self.ask_all(Job::Latency, requester, args.to_buf(), None)
     }
@@ -84,7 +84,7 @@ impl ServerHost {
     ) -> CmdResult {
         if args.is(1, "histogram") {
             let nodes: Vec<NodeFigures> = parts_of(parts).collect();
-            return info::histogram(args, &nodes, table, out);
+            return info::commands::histogram(args, &nodes, table, out);
         }
         if args.is(1, "reset") {
             let mut events: Vec<&str> = parts_of(parts)

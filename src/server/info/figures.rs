@@ -1,0 +1,158 @@
+//! What one node tells of itself to whoever answers INFO, MEMORY or LATENCY HISTOGRAM.
+
+use crate::keyspace::{self, DbStats};
+use crate::server::gauges::{Gauges, Rates};
+use crate::server::memory::DbBytes;
+use crate::server::persist::Status;
+use crate::server::replicas;
+use crate::session::{self, Core, Link, State};
+use crate::shard::stats::Stats;
+
+/// One node's figures.
+pub struct NodeFigures {
+    pub sessions: usize,
+    /// Clients that wait for keys, and those of them that will give up.
+    pub blocked: usize,
+    pub with_timeout: usize,
+    pub awaiting: usize,
+    /// Clients and what waits to be sent to them.
+    pub client_bytes: usize,
+    /// The most that one client has in its query buffer, and waits to be sent.
+    pub input_max_bytes: usize,
+    pub output_max_bytes: usize,
+    pub keys_bytes: usize,
+    pub overhead_bytes: usize,
+    pub slack_bytes: usize,
+    pub db_bytes: Vec<DbBytes>,
+    /// Of the append-only file, not handed to the kernel.
+    pub aof_buffer_bytes: usize,
+    /// What replicas have not taken.
+    pub replica_bytes: usize,
+    pub rates: Rates,
+    /// Milliseconds for which memory exceeded `maxmemory` in all, and does now.
+    pub over_ms: (i64, i64),
+    pub gauges: Gauges,
+    /// Clock ticks of this node's thread: user and system.
+    pub ticks: (u64, u64),
+    pub lazyfree_pending: u64,
+    pub dirty: u64,
+    pub session: session::Counters,
+    pub keyspace: keyspace::Counters,
+    pub dbs: Vec<DbStats>,
+    pub commands: Stats,
+    /// Different channels, patterns and shard channels; shard 0's alone.
+    pub pubsub: (usize, usize, usize),
+    pub subscribers: usize,
+    pub trackers: usize,
+    /// Keys that clients have read, their readers, and prefixes on which clients broadcast.
+    pub tracking: (usize, usize, usize),
+    /// Memory of this core's Lua, bytes.
+    pub lua_bytes: usize,
+    /// Number of scripts that the process knows, and their memory.
+    pub scripts: (usize, usize),
+    /// Libraries, their functions, and the memory that they take.
+    pub functions: (usize, usize, usize),
+    /// Shard 0's alone.
+    pub files: Option<FileFigures>,
+    /// Shard 0's alone.
+    pub replicas: Option<replicas::Figures>,
+}
+
+/// How the append-only file does.
+#[derive(Clone, Debug)]
+pub struct JournalFigures {
+    pub on: bool,
+    /// Seconds that the rewrite under way has taken.
+    pub rewriting_s: Option<i64>,
+    pub scheduled: bool,
+    pub last_took_s: i64,
+    pub last_ok: bool,
+    pub rewrites: u64,
+    /// Rewrites that failed since the last that did not.
+    pub failures: u64,
+    pub write_ok: bool,
+    pub base_bytes: u64,
+    pub size_bytes: u64,
+    pub pending_bytes: u64,
+    /// Syncs that took so long that writers waited.
+    pub delayed_syncs: u64,
+}
+
+/// How saving and loading go.
+#[derive(Clone, Debug)]
+pub struct FileFigures {
+    pub status: Status,
+    /// Seconds that the snapshot in progress has taken; keys it has and will have.
+    pub saving: Option<(i64, u64, usize)>,
+    pub journal: JournalFigures,
+    /// Of the load in progress: begin (unix seconds), bytes done and to do, seconds taken.
+    pub loading: Option<(i64, u64, u64, i64)>,
+}
+
+impl NodeFigures {
+    pub fn of(core: &Core, link: &dyn Link, gauges: &Gauges) -> NodeFigures {
+        let keys = &core.shard.keyspace;
+        let outputs = || {
+            core.sessions()
+                .map(|session| link.pending_bytes(session.key))
+        };
+        let inputs = core.sessions().map(|session| session.query_bytes());
+        let sessions = core.sessions().map(|session| session.memory_bytes());
+        let db_bytes = |db| {
+            let (main, expires) = keys.index_bytes(db);
+            DbBytes { main, expires }
+        };
+        NodeFigures {
+            sessions: core.session_count(),
+            blocked: core.blocked_count(),
+            with_timeout: core.timeout_count(),
+            awaiting: core
+                .sessions()
+                .filter(|s| s.state == State::Awaiting)
+                .count(),
+            client_bytes: sessions.chain(outputs()).sum(),
+            input_max_bytes: inputs.max().unwrap_or(0),
+            output_max_bytes: outputs().max().unwrap_or(0),
+            keys_bytes: keys.memory_bytes(),
+            overhead_bytes: keys.overhead_bytes(),
+            slack_bytes: keys.slack_bytes(),
+            db_bytes: (0..keys.databases()).map(db_bytes).collect(),
+            aof_buffer_bytes: 0,
+            replica_bytes: 0,
+            rates: gauges.rates(core, link.now_ms()),
+            over_ms: gauges.over_ms(link.now_ms()),
+            gauges: gauges.clone(),
+            ticks: thread_ticks("thread-self"),
+            lazyfree_pending: keys.lazyfree_pending(),
+            dirty: keys.effects.dirty,
+            session: core.counters,
+            keyspace: keys.counters,
+            dbs: (0..keys.databases()).map(|db| keys.stats(db)).collect(),
+            commands: core.shard.stats.clone(),
+            pubsub: (0, 0, 0),
+            subscribers: core
+                .sessions()
+                .filter(|session| session.client.subscriptions.any())
+                .count(),
+            trackers: core
+                .sessions()
+                .filter(|session| session.client.tracking.is_some())
+                .count(),
+            tracking: keys.effects.tracking.figures(),
+            lua_bytes: core.scripts.engine_bytes(),
+            scripts: core.scripts.store.figures(),
+            functions: core.scripts.libraries.now().figures(),
+            files: None,
+            replicas: None,
+        }
+    }
+}
+
+/// Clock ticks of a process or thread under /proc: user and system.
+pub fn thread_ticks(name: &str) -> (u64, u64) {
+    let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+    // The name before it may hold blanks and brackets.
+    let fields = stat.rsplit(')').next().unwrap_or("");
+    let field = |at: usize| fields.split_whitespace().nth(at)?.parse::<u64>().ok();
+    (field(11).unwrap_or(0), field(12).unwrap_or(0))
+}

@@ -1,0 +1,117 @@
+//! The sections about the process: server, clients and CPU time.
+
+use super::figures::thread_ticks;
+use super::{Context, NodeFigures, lines, replicas_of, total};
+use crate::server::host;
+
+/// The kernel, as Redis names it.
+fn os() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("Linux {} {}", release.trim(), std::env::consts::ARCH)
+}
+
+fn executable() -> String {
+    let path = std::env::current_exe();
+    path.map_or_else(|_| String::new(), |path| path.display().to_string())
+}
+
+/// Tells versions of this program apart.
+fn build_id() -> u64 {
+    xxhash_rust::xxh3::xxh3_64(
+        concat!(env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_NAME")).as_bytes(),
+    )
+}
+
+pub fn server(nodes: &[NodeFigures], context: &Context) -> String {
+    let ends_in_ms = replicas_of(nodes).ends_in_ms;
+    let ends = ends_in_ms.map(|ms| ("shutdown_in_milliseconds", ms.to_string()));
+    let uptime_s = ((context.now_ms - context.started_ms) / 1000).max(0);
+    let file = context
+        .config
+        .file
+        .as_ref()
+        .map(|path| path.display().to_string());
+    lines(&[
+        ("redis_version", host::REDIS_VERSION.into()),
+        ("pinion_version", env!("CARGO_PKG_VERSION").into()),
+        ("redis_git_sha1", "00000000".into()),
+        ("redis_git_dirty", "0".into()),
+        ("redis_build_id", format!("{:x}", build_id())),
+        ("redis_mode", "standalone".into()),
+        ("os", os()),
+        ("arch_bits", usize::BITS.to_string()),
+        ("monotonic_clock", "POSIX clock_gettime".into()),
+        ("multiplexing_api", "io_uring".into()),
+        ("atomicvar_api", "std".into()),
+        // Redis: what it says when another compiler than GCC made it.
+        ("gcc_version", "0.0.0".into()),
+        ("process_id", std::process::id().to_string()),
+        ("process_supervised", "no".into()),
+        ("run_id", context.identity.run_id.clone()),
+        ("tcp_port", context.config.text("port").into()),
+        ("server_time_usec", context.now_us.to_string()),
+        ("uptime_in_seconds", uptime_s.to_string()),
+        ("uptime_in_days", (uptime_s / 86_400).to_string()),
+        ("hz", context.config.text("hz").into()),
+        ("configured_hz", context.config.text("hz").into()),
+        (
+            "lru_clock",
+            ((context.now_ms / 1000) & 0xff_ffff).to_string(),
+        ),
+        ("shards", context.shards.to_string()),
+        ("executable", executable()),
+        ("config_file", file.unwrap_or_default()),
+        ("io_threads_active", "0".into()),
+    ]) + &lines(ends.as_slice())
+}
+
+pub fn clients(nodes: &[NodeFigures], context: &Context) -> String {
+    let most = |of: fn(&NodeFigures) -> usize| nodes.iter().map(of).max().unwrap_or(0).to_string();
+    lines(&[
+        (
+            "connected_clients",
+            total(nodes, |n| n.sessions).to_string(),
+        ),
+        ("cluster_connections", "0".into()),
+        ("maxclients", context.config.text("maxclients").into()),
+        (
+            "client_recent_max_input_buffer",
+            most(|n| n.input_max_bytes),
+        ),
+        (
+            "client_recent_max_output_buffer",
+            most(|n| n.output_max_bytes),
+        ),
+        ("blocked_clients", total(nodes, |n| n.blocked).to_string()),
+        (
+            "pubsub_clients",
+            total(nodes, |n| n.subscribers).to_string(),
+        ),
+        ("tracking_clients", total(nodes, |n| n.trackers).to_string()),
+        (
+            "clients_in_timeout_table",
+            total(nodes, |n| n.with_timeout).to_string(),
+        ),
+    ])
+}
+
+/// Seconds of CPU time, from the kernel's clock ticks of 10 ms. The threads that serve clients are
+/// what Redis calls its main thread.
+pub fn cpu(nodes: &[NodeFigures]) -> String {
+    let seconds = |ticks: u64| format!("{:.6}", ticks as f64 / 100.0);
+    let (user, system) = thread_ticks("self");
+    lines(&[
+        ("used_cpu_sys", seconds(system)),
+        ("used_cpu_user", seconds(user)),
+        ("used_cpu_sys_children", seconds(0)),
+        ("used_cpu_user_children", seconds(0)),
+        (
+            "used_cpu_sys_main_thread",
+            seconds(total(nodes, |n| n.ticks.1)),
+        ),
+        (
+            "used_cpu_user_main_thread",
+            seconds(total(nodes, |n| n.ticks.0)),
+        ),
+    ])
+}
