@@ -119,7 +119,7 @@ const UNSAFE_ALLOWED: &[(&str, &str)] = &[
         "the kernel writes into buffers we lend it: io_uring has no safe interface",
     ),
     (
-        "script/engine.rs",
+        "script/engine/interpreter.rs",
         "Lua's debug library and the hook that suspends scripts; the binding has no safe way to either",
     ),
 ];

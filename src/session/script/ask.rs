@@ -1,0 +1,298 @@
+//! What a script asks for: whether it may, and where the command runs.
+
+use super::{Reach, STRAYED, Scripted, refusal};
+use crate::command::generic::ordered_for_script;
+use crate::command::{Client, Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
+use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
+use crate::session::core::Core;
+use crate::session::link::{Admission, Host, Link, Performed};
+use crate::shard::Call;
+use crate::shard::message::{HopCall, SessionKey};
+
+/// What `Run::Client` runs.
+type RunClient = fn(&mut Client, &Args, &mut Writer) -> Result<(), CmdError>;
+
+/// What became of a command that a script asked for.
+pub(super) enum Asked {
+    Answered(Output),
+    Waits,
+    Strayed,
+}
+
+/// Whether a command that a script may run asks to wait, which a script may not. Redis: xreadCommand.
+fn waits(command: &Command, args: &Args) -> bool {
+    let patience = command.block.map(|block| (block.patience)(args));
+    matches!(patience, Some(Ok(Some(_))))
+}
+
+impl Core {
+    /// Whether a script may run this command now. Redis: scriptCall in script.c.
+    fn admit_from_script(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Result<CommandId, CmdError> {
+        let table = self.table.clone();
+        let entry: &Entry = match table.lookup(args) {
+            Lookup::Found(entry) => entry,
+            Lookup::Error(CmdError::Arity(_)) => {
+                return Err(CmdError::Text(
+                    "ERR Wrong number of args calling Redis command from script",
+                ));
+            }
+            Lookup::Error(_) => {
+                return Err(CmdError::Text(
+                    "ERR Unknown Redis command called from script",
+                ));
+            }
+        };
+        let command = entry.command;
+        let refused = if command.flags & flags::NOSCRIPT != 0 && !self.scripts.allows_all {
+            Some(CmdError::Text(
+                "ERR This Redis command is not allowed from script",
+            ))
+        } else if let Some(error) = self.refuse_in_script(key, entry.id, args, link, host) {
+            Some(error)
+        } else if scripted.read_only && command.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0 {
+            Some(CmdError::Text(
+                "ERR Write commands are not allowed from read-only scripts.",
+            ))
+        } else if waits(command, args) {
+            Some(CmdError::owned(format!(
+                "ERR {} command is not allowed with BLOCK option from scripts",
+                command.name
+            )))
+        } else if scripted.wrote || !command.is_write() {
+            // A script that has changed something is not stopped half way.
+            None
+        } else if host.is_watching()
+            && let Admission::Refuse(error) = host.admit(self, link, key, entry, args)
+        {
+            Some(error)
+        } else if scripted.lacks_memory && command.flags & flags::DENYOOM != 0 {
+            Some(CmdError::Oom)
+        } else {
+            None
+        };
+        match refused {
+            None => Ok(entry.id),
+            Some(error) => {
+                self.count_rejected(entry.id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Carries out a command that a script asked for, or sends it on its way.
+    pub(super) fn ask(
+        &mut self,
+        key: SessionKey,
+        scripted: &mut Scripted,
+        args: &Args,
+        held: Option<u64>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Asked {
+        let id = match self.admit_from_script(key, scripted, args, link, host) {
+            Ok(id) => id,
+            Err(error) => {
+                self.shard.stats.note_error_text(&error.text());
+                return Asked::Answered(refusal(&error));
+            }
+        };
+        let command = self.table.entry(id).command;
+        if !matches!(command.run, Run::Client(_)) {
+            self.show_script(key, args, Some((id, scripted.client.db)), link, host);
+        }
+        let ordered = ordered_for_script(command, args);
+        let args = &ordered.as_ref().map_or(*args, ArgBuf::as_args);
+        let session = self.session(key);
+        let call = HopCall {
+            command,
+            id,
+            from: 0,
+            to: args.len() as u32,
+            tracks: session.is_some_and(|session| session.client.tracks(command)),
+        };
+        if let Some(asked) = self.keep_within(scripted, call, args, held) {
+            return asked;
+        }
+        match command.run {
+            Run::Client(run) => {
+                let reply = self.ask_client(key, scripted, (id, run), args, link, host);
+                Asked::Answered(reply)
+            }
+            Run::Job(job) => {
+                // What comes before a PUBLISH is told before it.
+                if let Some(held) = held {
+                    self.coordinator.tell_so_far(held);
+                    self.tell();
+                }
+                let mut out = Output::default();
+                // The reply is for the script, which may speak another protocol than its client.
+                let spoken = self.speak(key, scripted.run.proto);
+                let performed = host.perform(self, link, key, job, args, &mut out);
+                self.speak(key, spoken);
+                let failed = matches!(performed, Performed::Failed(_));
+                self.shard.stats.ran(id, 0, failed);
+                match performed {
+                    Performed::Later => Asked::Waits,
+                    Performed::Done => Asked::Answered(out),
+                    Performed::Failed(error) => {
+                        self.shard.stats.note_error_text(&error.text());
+                        Asked::Answered(refusal(&error))
+                    }
+                }
+            }
+            Run::Container | Run::Transaction(_) | Run::Script(_) => Asked::Answered(refusal(
+                &CmdError::Text("ERR This Redis command is not allowed from script"),
+            )),
+            _ => match held {
+                None => Asked::Answered(self.ask_here(key, scripted, call, args, link)),
+                Some(under) => self.ask_elsewhere(key, scripted, call, args, under, link),
+            },
+        }
+    }
+
+    /// Lets a session speak a protocol; returns the one that it spoke before.
+    fn speak(&mut self, key: SessionKey, proto: Proto) -> Proto {
+        self.session_mut(key).map_or(proto, |session| {
+            std::mem::replace(&mut session.client.proto, proto)
+        })
+    }
+
+    /// A command about the state of the script's client.
+    fn ask_client(
+        &mut self,
+        key: SessionKey,
+        scripted: &mut Scripted,
+        (id, run): (CommandId, RunClient),
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Output {
+        let mut out = Output::default();
+        let mut writer = Writer::new(&mut out, scripted.run.proto);
+        let done = run(&mut scripted.client, args, &mut writer);
+        // SELECT is shown in the database that it selected.
+        self.show_script(key, args, Some((id, scripted.client.db)), link, host);
+        self.shard.stats.ran(id, 0, done.is_err());
+        match done {
+            Ok(()) => out,
+            Err(error) => {
+                self.shard.stats.note_error_text(&error.text());
+                refusal(&error)
+            }
+        }
+    }
+
+    /// Shows a script to who watches, or, with its database, a command that it asks for.
+    pub(in crate::session) fn show_script(
+        &mut self,
+        key: SessionKey,
+        args: &Args,
+        inner: Option<(CommandId, u32)>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        if !host.is_watching() {
+            return;
+        }
+        let hides =
+            |id| self.table.entry(id).command.flags & (flags::SKIP_MONITOR | flags::ADMIN) != 0;
+        if inner.is_none_or(|(id, _)| !hides(id)) {
+            host.show_script(self, link, key, args, inner.map(|(_, db)| db));
+        }
+    }
+
+    /// Notes what a script is about to do; what becomes of its command if it may not now.
+    fn keep_within(
+        &self,
+        scripted: &mut Scripted,
+        call: HopCall,
+        args: &Args,
+        held: Option<u64>,
+    ) -> Option<Asked> {
+        let command = call.command;
+        if let Run::Job(job) = command.run {
+            // Asked for while nothing is held, it would let others in between.
+            if held.is_none() && self.shard.place.shards > 1 && job != Job::Time {
+                scripted.script.strayed();
+                if !scripted.wrote {
+                    return Some(Asked::Strayed);
+                }
+            }
+        } else if !matches!(command.run, Run::Client(_)) {
+            if self.strays(scripted, call, args) {
+                scripted.script.strayed();
+                match (scripted.reach, scripted.wrote) {
+                    (Reach::All, _) => {}
+                    (Reach::Declared, false) => return Some(Asked::Strayed),
+                    (Reach::Declared, true) => return Some(Asked::Answered(refusal(&STRAYED))),
+                }
+            }
+            scripted.wrote |= command.is_write();
+            if let Some(late) = scripted.late.as_ref().filter(|_| scripted.wrote) {
+                late.script.wrote();
+            }
+        }
+        None
+    }
+
+    /// Whether a command reaches beyond the keys that the script was called with.
+    pub(super) fn strays(&self, scripted: &Scripted, call: HopCall, args: &Args) -> bool {
+        if self.shard.place.shards == 1 {
+            return false;
+        }
+        call.command.needs_everything(args) || {
+            let positions = keys::positions(call.command.keys, args).unwrap_or_default();
+            !scripted.declares(&positions, args)
+        }
+    }
+
+    fn ask_here(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+    ) -> Output {
+        let mut out = Output::default();
+        let call = Call {
+            command: call.command,
+            id: call.id,
+            args: *args,
+            db: scripted.client.db,
+            proto: scripted.run.proto,
+            no_touch: scripted.client.no_touch,
+            by: (self.shard.place.shard, key),
+            tracks: call.tracks,
+        };
+        self.shard.start_clock();
+        self.shard.run(&call, link.now_ms(), &mut out);
+        self.shard.stats.note_error(&out.bytes);
+        out
+    }
+
+    fn ask_elsewhere(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        call: HopCall,
+        args: &Args,
+        under: u64,
+        link: &mut dyn Link,
+    ) -> Asked {
+        let what = (call, args.to_buf(), scripted.run.proto);
+        let request = self.request_by(key, scripted, what, link);
+        match self.start_held(key, scripted.call, request, under, link) {
+            Ok(None) => Asked::Waits,
+            Ok(Some(reply)) => Asked::Answered(reply.unwrap_or_else(|error| refusal(&error))),
+            Err(error) => Asked::Answered(refusal(&error)),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A script from its beginning to its end, on the engine of this core.
+
+use std::sync::Arc;
+
+use super::ask::Asked;
+use super::{NO_SCRIPT, Progress, Reach, Scripted, named, refusal};
+use crate::command::script::{self as command_script, declared_keys, function_keys};
+use crate::command::{Client, Run};
+use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
+use crate::script::{Engine, Script, Step};
+use crate::session::core::Core;
+use crate::session::link::{Host, Link};
+use crate::shard::Room;
+use crate::shard::message::{HopCall, SessionKey};
+
+impl Core {
+    /// What an EVAL or FCALL runs, where its keys are, and whether it may not write.
+    fn find_script(
+        &mut self,
+        call: HopCall,
+        args: &Args,
+    ) -> Result<(Arc<Script>, std::ops::Range<usize>, bool), CmdError> {
+        let clock = self.shard.clock();
+        let store = self.scripts.store.clone();
+        let libraries = self.scripts.libraries.clone();
+        let engine = self.scripts.engine(clock)?;
+        match call.command.run {
+            Run::Script(command_script::Script::Eval { by_name, read_only }) => {
+                let declared = declared_keys(args)?;
+                let script = match by_name {
+                    true => named(args.get(1))
+                        .and_then(|name| engine.find(&name, &store))
+                        .ok_or(NO_SCRIPT)?,
+                    false => engine.load(args.get(1), &store)?,
+                };
+                Ok((script, declared, read_only))
+            }
+            Run::Script(command_script::Script::Call { read_only }) => {
+                let script = engine.find_function(args.get(1), &libraries)?;
+                Ok((script, function_keys(args)?, read_only))
+            }
+            _ => Err(CmdError::Syntax),
+        }
+    }
+
+    /// Checks an EVAL or FCALL and prepares its script.
+    pub(in crate::session) fn begin_script(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        now_ms: i64,
+    ) -> Result<Scripted, CmdError> {
+        let (script, declared, read_only) = self.find_script(call, args)?;
+        let own = script.flags;
+        if own.declared && !own.no_writes && read_only {
+            return Err(CmdError::Text(
+                "ERR Can not execute a script with write flag using *_ro command.",
+            ));
+        }
+        let keys = args.range(declared.start, declared.end);
+        let clock = self.shard.clock();
+        let engine = self.scripts.engine(clock)?;
+        let run = engine.begin(&script, &keys, &args.from(declared.end))?;
+        let lacks_memory = self.shard.make_room(now_ms) == Room::Nowhere;
+        if lacks_memory && own.declared && !own.allow_oom && !own.no_writes {
+            return Err(CmdError::Text(
+                "OOM allow-oom flag is not set on the script, can not run it when used memory > \
+                 'maxmemory'",
+            ));
+        }
+        let session = self.session(key).map(|session| &session.client);
+        let client = Client {
+            id: session.map_or(0, |client| client.id),
+            db: session.map_or(0, |client| client.db),
+            databases: session.map_or(1, |client| client.databases),
+            proto: session.map_or(Proto::Resp2, |client| client.proto),
+            no_touch: session.is_some_and(|client| client.no_touch),
+            authenticated: true,
+            ..Client::default()
+        };
+        Ok(Scripted {
+            read_only: read_only || own.declared && own.no_writes,
+            script,
+            run,
+            words: args.to_buf(),
+            declared,
+            reach: Reach::All,
+            call,
+            client,
+            lacks_memory: lacks_memory && !own.allow_oom,
+            wrote: false,
+            begun_ns: self.shard.last_ns(),
+            late_ns: None,
+            late: None,
+            slice_ns: None,
+            asked: ArgBuf::default(),
+            reply: None,
+            out: Output::default(),
+        })
+    }
+
+    /// Lets a script run until it ends or has to wait; its reply is in its output then. `held`: the
+    /// coordinator's work under whose holds it runs.
+    pub(in crate::session) fn run_script(
+        &mut self,
+        key: SessionKey,
+        scripted: &mut Scripted,
+        held: Option<u64>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Progress {
+        let clock = self.shard.clock();
+        loop {
+            let until_ns = match self.time_left(scripted, held, link, host) {
+                Ok(until_ns) => until_ns,
+                Err(progress) => return progress,
+            };
+            let reply = scripted.reply.take();
+            let mut asked = std::mem::take(&mut scripted.asked);
+            let mut out = std::mem::take(&mut scripted.out);
+            let step = match self.scripts.engine(clock) {
+                Ok(engine) => {
+                    let mut writer = Writer::new(&mut out, scripted.client.proto);
+                    let whole = reply.as_ref().map(Output::to_cow);
+                    let reply = whole.as_deref();
+                    engine.resume(&mut scripted.run, reply, until_ns, &mut asked, &mut writer)
+                }
+                Err(error) => {
+                    out = refusal(&error);
+                    Step::Done { counted: false }
+                }
+            };
+            (scripted.asked, scripted.out) = (asked, out);
+            self.log_lines(host);
+            let call = match step {
+                Step::Call => true,
+                Step::Check => false,
+                Step::Paused => {
+                    self.shard.start_clock();
+                    continue;
+                }
+                Step::Done { counted } => {
+                    if !counted {
+                        self.shard.stats.note_error(&scripted.out.bytes);
+                    }
+                    scripted.script.ended();
+                    return Progress::Done;
+                }
+            };
+            let words = std::mem::take(&mut scripted.asked);
+            let asked = match call {
+                true => self.ask(key, scripted, &words.as_args(), held, link, host),
+                false => Asked::Answered(self.check_from_script(key, &words.as_args())),
+            };
+            scripted.asked = words;
+            match asked {
+                Asked::Answered(reply) => scripted.reply = Some(reply),
+                Asked::Waits => return Progress::Waits,
+                Asked::Strayed => return Progress::Strayed,
+            }
+        }
+    }
+
+    /// Ends a script where it stands.
+    pub(in crate::session) fn kill_script(&mut self, scripted: &mut Scripted) {
+        let clock = self.shard.clock();
+        let mut writer = Writer::new(&mut scripted.out, scripted.client.proto);
+        if let Ok(engine) = self.scripts.engine(clock) {
+            engine.kill(&scripted.run, &mut writer);
+        }
+        self.shard.stats.note_error(&scripted.out.bytes);
+    }
+
+    /// Counts a script that is over, and notes it if it was slow.
+    pub(in crate::session) fn end_script(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        self.shard.start_clock();
+        let spent_ns = self.shard.last_ns().saturating_sub(scripted.begun_ns);
+        let failed = scripted.out.bytes.first() == Some(&b'-');
+        self.shard.stats.ran(scripted.call.id, spent_ns, failed);
+        if spent_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, &scripted.words.as_args(), spent_ns);
+        }
+    }
+
+    fn log_lines(&mut self, host: &mut dyn Host) {
+        let lines = self.scripts.engine.as_deref_mut().map(Engine::take_log);
+        for (level, text) in lines.into_iter().flatten() {
+            host.log(level, &text);
+        }
+    }
+}
