@@ -56,6 +56,25 @@ pub fn parse_list(text: &str) -> Option<Vec<usize>> {
     Some(cpus)
 }
 
+/// Parses the lists of redis.conf, `0,2-6:2` with steps, into those CPUs that may be used; `None` if
+/// there are none, or the text is no such list. Redis leaves the process where it is then.
+/// Source: setcpuaffinity.c.
+pub fn parse_redis_list(text: &str, allowed: &[usize]) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (range, step) = part.split_once(':').unwrap_or((part, "1"));
+        let step: usize = step.parse().ok().filter(|&step| step > 0)?;
+        let named = parse_list(range)?;
+        cpus.extend(
+            named
+                .into_iter()
+                .step_by(step)
+                .filter(|cpu| allowed.contains(cpu)),
+        );
+    }
+    (!cpus.is_empty()).then_some(cpus)
+}
+
 /// Where each of the shards runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
@@ -101,6 +120,10 @@ mod tests {
         assert_eq!(parse_list("0,2-4"), Some(vec![0, 2, 3, 4]));
         assert_eq!(parse_list("4-2"), None);
         assert_eq!(parse_list("x"), None);
+        assert_eq!(parse_redis_list("", &[0, 1]), None);
+        assert_eq!(parse_redis_list("0-6:2,1", &[0, 1, 4]), Some(vec![0, 4, 1]));
+        assert_eq!(parse_redis_list("0-6:0", &[0]), None);
+        assert_eq!(parse_redis_list("7", &[0]), None);
         assert_eq!(parse_quota("150000 100000"), Some(1));
         assert_eq!(parse_quota("max 100000"), None);
         assert_eq!(parse_quota("-1 100000"), None);

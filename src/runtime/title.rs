@@ -1,9 +1,9 @@
-//! What `ps` shows of this process.
+//! What `ps` shows of this process: its title, and its session.
 //!
 //! The kernel shows the memory that held the arguments, and goes on into the environment behind it
 //! once the arguments' last NUL is overwritten. So the environment is copied elsewhere first, and the
 //! place is written through `/proc/self/mem`: no pointer into it is needed.
-#![allow(unsafe_code)] // The environment is made to stand elsewhere.
+#![allow(unsafe_code)] // The environment is made to stand elsewhere; setsid is a bare system call.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -45,6 +45,15 @@ pub fn prepare() {
         }
         Some(room)
     });
+}
+
+/// Leaves the session of whoever started this process: its terminal's signals do not reach it.
+pub fn lead_session() -> std::io::Result<()> {
+    // SAFETY: setsid takes nothing and touches no memory of this process.
+    match unsafe { libc::setsid() } {
+        -1 => Err(std::io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Shows this title, or as much of it as there is room for. Nothing depends on it: a kernel that does

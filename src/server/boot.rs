@@ -16,6 +16,7 @@ use super::log::{self, Level};
 use super::node::Node;
 use super::persist::{self, Part};
 use super::settings;
+use super::supervise;
 use super::title;
 use super::tools;
 use crate::acl::Users;
@@ -45,12 +46,19 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
         Invocation::Tool { tool, path } => return tools::run(tool, &path),
     };
-    match config::load(&sources) {
-        Ok(config) => {
+    let stdin = config::read_stdin(&sources);
+    let loaded = stdin.and_then(|stdin| Ok((config::load(&sources, stdin.as_deref())?, stdin)));
+    let (config, stdin) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(&error.to_string()),
+    };
+    match supervise::leave_to_background(&config, &args, stdin.as_deref()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
             title::prepare();
             serve(config)
         }
-        Err(error) => fail(&error.to_string()),
+        Err(error) => fail(&format!("Can't go into the background: {error}")),
     }
 }
 
@@ -65,13 +73,12 @@ fn options_of(config: &Config) -> Result<(Options, bool), StartError> {
     let shards = usize::try_from(config.int("shards"))
         .ok()
         .filter(|&shards| shards > 0);
-    let list = config.text("cpus");
-    let list = if list.is_empty() {
-        None
-    } else {
-        cpus::parse_list(list)
+    let allowed = cpus::allowed();
+    let list = match config.text("cpus") {
+        "" => cpus::parse_redis_list(config.text("server_cpulist"), &allowed),
+        list => cpus::parse_list(list),
     };
-    let placement = cpus::place(shards, list.as_deref(), &cpus::allowed(), cpus::quota())
+    let placement = cpus::place(shards, list.as_deref(), &allowed, cpus::quota())
         .map_err(StartError::ForbiddenCpu)?;
     Ok((
         Options {
@@ -154,7 +161,8 @@ fn serve(config: Config) -> ExitCode {
         }
     };
     announce(&config, shards);
-    let _pid_file = PidFile::write(config.text("pidfile"));
+    supervise::begin(&config);
+    let _pid_file = PidFile::write(supervise::pid_file(&config));
     run(config, table, users, bound, shards)
 }
 
@@ -211,12 +219,6 @@ fn announce(config: &Config, shards: usize) {
             std::process::id()
         ));
     }
-    if config.flag("daemonize") {
-        log::warning(
-            "daemonize is accepted and has no effect: the server stays in the foreground, where a \
-             service manager expects it",
-        );
-    }
     let idle = config.without_effect();
     if !idle.is_empty() {
         log::notice(&format!(
@@ -248,7 +250,7 @@ fn run(
         Boot::Nothing
     };
     if boot == Boot::Nothing {
-        log::notice("Ready to accept connections");
+        supervise::ready();
     }
     let scripts: Arc<script::Store> = Arc::default();
     let libraries: Arc<script::library::Libraries> = Arc::default();

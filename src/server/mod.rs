@@ -37,6 +37,7 @@ mod saves;
 pub mod settings;
 pub mod slowlog;
 mod spikes;
+mod supervise;
 mod title;
 mod tools;
 mod tracking;

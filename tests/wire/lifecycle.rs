@@ -1,9 +1,13 @@
 //! Starting, stopping and refusing to start.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::client::{Client, Got};
-use crate::process::{Server, Which, free_port};
+use crate::process::{Server, Which, free_port, fresh_dir};
 
 /// Without an option of ours.
 const PLAIN: Which = Which::Pinion { shards: 0 };
@@ -62,6 +66,94 @@ fn the_log_announces_the_start() {
 }
 
 #[test]
+fn a_server_that_daemonizes_goes_on_without_whoever_started_it() {
+    for which in both() {
+        let port = free_port();
+        let conf =
+            format!("port {port}\nsave \"\"\ndaemonize yes\npidfile the.pid\nlogfile the.log\n");
+        let mut starter = Server::spawn_bare(which, &[("the.conf", &conf)], &["the.conf"]);
+        assert_eq!(starter.exit().code(), Some(0), "{which}");
+        let mut client = wait_for(|| Client::tcp(port).ok());
+        assert_eq!(wait_for_pong(&mut client, port), "+PONG\\r\\n", "{which}");
+        let read = |name: &str| fs::read_to_string(starter.dir.join(name)).unwrap_or_default();
+        let pid = read("the.pid");
+        let pid = pid.trim_end();
+        assert_ne!(pid, starter.pid().to_string(), "{which}");
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+        let behind_name = stat.rsplit_once(") ").expect("a name").1;
+        // State, parent, group, session.
+        let session = behind_name.split(' ').nth(3);
+        assert_eq!(session, Some(pid), "{which}: a session of its own");
+        assert_eq!(
+            client.words("SHUTDOWN NOSAVE"),
+            Got::Closed(Vec::new()),
+            "{which}"
+        );
+        wait_for(|| (!starter.dir.join("the.pid").exists()).then_some(()));
+        assert!(read("the.log").contains("bye bye"), "{which}");
+    }
+}
+
+/// The first answer of a server that may still be loading.
+fn wait_for_pong(client: &mut Client, port: u16) -> String {
+    wait_for(|| {
+        let text = client.text("PING");
+        if text.starts_with("-LOADING") {
+            *client = Client::tcp(port).expect("it listens");
+            return None;
+        }
+        Some(text)
+    })
+}
+
+/// What `look` finds, sooner or later.
+fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it does not happen");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn systemd_is_told_when_clients_are_served_and_when_it_ends() {
+    for which in both() {
+        let dir = fresh_dir();
+        let path = dir.join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .expect("a timeout");
+        let told = |word: &str| {
+            let mut bytes = [0; 512];
+            loop {
+                let len = socket.recv(&mut bytes).expect("systemd is told");
+                if String::from_utf8_lossy(&bytes[..len])
+                    .lines()
+                    .any(|line| line == word)
+                {
+                    return;
+                }
+            }
+        };
+        let port = free_port().to_string();
+        let mut args = vec!["--port", &port, "--save", "", "--supervised", "auto"];
+        // Somebody who supervises does not want a process that goes away.
+        args.extend(["--daemonize", "yes"]);
+        let path = path.to_string_lossy();
+        let mut server = Server::spawn_under(which, &[("NOTIFY_SOCKET", &path)], &[], &args);
+        told("READY=1");
+        server.signal("TERM");
+        told("STOPPING=1");
+        assert_eq!(server.exit().code(), Some(0), "{which}");
+        drop(fs::remove_dir_all(dir));
+    }
+}
+
+#[test]
 fn more_shards_than_cpus_serve_with_a_warning() {
     let server = Server::start(Which::Pinion { shards: 16 }, &[]);
     let mut client = server.client();
@@ -90,7 +182,7 @@ fn a_unix_socket_has_the_permissions_asked_for() {
         let path = std::env::temp_dir().join(format!("pinion-wire-{}.sock", free_port()));
         let text = path.to_string_lossy().into_owned();
         let mut server = Server::start(which, &["--unixsocket", &text, "--unixsocketperm", "700"]);
-        let mode = std::fs::metadata(&path)
+        let mode = fs::metadata(&path)
             .expect("the socket")
             .permissions()
             .mode();
@@ -223,7 +315,7 @@ fn config_rewrite_keeps_what_was_set() {
         let mut client = server.client();
         assert_eq!(client.text("CONFIG SET maxmemory 2mb hz 33"), "+OK\\r\\n");
         assert_eq!(client.text("CONFIG REWRITE"), "+OK\\r\\n", "{which}");
-        let file = std::fs::read_to_string(server.dir.join("redis.conf")).expect("the file");
+        let file = fs::read_to_string(server.dir.join("redis.conf")).expect("the file");
         assert!(file.starts_with("# mine\n"), "{which}:\n{file}");
         assert!(file.contains(&format!("port {port}\n")), "{which}:\n{file}");
         assert!(file.contains("maxmemory 2mb\n"), "{which}:\n{file}");

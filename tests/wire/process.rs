@@ -84,12 +84,22 @@ impl Server {
 
     /// Starts the process with exactly these arguments, in a fresh folder that holds `files`.
     pub fn spawn_bare(which: Which, files: &[(&str, &str)], args: &[&str]) -> Server {
+        Server::spawn_under(which, &[], files, args)
+    }
+
+    /// The same, with these variables in its environment.
+    pub fn spawn_under(
+        which: Which,
+        variables: &[(&str, &str)],
+        files: &[(&str, &str)],
+        args: &[&str],
+    ) -> Server {
         let dir = fresh_dir();
         for (name, text) in files {
             fs::write(dir.join(name), text).expect("write a file for the server");
         }
         let mut command = command(which, args);
-        command.current_dir(&dir);
+        command.current_dir(&dir).envs(variables.iter().copied());
         let child = spawn_logged(&mut command, &dir);
         Server {
             which,

@@ -301,7 +301,7 @@ mod tests {
         let Invocation::Serve(sources) = parsed(&["--port", "29872", "-x"]) else {
             panic!("options are served");
         };
-        let error = super::super::load(&sources).expect_err("two values");
+        let error = super::super::load(&sources, None).expect_err("two values");
         let told = "line 2\n>>> 'port \"29872\" \"-x\"'\nwrong number of arguments";
         assert!(error.to_string().ends_with(told), "{error}");
     }

@@ -52,17 +52,17 @@ impl std::fmt::Display for ConfigError {
 const DEPTH_MAX: usize = 16;
 
 /// Reads the file, standard input and the options of the command line as one text: what comes last
-/// wins, and line numbers run through. Blocks on them.
-pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
+/// wins, and line numbers run through. Blocks on the files.
+///
+/// `stdin` is what [`read_stdin`] read, if that belongs to it.
+pub fn load(sources: &Sources, stdin: Option<&str>) -> Result<Config, ConfigError> {
     let mut config = Config::default();
     let mut text = String::new();
     if let Some(name) = &sources.file {
         text = read(name)?;
         config.file = fs::canonicalize(name).ok();
     }
-    if sources.stdin {
-        text.push_str(&read("-")?);
-    }
+    text.extend(stdin);
     text.push('\n');
     text.push_str(&sources.options);
     apply(&mut config, &text, 0)?;
@@ -74,14 +74,22 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
+/// All of standard input, if the sources include it. Blocks until its end.
+pub fn read_stdin(sources: &Sources) -> Result<Option<String>, ConfigError> {
+    let mut bytes = Vec::new();
+    if !sources.stdin {
+        return Ok(None);
+    }
+    let result = std::io::stdin().read_to_end(&mut bytes);
+    text_of("-", result.map(|_| bytes)).map(Some)
+}
+
 fn read(name: &str) -> Result<String, ConfigError> {
-    let result = if name == "-" {
-        let mut text = Vec::new();
-        std::io::stdin().read_to_end(&mut text).map(|_| text)
-    } else {
-        fs::read(name)
-    };
-    let bytes = result.map_err(|error| ConfigError::Unreadable {
+    text_of(name, fs::read(name))
+}
+
+fn text_of(name: &str, read: std::io::Result<Vec<u8>>) -> Result<String, ConfigError> {
+    let bytes = read.map_err(|error| ConfigError::Unreadable {
         path: name.into(),
         error: system_words(&error),
     })?;
@@ -249,7 +257,7 @@ mod tests {
             options,
             ..Sources::default()
         };
-        load(&sources).map_err(|error| error.to_string())
+        load(&sources, None).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("maxmemory-policy", "noeviction", Kind::Enum(&["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction"])).effective(),
     Param::new("maxmemory-samples", "5", Kind::Int { min: 1, max: 2147483647 }).effective(),
     Param::new("set-max-intset-entries", "512", Kind::Int { min: 0, max: i64::MAX }).effective(),
-    Param::new("set-proc-title", "yes", Kind::Bool).immutable(),
+    Param::new("set-proc-title", "yes", Kind::Bool).immutable().effective(),
     Param::new("set-max-listpack-entries", "0", Kind::Int { min: 0, max: i64::MAX }).effective(),
     Param::new("set-max-listpack-value", "64", Kind::Memory { min: 0, max: i64::MAX }).effective(),
     Param::new("stream-node-max-bytes", "4096", Kind::Memory { min: 0, max: i64::MAX }).effective(),

@@ -17,7 +17,7 @@ mod rules;
 mod server;
 mod tls;
 
-pub use file::{ConfigError, load};
+pub use file::{ConfigError, load, read_stdin};
 pub use param::{Param, system_words};
 pub use rewrite::{replace_file, rewrite, rewrite_file};
 

@@ -202,10 +202,13 @@ const FATAL: &[(&str, &str)] = &[
 /// Loads options, which stand below the first line that a file would be.
 fn load(options: &str) -> Result<Config, ConfigError> {
     let options = options.to_owned();
-    super::load(&Sources {
-        options,
-        ..Sources::default()
-    })
+    super::load(
+        &Sources {
+            options,
+            ..Sources::default()
+        },
+        None,
+    )
 }
 
 fn set(config: &Config, name: &str, value: &str) -> Result<Config, String> {

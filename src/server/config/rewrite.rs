@@ -148,10 +148,13 @@ mod tests {
 
     fn loaded(text: &str) -> Result<Config, crate::server::config::ConfigError> {
         let options = text.to_owned();
-        crate::server::config::load(&Sources {
-            options,
-            ..Sources::default()
-        })
+        crate::server::config::load(
+            &Sources {
+                options,
+                ..Sources::default()
+            },
+            None,
+        )
     }
 
     #[test]

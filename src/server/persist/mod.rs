@@ -25,6 +25,7 @@ use bytes::Bytes;
 
 use super::ask::{NodeMessage, Requester};
 use super::log;
+use super::supervise;
 use super::waitaof::Waiter;
 use crate::journal::Tail;
 use crate::keyspace::Stored;
@@ -305,7 +306,7 @@ impl Persistence {
         part.set_any_loading(false);
         match self.load_reply.take() {
             Some((requester, result)) => reply(mail, requester, result),
-            None => log::notice("Ready to accept connections"),
+            None => supervise::ready(),
         }
     }
 

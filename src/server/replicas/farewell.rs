@@ -6,6 +6,7 @@ use crate::server::host::ServerHost;
 use crate::server::log;
 use crate::server::persist::{self, Message as FileMessage};
 use crate::server::saves::Wish;
+use crate::server::supervise;
 
 /// A server that ends once its replicas have everything.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl ServerHost {
         requester: Option<Requester>,
         (wish, force, waits): (Wish, bool, bool),
     ) {
+        supervise::stopping();
         let timeout_ms = self.config.int("shutdown-timeout").saturating_mul(1000);
         let offset = self.replicas.offset();
         if !waits || timeout_ms == 0 || self.replicas.behind(offset, self.now_ms).is_empty() {
