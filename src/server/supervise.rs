@@ -21,6 +21,8 @@ const IN_BACKGROUND: &str = "PINION_IN_BACKGROUND";
 /// Where a server in the background writes its process id unless told otherwise, as Redis does.
 const PID_FILE: &str = "/var/run/redis.pid";
 
+/// Who supervises this server.
+static SUPERVISED: OnceLock<Manager> = OnceLock::new();
 /// Where systemd listens, if it is to be told.
 static SYSTEMD: OnceLock<Option<UnixDatagram>> = OnceLock::new();
 
@@ -98,7 +100,7 @@ pub fn pid_file(config: &Config) -> &str {
 
 /// Makes the manager's acquaintance, before anything takes time.
 pub fn begin(config: &Config) {
-    match manager_of(config) {
+    match *SUPERVISED.get_or_init(|| manager_of(config)) {
         Manager::Nobody => {}
         Manager::Upstart => {
             log::notice("supervised by upstart, will stop to signal readiness");
@@ -140,6 +142,15 @@ fn tell(state: &str) {
         && let Err(error) = socket.send(state.as_bytes())
     {
         log::warning(&format!("systemd cannot be told: {error}"));
+    }
+}
+
+/// Who supervises, in the words of INFO.
+pub fn by() -> &'static str {
+    match SUPERVISED.get() {
+        None | Some(Manager::Nobody) => "no",
+        Some(Manager::Upstart) => "upstart",
+        Some(Manager::Systemd) => "systemd",
     }
 }
 

@@ -146,6 +146,12 @@ fn systemd_is_told_when_clients_are_served_and_when_it_ends() {
         let path = path.to_string_lossy();
         let mut server = Server::spawn_under(which, &[("NOTIFY_SOCKET", &path)], &[], &args);
         told("READY=1");
+        let port = port.parse().expect("a port");
+        let info = Client::tcp(port).expect("it serves").text("INFO server");
+        assert!(
+            info.contains("process_supervised:systemd"),
+            "{which}: {info}"
+        );
         server.signal("TERM");
         told("STOPPING=1");
         assert_eq!(server.exit().code(), Some(0), "{which}");

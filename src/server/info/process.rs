@@ -2,7 +2,7 @@
 
 use super::figures::thread_ticks;
 use super::{Context, NodeFigures, lines, replicas_of, total};
-use crate::server::host;
+use crate::server::{host, supervise};
 
 /// The kernel, as Redis names it.
 fn os() -> String {
@@ -46,7 +46,7 @@ pub fn server(nodes: &[NodeFigures], context: &Context) -> String {
         // Redis: what it says when another compiler than GCC made it.
         ("gcc_version", "0.0.0".into()),
         ("process_id", std::process::id().to_string()),
-        ("process_supervised", "no".into()),
+        ("process_supervised", supervise::by().into()),
         ("run_id", context.identity.run_id.clone()),
         ("tcp_port", context.config.text("port").into()),
         ("server_time_usec", context.now_us.to_string()),
