@@ -1,7 +1,7 @@
 //! Fetching from memory what the next commands will look at.
 //!
-//! A command on a large keyspace waits for memory twice, for its key's bucket and for its entry, and
-//! up to three times more to find a member of a large collection. One after the other each command
+//! A command on a large keyspace waits for memory twice or thrice, for its key's bucket, what overflowed from it and its entry, and
+//! up to four times more to find a member of a large collection. One after the other each command
 //! waits for its own: half of a pipelined GET's time on a million keys. Commands that have arrived
 //! but not begun can wait together.
 //!
@@ -79,6 +79,9 @@ impl Keyspace {
         let mut sum = 0;
         for &(dict, hash, _) in &hashes {
             sum ^= dict.touch(hash);
+        }
+        for &(dict, hash, _) in &hashes {
+            sum ^= dict.touch_overflow(hash);
         }
         let mut handles: SmallVec<[_; WARM_KEYS]> = SmallVec::new();
         for &(dict, hash, rest) in &hashes {

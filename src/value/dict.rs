@@ -14,6 +14,8 @@
 //! intervals, and a SCAN cursor is a position between two of them: splitting or merging buckets
 //! never moves an entry across it.
 
+use smallvec::SmallVec;
+
 /// What a dictionary refers to: 40 bits, never 0, whose meaning is its owner's affair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(u64);
@@ -284,12 +286,31 @@ impl Dict {
         self.buckets.get(self.bucket_of(hash)).0[0]
     }
 
+    /// The first byte of what overflowed from the bucket where a hash belongs, if a search for it
+    /// goes there: the bucket has no entry that may be the one.
+    #[inline]
+    pub fn touch_overflow(&self, hash: u64) -> u8 {
+        let bucket = self.buckets.get(self.bucket_of(hash));
+        match bucket.next() {
+            0 => 0,
+            _ if bucket.candidates(fingerprint(hash)) != 0 => 0,
+            next => self.overflow.get(next as usize - 1).0[0],
+        }
+    }
+
     /// A handle that may well be the one with this hash.
     #[inline]
     pub fn likely(&self, hash: u64) -> Option<Handle> {
         let bucket = self.buckets.get(self.bucket_of(hash));
-        let candidates = bucket.candidates(fingerprint(hash));
-        (candidates != 0).then(|| bucket.handle(candidates.trailing_zeros() as usize / 8))
+        let fingerprint = fingerprint(hash);
+        let first = |bucket: &Bucket| match bucket.candidates(fingerprint) {
+            0 => None,
+            candidates => Some(bucket.handle(candidates.trailing_zeros() as usize / 8)),
+        };
+        first(bucket).or_else(|| match bucket.next() {
+            0 => None,
+            next => first(self.overflow.get(next as usize - 1)),
+        })
     }
 
     /// Puts another handle in the place of an entry's: it moved.
@@ -412,8 +433,8 @@ impl Dict {
     }
 
     /// Empties a bucket and its overflow.
-    fn take_all(&mut self, bucket: usize) -> Vec<(u8, Handle)> {
-        let mut entries = Vec::with_capacity(2 * SLOTS);
+    fn take_all(&mut self, bucket: usize) -> SmallVec<[(u8, Handle); 2 * SLOTS]> {
+        let mut entries = SmallVec::new();
         let first = std::mem::replace(self.buckets.get_mut(bucket), EMPTY);
         entries.extend(
             first
@@ -443,9 +464,11 @@ impl Dict {
             self.level += 1;
             self.split = 0;
         }
-        for (fingerprint, handle) in entries {
-            let bucket = self.bucket_of(hash_of(handle));
-            self.add(bucket, fingerprint, handle);
+        // Hashing waits for memory, for all entries together if nothing else happens meanwhile.
+        let hashes: SmallVec<[u64; 2 * SLOTS]> =
+            entries.iter().map(|&(_, handle)| hash_of(handle)).collect();
+        for ((fingerprint, handle), hash) in entries.into_iter().zip(hashes) {
+            self.add(self.bucket_of(hash), fingerprint, handle);
         }
     }
 

@@ -173,16 +173,13 @@ impl Hash {
                 }
                 known.is_none()
             }
-            Fields::Table(table) => match table.find(field) {
-                Some(at) => {
+            Fields::Table(table) => {
+                let (at, is_new) = table.find_or_push(field, || Pair::new(field, value));
+                if !is_new {
                     table.replace(at, Pair::new(field, value));
-                    false
                 }
-                None => {
-                    table.push(Pair::new(field, value));
-                    true
-                }
-            },
+                is_new
+            }
         }
     }
 

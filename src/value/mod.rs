@@ -66,22 +66,24 @@ pub trait Lookup {
     /// A byte of what looking up a name with this hash reads at its nth reach into memory, from 0
     /// to [`REACHES`] - 1. Each follows from the one before; reading it fetches it.
     fn reach(&self, hash: u64, n: usize) -> u8 {
-        if n == 0 {
-            return self.dict().touch(hash);
+        match n {
+            0 => return self.dict().touch(hash),
+            1 => return self.dict().touch_overflow(hash),
+            _ => {}
         }
         let Some(found) = self.dict().likely(hash) else {
             return 0;
         };
         let member = self.member(found);
         match n {
-            1 => member.as_ptr().addr() as u8,
+            2 => member.as_ptr().addr() as u8,
             _ => member.first().copied().unwrap_or(0),
         }
     }
 }
 
-/// Bucket, place, bytes.
-pub const REACHES: usize = 3;
+/// Bucket, its overflow, place, bytes.
+pub const REACHES: usize = 4;
 
 /// Members of a collection that fits into the processor's caches.
 const NEAR_MEMBERS: usize = 1024;

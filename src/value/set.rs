@@ -110,13 +110,7 @@ impl Set {
                 self.become_table(limits);
                 self.add(member, limits)
             }
-            Set::Table(table) => {
-                let is_new = table.find(member).is_none();
-                if is_new {
-                    table.push(member.into());
-                }
-                is_new
-            }
+            Set::Table(table) => table.find_or_push(member, || member.into()).1,
         }
     }
 

@@ -139,7 +139,10 @@ impl<T: Member> Table<T> {
     }
 
     pub fn find(&self, name: &[u8]) -> Option<usize> {
-        let hash = self.hasher.hash_one(name);
+        self.find_hashed(self.hash(name), name)
+    }
+
+    fn find_hashed(&self, hash: u64, name: &[u8]) -> Option<usize> {
         let is_it = |handle| self.items.get(index(handle)).name() == name;
         self.dict.find(hash, is_it).map(|(_, handle)| index(handle))
     }
@@ -161,10 +164,25 @@ impl<T: Member> Table<T> {
         *old = item;
     }
 
+    /// The index of a member; where there is none, `make` makes it. Tells whether it did.
+    pub fn find_or_push(&mut self, name: &[u8], make: impl FnOnce() -> T) -> (usize, bool) {
+        let hash = self.hash(name);
+        match self.find_hashed(hash, name) {
+            Some(at) => (at, false),
+            None => {
+                self.push_hashed(hash, make());
+                (self.items.len - 1, true)
+            }
+        }
+    }
+
     /// Adds a member that is not there yet.
     pub fn push(&mut self, item: T) {
+        self.push_hashed(self.hash(item.name()), item);
+    }
+
+    fn push_hashed(&mut self, hash: u64, item: T) {
         let at = self.items.len;
-        let hash = self.hasher.hash_one(item.name());
         self.item_bytes += item.memory_bytes();
         self.items.push(item);
         let (items, hasher) = (&self.items, &self.hasher);
