@@ -59,7 +59,7 @@ pub fn deadline(
 
 /// Gives a key that exists a deadline; one that has passed deletes the key.
 pub fn set_or_delete(tx: &mut Tx, key: &[u8], at_ms: i64) {
-    if at_ms <= tx.now_ms() {
+    if at_ms <= tx.past_ms() {
         tx.remove(key);
         tx.wrote(key, Event::DEL, |rec| rec.cmd(&[b"DEL", key]));
         return;

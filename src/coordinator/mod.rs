@@ -37,7 +37,7 @@ use crate::keyspace::told::Told;
 use crate::resp::{CmdError, Output};
 use crate::shard::TxId;
 use crate::shard::message::{
-    Apply, Cut, Finish, Hold, HoldOn, KeyIndices, Message, Request, SessionKey, Settle,
+    Apply, Cut, Finish, Hold, HoldOn, KeyIndices, MASTER, Message, Request, SessionKey, Settle,
 };
 
 pub use crate::shard::message::HopCall;
@@ -286,7 +286,11 @@ impl Coordinator {
         let mut refused = Vec::new();
         for work in self.pending.values_mut() {
             let waits = matches!(work.step, Step::HoldAll | Step::HoldNext(_));
-            if !waits || work.is_refused || !matches!(work.kind, Kind::Command | Kind::Exec) {
+            if !waits
+                || work.is_refused
+                || work.session == MASTER
+                || !matches!(work.kind, Kind::Command | Kind::Exec)
+            {
                 continue;
             }
             work.is_refused = true;

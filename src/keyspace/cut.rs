@@ -255,7 +255,8 @@ impl Keyspace {
         let slot = self.arena.get(handle);
         let layout = entry::layout(slot);
         let expire_at = layout.has_expiry.then(|| layout.expiry(slot).0);
-        if expire_at.is_some_and(|at_ms| at_ms <= cut.now_ms) {
+        // A replica has what its master has, and hands that on.
+        if !self.is_replica && expire_at.is_some_and(|at_ms| at_ms <= cut.now_ms) {
             return;
         }
         let clock = entry::clock(slot);

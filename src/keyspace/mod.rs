@@ -9,6 +9,7 @@
 
 mod arena;
 pub mod cut;
+mod due;
 pub mod effects;
 mod entry;
 mod evict;
@@ -32,6 +33,8 @@ use crate::value::Value;
 use crate::value::dict::{Dict, Handle};
 use crate::value::limits::Limits;
 use crate::value::slab::Slab;
+pub use due::Due;
+use due::Shadow;
 pub use effects::{Effects, Event, Recorder};
 pub use evict::Policy;
 pub use records::{Record, Records};
@@ -126,6 +129,10 @@ pub struct Keyspace {
     pub effects: Effects,
     /// DEBUG SET-ACTIVE-EXPIRE: whether the pulse deletes what is due.
     pub active_expire: bool,
+    /// The master of this server says when a key has expired: here nothing expires by itself.
+    is_replica: bool,
+    /// A hash as it is without its fields that are due: see [`due`].
+    shadow: Option<Shadow>,
     pub object_bytes: usize,
     /// What entries are marked with: see [`cut`].
     mark: u8,
@@ -175,6 +182,8 @@ impl Keyspace {
             counters: Counters::default(),
             effects: Effects::default(),
             active_expire: true,
+            is_replica: false,
+            shadow: None,
             object_bytes: 0,
             mark: 0,
             cut: None,
@@ -200,10 +209,9 @@ impl Keyspace {
 
     /// The next moment at which [`Keyspace::pulse`] may have something to do, unix milliseconds.
     pub fn next_expiry_ms(&self) -> Option<i64> {
-        if self.active_expire {
-            self.wheel.next_deadline()
-        } else {
-            None
+        match self.active_expire && !self.is_replica {
+            true => self.wheel.next_deadline(),
+            false => None,
         }
     }
 
@@ -217,7 +225,7 @@ impl Keyspace {
         budget: usize,
         is_held: impl Fn(u32, &[u8]) -> bool,
     ) -> bool {
-        if !self.active_expire {
+        if !self.active_expire || self.is_replica {
             return false;
         }
         for _ in 0..budget {

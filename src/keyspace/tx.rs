@@ -13,9 +13,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::arena::SLOT_MAX_BYTES;
 use super::cut::KeptValue;
+use super::due::shown;
 use super::effects::Event;
 use super::entry::{self, Encoding, Layout, Payload, Shape};
-use super::{Foreseen, Keyspace, Object, Settings, key_of, owner, wheel};
+use super::{Due, Foreseen, Keyspace, Object, Settings, key_of, owner, wheel};
 use crate::number::parse_i64;
 use crate::value::dict::{Handle, Position};
 use crate::value::{Kind, Value};
@@ -146,6 +147,7 @@ pub struct Tx<'a> {
     db: u32,
     now_ms: i64,
     touch: bool,
+    due: Due,
     /// The access clock of the value that is stored next, if it brings its own.
     clock: Option<u32>,
     /// A change was made and `wrote` has not been called since.
@@ -156,14 +158,30 @@ pub struct Tx<'a> {
 
 impl<'a> Tx<'a> {
     pub(super) fn new(ks: &'a mut Keyspace, db: u32, now_ms: i64, touch: bool) -> Tx<'a> {
+        let due = ks.due();
         Tx {
             ks,
             db,
             now_ms,
             touch,
+            due,
             clock: None,
             unaccounted: false,
             emptied: false,
+        }
+    }
+
+    /// What it makes of keys whose time has come, if not what the server's role says.
+    pub fn with_due(self, due: Due) -> Self {
+        Tx { due, ..self }
+    }
+
+    /// The last deadline that has passed if it is set now, so that its key, or field, goes at once. On
+    /// a replica there is none: it is the master that says when. Redis: expire.c checkAlreadyExpired.
+    pub fn past_ms(&self) -> i64 {
+        match self.ks.is_replica {
+            true => i64::MIN,
+            false => self.now_ms,
         }
     }
 
@@ -245,18 +263,32 @@ impl<'a> Tx<'a> {
         })
     }
 
-    /// The live entry of a key; one that is due is deleted on the way.
+    /// The value of an object, without the fields that are not to be seen.
+    fn shown(&self, at: u32) -> &Value {
+        shown(&self.ks.shadow, &self.ks.objects, at)
+    }
+
+    /// The live entry of a key; one that is due is deleted on the way, or passed over: see [`Due`].
     fn find(&mut self, key: &[u8]) -> Option<Found> {
+        if self.due == Due::Hide {
+            self.ks.shadow = None;
+        }
         let found = self.find_any(key)?;
         if found.layout.has_expiry {
             let (deadline_ms, _) = found.layout.expiry(self.ks.arena.get(found.handle));
-            if deadline_ms <= self.now_ms {
-                self.delete_as(key, Event::EXPIRED);
+            if deadline_ms <= self.now_ms && self.due != Due::Keep {
+                if self.due == Due::Delete {
+                    self.delete_as(key, Event::EXPIRED);
+                }
                 return None;
             }
         }
         if found.layout.encoding == Encoding::Object && self.has_due_fields(&found) {
-            return self.expire_fields(key, found);
+            return match self.due {
+                Due::Delete => self.expire_fields(key, found),
+                Due::Hide => self.hide_fields(found),
+                Due::Keep => Some(found),
+            };
         }
         Some(found)
     }
@@ -873,18 +905,14 @@ impl<'a> Tx<'a> {
                 bytes: slot[found.layout.text(slot)].into(),
                 edited: found.layout.edited,
             },
-            Encoding::Object => {
+            Encoding::Object if by_move => {
                 let object = self.ks.objects.get_mut(found.layout.object(slot));
-                if by_move {
-                    let empty = Value::Shared(Bytes::new());
-                    let value = std::mem::replace(&mut object.value, empty);
-                    self.ks.object_bytes =
-                        self.ks.object_bytes.saturating_sub(value.memory_bytes());
-                    Stored::Object(value)
-                } else {
-                    Stored::Object(object.value.clone())
-                }
+                let empty = Value::Shared(Bytes::new());
+                let value = std::mem::replace(&mut object.value, empty);
+                self.ks.object_bytes = self.ks.object_bytes.saturating_sub(value.memory_bytes());
+                Stored::Object(value)
             }
+            Encoding::Object => Stored::Object(self.shown(found.layout.object(slot)).clone()),
         };
         Taken {
             value,

@@ -17,6 +17,9 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+/// The first connections of a shard have this index; the names before it are the app's.
+pub(super) const NOBODYS: u32 = 2;
+
 impl ConnId {
     /// Both halves in one word, index low.
     pub fn pack(self) -> u64 {
@@ -190,10 +193,12 @@ impl<M> Io<M> {
         Io {
             now: Now::default(),
             shard,
-            outgoing: vec![Outgoing {
-                generation: u32::MAX,
-                ..Outgoing::default()
-            }],
+            outgoing: (0..NOBODYS)
+                .map(|_| Outgoing {
+                    generation: u32::MAX,
+                    ..Outgoing::default()
+                })
+                .collect(),
             dirty: Vec::new(),
             requests: Vec::new(),
             mail: (0..shards).map(|_| Vec::new()).collect(),

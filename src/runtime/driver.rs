@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::app::{App, CloseReason, ConnId, ConnInfo, Io, NextTurn, Outgoing, Request, Signal};
+use super::app::{
+    App, CloseReason, ConnId, ConnInfo, Io, NOBODYS, NextTurn, Outgoing, Request, Signal,
+};
 use super::clock;
 use super::conn::Conn;
 use super::files::Files;
@@ -116,11 +118,13 @@ impl<A: App> Driver<A> {
             collected: Vec::new(),
             unsent_mail: VecDeque::new(),
             adopted: Vec::new(),
-            // The first place is nobody's: the app may use its name for work of its own.
-            slots: vec![Slot {
-                generation: 0,
-                conn: None,
-            }],
+            // The first places are nobody's: the app may use their names for work of its own.
+            slots: (0..NOBODYS)
+                .map(|_| Slot {
+                    generation: 0,
+                    conn: None,
+                })
+                .collect(),
             free: Vec::new(),
             half_closed: Vec::new(),
             completions: Vec::with_capacity(1024),

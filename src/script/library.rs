@@ -39,6 +39,7 @@ impl Function {
             declared: true,
             no_writes: has(0),
             allow_oom: has(1),
+            allow_stale: has(2),
         };
         Function {
             description: description.map(Into::into),

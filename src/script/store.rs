@@ -30,6 +30,8 @@ pub struct ScriptFlags {
     pub declared: bool,
     pub no_writes: bool,
     pub allow_oom: bool,
+    /// It may run on a replica that has lost its master.
+    pub allow_stale: bool,
 }
 
 /// One script, or a function of a library.
@@ -150,7 +152,8 @@ impl ScriptFlags {
                     b"" if word == b"flags=" => {}
                     b"no-writes" => flags.no_writes = true,
                     b"allow-oom" => flags.allow_oom = true,
-                    b"allow-stale" | b"no-cluster" | b"allow-cross-slot-keys" => {}
+                    b"allow-stale" => flags.allow_stale = true,
+                    b"no-cluster" | b"allow-cross-slot-keys" => {}
                     _ => {
                         return Err(CmdError::quoting(&[
                             b"ERR Unexpected flag in script shebang: ",
@@ -229,6 +232,7 @@ mod tests {
             declared: true,
             no_writes: true,
             allow_oom: true,
+            allow_stale: false,
         };
         assert_eq!(flags("#!lua flags=no-writes,allow-oom\nreturn 1"), Ok(both));
         for (text, error) in [

@@ -81,6 +81,8 @@ pub enum NodeMessage {
     Persist(super::persist::Message),
     /// About replicas.
     Replicas(super::replicas::Message),
+    /// Whether this server is a master.
+    Role(super::role::Message),
     /// Memory is short, and the sender has no key to evict; and that the receiver has none or did.
     WantRoom {
         session: SessionKey,

@@ -9,7 +9,7 @@ use crate::command::tracking::{self, Mode};
 use crate::number;
 use crate::resp::{Args, CmdError, Proto};
 use crate::session::{Core, Link, Session, State};
-use crate::shard::message::SessionKey;
+use crate::shard::message::{MASTER, SessionKey};
 
 /// What `client list` selects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,9 @@ pub enum Kind {
 }
 
 fn kind_of(session: &Session) -> Kind {
-    if session.client.replica {
+    if session.key == MASTER {
+        Kind::Master
+    } else if session.client.replica {
         Kind::Replica
     } else if session.client.subscriptions.any() {
         Kind::Pubsub
@@ -249,6 +251,7 @@ fn client_flags(session: &Session, monitors: &[SessionKey]) -> String {
     let tracking = session.client.tracking.as_ref();
     let known = [
         (session.client.replica, 'S'),
+        (session.key == MASTER, 'M'),
         (monitors.contains(&session.key), 'O'),
         (
             matches!(session.state, State::Postponed | State::Blocked),

@@ -1,7 +1,7 @@
 //! DEBUG DIGEST and DIGEST-VALUE: each node sums up its keys, one adds the sums.
 
 use crate::command::{generic, keys};
-use crate::keyspace::{Keyspace, Taken};
+use crate::keyspace::{Due, Keyspace, Taken, Tx};
 use crate::rdb::digest::{self, Digest};
 use crate::resp::{Args, CmdResult, Writer};
 use crate::session::Core;
@@ -29,7 +29,7 @@ pub fn part(core: &mut Core, args: &Args, db: u32, now_ms: i64) -> Sums {
     }
     let here = (2..args.len()).filter(|&i| keys::home(args.get(i), place.shards) == place.shard);
     let mut sums = Sums::new();
-    let mut tx = keyspace.tx(db, now_ms, false);
+    let mut tx = whole(keyspace, db, now_ms);
     for i in here {
         if let Some(taken) = tx.clone_value(args.get(i)) {
             let mut sum = Digest::default();
@@ -41,9 +41,19 @@ pub fn part(core: &mut Core, args: &Args, db: u32, now_ms: i64) -> Sums {
     sums
 }
 
+/// A transaction for which all keys that a replica keeps are there: they are its master's.
+fn whole(keyspace: &mut Keyspace, db: u32, now_ms: i64) -> Tx<'_> {
+    let is_replica = keyspace.is_replica();
+    let tx = keyspace.tx(db, now_ms, false);
+    match is_replica {
+        true => tx.with_due(Due::Keep),
+        false => tx,
+    }
+}
+
 fn database(keyspace: &mut Keyspace, db: u32, now_ms: i64) -> Digest {
     let mut names = Vec::new();
-    let mut tx = keyspace.tx(db, now_ms, false);
+    let mut tx = whole(keyspace, db, now_ms);
     tx.for_each_key(|key, _| names.push(key.to_vec()));
     let mut sum = Digest::default();
     for key in names {

@@ -33,11 +33,11 @@ use super::tracking::Trackers;
 use super::waitaof::AofWaits;
 use crate::acl::Users;
 use crate::command::tracking::Wish;
-use crate::command::{Entry, Job, flags, introspection};
+use crate::command::{Command, Entry, Job, flags, introspection};
 use crate::keyspace::tracking::Reader;
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Admission, Core, Host, Link, Performed, Refused};
-use crate::shard::message::SessionKey;
+use crate::shard::message::{MASTER, SessionKey};
 use crate::value::limits::Limits;
 
 /// The version whose command surface this is; clients switch features on by it. (redis-py caches on the
@@ -66,6 +66,8 @@ pub struct ServerHost {
     pub replicas: Replicas,
     /// `min-replicas-to-write`, 0 while it is off.
     pub replicas_min: usize,
+    /// Shard 0's alone: nodes that have not changed their role yet.
+    pub roles_awaited: usize,
     pub aof_waits: AofWaits,
     /// Shard 0's alone.
     pub slowlog: Slowlog,
@@ -132,6 +134,7 @@ impl ServerHost {
             outlets: Outlets::default(),
             replicas: Replicas::new(shards),
             replicas_min: 0,
+            roles_awaited: 0,
             aof_waits: AofWaits::default(),
             slowlog: Slowlog::default(),
             slowlog_max_len: 128,
@@ -353,6 +356,41 @@ impl ServerHost {
             _ => return Box::new(self.figures(core, link)),
         }
         Box::new(())
+    }
+
+    /// Why a command is not for this server as it is now.
+    fn refusal(&self, session: SessionKey, command: &Command) -> Option<CmdError> {
+        let flags = command.flags;
+        let is_replica = self.identity.role.is_replica();
+        if is_replica
+            && command.is_write()
+            && let Some(error) = self.refuses_as_replica(session)
+        {
+            return Some(error);
+        }
+        if is_replica
+            && flags & flags::STALE == 0
+            && let Some(error) = self.refuses_as_stale(session)
+        {
+            return Some(error);
+        }
+        if flags & flags::LOADING == 0 && self.part.is_any_loading() {
+            return Some(CmdError::Loading);
+        }
+        let is_told = command.is_write() || command.name == "ping";
+        if is_told && self.part.is_journal_failing() {
+            return Some(journal::misconf(&self.part.journal_failure()));
+        }
+        if is_told && self.is_misconfigured() {
+            return Some(MISCONF);
+        }
+        self.lacks_replicas().filter(|_| command.is_write())
+    }
+
+    /// Why a master with too few replicas takes no writes.
+    fn lacks_replicas(&self) -> Option<CmdError> {
+        let is_short = self.part.good_replicas() < self.replicas_min;
+        (is_short && !self.identity.role.is_replica()).then_some(NO_REPLICAS)
     }
 
     fn figures(&self, core: &Core, link: &dyn Link) -> NodeFigures {
@@ -604,6 +642,7 @@ impl Host for ServerHost {
             || self.part.save_failed
             || self.part.is_journal_failing()
             || self.replicas_min > 0
+            || self.identity.role.is_replica()
     }
 
     fn admit(
@@ -619,18 +658,10 @@ impl Host for ServerHost {
         if session == replay::SESSION {
             return Admission::Run;
         }
-        if flags & flags::LOADING == 0 && self.part.is_any_loading() {
-            return Admission::Refuse(CmdError::Loading);
-        }
-        let is_told = flags & flags::WRITE != 0 || entry.command.name == "ping";
-        if is_told && self.part.is_journal_failing() {
-            return Admission::Refuse(journal::misconf(&self.part.journal_failure()));
-        }
-        if is_told && self.is_misconfigured() {
-            return Admission::Refuse(MISCONF);
-        }
-        if self.part.good_replicas() < self.replicas_min && flags & flags::WRITE != 0 {
-            return Admission::Refuse(NO_REPLICAS);
+        if session != MASTER
+            && let Some(error) = self.refusal(session, entry.command)
+        {
+            return Admission::Refuse(error);
         }
         if self.pause.until_ms != 0 {
             if !self.pause.is_active(now_ms) {
@@ -644,8 +675,12 @@ impl Host for ServerHost {
         Admission::Run
     }
 
+    fn refuses_reads(&self, session: SessionKey) -> Option<CmdError> {
+        self.refuses_as_stale(session)
+    }
+
     fn refuses_writes(&self, session: SessionKey) -> Option<CmdError> {
-        if session == replay::SESSION {
+        if matches!(session, replay::SESSION | MASTER) {
             return None;
         }
         if self.part.is_journal_failing() {
@@ -654,7 +689,8 @@ impl Host for ServerHost {
         if self.is_misconfigured() {
             return Some(MISCONF);
         }
-        (self.part.good_replicas() < self.replicas_min).then_some(NO_REPLICAS)
+        self.lacks_replicas()
+            .or_else(|| self.refuses_as_replica(session))
     }
 
     fn show(

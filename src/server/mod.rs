@@ -33,6 +33,7 @@ mod populate;
 mod pubsub;
 mod reconfigure;
 pub mod replicas;
+pub mod role;
 mod saves;
 pub mod settings;
 pub mod slowlog;

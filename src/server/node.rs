@@ -185,6 +185,7 @@ impl Node {
             }
             NodeMessage::Persist(message) => host.persist_message(core, from, message),
             NodeMessage::Replicas(message) => host.replica_message(core, link, from, message),
+            NodeMessage::Role(message) => host.role_message(core, link, message),
             NodeMessage::Monitor(line) => {
                 for &session in &host.monitors.here {
                     link.out(session).bytes.extend_from_slice(&line);

@@ -262,10 +262,12 @@ impl ServerHost {
         let file = File::open(path);
         let databases = self.config.int("databases") as u32;
         let verify = self.config.flag("rdbchecksum");
+        // Segments may say that a key lives on. Redis: rdb.c rdbLoadRioWithLoadingCtx.
+        let keeps_due = matches!(then, Then::Replay) || self.identity.role.is_replica();
         let about = (databases, self.limits.clone());
         let begun = file.and_then(|file| {
             self.persistence
-                .load(file, verify, about, then, self.now_ms)
+                .load(file, (verify, keeps_due), about, then, self.now_ms)
         });
         match (begun, then) {
             (Ok(()), _) => self.tell_nodes(|_| Message::LoadBegins { flush }),

@@ -48,8 +48,8 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     budget.max_bytes = bytes("maxmemory");
     budget.policy = known.unwrap_or(Policy::NoEviction);
     budget.samples = bytes("maxmemory-samples");
-    if host.part.loading {
-        // What was stored once is loaded, also beyond the limit.
+    if host.part.loading || host.ignores_maxmemory() {
+        // What was stored once is loaded, also beyond the limit; and a replica has what its master has.
         budget.max_bytes = 0;
     }
     host.set_policy();

@@ -92,6 +92,12 @@ impl ServerHost {
             Ok(asked) => asked,
             Err(error) => return Performed::Failed(error),
         };
+        if self.identity.role.is_replica() {
+            return Performed::Failed(CmdError::Text(
+                "ERR WAITAOF cannot be used with replica instances. Please also note that writes \
+                 to replicas are just local and are not propagated.",
+            ));
+        }
         if wants_local && !self.config.flag("appendonly") {
             return Performed::Failed(CmdError::Text(
                 "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",

@@ -9,13 +9,18 @@ use smallvec::SmallVec;
 
 use super::core::Core;
 use super::link::{Host, Link};
-use super::state::State;
+use super::state::{Session, State};
 use crate::command::block::Patience;
 use crate::command::keys;
 use crate::coordinator::{Homes, homes};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 use crate::shard::message::{HopCall, KeyIndices, Message, Request, SessionKey};
 use crate::shard::waiting::{Claim, Ticket};
+
+/// Redis: blocked.c disconnectAllBlockedClients.
+pub const UNBLOCKED: CmdError = CmdError::Text(
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+);
 
 /// A client's wait.
 #[derive(Debug)]
@@ -182,8 +187,14 @@ impl Core {
         let Some(session) = self.session_mut(key) else {
             return;
         };
-        let Some(wait) = &session.wait else { return };
         session.state = State::Blocked;
+        let is_write = request.call.command.is_write();
+        if is_write && self.shard.keyspace.is_replica() && host.refuses_writes(key).is_some() {
+            return self.send_away(key, link, host);
+        }
+        let Some(wait) = self.session(key).and_then(|session| session.wait.as_ref()) else {
+            return;
+        };
         // Its time may have come while work on it was going on.
         if let Some(until_ms) = wait.until_ms.filter(|&until_ms| until_ms <= now_ms) {
             self.timeouts.insert((until_ms, key));
@@ -382,6 +393,30 @@ impl Core {
         drop(sessions);
         self.end_wait(key, (&out, 0), link, host);
         true
+    }
+
+    /// This server is a replica from now on: clients that wait for keys are told, and go. Redis:
+    /// blocked.c disconnectAllBlockedClients.
+    pub fn send_waiting_away(&mut self, link: &mut dyn Link, host: &mut dyn Host) {
+        let waiting = |session: &&Session| session.wait.is_some();
+        let waiting = self.sessions().filter(waiting).map(|session| session.key);
+        for key in waiting.collect::<Vec<_>>() {
+            self.send_away(key, link, host);
+        }
+    }
+
+    /// Ends a client's wait and its connection; what it has sent since is not run.
+    fn send_away(&mut self, key: SessionKey, link: &mut dyn Link, host: &mut dyn Host) {
+        if let Some(session) = self.session_mut(key) {
+            session.input = Vec::new();
+        }
+        self.end_wait_with(key, &UNBLOCKED, link, host);
+        if self
+            .session(key)
+            .is_some_and(|session| session.wait.is_none())
+        {
+            self.finish_session(key, link);
+        }
     }
 
     /// Ends a client's wait with an error, unless a reply is under way.

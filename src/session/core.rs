@@ -13,7 +13,7 @@ use crate::coordinator::{Answer, Coordinator, Done};
 use crate::keyspace::{Foreseen, WARM_KEYS};
 use crate::resp::{CmdError, Glance, Output, Writer};
 use crate::shard::Shard;
-use crate::shard::message::{Hop, Message, SessionKey};
+use crate::shard::message::{Hop, MASTER, Message, SessionKey};
 
 /// Settings that sessions consult on every request, taken from the configuration.
 #[derive(Clone, Debug)]
@@ -458,6 +458,14 @@ impl Core {
         self.resume(key, link, host);
     }
 
+    /// Replies with an error to a session whose job is not performed after all, and closes it.
+    pub fn answer_and_close(&mut self, key: SessionKey, error: &CmdError, link: &mut dyn Link) {
+        if let Some(job) = self.session_mut(key).and_then(|session| session.job.take()) {
+            self.shard.stats.ran(job.id, job.spent_ns, true);
+            self.refuse_and_close(key, error, link);
+        }
+    }
+
     /// Closes a session now; what it sent and what it was sent no longer matters.
     pub fn abandon(&mut self, key: SessionKey, link: &mut dyn Link) {
         if let Some(session) = self.session_mut(key) {
@@ -522,7 +530,7 @@ impl Core {
         let Some(session) = self.session_mut(key) else {
             return;
         };
-        if session.query_bytes() > max {
+        if session.query_bytes() > max && key != MASTER {
             session.state = State::Closing;
             self.counters.query_limit_closed += 1;
             link.close(key);

@@ -22,6 +22,11 @@ use crate::shard::message::{HoldOn, HopCall, Request, SessionKey};
 const ABORTED: CmdError =
     CmdError::Text("EXECABORT Transaction discarded because of previous errors.");
 
+/// Why a transaction is not carried out.
+fn discarded(why: &CmdError) -> CmdError {
+    CmdError::owned(format!("EXECABORT Transaction discarded because of: {why}"))
+}
+
 /// A transaction being carried out. It goes on if its connection goes away.
 #[derive(Debug)]
 pub struct Exec {
@@ -54,20 +59,26 @@ impl Core {
         if multi.failed {
             return Some(ABORTED);
         }
-        let discarded = |why: CmdError| {
-            CmdError::owned(format!("EXECABORT Transaction discarded because of: {why}"))
-        };
         // What was allowed when they were queued may not be any more.
         if host.is_watching()
             && multi.calls.iter().any(|call| call.command.is_write())
             && let Some(why) = host.refuses_writes(key)
         {
-            return Some(discarded(why));
+            return Some(discarded(&why));
+        }
+        if host.is_watching()
+            && multi
+                .calls
+                .iter()
+                .any(|call| call.command.flags & flags::STALE == 0)
+            && let Some(why) = host.refuses_reads(key)
+        {
+            return Some(discarded(&why));
         }
         let needs_memory = |call: &HopCall| call.command.flags & flags::DENYOOM != 0;
         let is_short = multi.calls.iter().any(needs_memory)
             && self.shard.make_room(link.now_ms()) == Room::Nowhere;
-        is_short.then(|| discarded(CmdError::Oom))
+        is_short.then(|| discarded(&CmdError::Oom))
     }
 
     pub(super) fn exec(
@@ -300,6 +311,7 @@ impl Core {
             return self.unwatch(key, link);
         };
         exec.held = Some(work);
+        let is_write = exec.calls.iter().any(|call| call.command.is_write());
         let (is_script, is_shown) = (exec.is_script(), exec.words.is_some());
         // A script is none of what the session watches for.
         if !is_script {
@@ -308,6 +320,17 @@ impl Core {
         if is_shown && let Some(exec) = self.execs.remove(&key) {
             self.show_whole(key, &exec, clean, link, host);
             self.execs.insert(key, exec);
+        }
+        // Since it was admitted, this server may have become a replica.
+        if clean
+            && is_write
+            && self.shard.keyspace.is_replica()
+            && let Some(why) = host.refuses_writes(key)
+        {
+            self.execs.remove(&key);
+            self.release_exec(work, link);
+            self.reply_error(key, &discarded(&why), link);
+            return self.resume(key, link, host);
         }
         if clean || is_script {
             if self.exec_on(key, link, host) {

@@ -77,6 +77,11 @@ pub trait Host {
         None
     }
 
+    /// Why a session may not even read now.
+    fn refuses_reads(&self, _session: SessionKey) -> Option<CmdError> {
+        None
+    }
+
     /// A command is about to run, or to wait; called while [`Host::is_watching`]. Commands of a
     /// transaction are seen when it is carried out.
     fn show(

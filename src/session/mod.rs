@@ -22,6 +22,7 @@ mod script;
 mod state;
 
 pub use access::Refused;
+pub use blocking::UNBLOCKED;
 pub use core::{Core, Counters, Limits};
 pub use link::{Admission, Host, Link, Performed};
 pub use script::Scripts;

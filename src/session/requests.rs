@@ -15,7 +15,7 @@ use crate::coordinator::{Homes, homes};
 use crate::keyspace::{Foreseen, Keyspace};
 use crate::resp::{self, Args, CmdError, Glance, Output, Parsed, ProtocolError, Writer};
 use crate::shard::exec_keys;
-use crate::shard::message::{HopCall, KeyIndices, Message, Request, SessionKey};
+use crate::shard::message::{HopCall, KeyIndices, MASTER, Message, Request, SessionKey};
 use crate::shard::{Call, Room};
 
 /// Commands of one hop: enough to fill a turn, few enough that others get theirs.
@@ -219,6 +219,7 @@ impl Core {
         }
         if command.flags & flags::ALLOW_BUSY == 0
             && let Some(error) = self.scripts.late.refusal()
+            && key != MASTER
         {
             return match hopping {
                 true => Next::Again,
@@ -301,7 +302,7 @@ impl Core {
         host: &mut dyn Host,
     ) -> Option<Next> {
         match self.shard.make_room(link.now_ms()) {
-            Room::Nowhere if command.flags & flags::DENYOOM != 0 => {
+            Room::Nowhere if command.flags & flags::DENYOOM != 0 && key != MASTER => {
                 if hopping {
                     return Some(Next::Again);
                 }

@@ -126,10 +126,16 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// What says that it may write is not even begun while nothing may be written. Redis: script.c
-    /// scriptPrepareForRun.
+    /// What says that it may write is not even begun while nothing may be written, and what does not
+    /// say that it may read old data while there is nothing else. Redis: script.c scriptPrepareForRun.
     pub(super) fn admitted(self, key: SessionKey, host: &dyn Host) -> Result<Scripted, CmdError> {
         let own = self.script.flags;
+        if host.is_watching()
+            && !own.allow_stale
+            && let Some(error) = host.refuses_reads(key)
+        {
+            return Err(error);
+        }
         if host.is_watching()
             && own.declared
             && !own.no_writes

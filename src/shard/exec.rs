@@ -6,7 +6,7 @@ use super::budget::{Budget, EVICTIONS_AT_ONCE, figures};
 use super::holds::{Holds, Scope, TxId};
 use super::journal::Journal;
 use super::message::{
-    Apply, Cut, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, Message, Placed, Request,
+    Apply, Cut, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, MASTER, Message, Placed, Request,
 };
 use super::run::{run_deciding, run_local, run_part};
 use super::snapshot;
@@ -16,7 +16,7 @@ use super::watching::{Watcher, Watching};
 use crate::command::block::Serve;
 use crate::command::{self, Command, CommandId, Part, Peek, Place, Run, Wanted, keys};
 use crate::keyspace::tracking::Reader;
-use crate::keyspace::{Keyspace, Tx, WARM_KEYS};
+use crate::keyspace::{Due, Keyspace, Tx, WARM_KEYS};
 use crate::resp::{Args, CmdError, Output, Proto, Writer};
 
 /// One core's keys and what runs on them.
@@ -172,7 +172,8 @@ impl Shard {
         if is_tracking {
             self.keyspace.effects.tracking.set_author(Some(call.by));
         }
-        let mut tx = self.keyspace.tx(call.db, now_ms, !call.no_touch);
+        let tx = self.keyspace.tx(call.db, now_ms, !call.no_touch);
+        let mut tx = as_of(tx, call.by, call.command);
         let result = run_local(&mut tx, call, self.place, &mut writer);
         tx.finish();
         if is_tracking {
@@ -292,9 +293,9 @@ impl Shard {
         }
     }
 
-    /// Answers all commands that wait for a hold with an error.
+    /// Answers all commands that wait for a hold with an error, except the master's.
     pub fn refuse_waiting(&mut self, error: &CmdError, now_ms: i64, post: Post) {
-        let is_hop = |parked: &Parked| matches!(parked, Parked::Hop(_));
+        let is_hop = |parked: &Parked| matches!(parked, Parked::Hop(hop) if hop.session != MASTER);
         for parked in self.holds.take_waiting(is_hop) {
             let Parked::Hop(mut hop) = parked else {
                 continue;
@@ -463,7 +464,7 @@ impl Shard {
         let command = request.call.command;
         if let Run::Gather(_) | Run::First(_) = command.run {
             let args = request.args.as_args();
-            let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+            let mut tx = tx_of(&mut self.keyspace, request, now_ms);
             let peek = |&at: &u32| {
                 tx.set_place(at as usize);
                 match command.run {
@@ -479,7 +480,7 @@ impl Shard {
         if command.is_write() {
             return Part::Nothing;
         }
-        let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+        let mut tx = tx_of(&mut self.keyspace, request, now_ms);
         let part = run_part(&mut tx, request, keys, self.place);
         tx.finish();
         part
@@ -514,7 +515,7 @@ impl Shard {
             Apply::Cut(cut) => return self.begin_cut(cut, now_ms),
             Apply::Calls { calls, db } => return self.run_calls(request, &calls, db, now_ms),
             Apply::Read(wanted) => {
-                let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+                let mut tx = tx_of(&mut self.keyspace, request, now_ms);
                 let mut read = |(at, wanted): &Placed<Wanted>| {
                     tx.set_place(*at as usize);
                     wanted.read(&mut tx)
@@ -527,7 +528,7 @@ impl Shard {
         };
         let args = request.args.as_args();
         let place = self.place;
-        let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+        let mut tx = tx_of(&mut self.keyspace, request, now_ms);
         let part = match apply {
             Apply::Wait => {
                 register(&mut tx, &mut self.waiting, request, keys);
@@ -656,7 +657,7 @@ impl Shard {
         let args = request.args.as_args();
         let call = call_of(request, args);
         self.keyspace.effects.tracking.set_author(Some(call.by));
-        let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+        let mut tx = tx_of(&mut self.keyspace, request, now_ms);
         let result = run_deciding(&mut tx, &call, &mut Writer::new(out, request.proto));
         let waits = matches!(result, Ok(true));
         if waits {
@@ -803,7 +804,7 @@ impl Shard {
         let call = call_of(request, args);
         let block = call.command.block?;
         self.keyspace.effects.tracking.set_author(Some(call.by));
-        let mut tx = self.keyspace.tx(request.db, now_ms, !request.no_touch);
+        let mut tx = tx_of(&mut self.keyspace, request, now_ms);
         let mut out = Output::default();
         let mut writer = Writer::new(&mut out, request.proto);
         let served = match (block.serve, call.command.run) {
@@ -844,6 +845,22 @@ impl Shard {
         self.leave_queues(request);
         self.serve_waiting(now_ms, post);
     }
+}
+
+/// A transaction, with what its author's command makes of keys that are due.
+#[inline]
+fn as_of<'k>(tx: Tx<'k>, by: Reader, command: &Command) -> Tx<'k> {
+    match by {
+        (_, MASTER) => tx.with_due(Due::Keep),
+        _ if command.is_write() => tx.with_due(Due::Delete),
+        _ => tx,
+    }
+}
+
+/// A transaction for what a request's author wants.
+fn tx_of<'k>(keyspace: &'k mut Keyspace, request: &Request, now_ms: i64) -> Tx<'k> {
+    let tx = keyspace.tx(request.db, now_ms, !request.no_touch);
+    as_of(tx, request.by, request.call.command)
 }
 
 fn call_of<'a>(request: &Request, args: Args<'a>) -> Call<'a> {

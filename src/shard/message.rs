@@ -26,6 +26,11 @@ use crate::resp::{ArgBuf, Output, Proto};
 /// Names a session on its own core: a connection's index and generation, opaque to others.
 pub type SessionKey = u64;
 
+/// The session that carries out what the master of this server has done; no connection has this
+/// place. What it asks for is never refused, and finds keys that are due: see
+/// [`Due`](crate::keyspace::Due).
+pub const MASTER: SessionKey = 1;
+
 /// Consecutive commands of one session for one home. It travels there, is filled with replies, and
 /// travels back: its allocations serve the session's next hop.
 #[derive(Debug, Default)]

@@ -128,7 +128,8 @@ impl World {
                 .collect(),
             rng: fastrand::Rng::with_seed(seed),
             delivered: 0,
-            next_client: 0,
+            // The names before are those of sessions without a client.
+            next_client: 2,
             disk: None,
             heard: Heard::new(),
             touched: BTreeSet::new(),

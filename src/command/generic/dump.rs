@@ -139,8 +139,9 @@ pub fn object(kept: KeptValue) -> Option<Object> {
     dump::take(&payload.into()).ok()
 }
 
-/// The value of an object that was read, encoded as configured.
-pub fn stored(object: Object, limits: &Limits, now_ms: i64) -> Option<Stored> {
+/// The value of an object that was read, encoded as configured, without fields that were due at
+/// `past_ms`.
+pub fn stored(object: Object, limits: &Limits, past_ms: i64) -> Option<Stored> {
     Some(match object {
         Object::String(bytes) => match crate::number::parse_i64(&bytes) {
             Some(n) => Stored::Int(n),
@@ -172,7 +173,7 @@ pub fn stored(object: Object, limits: &Limits, now_ms: i64) -> Option<Stored> {
         Object::Hash(fields) => {
             let mut hash = Hash::default();
             for field in &fields {
-                if field.expire_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+                if field.expire_at_ms.is_some_and(|at_ms| at_ms <= past_ms) {
                     continue;
                 }
                 hash.set(&field.name, &field.value, limits);
@@ -279,8 +280,9 @@ pub(super) fn restore(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         ttl_ms => Some(ttl_ms.saturating_add(now_ms)),
     };
     let limits = limits_of(args.get(3)[0], &tx.settings().limits);
-    let value = stored(object, &limits, now_ms);
-    let value = value.filter(|_| expire_at.is_none_or(|at_ms| at_ms > now_ms));
+    let past_ms = tx.past_ms();
+    let value = stored(object, &limits, past_ms);
+    let value = value.filter(|_| expire_at.is_none_or(|at_ms| at_ms > past_ms));
     let Some(value) = value else {
         // It has expired on the way: what was there is gone all the same.
         if tx.remove(key) {

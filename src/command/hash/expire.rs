@@ -110,7 +110,7 @@ fn expire(tx: &mut Tx, args: &Args, unit: Unit, out: &mut Writer) -> CmdResult {
         out.array(names.len())?;
         return (0..names.len()).try_for_each(|_| out.int(NO_FIELD));
     }
-    let passed = at_ms <= tx.now_ms();
+    let passed = at_ms <= tx.past_ms();
     let results = tx.change(key, |hash: &mut Hash, _| {
         let set = |field: &[u8]| {
             if !hash.contains(field) {
@@ -295,7 +295,7 @@ pub(super) fn hgetex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         Change::Clear => None,
         Change::At(at_ms) => Some(at_ms),
     };
-    let passed = at_ms.is_some_and(|at_ms| at_ms <= tx.now_ms());
+    let passed = at_ms.is_some_and(|at_ms| at_ms <= tx.past_ms());
     let changed = tx.change(key, |hash: &mut Hash, _| {
         let set = |field: &&[u8]| {
             let exists = hash.contains(field);
@@ -359,7 +359,7 @@ pub(super) fn hsetex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 }
 
 fn set_pairs(tx: &mut Tx, key: &[u8], pairs: &Args, what: Change) -> CmdResult {
-    let now_ms = tx.now_ms();
+    let past_ms = tx.past_ms();
     let names: Vec<&[u8]> = pairs.iter().step_by(2).collect();
     tx.change_or_create(
         key,
@@ -370,7 +370,7 @@ fn set_pairs(tx: &mut Tx, key: &[u8], pairs: &Args, what: Change) -> CmdResult {
                 match what {
                     Change::Keep => {}
                     Change::Clear => hash.set_deadline(field, None),
-                    Change::At(at_ms) if at_ms <= now_ms => {
+                    Change::At(at_ms) if at_ms <= past_ms => {
                         hash.remove(field);
                         continue;
                     }
@@ -384,7 +384,7 @@ fn set_pairs(tx: &mut Tx, key: &[u8], pairs: &Args, what: Change) -> CmdResult {
         },
     )?;
     if let Change::At(at_ms) = what
-        && at_ms <= now_ms
+        && at_ms <= past_ms
     {
         account(tx, key, &names, None);
         return Ok(());

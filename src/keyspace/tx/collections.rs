@@ -4,6 +4,7 @@
 //! after the command's own event.
 
 use super::{Found, Ttl, Tx, WrongType};
+use crate::keyspace::due::shown;
 use crate::keyspace::entry::{Encoding, Payload};
 use crate::keyspace::{Event, OF_FIELDS, owner, wheel};
 use crate::value::hash::Hash;
@@ -22,7 +23,7 @@ impl Tx<'_> {
         let slot = self.ks.arena.get(found.handle);
         match found.layout.encoding {
             Encoding::Int | Encoding::Text => None,
-            Encoding::Object => Some(&self.ks.objects.get(found.layout.object(slot)).value),
+            Encoding::Object => Some(self.shown(found.layout.object(slot))),
         }
     }
 
@@ -59,7 +60,8 @@ impl Tx<'_> {
         if found.layout.encoding != Encoding::Object {
             return Err(WrongType);
         }
-        let value = &ks.objects.get(found.layout.object(slot)).value;
+        let at = found.layout.object(slot);
+        let value = shown(&ks.shadow, &ks.objects, at);
         let collection = C::of(value).ok_or(WrongType)?;
         Ok(Some((collection, &mut ks.rng)))
     }
@@ -175,6 +177,13 @@ impl Tx<'_> {
             return None;
         }
         Some(found)
+    }
+
+    /// Shows a hash without its fields that are due; `None` if none is left.
+    pub(super) fn hide_fields(&mut self, found: Found) -> Option<Found> {
+        let slot = self.ks.arena.get(found.handle);
+        let at = found.layout.object(slot);
+        self.ks.cast_shadow(at, self.now_ms).then_some(found)
     }
 
     /// Connects the earliest deadline of a hash's fields with the wheel, after the entry moved or

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Tx, WrongType};
+use crate::keyspace::Due;
 use crate::keyspace::effects::{Event, Recorder};
 use crate::keyspace::entry;
 use crate::keyspace::rewrite;
@@ -53,7 +54,7 @@ impl Tx<'_> {
     fn is_due(&self, handle: Handle) -> bool {
         let slot = self.ks.arena.get(handle);
         let layout = entry::layout(slot);
-        layout.has_expiry && layout.expiry(slot).0 <= self.now_ms
+        layout.has_expiry && layout.expiry(slot).0 <= self.now_ms && self.due != Due::Keep
     }
 
     /// Visits the keys at `cursor` and returns the next cursor; 0 begins and ends. Keys that are
@@ -78,13 +79,21 @@ impl Tx<'_> {
         });
     }
 
-    /// A random key; those that are due are deleted on the way.
+    /// A random key; those that are due are deleted on the way. Where they may not be, they are
+    /// passed over, and one is taken if there seems to be nothing else.
     pub fn random_key(&mut self) -> Option<Bytes> {
+        /// Redis: db.c dbRandomKey.
+        const PASSED_OVER_MAX: usize = 100;
+        let mut passed = 0;
         loop {
             let ks = &mut *self.ks;
             let handle = ks.dbs[self.db as usize].dict.random(&mut ks.rng)?;
             let key = Bytes::copy_from_slice(self.ks.key_of(handle));
             if self.find(&key).is_some() {
+                return Some(key);
+            }
+            passed += usize::from(self.due == Due::Hide);
+            if passed == PASSED_OVER_MAX {
                 return Some(key);
             }
         }

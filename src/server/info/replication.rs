@@ -11,6 +11,7 @@ pub struct Identity {
     pub run_id: String,
     /// `master_replid`
     replid: Mutex<String>,
+    pub role: crate::server::role::Shared,
 }
 
 fn digits() -> String {
@@ -22,6 +23,7 @@ impl Identity {
         Identity {
             run_id: digits(),
             replid: Mutex::new(digits()),
+            role: Default::default(),
         }
     }
 

@@ -63,6 +63,7 @@ pub struct Loading {
     then: Then,
     keys_loaded: u64,
     keys_expired: u64,
+    keeps_due: bool,
     /// Keys of collections without elements.
     keys_empty: u64,
     limits: Limits,
@@ -124,11 +125,12 @@ impl std::fmt::Display for LoadError {
 }
 
 impl Persistence {
-    /// Begins to load a file. The nodes refuse commands from here on.
+    /// Begins to load a file. The nodes refuse commands from here on. `keeps_due`: keys whose time has
+    /// come are loaded like the others, as what follows tells more of them.
     pub fn load(
         &mut self,
         file: File,
-        verify: bool,
+        (verify, keeps_due): (bool, bool),
         (databases, limits): (u32, Limits),
         then: Then,
         now_ms: i64,
@@ -153,6 +155,7 @@ impl Persistence {
             batches: (0..shards).map(|_| Vec::new()).collect(),
             untaken: vec![0; shards],
             then,
+            keeps_due,
             keys_loaded: 0,
             keys_expired: 0,
             keys_empty: 0,
@@ -342,14 +345,15 @@ impl Loading {
     }
 
     fn entry(&mut self, entry: Entry, mail: &mut Mail, now_ms: i64) {
+        let past_ms = if self.keeps_due { i64::MIN } else { now_ms };
         let expire_at = entry.attributes.expire_at_ms;
-        if expire_at.is_some_and(|at_ms| at_ms <= now_ms) {
+        if expire_at.is_some_and(|at_ms| at_ms <= past_ms) {
             self.keys_expired += 1;
             return;
         }
         let value = match entry.object {
             Object::String(text) => LoadedValue::Text(text),
-            object => match generic::stored(object, &self.limits, now_ms) {
+            object => match generic::stored(object, &self.limits, past_ms) {
                 Some(stored) => LoadedValue::Stored(stored),
                 None => return,
             },

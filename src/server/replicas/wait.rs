@@ -15,6 +15,13 @@ use crate::shard::message::SessionKey;
 /// Asks a replica how far it is.
 const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
 
+/// Redis: replication.c waitCommand.
+const OF_REPLICA: CmdError = CmdError::Text(
+    "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a \
+     replica is configured to be writable (which is not the default) writes to replicas are just \
+     local and are not propagated.",
+);
+
 /// A client that waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
@@ -71,6 +78,9 @@ impl ServerHost {
         requester: Requester,
         args: &Args,
     ) -> Performed {
+        if self.identity.role.is_replica() {
+            return Performed::Failed(OF_REPLICA);
+        }
         let (replicas, deadline_ms) = match deadline(args, self.now_ms) {
             Ok(asked) => asked,
             Err(error) => return Performed::Failed(error),

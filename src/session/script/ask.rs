@@ -54,6 +54,13 @@ impl Core {
             Some(CmdError::Text(
                 "ERR This Redis command is not allowed from script",
             ))
+        } else if command.flags & flags::STALE == 0
+            && host.is_watching()
+            && host.refuses_reads(key).is_some()
+        {
+            Some(CmdError::Text(
+                "ERR Can not execute the command on a stale replica",
+            ))
         } else if let Some(error) = self.refuse_in_script(key, entry.id, args, link, host) {
             Some(error)
         } else if scripted.read_only && command.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0 {
