@@ -31,27 +31,39 @@ const ACL: &[Command] = &[
     Command {
         since: "6.0.0",
         summary: "Lists categories of commands, or the commands of one.",
+        syntax: "[categoryname]",
         ..row("cat", -2, NOSCRIPT | ANYWHERE)
     },
     Command {
         since: "6.0.0",
         summary: "Removes users.",
+        syntax: "username ...",
         ..row("deluser", -3, ADMINISTER)
     },
     Command {
         since: "7.0.0",
         summary: "Tells whether a user may run a command, without running it.",
+        syntax: "username command [arg ...]",
         ..row("dryrun", -4, ADMINISTER)
     },
     Command {
         since: "6.0.0",
         summary: "Makes a password.",
+        syntax: "[bits:int]",
         ..row("genpass", -2, NOSCRIPT | ANYWHERE)
     },
     Command {
         since: "6.0.0",
         summary: "Shows what a user may do.",
         complexity: "O(N) where N is the number of rules of the user",
+        syntax: "username",
+        history: &[
+            ("6.2.0", "Tells the patterns of channels."),
+            (
+                "7.0.0",
+                "Tells selectors, and patterns of keys and channels as rules.",
+            ),
+        ],
         ..row("getuser", 3, ADMINISTER)
     },
     Command {
@@ -75,6 +87,7 @@ const ACL: &[Command] = &[
         since: "6.0.0",
         summary: "Shows who was refused what.",
         complexity: "O(N) where N is the number of entries shown",
+        syntax: "[operation=count|RESET]",
         ..row("log", -2, ADMINISTER)
     },
     Command {
@@ -87,6 +100,14 @@ const ACL: &[Command] = &[
         since: "6.0.0",
         summary: "Changes what a user may do.",
         complexity: "O(N) where N is the number of rules",
+        syntax: "username [rule ...]",
+        history: &[
+            ("6.2.0", "Takes patterns of channels."),
+            (
+                "7.0.0",
+                "Takes selectors, and rights to read or write keys.",
+            ),
+        ],
         ..row("setuser", -3, ADMINISTER)
     },
     Command {

@@ -24,6 +24,8 @@ pub const COMMANDS: &[Command] = &[
         since: "1.0.0",
         summary: "Authenticates the connection.",
         complexity: "O(N) where N is the number of passwords defined for the user",
+        syntax: "[username @6.0.0] password",
+        history: &[("6.0.0", "Takes the name of a user.")],
         ..row(
             "auth",
             -2,
@@ -41,11 +43,17 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "1.0.0",
         summary: "Replies with the text it is given.",
+        syntax: "message",
         ..row("echo", 2, ANYWHERE | FAST, Run::Client(echo))
     },
     Command {
         since: "6.0.0",
         summary: "Greets the server, choosing the protocol and optionally authenticating.",
+        syntax: "[arguments=protover:int [AUTH (username password)] [SETNAME clientname]]",
+        history: &[(
+            "6.2.0",
+            "Without `protover`, tells of the connection and leaves it as it is.",
+        )],
         ..row(
             "hello",
             -1,
@@ -57,6 +65,7 @@ pub const COMMANDS: &[Command] = &[
         since: "1.0.0",
         summary: "Answers, so that the caller knows that the server is alive.",
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+        syntax: "[message]",
         ..row("ping", -1, FAST, Run::Client(ping))
     },
     Command {
@@ -82,6 +91,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "1.0.0",
         summary: "Changes the database that the connection works on.",
+        syntax: "index",
         ..row("select", 2, ANYWHERE | FAST, Run::Client(select))
     },
 ];
@@ -93,6 +103,7 @@ const CLIENT: &[Command] = &[
     Command {
         since: "6.0.0",
         summary: "Tells whether the keys of the next command are tracked.",
+        syntax: "mode=(YES|NO)",
         ..row(
             "caching",
             3,
@@ -140,6 +151,18 @@ const CLIENT: &[Command] = &[
         since: "2.4.0",
         summary: "Closes connections.",
         complexity: "O(N) where N is the number of client connections",
+        syntax: "filter=(ip:port @-2.8.12|new-format=([ID client-id @2.8.12]|[TYPE \
+                 normal_master_slave_pubsub=(NORMAL|MASTER @3.2.0|SLAVE|REPLICA @5.0.0|\
+                 PUBSUB) @2.8.12]|[USER username]|[ADDR ip:port]|[LADDR ip:port @6.2.0]|\
+                 [SKIPME yes/no]|[MAXAGE maxage:int @7.4.0]) ...)",
+        history: &[
+            ("2.8.12", "Takes filters by name."),
+            ("2.8.12", "Filters by `ID`."),
+            ("3.2.0", "Knows the `TYPE` `master`."),
+            ("5.0.0", "The `TYPE` `slave` is called `replica`, too."),
+            ("6.2.0", "Filters by `LADDR`."),
+            ("7.4.0", "Filters by `MAXAGE`."),
+        ],
         ..row(
             "kill",
             -3,
@@ -152,6 +175,19 @@ const CLIENT: &[Command] = &[
         summary: "Lists connections.",
         complexity: "O(N) where N is the number of client connections",
         tips: &["nondeterministic_output"],
+        syntax: "[TYPE (NORMAL|MASTER|REPLICA|PUBSUB) @5.0.0] [ID id=(client-id ...) \
+                 @6.2.0]",
+        history: &[
+            ("2.8.12", "Tells the `id`."),
+            ("5.0.0", "Filters by `TYPE`."),
+            ("6.0.0", "Tells the `user`."),
+            (
+                "6.2.0",
+                "Tells `argv-mem`, `tot-mem`, `laddr` and `redir`, and filters by `ID`.",
+            ),
+            ("7.0.0", "Tells `resp`, `multi-mem`, `rbs` and `rbp`."),
+            ("7.0.3", "Tells `ssub`."),
+        ],
         ..row(
             "list",
             -2,
@@ -162,6 +198,7 @@ const CLIENT: &[Command] = &[
     Command {
         since: "7.0.0",
         summary: "Protects the connection from being closed to save memory.",
+        syntax: "enabled=(ON|OFF)",
         ..row(
             "no-evict",
             3,
@@ -172,6 +209,7 @@ const CLIENT: &[Command] = &[
     Command {
         since: "7.2.0",
         summary: "Decides whether the connection's reads count as use of a key.",
+        syntax: "enabled=(ON|OFF)",
         ..row(
             "no-touch",
             3,
@@ -182,6 +220,8 @@ const CLIENT: &[Command] = &[
     Command {
         since: "2.9.50",
         summary: "Suspends commands of clients.",
+        syntax: "timeout:int [mode=(WRITE|ALL) @6.2.0]",
+        history: &[("6.2.0", "Can suspend writes alone (`WRITE`).")],
         ..row(
             "pause",
             -3,
@@ -192,11 +232,13 @@ const CLIENT: &[Command] = &[
     Command {
         since: "3.2.0",
         summary: "Decides whether the server replies to commands.",
+        syntax: "(ON|OFF|SKIP)",
         ..row("reply", 3, NOSCRIPT | ANYWHERE, Run::Client(client_reply))
     },
     Command {
         since: "7.2.0",
         summary: "Says which library the client uses, and its version.",
+        syntax: "attr=(LIB-NAME libname|LIB-VER libver)",
         ..row(
             "setinfo",
             4,
@@ -207,6 +249,7 @@ const CLIENT: &[Command] = &[
     Command {
         since: "2.6.9",
         summary: "Names the connection.",
+        syntax: "connection-name",
         ..row(
             "setname",
             3,
@@ -217,6 +260,8 @@ const CLIENT: &[Command] = &[
     Command {
         since: "6.0.0",
         summary: "Turns tracking of the keys that the connection reads on or off.",
+        syntax: "status=(ON|OFF) [REDIRECT client-id] [PREFIX... prefix] [BCAST] \
+                 [OPTIN] [OPTOUT] [NOLOOP]",
         ..row(
             "tracking",
             -3,
@@ -238,6 +283,7 @@ const CLIENT: &[Command] = &[
         since: "5.0.0",
         summary: "Wakes a client that is blocked in a command.",
         complexity: "O(log N) where N is the number of client connections",
+        syntax: "client-id [TIMEOUT|ERROR]",
         ..row(
             "unblock",
             -3,

@@ -2,7 +2,7 @@
 //! them, as far as there is something to perform.
 
 use super::flags::*;
-use super::{Command, Group, Job, Run};
+use super::{Command, Group, Job, Run, Standing};
 
 const fn row(name: &'static str, arity: i32, flags: Flags, job: Job) -> Command {
     Command {
@@ -60,6 +60,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "6.2.0",
         summary: "Makes a replica the master, in agreement with it.",
+        syntax: "[TO target=(host port [FORCE])] [ABORT] [TIMEOUT milliseconds]",
         ..row("failover", -1, ADMIN | NOSCRIPT | STALE, Job::Replication)
     },
     Command {
@@ -73,6 +74,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.8.0",
         summary: "Makes this connection a replica that goes on where it was.",
+        complexity: "",
+        syntax: "replicationid offset",
         ..row("psync", -3, BE_REPLICA, Job::Replicate)
     },
     Command {
@@ -98,19 +101,27 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "3.0.0",
         summary: "Tells of a replica.",
+        standing: Standing::Internal,
         ..row("replconf", -1, ADMINISTER | ALLOW_BUSY, Job::Replicate)
     },
     Command {
         since: "5.0.0",
         summary: "Makes this server a replica of another, or a master.",
+        syntax: "args=(host-port=(host port)|no-one=(NO ONE))",
         ..row("replicaof", 3, REPLICATE, Job::Replication)
     },
     Command {
         summary: "Makes this server a replica of another, or a master.",
+        syntax: "args=(host-port=(host port)|no-one=(NO ONE))",
+        standing: Standing::Deprecated {
+            since: "5.0.0",
+            by: "`REPLICAOF`",
+        },
         ..row("slaveof", 3, REPLICATE, Job::Replication)
     },
     Command {
         summary: "Makes this connection a replica.",
+        complexity: "",
         ..row("sync", 1, BE_REPLICA, Job::Replicate)
     },
     Command {
@@ -119,6 +130,7 @@ pub const COMMANDS: &[Command] = &[
         acl: CONNECTION,
         tips: &["request_policy:all_shards", "response_policy:agg_min"],
         group: Group::Generic,
+        syntax: "numreplicas:int timeout:int",
         ..row("wait", 3, NOSCRIPT, Job::Wait)
     },
     Command {
@@ -127,6 +139,7 @@ pub const COMMANDS: &[Command] = &[
         acl: CONNECTION,
         tips: &["request_policy:all_shards", "response_policy:agg_min"],
         group: Group::Generic,
+        syntax: "numlocal:int numreplicas:int timeout:int",
         ..row("waitaof", 4, NOSCRIPT, Job::WaitAof)
     },
 ];
@@ -156,29 +169,38 @@ const MODULE: &[Command] = &[
     Command {
         since: "4.0.0",
         summary: "Loads a module.",
+        syntax: "path [arg ...]",
         ..row("load", -3, LOAD_MODULE, Job::Module)
     },
     Command {
         since: "7.0.0",
         summary: "Loads a module with its parameters.",
+        syntax: "path [CONFIG... configs=(name value)] [ARGS args=(arg) ...]",
         ..row("loadex", -3, LOAD_MODULE, Job::Module)
     },
     Command {
         since: "4.0.0",
         summary: "Unloads a module.",
+        syntax: "name",
         ..row("unload", 3, LOAD_MODULE, Job::Module)
     },
 ];
 
 const CLUSTER: &[Command] = &[
-    cluster("addslots", -3, CHANGE, "3.0.0", "Gives slots to this node."),
-    cluster(
-        "addslotsrange",
-        -4,
-        CHANGE,
-        "7.0.0",
-        "Gives ranges of slots to this node.",
-    ),
+    Command {
+        syntax: "slot ...",
+        ..cluster("addslots", -3, CHANGE, "3.0.0", "Gives slots to this node.")
+    },
+    Command {
+        syntax: "(start-slot end-slot) ...",
+        ..cluster(
+            "addslotsrange",
+            -4,
+            CHANGE,
+            "7.0.0",
+            "Gives ranges of slots to this node.",
+        )
+    },
     Command {
         tips: CHANGING,
         ..cluster(
@@ -191,6 +213,7 @@ const CLUSTER: &[Command] = &[
     },
     Command {
         tips: CHANGING,
+        syntax: "node-id",
         ..cluster(
             "count-failure-reports",
             3,
@@ -199,34 +222,46 @@ const CLUSTER: &[Command] = &[
             "Counts reports that a node fails.",
         )
     },
-    cluster(
-        "countkeysinslot",
-        3,
-        0,
-        "3.0.0",
-        "Counts the keys of a slot.",
-    ),
-    cluster(
-        "delslots",
-        -3,
-        CHANGE,
-        "3.0.0",
-        "Takes slots from this node.",
-    ),
-    cluster(
-        "delslotsrange",
-        -4,
-        CHANGE,
-        "7.0.0",
-        "Takes ranges of slots from this node.",
-    ),
-    cluster(
-        "failover",
-        -2,
-        CHANGE,
-        "3.0.0",
-        "Makes this replica the master.",
-    ),
+    Command {
+        syntax: "slot",
+        ..cluster(
+            "countkeysinslot",
+            3,
+            0,
+            "3.0.0",
+            "Counts the keys of a slot.",
+        )
+    },
+    Command {
+        syntax: "slot ...",
+        ..cluster(
+            "delslots",
+            -3,
+            CHANGE,
+            "3.0.0",
+            "Takes slots from this node.",
+        )
+    },
+    Command {
+        syntax: "(start-slot end-slot) ...",
+        ..cluster(
+            "delslotsrange",
+            -4,
+            CHANGE,
+            "7.0.0",
+            "Takes ranges of slots from this node.",
+        )
+    },
+    Command {
+        syntax: "[options=FORCE|TAKEOVER]",
+        ..cluster(
+            "failover",
+            -2,
+            CHANGE,
+            "3.0.0",
+            "Makes this replica the master.",
+        )
+    },
     cluster(
         "flushslots",
         2,
@@ -234,9 +269,13 @@ const CLUSTER: &[Command] = &[
         "3.0.0",
         "Takes all slots from this node.",
     ),
-    cluster("forget", 3, CHANGE, "3.0.0", "Removes a node."),
+    Command {
+        syntax: "node-id",
+        ..cluster("forget", 3, CHANGE, "3.0.0", "Removes a node.")
+    },
     Command {
         tips: CHANGING,
+        syntax: "slot count",
         ..cluster("getkeysinslot", 4, 0, "3.0.0", "Lists keys of a slot.")
     },
     cluster("help", 2, LOADING, "5.0.0", "Lists the subcommands."),
@@ -244,12 +283,19 @@ const CLUSTER: &[Command] = &[
         tips: CHANGING,
         ..cluster("info", 2, 0, "3.0.0", "Tells how the cluster does.")
     },
-    cluster("keyslot", 3, 0, "3.0.0", "Replies with the slot of a key."),
+    Command {
+        syntax: "key:string",
+        ..cluster("keyslot", 3, 0, "3.0.0", "Replies with the slot of a key.")
+    },
     Command {
         tips: CHANGING,
         ..cluster("links", 2, 0, "7.0.0", "Lists connections to other nodes.")
     },
-    cluster("meet", -4, CHANGE, "3.0.0", "Introduces a node."),
+    Command {
+        syntax: "ip port [cluster_bus_port:int @4.0.0]",
+        history: &[("4.0.0", "Takes the port of the cluster bus.")],
+        ..cluster("meet", -4, CHANGE, "3.0.0", "Introduces a node.")
+    },
     cluster("myid", 2, 0, "3.0.0", "Replies with the name of this node."),
     Command {
         tips: CHANGING,
@@ -257,22 +303,29 @@ const CLUSTER: &[Command] = &[
     },
     Command {
         tips: CHANGING,
+        syntax: "node-id",
         ..cluster("replicas", 3, ADMIN, "5.0.0", "Lists replicas of a node.")
     },
-    cluster(
-        "replicate",
-        3,
-        CHANGE,
-        "3.0.0",
-        "Makes this node a replica of another.",
-    ),
-    cluster(
-        "reset",
-        -2,
-        ADMIN | NOSCRIPT,
-        "3.0.0",
-        "Forgets the cluster.",
-    ),
+    Command {
+        syntax: "node-id",
+        ..cluster(
+            "replicate",
+            3,
+            CHANGE,
+            "3.0.0",
+            "Makes this node a replica of another.",
+        )
+    },
+    Command {
+        syntax: "[HARD|SOFT]",
+        ..cluster(
+            "reset",
+            -2,
+            ADMIN | NOSCRIPT,
+            "3.0.0",
+            "Forgets the cluster.",
+        )
+    },
     cluster(
         "saveconfig",
         2,
@@ -280,30 +333,49 @@ const CLUSTER: &[Command] = &[
         "3.0.0",
         "Writes what is known of the cluster.",
     ),
-    cluster(
-        "set-config-epoch",
-        3,
-        CHANGE,
-        "3.0.0",
-        "Sets the epoch of a new node.",
-    ),
-    cluster(
-        "setslot",
-        -4,
-        CHANGE,
-        "3.0.0",
-        "Says which node has a slot.",
-    ),
+    Command {
+        syntax: "config-epoch:int",
+        ..cluster(
+            "set-config-epoch",
+            3,
+            CHANGE,
+            "3.0.0",
+            "Sets the epoch of a new node.",
+        )
+    },
+    Command {
+        syntax: "slot subcommand=(IMPORTING node-id|MIGRATING node-id|NODE node-id|STABLE)",
+        ..cluster(
+            "setslot",
+            -4,
+            CHANGE,
+            "3.0.0",
+            "Says which node has a slot.",
+        )
+    },
     Command {
         tips: CHANGING,
         ..cluster("shards", 2, 0, "7.0.0", "Lists the parts of the cluster.")
     },
     Command {
         tips: CHANGING,
+        syntax: "node-id",
+        standing: Standing::Deprecated {
+            since: "5.0.0",
+            by: "`CLUSTER REPLICAS`",
+        },
         ..cluster("slaves", 3, ADMIN, "3.0.0", "Lists replicas of a node.")
     },
     Command {
         tips: CHANGING,
+        history: &[
+            ("4.0.0", "Tells the names of nodes."),
+            ("7.0.0", "Tells more of the nodes' addresses."),
+        ],
+        standing: Standing::Deprecated {
+            since: "7.0.0",
+            by: "`CLUSTER SHARDS`",
+        },
         ..cluster("slots", 2, 0, "3.0.0", "Lists slots and their nodes.")
     },
 ];

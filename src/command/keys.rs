@@ -322,6 +322,18 @@ pub fn accesses(keys: Keys, args: &Args) -> Option<Vec<(usize, Access)>> {
     Some(all)
 }
 
+/// Whether every specification with a place of its own finds keys there: `PFMERGE k` has no sources.
+pub fn are_complete(keys: Keys, args: &Args) -> bool {
+    let places = keys.iter().filter(|spec| match spec.begin {
+        Begin::Index(_) => spec.access & NOT_KEY == 0,
+        _ => false,
+    });
+    places.into_iter().all(|spec| {
+        let mut found = KeyPositions::new();
+        spec.positions(args, &mut found) && !found.is_empty()
+    })
+}
+
 /// Number of hash slots of the cluster key space.
 pub const SLOTS: usize = 16384;
 

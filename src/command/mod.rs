@@ -78,8 +78,13 @@ pub struct Command {
     pub since: &'static str,
     /// One line for COMMAND DOCS.
     pub summary: &'static str,
-    /// For COMMAND DOCS; `O(1)` unless said otherwise.
+    /// For COMMAND DOCS; `O(1)` unless said otherwise, empty where there is nothing to say.
     pub complexity: &'static str,
+    /// The arguments, for COMMAND DOCS: see [`introspection::syntax`].
+    pub syntax: &'static str,
+    /// What changed after the command's first version, for COMMAND DOCS: versions and changes.
+    pub history: &'static [(&'static str, &'static str)],
+    pub standing: Standing,
     /// Hints for clients and proxies, as COMMAND INFO gives them.
     pub tips: &'static [&'static str],
     pub group: Group,
@@ -99,6 +104,9 @@ impl Command {
         since: "1.0.0",
         summary: "",
         complexity: "O(1)",
+        syntax: "",
+        history: &[],
+        standing: Standing::Good,
         tips: &[],
         group: Group::Generic,
     };
@@ -144,6 +152,19 @@ impl Command {
             args >= self.arity.unsigned_abs() as usize
         }
     }
+}
+
+/// Whether new programs should use a command.
+#[derive(Clone, Copy, Debug)]
+pub enum Standing {
+    Good,
+    /// Since a version of Redis there is something better.
+    Deprecated {
+        since: &'static str,
+        by: &'static str,
+    },
+    /// Not for programs.
+    Internal,
 }
 
 /// Documentation group, as COMMAND DOCS names it.

@@ -56,6 +56,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Listens to channels whose names match patterns.",
         complexity: "O(N) where N is the number of patterns",
+        syntax: "pattern=(pattern) ...",
         ..row(
             "psubscribe",
             -2,
@@ -67,6 +68,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Sends a message to a channel.",
         complexity: "O(N+M) where N is the number of subscribers and M that of patterns",
+        syntax: "channel message",
         ..row(
             "publish",
             3,
@@ -86,6 +88,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Listens no longer to channels whose names match patterns.",
         complexity: "O(N) where N is the number of patterns",
+        syntax: "[pattern ...]",
         ..row(
             "punsubscribe",
             -1,
@@ -98,6 +101,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Sends a message to a shard channel.",
         complexity: "O(N) where N is the number of subscribers",
         keys: SHARD_CHANNEL,
+        syntax: "shardchannel message",
         ..row(
             "spublish",
             3,
@@ -110,6 +114,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Listens to shard channels.",
         complexity: "O(N) where N is the number of channels",
         keys: SHARD_CHANNELS,
+        syntax: "shardchannel ...",
         ..row(
             "ssubscribe",
             -2,
@@ -121,6 +126,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Listens to channels.",
         complexity: "O(N) where N is the number of channels",
+        syntax: "channel ...",
         ..row(
             "subscribe",
             -2,
@@ -133,6 +139,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Listens no longer to shard channels.",
         complexity: "O(N) where N is the number of channels",
         keys: SHARD_CHANNELS,
+        syntax: "[shardchannel ...]",
         ..row(
             "sunsubscribe",
             -1,
@@ -144,6 +151,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Listens no longer to channels.",
         complexity: "O(N) where N is the number of channels",
+        syntax: "[channel ...]",
         ..row(
             "unsubscribe",
             -1,
@@ -158,6 +166,7 @@ const SUB: &[Command] = &[
         since: "2.8.0",
         summary: "Lists channels that somebody listens to.",
         complexity: "O(N) where N is the number of channels",
+        syntax: "[pattern]",
         ..row("channels", -2, ALWAYS, Job::Pubsub)
     },
     Command {
@@ -175,18 +184,21 @@ const SUB: &[Command] = &[
         since: "2.8.0",
         summary: "Counts the subscribers of channels.",
         complexity: "O(N) where N is the number of channels",
+        syntax: "[channel ...]",
         ..row("numsub", -2, ALWAYS, Job::Pubsub)
     },
     Command {
         since: "7.0.0",
         summary: "Lists shard channels that somebody listens to.",
         complexity: "O(N) where N is the number of channels",
+        syntax: "[pattern]",
         ..row("shardchannels", -2, ALWAYS, Job::Pubsub)
     },
     Command {
         since: "7.0.0",
         summary: "Counts the subscribers of shard channels.",
         complexity: "O(N) where N is the number of channels",
+        syntax: "[shardchannel ...]",
         ..row("shardnumsub", -2, ALWAYS, Job::Pubsub)
     },
 ];

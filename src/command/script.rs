@@ -119,30 +119,48 @@ const fn fcall(name: &'static str, read_only: bool, summary: &'static str) -> Co
 }
 
 pub const COMMANDS: &[Command] = &[
-    fcall("fcall", false, "Runs a function."),
-    fcall("fcall_ro", true, "Runs a function that may not write."),
-    eval("eval", "2.6.0", false, false, "Runs a Lua script."),
-    eval(
-        "eval_ro",
-        "7.0.0",
-        false,
-        true,
-        "Runs a Lua script that may not write.",
-    ),
-    eval(
-        "evalsha",
-        "2.6.0",
-        true,
-        false,
-        "Runs a Lua script that the server knows.",
-    ),
-    eval(
-        "evalsha_ro",
-        "7.0.0",
-        true,
-        true,
-        "Runs a Lua script that the server knows and that may not write.",
-    ),
+    Command {
+        syntax: "function numkeys [key ...] [arg ...]",
+        ..fcall("fcall", false, "Runs a function.")
+    },
+    Command {
+        syntax: "function numkeys [key ...] [arg ...]",
+        ..fcall("fcall_ro", true, "Runs a function that may not write.")
+    },
+    Command {
+        syntax: "script numkeys [key ...] [arg ...]",
+        ..eval("eval", "2.6.0", false, false, "Runs a Lua script.")
+    },
+    Command {
+        syntax: "script numkeys [key ...] [arg ...]",
+        ..eval(
+            "eval_ro",
+            "7.0.0",
+            false,
+            true,
+            "Runs a Lua script that may not write.",
+        )
+    },
+    Command {
+        syntax: "sha1 numkeys [key ...] [arg ...]",
+        ..eval(
+            "evalsha",
+            "2.6.0",
+            true,
+            false,
+            "Runs a Lua script that the server knows.",
+        )
+    },
+    Command {
+        syntax: "sha1 numkeys [key ...] [arg ...]",
+        ..eval(
+            "evalsha_ro",
+            "7.0.0",
+            true,
+            true,
+            "Runs a Lua script that the server knows and that may not write.",
+        )
+    },
     Command {
         since: "2.6.0",
         summary: "Groups commands about Lua scripts.",
@@ -158,6 +176,7 @@ const SCRIPT: &[Command] = &[
     Command {
         since: "3.2.0",
         summary: "Sets how the next scripts are debugged.",
+        syntax: "mode=(YES|SYNC|NO)",
         ..row("debug", 3, NOSCRIPT, Script::Debug)
     },
     Command {
@@ -168,6 +187,7 @@ const SCRIPT: &[Command] = &[
             "request_policy:all_shards",
             "response_policy:agg_logical_and",
         ],
+        syntax: "sha1 ...",
         ..row("exists", -3, NOSCRIPT, Script::Exists)
     },
     Command {
@@ -175,6 +195,8 @@ const SCRIPT: &[Command] = &[
         summary: "Forgets all scripts.",
         complexity: "O(N) where N is the number of scripts",
         tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        syntax: "[async=(ASYNC|SYNC) @6.2.0]",
+        history: &[("6.2.0", "Takes `ASYNC` and `SYNC`.")],
         ..row("flush", -2, NOSCRIPT, Script::Flush)
     },
     Command {
@@ -194,6 +216,7 @@ const SCRIPT: &[Command] = &[
         summary: "Makes a script known.",
         complexity: "O(N) where N is the number of bytes of the script",
         tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        syntax: "script",
         ..row("load", 3, NOSCRIPT | STALE, Script::Load)
     },
 ];

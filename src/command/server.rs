@@ -2,7 +2,7 @@
 
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
-use super::{Command, Group, Job, Run, connection};
+use super::{Command, Group, Job, Run, Standing, connection};
 use crate::keyspace::Tx;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
@@ -58,6 +58,8 @@ pub const COMMANDS: &[Command] = &[
         since: "1.0.0",
         summary: "Saves the data set to disk while commands go on being served.",
         acl: ADMINS | DANGEROUS,
+        syntax: "[SCHEDULE @3.2.2]",
+        history: &[("3.2.2", "Takes `SCHEDULE`.")],
         ..row(
             "bgsave",
             -1,
@@ -84,6 +86,7 @@ pub const COMMANDS: &[Command] = &[
         since: "1.0.0",
         summary: "Helps testing the server.",
         complexity: "Depends on subcommand.",
+        standing: Standing::Internal,
         ..row("debug", -2, ADMINISTER, Job::Debug)
     },
     Command {
@@ -102,6 +105,8 @@ pub const COMMANDS: &[Command] = &[
             "response_policy:special",
         ],
         acl: DANGEROUS,
+        syntax: "[section ...]",
+        history: &[("7.0.0", "Takes more than one `section`.")],
         ..row("info", -1, ANYWHERE, Job::Info)
     },
     Command {
@@ -120,6 +125,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "5.0.0",
         summary: "Shows a picture and the version.",
+        complexity: "",
+        syntax: "[VERSION version:int]",
         ..row("lolwut", -1, READONLY | FAST, Job::Lolwut)
     },
     Command {
@@ -131,6 +138,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "1.0.0",
         summary: "Shows all commands as they are run.",
+        complexity: "",
         ..row("monitor", 1, ADMINISTER, Job::Monitor)
     },
     Command {
@@ -153,6 +161,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "1.0.0",
         summary: "Stops the server.",
+        syntax: "[NOSAVE|SAVE] [NOW @7.0.0] [FORCE @7.0.0] [ABORT @7.0.0]",
+        history: &[("7.0.0", "Takes `NOW`, `FORCE` and `ABORT`.")],
         ..row(
             "shutdown",
             -1,
@@ -187,6 +197,7 @@ const COMMAND: &[Command] = &[
         complexity: "O(N) where N is the number of commands",
         tips: &["nondeterministic_output_order"],
         acl: CONNECTION,
+        syntax: "[command-name ...]",
         ..row("docs", -2, ANYWHERE, Job::Command)
     },
     Command {
@@ -215,6 +226,8 @@ const COMMAND: &[Command] = &[
         complexity: "O(N) where N is the number of commands",
         tips: &["nondeterministic_output_order"],
         acl: CONNECTION,
+        syntax: "[command-name ...]",
+        history: &[("7.0.0", "Describes every command if no name is given.")],
         ..row("info", -2, ANYWHERE, Job::Command)
     },
     Command {
@@ -223,6 +236,7 @@ const COMMAND: &[Command] = &[
         complexity: "O(N) where N is the number of commands",
         tips: &["nondeterministic_output_order"],
         acl: CONNECTION,
+        syntax: "[FILTERBY filterby=(MODULE module-name|ACLCAT category|PATTERN pattern)]",
         ..row("list", -2, ANYWHERE, Job::Command)
     },
 ];
@@ -232,6 +246,8 @@ const CONFIG: &[Command] = &[
         since: "2.0.0",
         summary: "Replies with parameters that match patterns.",
         complexity: "O(N) where N is the number of parameters",
+        syntax: "parameter=(parameter) ...",
+        history: &[("7.0.0", "Takes more than one pattern.")],
         ..row("get", -3, ADMINISTER, Job::ConfigGet)
     },
     Command {
@@ -254,6 +270,8 @@ const CONFIG: &[Command] = &[
         summary: "Changes parameters.",
         complexity: "O(N) where N is the number of parameters",
         tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        syntax: "(parameter value) ...",
+        history: &[("7.0.0", "Takes more than one parameter.")],
         ..row("set", -4, ADMINISTER, Job::ConfigSet)
     },
 ];
@@ -281,6 +299,7 @@ const FUNCTIONS: &str = "O(N) where N is the number of functions";
 const FUNCTION: &[Command] = &[
     Command {
         tips: EVERY_SHARD,
+        syntax: "library-name",
         ..function("delete", 3, NOSCRIPT | WRITE, "O(1)", "Deletes a library.")
     },
     function(
@@ -292,6 +311,7 @@ const FUNCTION: &[Command] = &[
     ),
     Command {
         tips: EVERY_SHARD,
+        syntax: "[async=ASYNC|SYNC]",
         ..function(
             "flush",
             -2,
@@ -303,6 +323,7 @@ const FUNCTION: &[Command] = &[
     function("help", 2, ANYWHERE, "O(1)", "Lists the subcommands."),
     Command {
         tips: EVERY_SHARD,
+        syntax: "[REPLACE] function-code",
         ..function(
             "load",
             -3,
@@ -313,6 +334,7 @@ const FUNCTION: &[Command] = &[
     },
     Command {
         tips: EVERY_SHARD,
+        syntax: "serialized-value [policy=FLUSH|APPEND|REPLACE]",
         ..function(
             "restore",
             -3,
@@ -333,6 +355,7 @@ const FUNCTION: &[Command] = &[
     },
     Command {
         tips: &["nondeterministic_output_order"],
+        syntax: "[LIBRARYNAME library-name-pattern] [WITHCODE]",
         ..function("list", -2, NOSCRIPT, FUNCTIONS, "Lists functions.")
     },
     Command {
@@ -362,6 +385,7 @@ const LATENCY: &[Command] = &[
         since: "2.8.13",
         summary: "Draws the latencies of an event.",
         tips: SPIKES,
+        syntax: "event",
         ..row("graph", 3, ADMINISTER, Job::Latency)
     },
     Command {
@@ -378,12 +402,14 @@ const LATENCY: &[Command] = &[
             "request_policy:all_nodes",
             "response_policy:special",
         ],
+        syntax: "[command ...]",
         ..row("histogram", -2, ADMINISTER, Job::Latency)
     },
     Command {
         since: "2.8.13",
         summary: "Replies with the latencies of an event.",
         tips: SPIKES,
+        syntax: "event",
         ..row("history", 3, ADMINISTER, Job::Latency)
     },
     Command {
@@ -396,6 +422,7 @@ const LATENCY: &[Command] = &[
         since: "2.8.13",
         summary: "Forgets the latencies of events.",
         tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        syntax: "[event ...]",
         ..row("reset", -2, ADMINISTER, Job::Latency)
     },
 ];
@@ -436,6 +463,7 @@ const MEMORY: &[Command] = &[
         complexity: "O(1)",
         keys: USAGE_KEY,
         run: Run::Key(memory_usage),
+        syntax: "key [SAMPLES count]",
         ..row("usage", -3, READONLY, Job::Memory)
     },
 ];
@@ -446,6 +474,8 @@ const SLOWLOG: &[Command] = &[
         summary: "Shows entries of the slow log.",
         complexity: "O(N) where N is the number of entries",
         tips: &["request_policy:all_nodes", "nondeterministic_output"],
+        syntax: "[count]",
+        history: &[("4.0.0", "Tells the client's address and name.")],
         ..row("get", -2, ADMIN | ANYWHERE, Job::Slowlog)
     },
     Command {

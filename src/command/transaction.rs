@@ -61,6 +61,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Lets the next EXEC fail if a key changes before it.",
         complexity: "O(1) for each key",
         keys: keys::ALL_RO_META,
+        syntax: "key ...",
         ..row("watch", -2, ANYTIME | FAST, Transaction::Watch)
     },
 ];

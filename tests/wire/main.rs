@@ -26,9 +26,11 @@ mod scanning;
 mod scripts;
 mod serializable;
 mod soak;
+mod table;
 mod tools;
 mod tracking;
 mod transcript;
+mod tree;
 mod users;
 
 macro_rules! cases {

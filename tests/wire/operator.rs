@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 
-use crate::client::{Client, Got, encode, line_end};
+use crate::client::{Client, Got, encode};
 use crate::process::{Server, Which, free_port};
+use crate::tree::Tree;
 
 fn pinion() -> Server {
     Server::start(Which::Pinion { shards: 2 }, &[])
@@ -74,135 +75,6 @@ fn figures_are_true() {
     assert!(number(&after, "used_memory_startup") > 0);
     assert!(number(&after, "instantaneous_ops_per_sec") > 0);
     assert_eq!(number(&after, "maxclients"), 10_000);
-}
-
-/// A reply as a tree.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Tree {
-    Leaf(String),
-    Branch(Vec<Tree>),
-}
-
-impl Tree {
-    fn parse(bytes: &[u8], at: &mut usize) -> Tree {
-        let end = line_end(bytes, *at).expect("a line");
-        let line = String::from_utf8_lossy(&bytes[*at..end - 2]).into_owned();
-        *at = end;
-        let count = || line[1..].parse::<i64>().expect("a count");
-        match line.as_bytes()[0] {
-            b'$' if count() >= 0 => {
-                let from = *at;
-                *at += count() as usize + 2;
-                Tree::Leaf(String::from_utf8_lossy(&bytes[from..*at - 2]).into_owned())
-            }
-            b'*' => Tree::Branch((0..count()).map(|_| Tree::parse(bytes, at)).collect()),
-            _ => Tree::Leaf(line),
-        }
-    }
-
-    fn branch(&self) -> &[Tree] {
-        match self {
-            Tree::Branch(parts) => parts,
-            Tree::Leaf(_) => panic!("no array: {self:?}"),
-        }
-    }
-
-    /// Sets have no order.
-    fn sorted(&self) -> Tree {
-        let mut parts = self.branch().to_vec();
-        parts.sort();
-        Tree::Branch(parts)
-    }
-}
-
-/// Every command and subcommand by name, as COMMAND INFO describes it in RESP2.
-fn commands(server: &Server) -> BTreeMap<String, Vec<Tree>> {
-    fn collect(rows: &[Tree], all: &mut BTreeMap<String, Vec<Tree>>) {
-        for row in rows {
-            let parts = row.branch();
-            let Tree::Leaf(name) = &parts[0] else {
-                panic!("{row:?}");
-            };
-            collect(parts[9].branch(), all);
-            let mut told = parts[1..9].to_vec();
-            // Flags, categories and tips; the flags of each key specification.
-            for at in [1, 5, 6] {
-                told[at] = told[at].sorted();
-            }
-            all.insert(name.clone(), told);
-        }
-    }
-    let Got::Reply(bytes) = server.client().words("COMMAND") else {
-        panic!("no reply");
-    };
-    let mut all = BTreeMap::new();
-    collect(Tree::parse(&bytes, &mut 0).branch(), &mut all);
-    all
-}
-
-#[test]
-fn commands_are_described_as_redis_describes_them() {
-    /// They take an option that 7.0 does not know.
-    const NEWER: [&str; 2] = ["zrank", "zrevrank"];
-    const PARTS: [&str; 8] = [
-        "arity",
-        "flags",
-        "first key",
-        "last key",
-        "step",
-        "categories",
-        "tips",
-        "key specifications",
-    ];
-    let wanted = commands(&Server::start(Which::Reference, &[]));
-    let got = commands(&pinion());
-    let mut complaints = Vec::new();
-    let mut compared = 0;
-    for (name, theirs) in &wanted {
-        let Some(ours) = got.get(name) else { continue };
-        compared += 1;
-        for (at, part) in PARTS.iter().enumerate() {
-            if theirs[at] != ours[at] && !(NEWER.contains(&name.as_str()) && at == 0) {
-                complaints.push(format!(
-                    "{name}: {part}\n  theirs {:?}\n  ours   {:?}",
-                    theirs[at], ours[at]
-                ));
-            }
-        }
-    }
-    assert!(compared > 300, "{compared} compared");
-    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
-}
-
-#[test]
-fn every_command_is_documented() {
-    let server = pinion();
-    let described = commands(&server);
-    let Got::Reply(bytes) = server.client().words("COMMAND DOCS") else {
-        panic!("no reply");
-    };
-    fn check(docs: &[Tree], described: &BTreeMap<String, Vec<Tree>>) -> usize {
-        let mut count = 0;
-        for pair in docs.chunks(2) {
-            let Tree::Leaf(name) = &pair[0] else { panic!() };
-            assert!(described.contains_key(name), "{name}");
-            let fields = pair[1].branch();
-            for (field, value) in fields.iter().zip(&fields[1..]).step_by(2) {
-                match value {
-                    Tree::Branch(flags) if matches!(field, Tree::Leaf(name) if name.ends_with("doc_flags")) =>
-                    {
-                        assert_eq!(flags.len(), 1, "{name}");
-                    }
-                    Tree::Leaf(text) => assert!(!text.is_empty(), "{name}: {field:?}"),
-                    Tree::Branch(sub) => count += check(sub, described),
-                }
-            }
-            count += 1;
-        }
-        count
-    }
-    let documented = check(Tree::parse(&bytes, &mut 0).branch(), &described);
-    assert_eq!(documented, described.len());
 }
 
 fn connects(port: u16) -> bool {

@@ -42,12 +42,17 @@ pub const COMMANDS: &[Command] = &[
         since: "2.6.0",
         summary: "Counts the bits that are set.",
         complexity: "O(N) where N is the length of the part that is counted",
+        syntax: "key [index=start end [index_unit=(BYTE|BIT) @7.0.0]]",
+        history: &[("7.0.0", "Takes `BYTE` and `BIT`.")],
         ..row("bitcount", -2, READONLY, keys::ONE_RO, Run::Key(bitcount))
     },
     Command {
         since: "3.2.0",
         summary: "Reads and changes integers of any width within a string.",
         complexity: "O(1) per operation",
+        syntax: "key [operation=(GET (encoding offset)|write=([OVERFLOW (WRAP|SAT|FAIL)] \
+                 write_operation=(SET (encoding offset value:int)|INCRBY (encoding offset \
+                 increment)))) ...]",
         ..row(
             "bitfield",
             -2,
@@ -60,6 +65,7 @@ pub const COMMANDS: &[Command] = &[
         since: "6.0.0",
         summary: "Reads integers of any width within a string.",
         complexity: "O(1) per operation",
+        syntax: "key [GET... (encoding offset)]",
         ..row(
             "bitfield_ro",
             -2,
@@ -72,6 +78,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.6.0",
         summary: "Combines strings bit by bit and stores the result.",
         complexity: "O(N) where N is the length of the longest string",
+        syntax: "operation destkey key ...",
         ..row(
             "bitop",
             -4,
@@ -84,16 +91,20 @@ pub const COMMANDS: &[Command] = &[
         since: "2.8.7",
         summary: "Finds the first bit that is set, or clear.",
         complexity: "O(N) where N is the length of the part that is searched",
+        syntax: "key bit:int [index=start [end_index=end [index_unit=(BYTE|BIT) @7.0.0]]]",
+        history: &[("7.0.0", "Takes `BYTE` and `BIT`.")],
         ..row("bitpos", -3, READONLY, keys::ONE_RO, Run::Key(bitpos))
     },
     Command {
         since: "2.2.0",
         summary: "Replies with one bit.",
+        syntax: "key offset",
         ..row("getbit", 3, READONLY | FAST, keys::ONE_RO, Run::Key(getbit))
     },
     Command {
         since: "2.2.0",
         summary: "Sets or clears one bit and replies with the old one.",
+        syntax: "key offset value:int",
         ..row("setbit", 4, WRITE | DENYOOM, SETBIT_KEY, Run::Key(setbit))
     },
 ];

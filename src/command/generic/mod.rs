@@ -12,7 +12,7 @@ pub use sort::pattern_option;
 
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
-use super::{Command, Group, Run};
+use super::{Command, Group, Run, Standing};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 pub use sort::ordered_for_script;
@@ -74,6 +74,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with the value at a key, as bytes for RESTORE.",
         complexity: "O(N) where N is the size of the value",
         tips: &["nondeterministic_output"],
+        syntax: "key",
         ..row("dump", 2, READONLY, keys::ONE_RO, Run::Key(dump::dump))
     },
     Command {
@@ -81,6 +82,13 @@ pub const COMMANDS: &[Command] = &[
         acl: KEYSPACE | DANGEROUS,
         summary: "Stores a value as DUMP gave it.",
         complexity: "O(N*log(N)) where N is the size of the value",
+        syntax: "key ttl serialized-value [REPLACE @3.0.0] [ABSTTL @5.0.0] [IDLETIME seconds \
+                 @5.0.0] [FREQ frequency @5.0.0]",
+        history: &[
+            ("3.0.0", "Takes `REPLACE`."),
+            ("5.0.0", "Takes `ABSTTL`."),
+            ("5.0.0", "Takes `IDLETIME` and `FREQ`."),
+        ],
         ..row(
             "restore",
             -4,
@@ -93,7 +101,16 @@ pub const COMMANDS: &[Command] = &[
         since: "3.0.0",
         acl: KEYSPACE | DANGEROUS,
         summary: "RESTORE for keys that are migrating.",
+        group: Group::Server,
         complexity: "O(N*log(N)) where N is the size of the value",
+        syntax: "key ttl serialized-value [REPLACE @3.0.0] [ABSTTL @5.0.0] [IDLETIME seconds \
+                 @5.0.0] [FREQ frequency @5.0.0]",
+        history: &[
+            ("3.0.0", "Takes `REPLACE`."),
+            ("5.0.0", "Takes `ABSTTL`."),
+            ("5.0.0", "Takes `IDLETIME` and `FREQ`."),
+        ],
+        standing: Standing::Internal,
         ..row(
             "restore-asking",
             -4,
@@ -106,6 +123,7 @@ pub const COMMANDS: &[Command] = &[
         since: "6.2.0",
         summary: "Copies a key to another.",
         complexity: "O(N) where N is the size of the value",
+        syntax: "source destination [DB destination-db] [REPLACE]",
         ..row(
             "copy",
             -3,
@@ -123,12 +141,15 @@ pub const COMMANDS: &[Command] = &[
         summary: "Deletes keys.",
         complexity: "O(N) where N is the number of keys",
         tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        syntax: "key ...",
         ..row("del", -2, WRITE, keys::ALL_RM, Run::Sum(delete))
     },
     Command {
         summary: "Counts the given keys that exist.",
         complexity: "O(N) where N is the number of keys",
         tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        syntax: "key ...",
+        history: &[("3.0.3", "Takes more than one `key`.")],
         ..row(
             "exists",
             -2,
@@ -139,6 +160,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Sets the expiry of a key in seconds from now.",
+        syntax: "key seconds [condition=(NX|XX|GT|LT) @7.0.0]",
+        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
         ..row(
             "expire",
             -3,
@@ -150,6 +173,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "1.2.0",
         summary: "Sets the expiry of a key as unix time in seconds.",
+        syntax: "key unix-time-seconds [condition=(NX|XX|GT|LT) @7.0.0]",
+        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
         ..row(
             "expireat",
             -3,
@@ -161,6 +186,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "7.0.0",
         summary: "Replies with the expiry of a key as unix time in seconds.",
+        syntax: "key",
         ..row(
             "expiretime",
             2,
@@ -174,6 +200,8 @@ pub const COMMANDS: &[Command] = &[
         complexity: "O(N) where N is the number of keys",
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         acl: KEYSPACE | DANGEROUS,
+        syntax: "[async=ASYNC @4.0.0|SYNC @6.2.0]",
+        history: &[("4.0.0", "Takes `ASYNC`."), ("6.2.0", "Takes `SYNC`.")],
         ..server("flushall", -1, WRITE, keyspace::FLUSHALL)
     },
     Command {
@@ -181,6 +209,8 @@ pub const COMMANDS: &[Command] = &[
         complexity: "O(N) where N is the number of keys",
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         acl: KEYSPACE | DANGEROUS,
+        syntax: "[async=ASYNC @4.0.0|SYNC @6.2.0]",
+        history: &[("4.0.0", "Takes `ASYNC`."), ("6.2.0", "Takes `SYNC`.")],
         ..server("flushdb", -1, WRITE, keyspace::FLUSHDB)
     },
     Command {
@@ -188,10 +218,12 @@ pub const COMMANDS: &[Command] = &[
         complexity: "O(N) where N is the number of keys",
         tips: &["request_policy:all_shards", "nondeterministic_output_order"],
         acl: KEYSPACE | DANGEROUS,
+        syntax: "pattern",
         ..row("keys", 2, READONLY, keys::NONE, scan::KEYS)
     },
     Command {
         summary: "Moves a key to another database.",
+        syntax: "key db:int",
         ..row(
             "move",
             3,
@@ -210,6 +242,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.2.0",
         summary: "Removes the expiry of a key.",
+        syntax: "key",
         ..row(
             "persist",
             2,
@@ -221,6 +254,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.6.0",
         summary: "Sets the expiry of a key in milliseconds from now.",
+        syntax: "key milliseconds [condition=(NX|XX|GT|LT) @7.0.0]",
+        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
         ..row(
             "pexpire",
             -3,
@@ -232,6 +267,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.6.0",
         summary: "Sets the expiry of a key as unix time in milliseconds.",
+        syntax: "key unix-time-milliseconds [condition=(NX|XX|GT|LT) @7.0.0]",
+        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
         ..row(
             "pexpireat",
             -3,
@@ -243,6 +280,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "7.0.0",
         summary: "Replies with the expiry of a key as unix time in milliseconds.",
+        syntax: "key",
         ..row(
             "pexpiretime",
             2,
@@ -255,6 +293,8 @@ pub const COMMANDS: &[Command] = &[
         since: "2.6.0",
         summary: "Replies with the milliseconds until a key expires.",
         tips: &["nondeterministic_output"],
+        syntax: "key",
+        history: &[("2.8.0", "Replies with -2 if there is no such key.")],
         ..row(
             "pttl",
             2,
@@ -270,10 +310,13 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Renames a key, replacing the one that has the new name.",
+        syntax: "key newkey",
         ..row("rename", 3, WRITE, FROM_TO, Run::Gather(&moving::RENAME))
     },
     Command {
         summary: "Renames a key if no key has the new name.",
+        syntax: "key newkey",
+        history: &[("3.2.0", "Both names may be the same.")],
         ..row(
             "renamenx",
             3,
@@ -287,12 +330,16 @@ pub const COMMANDS: &[Command] = &[
         summary: "Goes through the keys, some per call.",
         complexity: "O(1) per call, O(N) for all N keys",
         tips: &["nondeterministic_output", "request_policy:special"],
+        syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type @6.0.0]",
+        history: &[("6.0.0", "Takes `TYPE`.")],
         ..row("scan", -2, READONLY, keys::NONE, scan::SCAN)
     },
     Command {
         acl: LIST | SET | SORTEDSET | DANGEROUS,
         summary: "Sorts the elements of a list, set or sorted set; may store them.",
         complexity: SORTING,
+        syntax: "key [BY pattern#1] [LIMIT (offset count)] [GET... pattern#1] [order=ASC|DESC] \
+                 [sorting=ALPHA] [STORE destination#2]",
         ..row(
             "sort",
             -2,
@@ -306,6 +353,8 @@ pub const COMMANDS: &[Command] = &[
         acl: LIST | SET | SORTEDSET | DANGEROUS,
         summary: "Sorts the elements of a list, set or sorted set.",
         complexity: SORTING,
+        syntax: "key [BY pattern#1] [LIMIT (offset count)] [GET... pattern#1] [order=ASC|DESC] \
+                 [sorting=ALPHA]",
         ..row(
             "sort_ro",
             -2,
@@ -318,6 +367,7 @@ pub const COMMANDS: &[Command] = &[
         since: "4.0.0",
         summary: "Exchanges the contents of two databases.",
         acl: KEYSPACE | DANGEROUS,
+        syntax: "index1:int index2:int",
         ..server("swapdb", 3, WRITE | FAST, keyspace::SWAPDB)
     },
     Command {
@@ -325,6 +375,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Notes keys as used and counts those that exist.",
         complexity: "O(N) where N is the number of keys",
         tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        syntax: "key ...",
         ..row(
             "touch",
             -2,
@@ -336,6 +387,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Replies with the seconds until a key expires.",
         tips: &["nondeterministic_output"],
+        syntax: "key",
+        history: &[("2.8.0", "Replies with -2 if there is no such key.")],
         ..row(
             "ttl",
             2,
@@ -346,6 +399,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Replies with the type of a key.",
+        syntax: "key",
         ..row(
             "type",
             2,
@@ -359,6 +413,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Deletes keys, freeing their memory in the background.",
         complexity: "O(N) where N is the number of keys",
         tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        syntax: "key ...",
         ..row("unlink", -2, WRITE | FAST, keys::ALL_RM, Run::Sum(delete))
     },
 ];
@@ -368,6 +423,7 @@ const OBJECT: &[Command] = &[
         since: "2.2.3",
         summary: "Replies with the encoding of a value.",
         tips: &["nondeterministic_output"],
+        syntax: "key",
         ..row(
             "encoding",
             3,
@@ -380,6 +436,7 @@ const OBJECT: &[Command] = &[
         since: "4.0.0",
         summary: "Replies with the use counter of a key.",
         tips: &["nondeterministic_output"],
+        syntax: "key",
         ..row("freq", 3, READONLY, OBJECT_KEY, Run::Key(object::freq))
     },
     Command {
@@ -397,6 +454,7 @@ const OBJECT: &[Command] = &[
         since: "2.2.3",
         summary: "Replies with the seconds since a key was used.",
         tips: &["nondeterministic_output"],
+        syntax: "key",
         ..row(
             "idletime",
             3,
@@ -409,6 +467,7 @@ const OBJECT: &[Command] = &[
         since: "2.2.3",
         summary: "Replies with the number of references to a value.",
         tips: &["nondeterministic_output"],
+        syntax: "key",
         ..row(
             "refcount",
             3,

@@ -5,7 +5,7 @@ mod search;
 
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
-use super::{Command, Group, Run};
+use super::{Command, Group, Run, Standing};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::geohash::{self, Place};
 use crate::value::zset::Zset;
@@ -48,6 +48,8 @@ pub const COMMANDS: &[Command] = &[
         since: "3.2.0",
         summary: "Adds places, or moves them.",
         complexity: "O(log(N)) for each place, where N is the number of members",
+        syntax: "key [condition=(NX|XX) @6.2.0] [change=CH @6.2.0] (longitude latitude member) ...",
+        history: &[("6.2.0", "Takes `CH`, `NX` and `XX`.")],
         ..row(
             "geoadd",
             -5,
@@ -59,6 +61,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "3.2.0",
         summary: "Replies with the distance between two places.",
+        syntax: "key member1 member2 [unit=M|KM|FT|MI]",
         ..row(
             "geodist",
             -4,
@@ -71,6 +74,7 @@ pub const COMMANDS: &[Command] = &[
         since: "3.2.0",
         summary: "Replies with places as geohash texts.",
         complexity: "O(N) where N is the number of places given",
+        syntax: "key member ...",
         ..row(
             "geohash",
             -2,
@@ -83,6 +87,7 @@ pub const COMMANDS: &[Command] = &[
         since: "3.2.0",
         summary: "Replies with the coordinates of places.",
         complexity: "O(N) where N is the number of places given",
+        syntax: "key member ...",
         ..row(
             "geopos",
             -2,
@@ -95,6 +100,17 @@ pub const COMMANDS: &[Command] = &[
         since: "3.2.0",
         summary: "Finds the places around coordinates; may store them.",
         complexity: SEARCH,
+        syntax: "key longitude latitude radius unit=(M|KM|FT|MI) [WITHCOORD] [WITHDIST] \
+                 [WITHHASH] [count=COUNT count [ANY @6.2.0]] [order=ASC|DESC] [STORE key] \
+                 [STOREDIST key]",
+        history: &[
+            ("6.2.0", "Takes `ANY` after a `COUNT`."),
+            ("7.0.0", "Units may be written in upper case."),
+        ],
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` argument",
+        },
         ..row(
             "georadius",
             -6,
@@ -107,6 +123,13 @@ pub const COMMANDS: &[Command] = &[
         since: "3.2.10",
         summary: "Finds the places around coordinates.",
         complexity: SEARCH,
+        syntax: "key longitude latitude radius unit=(M|KM|FT|MI) [WITHCOORD] [WITHDIST] \
+                 [WITHHASH] [count=COUNT count [ANY @6.2.0]] [order=ASC|DESC]",
+        history: &[("6.2.0", "Takes `ANY` after a `COUNT`.")],
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`GEOSEARCH` with the `BYRADIUS` argument",
+        },
         ..row(
             "georadius_ro",
             -6,
@@ -119,6 +142,13 @@ pub const COMMANDS: &[Command] = &[
         since: "3.2.0",
         summary: "Finds the places around a member; may store them.",
         complexity: SEARCH,
+        syntax: "key member radius unit=(M|KM|FT|MI) [WITHCOORD] [WITHDIST] [WITHHASH] \
+                 [count=COUNT count [ANY]] [order=ASC|DESC] [STORE key] [STOREDIST key]",
+        history: &[("7.0.0", "Units may be written in upper case.")],
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` and `FROMMEMBER` arguments",
+        },
         ..row(
             "georadiusbymember",
             -5,
@@ -131,6 +161,12 @@ pub const COMMANDS: &[Command] = &[
         since: "3.2.10",
         summary: "Finds the places around a member.",
         complexity: SEARCH,
+        syntax: "key member radius unit=(M|KM|FT|MI) [WITHCOORD] [WITHDIST] [WITHHASH] \
+                 [count=COUNT count [ANY]] [order=ASC|DESC]",
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`GEOSEARCH` with the `BYRADIUS` and `FROMMEMBER` arguments",
+        },
         ..row(
             "georadiusbymember_ro",
             -5,
@@ -143,6 +179,11 @@ pub const COMMANDS: &[Command] = &[
         since: "6.2.0",
         summary: "Finds the places in a circle or a box.",
         complexity: SEARCH,
+        syntax: "key from=(FROMMEMBER member|FROMLONLAT (longitude latitude)) \
+                 by=(circle=(BYRADIUS radius unit=(M|KM|FT|MI))|box=(BYBOX width height \
+                 unit=(M|KM|FT|MI))) [order=ASC|DESC] [count=COUNT count [ANY]] \
+                 [WITHCOORD] [WITHDIST] [WITHHASH]",
+        history: &[("7.0.0", "Units may be written in upper case.")],
         ..row(
             "geosearch",
             -7,
@@ -155,6 +196,11 @@ pub const COMMANDS: &[Command] = &[
         since: "6.2.0",
         summary: "Stores the places in a circle or a box.",
         complexity: SEARCH,
+        syntax: "destination source from=(FROMMEMBER member|FROMLONLAT (longitude latitude)) \
+                 by=(circle=(BYRADIUS radius unit=(M|KM|FT|MI))|box=(BYBOX width height \
+                 unit=(M|KM|FT|MI))) [order=ASC|DESC] [count=COUNT count [ANY]] \
+                 [STOREDIST]",
+        history: &[("7.0.0", "Units may be written in upper case.")],
         ..row(
             "geosearchstore",
             -8,

@@ -8,7 +8,7 @@ mod random;
 use super::cursor::{self, element};
 use super::flags::*;
 use super::keys::{self, Keys};
-use super::{Command, Group, Run};
+use super::{Command, Group, Run, Standing};
 use crate::keyspace::Tx;
 use crate::resp::{Args, CmdResult, Writer};
 use crate::value::hash::Hash;
@@ -52,6 +52,8 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Removes fields.",
         complexity: PER_FIELD,
+        syntax: "key field ...",
+        history: &[("2.4.0", "Takes more than one `field`.")],
         ..row(
             "hdel",
             -3,
@@ -63,6 +65,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.0.0",
         summary: "Replies whether a field exists.",
+        syntax: "key field",
         ..row(
             "hexists",
             3,
@@ -73,6 +76,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Lets fields expire after some seconds.",
+        syntax: "key seconds [condition=NX|XX|GT|LT] FIELDS fields=(numfields field ...)",
         ..deadline_row(
             "hexpire",
             -6,
@@ -83,6 +87,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Lets fields expire at a unix time in seconds.",
+        syntax: "key unix-time-seconds [condition=NX|XX|GT|LT] FIELDS fields=(numfields field ...)",
         ..deadline_row(
             "hexpireat",
             -6,
@@ -93,6 +98,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Replies with the unix times in seconds at which fields expire.",
+        syntax: "key FIELDS fields=(numfields field ...)",
         ..deadline_row(
             "hexpiretime",
             -5,
@@ -104,6 +110,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.0.0",
         summary: "Replies with the value of a field.",
+        syntax: "key field",
         ..row(
             "hget",
             3,
@@ -117,12 +124,14 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with all fields and values.",
         complexity: ALL,
         tips: UNORDERED,
+        syntax: "key",
         ..row("hgetall", 2, READONLY, keys::ONE_RO, Run::Key(hgetall))
     },
     Command {
         since: "8.0.0",
         summary: "Replies with the values of fields and removes them.",
         complexity: PER_FIELD,
+        syntax: "key FIELDS fields=(numfields field ...)",
         ..row(
             "hgetdel",
             -5,
@@ -135,6 +144,8 @@ pub const COMMANDS: &[Command] = &[
         since: "8.0.0",
         summary: "Replies with the values of fields and sets or removes their deadlines.",
         complexity: PER_FIELD,
+        syntax: "key [expiration=EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT \
+                 unix-time-milliseconds|PERSIST] FIELDS fields=(numfields field ...)",
         ..row(
             "hgetex",
             -5,
@@ -146,6 +157,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.0.0",
         summary: "Adds to the integer in a field.",
+        syntax: "key field increment",
         ..row(
             "hincrby",
             4,
@@ -157,6 +169,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.6.0",
         summary: "Adds to the number in a field.",
+        syntax: "key field increment:double",
         ..row(
             "hincrbyfloat",
             4,
@@ -170,11 +183,13 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with all fields.",
         complexity: ALL,
         tips: UNORDERED,
+        syntax: "key",
         ..row("hkeys", 2, READONLY, keys::ONE_RO, Run::Key(hkeys))
     },
     Command {
         since: "2.0.0",
         summary: "Replies with the number of fields.",
+        syntax: "key",
         ..row(
             "hlen",
             2,
@@ -187,6 +202,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Replies with the values of fields.",
         complexity: PER_FIELD,
+        syntax: "key field ...",
         ..row(
             "hmget",
             -3,
@@ -199,6 +215,11 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Sets fields.",
         complexity: PER_FIELD,
+        syntax: "key (field value) ...",
+        standing: Standing::Deprecated {
+            since: "4.0.0",
+            by: "`HSET` with multiple field-value pairs",
+        },
         ..row(
             "hmset",
             -4,
@@ -209,6 +230,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Lets fields live for ever.",
+        syntax: "key FIELDS fields=(numfields field ...)",
         ..deadline_row(
             "hpersist",
             -5,
@@ -219,6 +241,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Lets fields expire after some milliseconds.",
+        syntax: "key milliseconds [condition=NX|XX|GT|LT] FIELDS fields=(numfields field ...)",
         ..deadline_row(
             "hpexpire",
             -6,
@@ -229,6 +252,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Lets fields expire at a unix time in milliseconds.",
+        syntax: "key unix-time-milliseconds [condition=NX|XX|GT|LT] FIELDS fields=(numfields \
+                 field ...)",
         ..deadline_row(
             "hpexpireat",
             -6,
@@ -239,6 +264,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Replies with the unix times in milliseconds at which fields expire.",
+        syntax: "key FIELDS fields=(numfields field ...)",
         ..deadline_row(
             "hpexpiretime",
             -5,
@@ -250,6 +276,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Replies with the milliseconds fields have left.",
         tips: RANDOM,
+        syntax: "key FIELDS fields=(numfields field ...)",
         ..deadline_row(
             "hpttl",
             -5,
@@ -263,6 +290,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with random fields.",
         complexity: "O(N) where N is the number of fields asked for",
         tips: RANDOM,
+        syntax: "key [options=count [WITHVALUES]]",
         ..row(
             "hrandfield",
             -2,
@@ -276,12 +304,16 @@ pub const COMMANDS: &[Command] = &[
         summary: "Goes through the fields of a hash in steps.",
         complexity: "O(1) for each call, O(N) for all fields",
         tips: RANDOM,
+        syntax: "key cursor [MATCH pattern] [COUNT count] [NOVALUES @7.4.0]",
+        history: &[("7.4.0", "Takes `NOVALUES`.")],
         ..row("hscan", -3, READONLY, keys::ONE_RO, Run::Key(hscan))
     },
     Command {
         since: "2.0.0",
         summary: "Sets fields.",
         complexity: PER_FIELD,
+        syntax: "key (field value) ...",
+        history: &[("4.0.0", "Takes more than one `field` with its `value`.")],
         ..row(
             "hset",
             -4,
@@ -294,6 +326,9 @@ pub const COMMANDS: &[Command] = &[
         since: "8.0.0",
         summary: "Sets fields with a deadline, on a condition.",
         complexity: PER_FIELD,
+        syntax: "key [condition=FNX|FXX] [expiration=EX seconds|PX milliseconds|EXAT \
+                 unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL] FIELDS \
+                 fields=(numfields data=(field value) ...)",
         ..row(
             "hsetex",
             -6,
@@ -305,6 +340,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.0.0",
         summary: "Sets a field that does not exist.",
+        syntax: "key field value",
         ..row(
             "hsetnx",
             4,
@@ -316,6 +352,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "3.2.0",
         summary: "Replies with the length of a field's value.",
+        syntax: "key field",
         ..row(
             "hstrlen",
             3,
@@ -327,6 +364,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Replies with the seconds fields have left.",
         tips: RANDOM,
+        syntax: "key FIELDS fields=(numfields field ...)",
         ..deadline_row(
             "httl",
             -5,
@@ -340,6 +378,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with all values.",
         complexity: ALL,
         tips: UNORDERED,
+        syntax: "key",
         ..row("hvals", 2, READONLY, keys::ONE_RO, Run::Key(hvals))
     },
 ];

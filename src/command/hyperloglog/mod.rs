@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
-use super::{Ask, Change, Command, Decision, Gather, Group, Peek, Run, peeks};
+use super::{Ask, Change, Command, Decision, Gather, Group, Peek, Run, Standing, peeks};
 use crate::keyspace::{Event, NewStr, Ttl, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::hyperloglog::{self as hll, Invalid, Registers};
@@ -36,6 +36,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Notes that elements were seen.",
         complexity: "O(1) for each element",
+        syntax: "key [element ...]",
         ..row(
             "pfadd",
             -2,
@@ -47,6 +48,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Replies with about how many different elements were seen, in all keys together.",
         complexity: "O(1) for one key, O(N) for several",
+        syntax: "key ...",
         ..row(
             "pfcount",
             -2,
@@ -59,6 +61,8 @@ pub const COMMANDS: &[Command] = &[
         acl: HYPERLOGLOG | ADMINS | DANGEROUS,
         summary: "Shows the inside of a HyperLogLog.",
         complexity: "O(N)",
+        syntax: "subcommand key",
+        standing: Standing::Internal,
         ..row(
             "pfdebug",
             3,
@@ -70,6 +74,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Merges what was seen in several keys.",
         complexity: "O(N) where N is the number of keys",
+        syntax: "destkey sourcekey:key ...",
         ..row(
             "pfmerge",
             -2,
@@ -81,6 +86,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         acl: HYPERLOGLOG | ADMINS | DANGEROUS,
         summary: "Tests that HyperLogLogs estimate well.",
+        standing: Standing::Internal,
         ..row(
             "pfselftest",
             1,

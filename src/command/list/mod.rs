@@ -8,7 +8,7 @@ mod read;
 
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
-use super::{Command, Group, Run};
+use super::{Command, Group, Run, Standing};
 use crate::resp::Args;
 use crate::value::list::End;
 
@@ -59,6 +59,7 @@ pub const COMMANDS: &[Command] = &[
         since: "6.2.0",
         summary: "Moves an element between lists, waiting for one if need be.",
         block: Some(&moving::BLMOVE_WAITS),
+        syntax: "source destination wherefrom=(LEFT|RIGHT) whereto=(LEFT|RIGHT) timeout",
         ..row(
             "blmove",
             6,
@@ -72,6 +73,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Removes elements from the first list that has any, waiting for one if need be.",
         complexity: "O(N+M) where N is the number of keys and M the number of elements removed",
         block: Some(&pop::BLMPOP_WAITS),
+        syntax: "timeout numkeys key ... where=(LEFT|RIGHT) [COUNT count]",
         ..row(
             "blmpop",
             -5,
@@ -85,6 +87,8 @@ pub const COMMANDS: &[Command] = &[
         summary: "Removes the first element of the first list that has any, waiting for one if need be.",
         complexity: "O(N) where N is the number of keys",
         block: Some(&pop::BPOP_WAITS),
+        syntax: "key ... timeout",
+        history: &[("6.0.0", "The `timeout` may have a fraction.")],
         ..row(
             "blpop",
             -3,
@@ -98,6 +102,8 @@ pub const COMMANDS: &[Command] = &[
         summary: "Removes the last element of the first list that has any, waiting for one if need be.",
         complexity: "O(N) where N is the number of keys",
         block: Some(&pop::BPOP_WAITS),
+        syntax: "key ... timeout",
+        history: &[("6.0.0", "The `timeout` may have a fraction.")],
         ..row(
             "brpop",
             -3,
@@ -110,6 +116,12 @@ pub const COMMANDS: &[Command] = &[
         since: "2.2.0",
         summary: "Moves the last element of a list to the front of another, waiting for one if need be.",
         block: Some(&moving::BRPOPLPUSH_WAITS),
+        syntax: "source destination timeout",
+        history: &[("6.0.0", "The `timeout` may have a fraction.")],
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`BLMOVE` with the `RIGHT` and `LEFT` arguments",
+        },
         ..row(
             "brpoplpush",
             4,
@@ -121,12 +133,14 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Replies with the element at an index.",
         complexity: WALKS,
+        syntax: "key index",
         ..row("lindex", 3, READONLY, keys::ONE_RO, Run::Key(read::lindex))
     },
     Command {
         since: "2.2.0",
         summary: "Inserts an element before or after another.",
         complexity: WALKS,
+        syntax: "key where=(BEFORE|AFTER) pivot element",
         ..row(
             "linsert",
             5,
@@ -137,6 +151,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Replies with the number of elements.",
+        syntax: "key",
         ..row(
             "llen",
             2,
@@ -148,6 +163,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "6.2.0",
         summary: "Moves an element from an end of one list to an end of another.",
+        syntax: "source destination wherefrom=(LEFT|RIGHT) whereto=(LEFT|RIGHT)",
         ..row(
             "lmove",
             5,
@@ -160,6 +176,7 @@ pub const COMMANDS: &[Command] = &[
         since: "7.0.0",
         summary: "Removes elements from an end of the first list that has any.",
         complexity: "O(N+M) where N is the number of keys and M the number of elements removed",
+        syntax: "numkeys key ... where=(LEFT|RIGHT) [COUNT count]",
         ..row(
             "lmpop",
             -4,
@@ -171,6 +188,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Removes the first element, or the first few.",
         complexity: "O(N) where N is the number of elements removed",
+        syntax: "key [count @6.2.0]",
+        history: &[("6.2.0", "Takes a `count`.")],
         ..row(
             "lpop",
             -2,
@@ -183,11 +202,14 @@ pub const COMMANDS: &[Command] = &[
         since: "6.0.6",
         summary: "Replies with the indices of elements that are equal to one given.",
         complexity: WALKS,
+        syntax: "key element [RANK rank:int] [COUNT num-matches:int] [MAXLEN len]",
         ..row("lpos", -3, READONLY, keys::ONE_RO, Run::Key(read::lpos))
     },
     Command {
         summary: "Adds elements in front of a list, creating it if need be.",
         complexity: PER_ELEMENT,
+        syntax: "key element ...",
+        history: &[("2.4.0", "Takes more than one `element`.")],
         ..row(
             "lpush",
             -3,
@@ -200,6 +222,8 @@ pub const COMMANDS: &[Command] = &[
         since: "2.2.0",
         summary: "Adds elements in front of a list that exists.",
         complexity: PER_ELEMENT,
+        syntax: "key element ...",
+        history: &[("4.0.0", "Takes more than one `element`.")],
         ..row(
             "lpushx",
             -3,
@@ -211,16 +235,19 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Replies with the elements from one index to another.",
         complexity: "O(S+N) where S is the distance of the first from the nearer end and N their number",
+        syntax: "key start stop",
         ..row("lrange", 4, READONLY, keys::ONE_RO, Run::Key(read::lrange))
     },
     Command {
         summary: "Removes elements that are equal to one given.",
         complexity: WALKS,
+        syntax: "key count element",
         ..row("lrem", 4, WRITE, keys::ONE_RW_DELETE, Run::Key(edit::lrem))
     },
     Command {
         summary: "Replaces the element at an index.",
         complexity: WALKS,
+        syntax: "key index element",
         ..row(
             "lset",
             4,
@@ -232,6 +259,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Removes all elements outside a range of indices.",
         complexity: "O(N) where N is the number of elements removed",
+        syntax: "key start stop",
         ..row(
             "ltrim",
             4,
@@ -243,6 +271,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Removes the last element, or the last few.",
         complexity: "O(N) where N is the number of elements removed",
+        syntax: "key [count @6.2.0]",
+        history: &[("6.2.0", "Takes a `count`.")],
         ..row(
             "rpop",
             -2,
@@ -254,6 +284,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "1.2.0",
         summary: "Moves the last element of a list to the front of another.",
+        syntax: "source destination",
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`LMOVE` with the `RIGHT` and `LEFT` arguments",
+        },
         ..row(
             "rpoplpush",
             3,
@@ -265,6 +300,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Adds elements to the end of a list, creating it if need be.",
         complexity: PER_ELEMENT,
+        syntax: "key element ...",
+        history: &[("2.4.0", "Takes more than one `element`.")],
         ..row(
             "rpush",
             -3,
@@ -277,6 +314,8 @@ pub const COMMANDS: &[Command] = &[
         since: "2.2.0",
         summary: "Adds elements to the end of a list that exists.",
         complexity: PER_ELEMENT,
+        syntax: "key element ...",
+        history: &[("4.0.0", "Takes more than one `element`.")],
         ..row(
             "rpushx",
             -3,

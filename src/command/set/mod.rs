@@ -50,6 +50,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Adds members to a set, creating it if need be.",
         complexity: PER_MEMBER,
+        syntax: "key member ...",
+        history: &[("2.4.0", "Takes more than one `member`.")],
         ..row(
             "sadd",
             -3,
@@ -60,6 +62,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Replies with the number of members.",
+        syntax: "key",
         ..row(
             "scard",
             2,
@@ -72,6 +75,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with what the first set has and no other.",
         complexity: OVER_SETS,
         tips: UNORDERED,
+        syntax: "key ...",
         ..row(
             "sdiff",
             -2,
@@ -83,6 +87,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Stores what the first set has and no other.",
         complexity: OVER_SETS,
+        syntax: "destination key ...",
         ..row(
             "sdiffstore",
             -3,
@@ -95,6 +100,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with what all sets have.",
         complexity: "O(N*M) where N is the size of the smallest set and M the number of sets",
         tips: UNORDERED,
+        syntax: "key ...",
         ..row(
             "sinter",
             -2,
@@ -107,6 +113,7 @@ pub const COMMANDS: &[Command] = &[
         since: "7.0.0",
         summary: "Replies with how many members all sets have in common.",
         complexity: "O(N*M) where N is the size of the smallest set and M the number of sets",
+        syntax: "numkeys key ... [LIMIT limit]",
         ..row(
             "sintercard",
             -3,
@@ -118,6 +125,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Stores what all sets have.",
         complexity: "O(N*M) where N is the size of the smallest set and M the number of sets",
+        syntax: "destination key ...",
         ..row(
             "sinterstore",
             -3,
@@ -128,6 +136,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Replies whether something is a member.",
+        syntax: "key member",
         ..row(
             "sismember",
             3,
@@ -140,12 +149,14 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with all members.",
         complexity: "O(N) where N is the number of members",
         tips: UNORDERED,
+        syntax: "key",
         ..row("smembers", 2, READONLY, keys::ONE_RO, Run::Key(smembers))
     },
     Command {
         since: "6.2.0",
         summary: "Replies which of some things are members.",
         complexity: PER_MEMBER,
+        syntax: "key member ...",
         ..row(
             "smismember",
             -3,
@@ -156,6 +167,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Moves a member from one set to another.",
+        syntax: "source destination member",
         ..row(
             "smove",
             4,
@@ -168,6 +180,8 @@ pub const COMMANDS: &[Command] = &[
         summary: "Removes random members and replies with them.",
         complexity: "O(N) where N is the number of members removed",
         tips: RANDOM,
+        syntax: "key [count @3.2.0]",
+        history: &[("3.2.0", "Takes a `count`.")],
         ..row(
             "spop",
             -2,
@@ -180,6 +194,8 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with random members.",
         complexity: "O(N) where N is the number of members asked for",
         tips: RANDOM,
+        syntax: "key [count @2.6.0]",
+        history: &[("2.6.0", "Takes a `count`.")],
         ..row(
             "srandmember",
             -2,
@@ -191,6 +207,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Removes members.",
         complexity: PER_MEMBER,
+        syntax: "key member ...",
+        history: &[("2.4.0", "Takes more than one `member`.")],
         ..row(
             "srem",
             -3,
@@ -204,12 +222,14 @@ pub const COMMANDS: &[Command] = &[
         summary: "Goes through the members of a set in steps.",
         complexity: "O(1) for each call, O(N) for all members",
         tips: RANDOM,
+        syntax: "key cursor [MATCH pattern] [COUNT count]",
         ..row("sscan", -3, READONLY, keys::ONE_RO, Run::Key(sscan))
     },
     Command {
         summary: "Replies with what any set has.",
         complexity: OVER_SETS,
         tips: UNORDERED,
+        syntax: "key ...",
         ..row(
             "sunion",
             -2,
@@ -221,6 +241,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Stores what any set has.",
         complexity: OVER_SETS,
+        syntax: "destination key ...",
         ..row(
             "sunionstore",
             -3,

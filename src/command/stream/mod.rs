@@ -59,6 +59,7 @@ const PENDING: &str = "O(N) where N is the number of pending entries looked at";
 pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Acknowledges entries.",
+        syntax: "key group id ...",
         ..row(
             "xack",
             -4,
@@ -70,6 +71,16 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Appends an entry.",
         tips: &["nondeterministic_output"],
+        syntax: "key [NOMKSTREAM @6.2.0] [trim=strategy=(MAXLEN|MINID @6.2.0) \
+                 [operator=equal='='|approximately='~'] threshold [LIMIT count @6.2.0]] \
+                 id_or_auto=(auto_id='*'|id) (field value) ...",
+        history: &[
+            ("6.2.0", "Takes `NOMKSTREAM`, `MINID` and `LIMIT`."),
+            (
+                "7.0.0",
+                "Takes an ID whose last part is to be found: `<ms>-*`.",
+            ),
+        ],
         ..row(
             "xadd",
             -5,
@@ -83,6 +94,11 @@ pub const COMMANDS: &[Command] = &[
         summary: "Gives a consumer what others were given and did not acknowledge in time.",
         complexity: PENDING,
         tips: &["nondeterministic_output"],
+        syntax: "key group consumer min-idle-time start:string [COUNT count] [JUSTID]",
+        history: &[(
+            "7.0.0",
+            "Replies with the deleted entries that it dropped, too.",
+        )],
         ..row(
             "xautoclaim",
             -6,
@@ -95,6 +111,8 @@ pub const COMMANDS: &[Command] = &[
         summary: "Gives a consumer entries that others were given.",
         complexity: PENDING,
         tips: &["nondeterministic_output"],
+        syntax: "key group consumer min-idle-time id ... [IDLE ms:int] [TIME \
+                 unix-time-milliseconds] [RETRYCOUNT count] [FORCE] [JUSTID] [LASTID id]",
         ..row(
             "xclaim",
             -6,
@@ -105,6 +123,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Removes entries.",
+        syntax: "key id ...",
         ..row(
             "xdel",
             -3,
@@ -125,6 +144,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Replies with the number of entries.",
+        syntax: "key",
         ..row(
             "xlen",
             2,
@@ -137,6 +157,9 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with what is pending in a group.",
         complexity: PENDING,
         tips: &["nondeterministic_output"],
+        syntax: "key group [filters=[IDLE min-idle-time:int @6.2.0] start:string end:string \
+                 count [consumer]]",
+        history: &[("6.2.0", "Takes `IDLE`, and IDs that the range excludes.")],
         ..row(
             "xpending",
             -3,
@@ -148,12 +171,15 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Replies with the entries of a range of ids.",
         complexity: RANGE,
+        syntax: "key start:string end:string [COUNT count]",
+        history: &[("6.2.0", "Takes IDs that the range excludes.")],
         ..row("xrange", -4, READONLY, keys::ONE_RO, Run::Key(read::xrange))
     },
     Command {
         summary: "Replies with the entries behind given ids, waiting for some if asked to.",
         complexity: RANGE,
         block: Some(&read::XREAD_WAITS),
+        syntax: "[COUNT count] [BLOCK milliseconds] STREAMS streams=(key ... id ...)",
         ..row(
             "xread",
             -4,
@@ -166,6 +192,8 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with entries for a consumer of a group, waiting for some if asked to.",
         complexity: RANGE,
         block: Some(&group::XREADGROUP_WAITS),
+        syntax: "GROUP (group consumer) [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS \
+                 streams=(key ... id ...)",
         ..row(
             "xreadgroup",
             -7,
@@ -177,6 +205,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Replies with the entries of a range of ids, from the end.",
         complexity: RANGE,
+        syntax: "key end:string start:string [COUNT count]",
+        history: &[("6.2.0", "Takes IDs that the range excludes.")],
         ..row(
             "xrevrange",
             -4,
@@ -187,6 +217,9 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Sets the last id of a stream.",
+        syntax: "key last-id [ENTRIESADDED entries_added:int @7.0.0] [MAXDELETEDID \
+                 max_deleted_entry_id @7.0.0]",
+        history: &[("7.0.0", "Takes `ENTRIESADDED` and `MAXDELETEDID`.")],
         ..row(
             "xsetid",
             -3,
@@ -199,6 +232,9 @@ pub const COMMANDS: &[Command] = &[
         summary: "Removes the oldest entries.",
         complexity: "O(N) where N is the number of entries removed",
         tips: &["nondeterministic_output"],
+        syntax: "key trim=(strategy=(MAXLEN|MINID @6.2.0) [operator=equal='='|approximately='~'] \
+                 threshold [LIMIT count @6.2.0])",
+        history: &[("6.2.0", "Takes `MINID` and `LIMIT`.")],
         ..row(
             "xtrim",
             -4,
@@ -212,6 +248,8 @@ pub const COMMANDS: &[Command] = &[
 const XGROUP: &[Command] = &[
     Command {
         summary: "Creates a group.",
+        syntax: "key groupname id=(id|new_id='$') [MKSTREAM] [ENTRIESREAD entries_read]",
+        history: &[("7.0.0", "Takes `ENTRIESREAD`.")],
         ..row(
             "create",
             -5,
@@ -223,6 +261,7 @@ const XGROUP: &[Command] = &[
     Command {
         since: "6.2.0",
         summary: "Creates a consumer.",
+        syntax: "key groupname consumername",
         ..row(
             "createconsumer",
             5,
@@ -233,6 +272,7 @@ const XGROUP: &[Command] = &[
     },
     Command {
         summary: "Deletes a consumer.",
+        syntax: "key groupname consumername",
         ..row(
             "delconsumer",
             5,
@@ -244,6 +284,7 @@ const XGROUP: &[Command] = &[
     Command {
         summary: "Deletes a group.",
         complexity: "O(N) where N is the number of its pending entries",
+        syntax: "key groupname",
         ..row("destroy", 4, WRITE, SECOND_DELETE, Run::Key(group::destroy))
     },
     Command {
@@ -258,6 +299,8 @@ const XGROUP: &[Command] = &[
     },
     Command {
         summary: "Sets the last id of a group.",
+        syntax: "key groupname id=(id|new_id='$') [ENTRIESREAD entries_read]",
+        history: &[("7.0.0", "Takes `ENTRIESREAD`.")],
         ..row("setid", -5, WRITE, SECOND_RW, Run::Key(group::setid))
     },
 ];
@@ -266,6 +309,7 @@ const XINFO: &[Command] = &[
     Command {
         summary: "Lists the consumers of a group.",
         tips: &["nondeterministic_output"],
+        syntax: "key groupname",
         ..row(
             "consumers",
             4,
@@ -276,6 +320,8 @@ const XINFO: &[Command] = &[
     },
     Command {
         summary: "Lists the groups of a stream.",
+        syntax: "key",
+        history: &[("7.0.0", "Tells `entries-read` and `lag`.")],
         ..row("groups", 3, READONLY, SECOND_RO, Run::Key(info::groups))
     },
     Command {
@@ -290,6 +336,14 @@ const XINFO: &[Command] = &[
     },
     Command {
         summary: "Describes a stream.",
+        syntax: "key [FULL full=([COUNT count])]",
+        history: &[
+            ("6.0.0", "Takes `FULL`."),
+            (
+                "7.0.0",
+                "Tells `max-deleted-entry-id`, `entries-added`, `recorded-first-entry-id`, `entries-read` and `lag`.",
+            ),
+        ],
         ..row("stream", -3, READONLY, SECOND_RO, Run::Key(info::stream))
     },
 ];

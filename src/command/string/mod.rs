@@ -9,7 +9,7 @@ mod set;
 
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
-use super::{Command, Group, Run};
+use super::{Command, Group, Run, Standing};
 use crate::keyspace::{Event, Str, Tx};
 use crate::resp::{Args, CmdResult, Writer};
 
@@ -53,6 +53,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.0.0",
         summary: "Appends to a string, creating the key if need be.",
+        syntax: "key value",
         ..row(
             "append",
             3,
@@ -63,6 +64,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Subtracts one from the integer at a key.",
+        syntax: "key",
         ..row(
             "decr",
             2,
@@ -73,6 +75,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Subtracts from the integer at a key.",
+        syntax: "key decrement:int",
         ..row(
             "decrby",
             3,
@@ -85,11 +88,14 @@ pub const COMMANDS: &[Command] = &[
         since: "8.4.0",
         summary: "Deletes a key, on a condition on its string.",
         complexity: "O(1), or O(N) where N is the length of the string if digests are compared",
+        syntax: "key [condition=IFEQ ifeq-value|IFNE ifne-value|IFDEQ ifdeq-digest|IFDNE \
+                 ifdne-digest]",
         ..row("delex", -2, WRITE | FAST, DELEX_KEY, Run::Key(set::delex))
     },
     Command {
         since: "8.1.0",
         summary: "Deletes a key if its value is the one given.",
+        syntax: "key value",
         ..row(
             "delifeq",
             3,
@@ -102,6 +108,7 @@ pub const COMMANDS: &[Command] = &[
         since: "8.4.0",
         summary: "Replies with the XXH3 hash of the string at a key.",
         complexity: "O(N) where N is the length of the string",
+        syntax: "key",
         ..row(
             "digest",
             2,
@@ -112,11 +119,13 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Replies with the string at a key.",
+        syntax: "key",
         ..row("get", 2, READONLY | FAST, keys::ONE_RO, Run::Key(get))
     },
     Command {
         since: "6.2.0",
         summary: "Replies with the string at a key and deletes the key.",
+        syntax: "key",
         ..row(
             "getdel",
             2,
@@ -128,12 +137,15 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "6.2.0",
         summary: "Replies with the string at a key and changes its expiry.",
+        syntax: "key [expiration=EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT \
+                 unix-time-milliseconds|PERSIST]",
         ..row("getex", -2, WRITE | FAST, GETEX_KEYS, Run::Key(set::getex))
     },
     Command {
         since: "2.4.0",
         summary: "Replies with part of the string at a key.",
         complexity: "O(N) where N is the length of the reply",
+        syntax: "key start end",
         ..row(
             "getrange",
             4,
@@ -144,6 +156,11 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Replies with the old string at a key and stores a new one.",
+        syntax: "key value",
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`SET` with the `!GET` argument",
+        },
         ..row(
             "getset",
             3,
@@ -154,6 +171,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Adds one to the integer at a key.",
+        syntax: "key",
         ..row(
             "incr",
             2,
@@ -164,6 +182,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Adds to the integer at a key.",
+        syntax: "key increment",
         ..row(
             "incrby",
             3,
@@ -175,6 +194,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.6.0",
         summary: "Adds to the decimal number at a key.",
+        syntax: "key increment:double",
         ..row(
             "incrbyfloat",
             3,
@@ -187,12 +207,14 @@ pub const COMMANDS: &[Command] = &[
         since: "7.0.0",
         summary: "Finds the longest common subsequence of two strings.",
         complexity: "O(N*M) where N and M are the lengths of the strings",
+        syntax: "key1:key key2:key#0 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN]",
         ..row("lcs", -3, READONLY, TWO, Run::Gather(&lcs::LCS))
     },
     Command {
         summary: "Replies with the strings at several keys.",
         complexity: "O(N) where N is the number of keys",
         tips: &["request_policy:multi_shard"],
+        syntax: "key ...",
         ..row(
             "mget",
             -2,
@@ -209,12 +231,15 @@ pub const COMMANDS: &[Command] = &[
             "request_policy:multi_shard",
             "response_policy:all_succeeded",
         ],
+        syntax: "(key value) ...",
         ..row("mset", -3, WRITE | DENYOOM, PAIRS, Run::Every(multi::mset))
     },
     Command {
         since: "8.4.0",
         summary: "Stores strings at several keys under a condition and with one expiry.",
         complexity: "O(N) where N is the number of keys",
+        syntax: "numkeys data=(key value) ... [condition=NX|XX] [expiration=EX seconds|PX \
+                 milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]",
         ..row(
             "msetex",
             -4,
@@ -228,6 +253,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Stores strings at several keys if none of them exists.",
         complexity: "O(N) where N is the number of keys",
         tips: &["request_policy:multi_shard", "response_policy:agg_min"],
+        syntax: "(key value) ...",
         ..row(
             "msetnx",
             -3,
@@ -239,6 +265,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.6.0",
         summary: "Stores a string that expires after so many milliseconds.",
+        syntax: "key milliseconds value",
         ..row(
             "psetex",
             4,
@@ -249,11 +276,23 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Stores a string.",
+        syntax: "key value [condition=(NX|XX|IFEQ ifeq-value @8.4.0|IFNE ifne-value @8.4.0|IFDEQ \
+                 ifdeq-digest @8.4.0|IFDNE ifdne-digest @8.4.0) @2.6.12] [GET @6.2.0] \
+                 [expiration=EX seconds @2.6.12|PX milliseconds @2.6.12|EXAT unix-time-seconds \
+                 @6.2.0|PXAT unix-time-milliseconds @6.2.0|KEEPTTL @6.0.0]",
+        history: &[
+            ("2.6.12", "Takes `EX`, `PX`, `NX` and `XX`."),
+            ("6.0.0", "Takes `KEEPTTL`."),
+            ("6.2.0", "Takes `GET`, `EXAT` and `PXAT`."),
+            ("7.0.0", "Takes `GET` together with `NX`."),
+            ("8.4.0", "Takes `IFEQ`, `IFNE`, `IFDEQ` and `IFDNE`."),
+        ],
         ..row("set", -3, WRITE | DENYOOM, SET_KEYS, Run::Key(set::set))
     },
     Command {
         since: "2.0.0",
         summary: "Stores a string that expires after so many seconds.",
+        syntax: "key seconds value",
         ..row(
             "setex",
             4,
@@ -264,6 +303,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         summary: "Stores a string if the key does not exist.",
+        syntax: "key value",
         ..row(
             "setnx",
             3,
@@ -276,6 +316,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.2.0",
         summary: "Overwrites part of the string at a key.",
         complexity: "O(N) where N is the length of the new part",
+        syntax: "key offset value",
         ..row(
             "setrange",
             4,
@@ -287,6 +328,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "2.2.0",
         summary: "Replies with the length of the string at a key.",
+        syntax: "key",
         ..row(
             "strlen",
             2,
@@ -298,6 +340,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Replies with part of the string at a key (an older name of GETRANGE).",
         complexity: "O(N) where N is the length of the reply",
+        syntax: "key start end",
+        standing: Standing::Deprecated {
+            since: "2.0.0",
+            by: "`GETRANGE`",
+        },
         ..row(
             "substr",
             4,

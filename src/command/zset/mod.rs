@@ -10,7 +10,7 @@ mod range;
 use super::cursor::{self, element};
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
-use super::{Command, Group, Run};
+use super::{Command, Group, Run, Standing};
 use crate::keyspace::Tx;
 use crate::number::format_f64;
 use crate::resp::{Args, CmdResult, Writer};
@@ -75,6 +75,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Removes members of the first set that has any, waiting for one if need be.",
         complexity: "O(K+M*log(N)) where K is the number of keys and M that of members removed",
         block: Some(&pop::BZMPOP_WAITS),
+        syntax: "timeout numkeys key ... where=(MIN|MAX) [COUNT count]",
         ..row(
             "bzmpop",
             -5,
@@ -88,6 +89,8 @@ pub const COMMANDS: &[Command] = &[
         summary: "Removes the greatest member of the first set that has any, waiting for one if need be.",
         complexity: LOG,
         block: Some(&pop::BZPOP_WAITS),
+        syntax: "key ... timeout",
+        history: &[("6.0.0", "The `timeout` may have a fraction.")],
         ..row(
             "bzpopmax",
             -3,
@@ -101,6 +104,8 @@ pub const COMMANDS: &[Command] = &[
         summary: "Removes the least member of the first set that has any, waiting for one if need be.",
         complexity: LOG,
         block: Some(&pop::BZPOP_WAITS),
+        syntax: "key ... timeout",
+        history: &[("6.0.0", "The `timeout` may have a fraction.")],
         ..row(
             "bzpopmin",
             -3,
@@ -113,6 +118,13 @@ pub const COMMANDS: &[Command] = &[
         since: "1.2.0",
         summary: "Adds members, or changes their scores.",
         complexity: EACH_LOG,
+        syntax: "key [condition=(NX|XX) @3.0.2] [comparison=(GT|LT) @6.2.0] [change=CH @3.0.2] \
+                 [increment=INCR @3.0.2] (score:double member) ...",
+        history: &[
+            ("2.4.0", "Takes more than one member."),
+            ("3.0.2", "Takes `XX`, `NX`, `CH` and `INCR`."),
+            ("6.2.0", "Takes `GT` and `LT`."),
+        ],
         ..row(
             "zadd",
             -4,
@@ -124,6 +136,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         since: "1.2.0",
         summary: "Replies with the number of members.",
+        syntax: "key",
         ..row(
             "zcard",
             2,
@@ -136,6 +149,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Replies with the number of members within a range of scores.",
         complexity: LOG,
+        syntax: "key min:double max:double",
         ..row(
             "zcount",
             4,
@@ -148,6 +162,7 @@ pub const COMMANDS: &[Command] = &[
         since: "6.2.0",
         summary: "Replies with what the first set has and no other.",
         complexity: ALGEBRA,
+        syntax: "numkeys key ... [WITHSCORES]",
         ..row(
             "zdiff",
             -3,
@@ -160,6 +175,7 @@ pub const COMMANDS: &[Command] = &[
         since: "6.2.0",
         summary: "Stores what the first set has and no other.",
         complexity: ALGEBRA,
+        syntax: "destination numkeys key ...",
         ..row(
             "zdiffstore",
             -4,
@@ -172,6 +188,7 @@ pub const COMMANDS: &[Command] = &[
         since: "1.2.0",
         summary: "Adds to the score of a member.",
         complexity: LOG,
+        syntax: "key increment member",
         ..row(
             "zincrby",
             4,
@@ -184,6 +201,8 @@ pub const COMMANDS: &[Command] = &[
         since: "6.2.0",
         summary: "Replies with what all sets have.",
         complexity: ALGEBRA,
+        syntax: "numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|MAX)] \
+                 [WITHSCORES]",
         ..row(
             "zinter",
             -3,
@@ -196,6 +215,7 @@ pub const COMMANDS: &[Command] = &[
         since: "7.0.0",
         summary: "Replies with how many members all sets have in common.",
         complexity: "O(N*M) where N is the size of the smallest set and M the number of sets",
+        syntax: "numkeys key ... [LIMIT limit]",
         ..row(
             "zintercard",
             -3,
@@ -208,6 +228,8 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Stores what all sets have.",
         complexity: ALGEBRA,
+        syntax: "destination numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|\
+                 MAX)]",
         ..row(
             "zinterstore",
             -4,
@@ -220,6 +242,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.8.9",
         summary: "Replies with the number of members within a range of bytes.",
         complexity: LOG,
+        syntax: "key min max",
         ..row(
             "zlexcount",
             4,
@@ -232,6 +255,7 @@ pub const COMMANDS: &[Command] = &[
         since: "7.0.0",
         summary: "Removes the least or greatest members of the first set that has any.",
         complexity: "O(K+M*log(N)) where K is the number of keys and M that of members removed",
+        syntax: "numkeys key ... where=(MIN|MAX) [COUNT count]",
         ..row(
             "zmpop",
             -4,
@@ -244,6 +268,7 @@ pub const COMMANDS: &[Command] = &[
         since: "6.2.0",
         summary: "Replies with the scores of members.",
         complexity: "O(N) where N is the number of members given",
+        syntax: "key member ...",
         ..row(
             "zmscore",
             -3,
@@ -256,6 +281,7 @@ pub const COMMANDS: &[Command] = &[
         since: "5.0.0",
         summary: "Removes the members with the greatest scores.",
         complexity: EACH_LOG,
+        syntax: "key [count]",
         ..row(
             "zpopmax",
             -2,
@@ -268,6 +294,7 @@ pub const COMMANDS: &[Command] = &[
         since: "5.0.0",
         summary: "Removes the members with the least scores.",
         complexity: EACH_LOG,
+        syntax: "key [count]",
         ..row(
             "zpopmin",
             -2,
@@ -281,6 +308,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with random members.",
         complexity: "O(M*log(N)) where M is the number of members asked for",
         tips: RANDOM,
+        syntax: "key [options=count [WITHSCORES]]",
         ..row(
             "zrandmember",
             -2,
@@ -293,6 +321,9 @@ pub const COMMANDS: &[Command] = &[
         since: "1.2.0",
         summary: "Replies with the members of a range.",
         complexity: RANGE,
+        syntax: "key start:string stop:string [sortby=(BYSCORE|BYLEX) @6.2.0] [REV @6.2.0] \
+                 [LIMIT (offset count) @6.2.0] [WITHSCORES]",
+        history: &[("6.2.0", "Takes `REV`, `BYSCORE`, `BYLEX` and `LIMIT`.")],
         ..row(
             "zrange",
             -4,
@@ -305,6 +336,11 @@ pub const COMMANDS: &[Command] = &[
         since: "2.8.9",
         summary: "Replies with the members of a range of bytes.",
         complexity: RANGE,
+        syntax: "key min max [LIMIT (offset count)]",
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`ZRANGE` with the `BYLEX` argument",
+        },
         ..row(
             "zrangebylex",
             -4,
@@ -317,6 +353,12 @@ pub const COMMANDS: &[Command] = &[
         since: "1.0.5",
         summary: "Replies with the members of a range of scores.",
         complexity: RANGE,
+        syntax: "key min:double max:double [WITHSCORES @2.0.0] [LIMIT (offset count)]",
+        history: &[("2.0.0", "Takes `WITHSCORES`.")],
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`ZRANGE` with the `BYSCORE` argument",
+        },
         ..row(
             "zrangebyscore",
             -4,
@@ -329,6 +371,7 @@ pub const COMMANDS: &[Command] = &[
         since: "6.2.0",
         summary: "Stores the members of a range.",
         complexity: RANGE,
+        syntax: "dst:key src:key min max [sortby=BYSCORE|BYLEX] [REV] [LIMIT (offset count)]",
         ..row(
             "zrangestore",
             -5,
@@ -341,6 +384,8 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Replies with the number of members before one.",
         complexity: LOG,
+        syntax: "key member [WITHSCORE @7.2.0]",
+        history: &[("7.2.0", "Takes `WITHSCORE`.")],
         ..row(
             "zrank",
             -3,
@@ -353,6 +398,8 @@ pub const COMMANDS: &[Command] = &[
         since: "1.2.0",
         summary: "Removes members.",
         complexity: EACH_LOG,
+        syntax: "key member ...",
+        history: &[("2.4.0", "Takes more than one `member`.")],
         ..row(
             "zrem",
             -3,
@@ -365,6 +412,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.8.9",
         summary: "Removes the members of a range of bytes.",
         complexity: RANGE,
+        syntax: "key min max",
         ..row(
             "zremrangebylex",
             4,
@@ -377,6 +425,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Removes the members of a range of ranks.",
         complexity: RANGE,
+        syntax: "key start stop",
         ..row(
             "zremrangebyrank",
             4,
@@ -389,6 +438,7 @@ pub const COMMANDS: &[Command] = &[
         since: "1.2.0",
         summary: "Removes the members of a range of scores.",
         complexity: RANGE,
+        syntax: "key min:double max:double",
         ..row(
             "zremrangebyscore",
             4,
@@ -401,6 +451,11 @@ pub const COMMANDS: &[Command] = &[
         since: "1.2.0",
         summary: "Replies with the members of a range of ranks, from the end.",
         complexity: RANGE,
+        syntax: "key start stop [WITHSCORES]",
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`ZRANGE` with the `REV` argument",
+        },
         ..row(
             "zrevrange",
             -4,
@@ -413,6 +468,11 @@ pub const COMMANDS: &[Command] = &[
         since: "2.8.9",
         summary: "Replies with the members of a range of bytes, from the end.",
         complexity: RANGE,
+        syntax: "key max min [LIMIT (offset count)]",
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`ZRANGE` with the `REV` and `BYLEX` arguments",
+        },
         ..row(
             "zrevrangebylex",
             -4,
@@ -425,6 +485,12 @@ pub const COMMANDS: &[Command] = &[
         since: "2.2.0",
         summary: "Replies with the members of a range of scores, from the end.",
         complexity: RANGE,
+        syntax: "key max:double min:double [WITHSCORES] [LIMIT (offset count)]",
+        history: &[("2.1.6", "Takes scores that the range excludes.")],
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`ZRANGE` with the `REV` and `BYSCORE` arguments",
+        },
         ..row(
             "zrevrangebyscore",
             -4,
@@ -437,6 +503,8 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Replies with the number of members behind one.",
         complexity: LOG,
+        syntax: "key member [WITHSCORE @7.2.0]",
+        history: &[("7.2.0", "Takes `WITHSCORE`.")],
         ..row(
             "zrevrank",
             -3,
@@ -450,11 +518,13 @@ pub const COMMANDS: &[Command] = &[
         summary: "Goes through the members of a sorted set in steps.",
         complexity: "O(1) for each call, O(N) for all members",
         tips: RANDOM,
+        syntax: "key cursor [MATCH pattern] [COUNT count]",
         ..row("zscan", -3, READONLY, keys::ONE_RO, Run::Key(zscan))
     },
     Command {
         since: "1.2.0",
         summary: "Replies with the score of a member.",
+        syntax: "key member",
         ..row(
             "zscore",
             3,
@@ -467,6 +537,8 @@ pub const COMMANDS: &[Command] = &[
         since: "6.2.0",
         summary: "Replies with what any set has.",
         complexity: ALGEBRA,
+        syntax: "numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|MAX)] \
+                 [WITHSCORES]",
         ..row(
             "zunion",
             -3,
@@ -479,6 +551,8 @@ pub const COMMANDS: &[Command] = &[
         since: "2.0.0",
         summary: "Stores what any set has.",
         complexity: ALGEBRA,
+        syntax: "destination numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|\
+                 MAX)]",
         ..row(
             "zunionstore",
             -4,

@@ -169,7 +169,25 @@ pub fn ordered_for_script(command: &Command, args: &Args) -> Option<ArgBuf> {
 
 /// The argument that names the destination.
 pub(super) fn store_at(args: &Args) -> Option<usize> {
-    Options::parse(args).ok()?.store
+    Options::parse(args).map_or_else(|_| store_in(args), |options| options.store)
+}
+
+/// Where a request that nobody will run names the key: among options that are none, too.
+/// Redis: db.c sortGetKeys.
+fn store_in(args: &Args) -> Option<usize> {
+    let mut store = None;
+    let mut at = 2;
+    while at < args.len() {
+        if args.is(at, "limit") {
+            at += 2;
+        } else if args.is(at, "get") || args.is(at, "by") {
+            at += 1;
+        } else if args.is(at, "store") && at + 1 < args.len() {
+            store = Some(at + 1);
+        }
+        at += 1;
+    }
+    store
 }
 
 /// The bytes before the first NUL: what Redis, in C, sees of a string in this command.
