@@ -1,7 +1,8 @@
 //! The border between the runtime and what it drives.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -100,6 +101,14 @@ pub trait App: Sized {
     fn opened(&mut self, conn: ConnId, info: ConnInfo, io: &mut Io<Self::Message>);
     /// What [`App::received`] is about to bring, so that the app can fetch what it will look at.
     fn foresee<'b>(&self, _arrivals: impl Iterator<Item = (ConnId, &'b [u8])>) {}
+    /// What [`Io::dial`] asked for came about, or did not. Bytes arrive as for any connection.
+    fn dialed(
+        &mut self,
+        _tag: u64,
+        _result: io::Result<(ConnId, ConnInfo)>,
+        _io: &mut Io<Self::Message>,
+    ) {
+    }
     /// Bytes arrived; the app consumes all of them.
     fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut Io<Self::Message>);
     fn closed(&mut self, conn: ConnId, reason: CloseReason, io: &mut Io<Self::Message>);
@@ -124,6 +133,18 @@ pub trait App: Sized {
     }
     /// When to come again, after everything of this turn was delivered.
     fn next_turn(&self, io: &Io<Self::Message>) -> NextTurn;
+}
+
+/// A connection to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// What [`App::dialed`] will name it by.
+    pub tag: u64,
+    pub to: SocketAddr,
+    /// The address of this machine to come from.
+    pub from: Option<IpAddr>,
+    /// Small pieces leave at once.
+    pub no_delay: bool,
 }
 
 /// What an app asked of a connection, carried out at the end of the turn.
@@ -171,6 +192,9 @@ pub struct Io<M> {
     pub(super) gate: u64,
     pub(super) released: u64,
     pub(super) files: Vec<FileRequest>,
+    pub(super) dials: Vec<Dial>,
+    /// Those that are of no use any more.
+    pub(super) hang_ups: Vec<u64>,
     pub(super) connections: usize,
     pub(super) doors: Doors,
     /// There are listeners whose first accept is to be armed.
@@ -208,6 +232,8 @@ impl<M> Io<M> {
             gate: 0,
             released: 0,
             files: Vec::new(),
+            dials: Vec::new(),
+            hang_ups: Vec::new(),
             connections: 0,
             doors,
             relistened: false,
@@ -363,6 +389,17 @@ impl<M> Io<M> {
                 std::mem::swap(ahead, mail);
             }
         }
+    }
+
+    /// Connects to another server; [`App::dialed`] follows, unless [`Io::hang_up`] comes before. On
+    /// the accepting shard, which is shard 0.
+    pub fn dial(&mut self, dial: Dial) {
+        self.dials.push(dial);
+    }
+
+    /// Gives up what was dialed under this tag.
+    pub fn hang_up(&mut self, tag: u64) {
+        self.hang_ups.push(tag);
     }
 
     /// Asks for an operation on a file; [`App::file_done`] follows with this tag. Operations on one

@@ -17,6 +17,7 @@ use super::app::{
 };
 use super::clock;
 use super::conn::Conn;
+use super::dial::Lines;
 use super::files::Files;
 use super::listen::{Doors, greet};
 use super::mailbox::{Collected, Mail, Mailboxes, Shared};
@@ -74,6 +75,7 @@ pub(super) struct Driver<A: App> {
     next_client_id: u64,
     signals: Option<Signals>,
     files: Files,
+    lines: Lines,
 }
 
 /// What shard 0 has beside the others.
@@ -133,6 +135,7 @@ impl<A: App> Driver<A> {
             next_client_id: 0,
             signals: front.signals,
             files: Files::default(),
+            lines: Lines::default(),
         })
     }
 
@@ -231,6 +234,7 @@ impl<A: App> Driver<A> {
                 Op::Accept => self.accepted(completion),
                 Op::Signal => self.signalled(completion.result),
                 Op::File => self.file_completed(completion),
+                Op::Connect => self.dialed(completion),
                 Op::Cancel | Op::Doorbell | Op::Ring => {}
             }
         }
@@ -435,7 +439,33 @@ impl<A: App> Driver<A> {
         }
     }
 
+    /// A connection that this process asked for.
+    fn dialed(&mut self, completion: Completion) {
+        let Completion { token, result, .. } = completion;
+        let Some((tag, result)) = self.lines.completed(token, result) else {
+            return;
+        };
+        let result = result.map(|(fd, peer)| {
+            self.next_client_id += 1;
+            let info = ConnInfo {
+                client_id: self.next_client_id,
+                peer,
+                fd: fd.as_raw_fd(),
+            };
+            let door = &self.shared.doors[self.io.shard];
+            door.connections.fetch_add(1, Ordering::Relaxed);
+            (self.seat(fd), info)
+        });
+        self.app.dialed(tag, result, &mut self.io);
+    }
+
     fn open(&mut self, fd: OwnedFd, info: ConnInfo) {
+        let id = self.seat(fd);
+        self.app.opened(id, info, &mut self.io);
+    }
+
+    /// Gives a connection its place, and begins to read.
+    fn seat(&mut self, fd: OwnedFd) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -457,7 +487,7 @@ impl<A: App> Driver<A> {
             generation: id.generation,
             ..Outgoing::default()
         };
-        self.app.opened(id, info, &mut self.io);
+        id
     }
 
     fn take_mail(&mut self) {
@@ -525,6 +555,12 @@ impl<A: App> Driver<A> {
         self.io.dirty.clear();
         for request in self.io.files.drain(..) {
             self.files.start(request, &mut self.ring);
+        }
+        for tag in self.io.hang_ups.drain(..) {
+            self.lines.hang_up(tag, &mut self.ring);
+        }
+        for dial in self.io.dials.drain(..) {
+            self.lines.dial(dial, &mut self.ring);
         }
         self.send_mail(gate);
         let ring = &mut self.ring;

@@ -9,6 +9,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use socket2::SockAddr;
 
 use super::buffers::{Buffers, GROUP};
 
@@ -29,6 +30,7 @@ pub(super) enum Op {
     Signal = 6,
     Ring = 7,
     File = 8,
+    Connect = 9,
 }
 
 /// Operation, connection index (or listener), and the low 24 bits of its generation.
@@ -64,6 +66,7 @@ impl Token {
             6 => Op::Signal,
             7 => Op::Ring,
             8 => Op::File,
+            9 => Op::Connect,
             _ => return None,
         };
         Some(Token {
@@ -162,6 +165,14 @@ impl Ring {
         let null = std::ptr::null_mut();
         let entry = opcode::Accept::new(types::Fd(fd), null, null.cast())
             .flags(libc::SOCK_CLOEXEC)
+            .build()
+            .user_data(token.pack());
+        self.push(&entry);
+    }
+
+    /// Connects to `address`, which must stay in place until the completion.
+    pub fn connect(&mut self, fd: RawFd, address: &SockAddr, token: Token) {
+        let entry = opcode::Connect::new(types::Fd(fd), address.as_ptr().cast(), address.len())
             .build()
             .user_data(token.pack());
         self.push(&entry);
@@ -291,6 +302,7 @@ mod tests {
             Op::Signal,
             Op::Ring,
             Op::File,
+            Op::Connect,
         ] {
             let token = Token::new(op, 0xffff_fffe, 0x1234_5678);
             assert_eq!(Token::unpack(token.pack()), Some(token));

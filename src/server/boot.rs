@@ -9,12 +9,14 @@ use std::sync::Arc;
 use super::acl;
 use super::config::cli::{self, Invocation};
 use super::config::{self, Config};
+use super::following::Master;
 use super::host::{REDIS_VERSION, ServerHost};
 use super::info::Identity;
 use super::journal::Boot;
 use super::log::{self, Level};
 use super::node::Node;
 use super::persist::{self, Part};
+use super::role::Role;
 use super::settings;
 use super::supervise;
 use super::title;
@@ -229,6 +231,15 @@ fn announce(config: &Config, shards: usize) {
     log::notice("Server initialized");
 }
 
+/// Who this process is, and whether it begins as a replica.
+fn identity_of(config: &Config) -> Identity {
+    let identity = Identity::random();
+    if Master::of_config(config.text("replicaof")).is_some() {
+        identity.role.set(Role::Replica { is_linked: false });
+    }
+    identity
+}
+
 fn run(
     config: Config,
     table: Arc<Table>,
@@ -239,7 +250,7 @@ fn run(
     let config = Arc::new(config);
     let started_ms = clock::now().unix_ms();
     let seed = fastrand::u64(..);
-    let identity = Arc::new(Identity::random());
+    let identity = Arc::new(identity_of(&config));
     let figures = budget::figures(shards);
     let file_figures = persist::shared(shards);
     let boot = if config.flag("appendonly") {
@@ -257,7 +268,8 @@ fn run(
     let late: Arc<script::late::LateScripts> = Arc::default();
     let ran = bound.run(move |shard| {
         let databases = config.int("databases") as u32;
-        let keyspace = Keyspace::new(databases, seed.wrapping_add(shard as u64));
+        let mut keyspace = Keyspace::new(databases, seed.wrapping_add(shard as u64));
+        keyspace.set_replica(identity.role.is_replica());
         let place = Place { shard, shards };
         let commands = table.entries().len();
         let mut shard_state = Shard::new(place, keyspace, commands, clock::mono_ns);
@@ -285,6 +297,7 @@ fn run(
         host.gauges.startup_bytes = core.shard.keyspace.memory_bytes();
         if shard == 0 {
             host.boot = boot;
+            host.start_following();
             if host.oom_score.apply(&config, false).is_err() {
                 log::warning("oom-score-adj has no effect: the kernel refuses it");
             }

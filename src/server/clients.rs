@@ -186,6 +186,8 @@ pub fn list(
 ) -> Vec<(u64, String)> {
     let now_ms = link.now_ms();
     core.sessions()
+        // The hands of a master on shards that do not have its connection.
+        .filter(|session| session.client.id > 0 || session.key != MASTER)
         .filter(|session| selection.matches(session, now_ms))
         .map(|session| (session.client.id, describe(session, core, link, monitors)))
         .collect()

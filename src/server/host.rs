@@ -10,6 +10,7 @@ use super::auth::{self, Failure, Greeting};
 use super::clients::{self, Pause, Selection, Unblock};
 use super::config::Config;
 use super::debug;
+use super::following::Following;
 use super::gauges::Gauges;
 use super::info::{self, Context, Identity, NodeFigures};
 use super::jobs::{self, done, write_error};
@@ -64,6 +65,10 @@ pub struct ServerHost {
     pub outlets: Outlets,
     /// Shard 0's alone.
     pub replicas: Replicas,
+    /// Shard 0's alone.
+    pub following: Following,
+    /// Batches of a master's stream that shard 0 does not know to be carried out.
+    pub followed_batches: usize,
     /// `min-replicas-to-write`, 0 while it is off.
     pub replicas_min: usize,
     /// Shard 0's alone: nodes that have not changed their role yet.
@@ -133,6 +138,8 @@ impl ServerHost {
             waits: Vec::new(),
             outlets: Outlets::default(),
             replicas: Replicas::new(shards),
+            following: Following::new(shards),
+            followed_batches: 0,
             replicas_min: 0,
             roles_awaited: 0,
             aof_waits: AofWaits::default(),
@@ -265,6 +272,8 @@ impl ServerHost {
             Job::Shutdown => self.shutdown(requester, args, &mut writer),
             Job::BgRewriteAof => self.bgrewriteaof(&mut writer),
             Job::Role => done(self.role(&mut writer)),
+            Job::Replication if args.is(0, "failover") => self.failover(args, &mut writer),
+            Job::Replication => self.replicaof(requester, args, &mut writer),
             Job::Save | Job::BgSave | Job::LastSave => {
                 self.save_command(job, requester, args, &mut writer)
             }
@@ -808,7 +817,8 @@ impl ServerHost {
                 "ERR This instance has cluster support disabled",
             )),
             Job::Module => done(self.module(requester.is_local, args, &mut writer)),
-            Job::Replication => done(self.replication(args, &mut writer)),
+            Job::Replication if args.is(0, "failover") => self.forward(job, requester, args, out),
+            Job::Replication => self.ask_replicaof(core, link, requester, args, out),
             Job::WaitAof => self.wait_aof(core, requester, args, &mut writer),
             Job::Wait => self.wait(core, requester, args),
             Job::Time => done(self.time(link, &mut writer)),

@@ -14,6 +14,7 @@ pub mod config;
 mod debug;
 mod deployment;
 mod digest;
+pub mod following;
 mod frames;
 mod functions;
 mod gauges;

@@ -2,6 +2,7 @@
 
 use super::ask::NodeMessage;
 use super::boot::listening_of;
+use super::following::Call;
 use super::host::ServerHost;
 use super::link::IoLink;
 use super::log;
@@ -131,6 +132,12 @@ impl Node {
         for Operation { file, tag, op } in self.host.persistence.operations.drain(..) {
             link.io.file(&file, tag, op);
         }
+        for call in self.host.following.calls.drain(..) {
+            match call {
+                Call::Dial(dial) => link.io.dial(dial),
+                Call::HangUp(tag) => link.io.hang_up(tag),
+            }
+        }
         if let Some(exit_code) = self.host.stop.take() {
             link.io.stop(exit_code);
         }
@@ -197,7 +204,7 @@ impl Node {
     }
 }
 
-fn session_peer(peer: &runtime::Peer) -> Peer {
+pub(super) fn session_peer(peer: &runtime::Peer) -> Peer {
     match peer {
         runtime::Peer::Tcp { peer, local } => Peer::Tcp {
             peer: *peer,
@@ -265,14 +272,29 @@ impl App for Node {
             .foresee(arrivals.map(|(conn, bytes)| (conn.pack(), bytes)));
     }
 
+    fn dialed(
+        &mut self,
+        tag: u64,
+        result: std::io::Result<(ConnId, ConnInfo)>,
+        io: &mut Io<NodeMessage>,
+    ) {
+        self.with_link(io, |_, host, link| host.dialed(link, tag, result));
+    }
+
     fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut Io<NodeMessage>) {
         self.with_link(io, |core, host, link| {
+            if host.following.is_link(conn.pack()) {
+                return host.heard_master(link, bytes);
+            }
             core.receive(conn.pack(), bytes, link, host)
         });
     }
 
     fn closed(&mut self, conn: ConnId, _reason: CloseReason, io: &mut Io<NodeMessage>) {
         self.with_link(io, |core, host, link| {
+            if host.following.is_link(conn.pack()) {
+                return host.master_gone(link);
+            }
             core.closed(conn.pack(), link);
             host.session_closed(core, conn.pack());
         });

@@ -14,6 +14,7 @@ use crate::command::Job;
 use crate::resp::{ArgBuf, Args, CmdError, Output};
 use crate::runtime::ListenError;
 use crate::session::Performed;
+use crate::shard::message::SessionKey;
 
 /// A configuration that waits until its sockets are open.
 #[derive(Debug)]
@@ -75,6 +76,22 @@ impl ServerHost {
             return Performed::Later;
         }
         self.install_everywhere(requester, args.to_buf(), config)
+    }
+
+    /// Changes a parameter that follows from what the server does.
+    pub(super) fn set_config(&mut self, name: &str, value: &str) {
+        let mut config = (*self.config).clone();
+        config.replace(name, value);
+        // Nobody waits for a reply.
+        let requester = Requester {
+            shard: self.shard,
+            session: SessionKey::MAX,
+            client_id: 0,
+            proto: Default::default(),
+            db: 0,
+            is_local: true,
+        };
+        self.install_everywhere(requester, ArgBuf::default(), config);
     }
 
     fn install_everywhere(

@@ -271,6 +271,11 @@ impl ServerHost {
         });
         match (begun, then) {
             (Ok(()), _) => self.tell_nodes(|_| Message::LoadBegins { flush }),
+            (Err(error), Then::Follow) => {
+                log::warning(&format!("Can't open the RDB file of the master: {error}"));
+                self.persistence.follows = false;
+                self.persistence.followed = Some(false);
+            }
             (Err(error), Then::Serve | Then::Replay) => {
                 log::warning(&format!("Fatal error: can't open the RDB file: {error}"));
                 self.stop = Some(1);
@@ -296,6 +301,7 @@ impl ServerHost {
                 used_bytes,
             } if persistence.is_saving(id) => {
                 persistence.cut_begun(from, id, (sizes, used_bytes), now_ms);
+                self.cut_begun(id);
             }
             // It was given up while the cut was on its way.
             Message::CutBegun { id, .. } => {
@@ -345,6 +351,9 @@ impl ServerHost {
         if let Some(is_write) = persist::of_journal(done.tag) {
             return self.journal_file_done(done, is_write);
         }
+        if persist::is_transfer(done.tag) {
+            return self.transfer_file_done(done);
+        }
         if persist::is_old_sync(done.tag) {
             return self.old_segment_synced(&done.result);
         }
@@ -355,6 +364,16 @@ impl ServerHost {
             }
         } else {
             self.persistence.save_file_done(done, mail, now_ms);
+        }
+    }
+
+    /// A shard's part of a cut has begun. While a master's stream stands still for it, all of it is of
+    /// one place in that.
+    fn cut_begun(&mut self, id: u32) {
+        if self.replicas.relays() && self.persistence.has_all_parts(id) {
+            let db = self.following.db();
+            self.note_past(id, db);
+            self.begin_replicas(id);
         }
     }
 
@@ -369,6 +388,7 @@ impl ServerHost {
         let more = self.part.stream(core, &mut self.mail);
         self.tell_replayed(core);
         if self.shard != 0 {
+            self.mind_master(core, link);
             return more;
         }
         match std::mem::replace(&mut self.boot, Boot::Nothing) {
@@ -376,7 +396,13 @@ impl ServerHost {
             Boot::Snapshot => self.begin_load(Then::Serve, false),
             Boot::Journal => self.recover(&core.table),
         }
-        if let Some(cut) = self.persistence.wanted_cut.take() {
+        if self.is_quiet(core)
+            && let Some(mut cut) = self.persistence.wanted_cut.take()
+        {
+            cut.feeds = self.replicas.feeds_name();
+            if cut.feeds.is_some() || self.replicas.relays() {
+                self.persistence.await_past(cut.id);
+            }
             let mut post = |to, message| link.post(to, message);
             core.coordinator.start_cut(cut, &mut post);
         }
@@ -393,6 +419,7 @@ impl ServerHost {
         if self.persistence.scheduled && !self.persistence.is_busy() {
             self.begin_bgsave();
         }
+        let following = self.mind_master(core, link);
         self.mind_journal();
         self.mind_replicas();
         if self.part.shard() == 0 {
@@ -401,7 +428,7 @@ impl ServerHost {
         let writing = self.persistence.write_on(&mut self.mail, self.now_ms);
         let loading = self.load_on(core);
         let replaying = self.replay_on(core, link);
-        more || writing || loading || replaying
+        more || writing || loading || replaying || following
     }
 
     fn load_on(&mut self, core: &mut Core) -> bool {
@@ -419,8 +446,10 @@ impl ServerHost {
                 false
             }
             Ok(more) => {
-                if let Some((Then::Replay, from)) = self.persistence.load_over(mail, now_ms) {
-                    self.replay_from(from, &core.table);
+                match self.persistence.load_over(mail, now_ms) {
+                    Some((Then::Replay, from)) => self.replay_from(from, &core.table),
+                    Some((Then::Serve, _)) => self.take_up_past(),
+                    _ => {}
                 }
                 more
             }
@@ -520,6 +549,7 @@ impl ServerHost {
                 .as_ref()
                 .is_some_and(|replay| !replay.waits(core))
             || persistence.wants_to_load()
+            || self.master_wants(core)
             || self.replicas_want()
     }
 
@@ -529,7 +559,8 @@ impl ServerHost {
         if self.shard != 0 {
             return segment;
         }
-        let replicas = [self.replicas.due_ms(), self.farewell_due_ms()];
+        let master = self.following.due_ms(self.repl_timeout_ms());
+        let replicas = [self.replicas.due_ms(), self.farewell_due_ms(), master];
         let replicas = replicas.into_iter().flatten().min();
         if let Some(saving) = &self.persistence.saving {
             let delayed = saving.delayed_until_ms();

@@ -90,6 +90,12 @@ impl Journal {
         feed.push(Fed::Cut(cut));
     }
 
+    /// Replicas are told of what follows.
+    pub fn begin_feed(&mut self, epoch: u32, effects: &mut Effects) {
+        self.collect(effects);
+        self.feed = Some(Feed::new(epoch));
+    }
+
     /// Replicas are told of nothing any more. Returns whether the journal is still of use.
     pub fn end_feed(&mut self) -> bool {
         self.feed = None;

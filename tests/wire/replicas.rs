@@ -14,7 +14,7 @@ use crate::sameness::{bulk, elements};
 const OK: &str = "+OK";
 
 /// A line of `INFO replication` or `stats`.
-fn info(client: &mut Client, name: &str) -> String {
+pub fn info(client: &mut Client, name: &str) -> String {
     let text = client.text("INFO replication") + &client.text("INFO stats");
     let mut lines = text.split("\\r\\n");
     let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -27,14 +27,14 @@ fn replica_of(master: &Server) -> Server {
     Server::start(Which::Reference, &["--replicaof", &address])
 }
 
-fn wait_until_linked(replica: &mut Client) {
+pub fn wait_until_linked(replica: &mut Client) {
     wait_for("the link to the master", || {
         info(replica, "master_link_status") == "up"
     });
 }
 
 /// Waits until a replica has everything, and compares.
-fn agree(master: &Server, replica: &Server) {
+pub fn agree(master: &Server, replica: &Server) {
     let (mut ours, mut theirs) = (master.client(), replica.client());
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -123,7 +123,7 @@ fn differences(ours: &mut Client, theirs: &mut Client) -> Vec<String> {
 }
 
 /// Sends random commands, some of them in transactions.
-fn write(server: &Server, seed: u64, batches: usize) {
+pub fn write(server: &Server, seed: u64, batches: usize) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut author = Author::new(seed);
     let mut client = server.client();

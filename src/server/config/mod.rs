@@ -110,6 +110,13 @@ impl Config {
         &self.values[at]
     }
 
+    /// Gives a parameter a value that needs no check.
+    pub fn replace(&mut self, name: &str, value: &str) {
+        if let Some(at) = index(name) {
+            value.clone_into(&mut self.values[at]);
+        }
+    }
+
     pub fn flag(&self, name: &str) -> bool {
         self.text(name) == "yes"
     }

@@ -107,6 +107,9 @@ fn lines_of(config: &Config, at: usize) -> Vec<String> {
         return Vec::new();
     };
     let value = &config.values[at];
+    if param.name == "replicaof" && value.is_empty() {
+        return Vec::new();
+    }
     if param.name == "save" && !value.is_empty() {
         let words: Vec<&str> = value.split(' ').collect();
         return words

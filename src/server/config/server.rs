@@ -13,7 +13,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("always-show-logo", "no", Kind::Bool).immutable().effective(),
     Param::new("bgsave_cpulist", "", Kind::Text).immutable(),
     Param::new("bind", "127.0.0.1 -::1", Kind::Words).effective().rule(rules::addresses),
-    Param::new("bind-source-addr", "", Kind::Text),
+    Param::new("bind-source-addr", "", Kind::Text).effective(),
     Param::new("bio_cpulist", "", Kind::Text).immutable(),
     Param::new("busy-reply-threshold", "5000", Kind::Int { min: 0, max: i64::MAX }).alias("lua-time-limit").effective(),
     Param::new("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", Kind::OutputLimits).effective(),

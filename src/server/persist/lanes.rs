@@ -49,7 +49,8 @@ pub struct Lanes {
 }
 
 /// Where a command runs.
-enum Place {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
     At(usize),
     /// It selects a database.
     Select(u32),
@@ -106,7 +107,7 @@ impl Lanes {
                 _ => rest.len(),
             };
             let command = &rest[..consumed];
-            match self.place(&parser.args(rest), table) {
+            match place(&parser.args(rest), table, self.lanes.len()) {
                 Place::Select(db) => self.db = db,
                 Place::Nowhere => {}
                 Place::At(home) => self.add(home, command),
@@ -126,34 +127,6 @@ impl Lanes {
             self.at += consumed;
         }
         Step::Empty
-    }
-
-    fn place(&self, args: &Args, table: &Table) -> Place {
-        let Lookup::Found(entry) = table.lookup(args) else {
-            return Place::Alone;
-        };
-        let command = entry.command;
-        match command.run {
-            Run::Transaction(_) if matches!(command.name, "multi" | "exec") => Place::Nowhere,
-            Run::Client(_) if command.name == "select" => {
-                let db = std::str::from_utf8(args.get(1)).ok();
-                let db = db.and_then(|db| db.parse().ok());
-                db.map_or(Place::Alone, Place::Select)
-            }
-            Run::Key(_) | Run::Each(_) | Run::Sum(_) | Run::Every(_) | Run::Gather(_) => {
-                let Some(at) = keys::positions(command.keys, args) else {
-                    return Place::Alone;
-                };
-                let mut homes = at
-                    .iter()
-                    .map(|&at| keys::home(args.get(at), self.lanes.len()));
-                match homes.next() {
-                    Some(home) if homes.all(|other| other == home) => Place::At(home),
-                    _ => Place::Alone,
-                }
-            }
-            _ => Place::Alone,
-        }
     }
 
     fn add(&mut self, home: usize, command: &[u8]) {
@@ -197,7 +170,35 @@ impl Lanes {
     }
 }
 
-fn select(into: &mut Vec<u8>, db: u32) {
+/// Where a command runs, of so many shards.
+pub fn place(args: &Args, table: &Table, shards: usize) -> Place {
+    let Lookup::Found(entry) = table.lookup(args) else {
+        return Place::Alone;
+    };
+    let command = entry.command;
+    match command.run {
+        Run::Transaction(_) if matches!(command.name, "multi" | "exec") => Place::Nowhere,
+        Run::Client(_) if command.name == "select" => {
+            let db = std::str::from_utf8(args.get(1)).ok();
+            let db = db.and_then(|db| db.parse().ok());
+            db.map_or(Place::Alone, Place::Select)
+        }
+        Run::Key(_) | Run::Each(_) | Run::Sum(_) | Run::Every(_) | Run::Gather(_) => {
+            let Some(at) = keys::positions(command.keys, args) else {
+                return Place::Alone;
+            };
+            let mut homes = at.iter().map(|&at| keys::home(args.get(at), shards));
+            match homes.next() {
+                Some(home) if homes.all(|other| other == home) => Place::At(home),
+                _ => Place::Alone,
+            }
+        }
+        _ => Place::Alone,
+    }
+}
+
+/// Adds a SELECT.
+pub fn select(into: &mut Vec<u8>, db: u32) {
     let db = db.to_string();
     let head = format!("*2\r\n$6\r\nSELECT\r\n${}\r\n{db}\r\n", db.len());
     into.extend_from_slice(head.as_bytes());

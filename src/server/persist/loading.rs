@@ -15,6 +15,7 @@ use crate::rdb::object::Object;
 use crate::resp::CmdError;
 use crate::runtime::{FileDone, FileOp};
 use crate::server::ask::{NodeMessage, Requester};
+use crate::server::following::Past;
 use crate::server::log;
 use crate::value::limits::Limits;
 
@@ -39,6 +40,8 @@ pub enum Then {
     Replay,
     /// DEBUG RELOAD.
     Reply(Requester),
+    /// It is a master's.
+    Follow,
 }
 
 /// A load in progress.
@@ -67,6 +70,7 @@ pub struct Loading {
     /// Keys of collections without elements.
     keys_empty: u64,
     limits: Limits,
+    past: Past,
 }
 
 impl Loading {
@@ -160,6 +164,7 @@ impl Persistence {
             keys_expired: 0,
             keys_empty: 0,
             limits,
+            past: Past::default(),
         }));
         self.read_on();
         Ok(())
@@ -277,9 +282,11 @@ impl Persistence {
             took_ms / 1000,
             took_ms % 1000
         ));
+        let past = (!loading.past.replid.is_empty()).then(|| loading.past.clone());
+        self.loaded_past = past;
         match loading.then {
             Then::Replay => {}
-            Then::Serve => self.end_load(mail, None),
+            Then::Serve | Then::Follow => self.end_load(mail, None),
             Then::Reply(requester) => self.end_load(mail, Some((requester, Ok(())))),
         }
         Some((loading.then, loading.loaded_bytes()))
@@ -304,6 +311,11 @@ impl Persistence {
                 self.end_load(mail, Some((requester, Err(error))));
                 true
             }
+            Then::Follow => {
+                self.followed = Some(false);
+                self.end_load(mail, None);
+                true
+            }
         }
     }
 }
@@ -319,7 +331,10 @@ impl Loading {
             Event::ModuleKey { module, .. } | Event::ModuleAux { module, .. } => {
                 return Err(LoadError::Module(module));
             }
-            Event::Aux { name, value } => tell_aux(&name, &value, now_ms),
+            Event::Aux { name, value } => {
+                note_past(&mut self.past, &name, &value);
+                tell_aux(&name, &value, now_ms);
+            }
             Event::EmptyKey { key, .. } => {
                 self.keys_empty += 1;
                 if self.keys_empty <= EMPTY_TOLD_MAX {
@@ -379,6 +394,17 @@ impl Loading {
             self.untaken[shard] += 1;
             mail.push((shard, NodeMessage::Persist(Message::Load(batch))));
         }
+    }
+}
+
+/// What the file says of the stream that continues it.
+fn note_past(past: &mut Past, name: &[u8], value: &[u8]) {
+    let text = String::from_utf8_lossy(value);
+    match name {
+        b"repl-id" => past.replid = text.into_owned(),
+        b"repl-offset" => past.offset = text.parse().unwrap_or(0),
+        b"repl-stream-db" => past.db = text.parse().unwrap_or(0),
+        _ => {}
     }
 }
 

@@ -10,7 +10,7 @@
 
 pub mod aof;
 mod direct;
-mod lanes;
+pub mod lanes;
 mod loading;
 mod part;
 mod points;
@@ -24,6 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::ask::{NodeMessage, Requester};
+use super::following::Past;
 use super::log;
 use super::supervise;
 use super::waitaof::Waiter;
@@ -183,6 +184,11 @@ pub struct Persistence {
     pub replay: Option<Box<Replay>>,
     /// Nodes that are not done with a load that has ended.
     leaving: usize,
+    /// What is loaded comes from a master; and whether it could be loaded, once it is over.
+    pub follows: bool,
+    pub followed: Option<bool>,
+    /// The stream that continues what was loaded last.
+    pub loaded_past: Option<Past>,
     /// Who waits for its end, for what reply.
     load_reply: Option<(Requester, Result<(), CmdError>)>,
     /// Nodes that have not closed their segments yet, and whether the server stops then.
@@ -221,6 +227,8 @@ enum Purpose {
     OldSync = 6,
     /// Of a snapshot, past the page cache.
     Block = 7,
+    /// Of a master's snapshot on its way here.
+    Transfer = 8,
 }
 
 /// What an operation on a shard's own segment was: a write, or a sync.
@@ -240,6 +248,16 @@ pub fn is_old_sync(tag: u64) -> bool {
 /// Whether an operation was a read of a file that is loaded.
 pub fn is_read(tag: u64) -> bool {
     tag & 0xff == Purpose::Read as u64
+}
+
+/// Whether an operation was on a snapshot that comes from a master.
+pub fn is_transfer(tag: u64) -> bool {
+    tag & 0xff == Purpose::Transfer as u64
+}
+
+/// The tag of such an operation.
+pub fn transfer_tag(id: u32) -> u64 {
+    tag(Purpose::Transfer, id)
 }
 
 fn tag(purpose: Purpose, id: u32) -> u64 {
@@ -265,6 +283,9 @@ impl Persistence {
             aof: Aof::default(),
             replay: None,
             leaving: 0,
+            follows: false,
+            followed: None,
+            loaded_past: None,
             load_reply: None,
             closing: None,
             scheduled: false,
@@ -304,6 +325,10 @@ impl Persistence {
             return;
         }
         part.set_any_loading(false);
+        if std::mem::take(&mut self.follows) {
+            self.followed.get_or_insert(true);
+            return;
+        }
         match self.load_reply.take() {
             Some((requester, result)) => reply(mail, requester, result),
             None => supervise::ready(),

@@ -18,12 +18,13 @@ use super::direct::{BLOCK_BYTES, Direct};
 use super::{Mail, Message, Operation, Persistence, Purpose, discard, reply, tag};
 use crate::coordinator::merge::Merger;
 use crate::keyspace::cut::{Chunk, Clocks, Sizes};
-use crate::rdb::file::About;
+use crate::rdb::file::{About, Replication};
 use crate::resp::CmdError;
 use crate::runtime::{FileDone, FileOp};
 use crate::script::library;
 use crate::server::ask::{NodeMessage, Requester};
 use crate::server::config::Config;
+use crate::server::following::Past;
 use crate::server::host::REDIS_VERSION;
 use crate::server::log;
 use crate::shard::message::Cut;
@@ -92,6 +93,9 @@ pub struct Saving {
     told_ms: i64,
     sizes: Vec<Option<Sizes>>,
     used_bytes: u64,
+    /// The stream that continues it, and whether that is still to be told.
+    past: Option<Past>,
+    awaits_past: bool,
     merger: Option<Merger>,
     libraries: Arc<library::Set>,
     /// Shards that have sent their last chunk.
@@ -239,6 +243,8 @@ impl Persistence {
             told_ms: now_ms,
             sizes: vec![None; self.shards],
             used_bytes: 0,
+            past: None,
+            awaits_past: false,
             merger: None,
             libraries: Arc::default(),
             ended: 0,
@@ -284,7 +290,44 @@ impl Persistence {
             saving.libraries = libraries;
         }
         saving.used_bytes += bytes;
-        if saving.sizes.iter().any(Option::is_none) {
+        self.begin_file(id, now_ms);
+    }
+
+    /// Whether all shards' parts of this cut have begun.
+    pub fn has_all_parts(&self, id: u32) -> bool {
+        let saving = self.saving.as_deref().filter(|saving| saving.id == id);
+        saving.is_some_and(|saving| saving.sizes.iter().all(Option::is_some))
+    }
+
+    /// Whether some shard's part of the cut has not begun.
+    pub fn is_cutting(&self) -> bool {
+        let is_cutting = |saving: &Saving| saving.stage == Stage::Cutting;
+        self.saving.as_deref().is_some_and(is_cutting)
+    }
+
+    /// The snapshot is not written before it is known where in the stream it is.
+    pub fn await_past(&mut self, id: u32) {
+        if let Some(saving) = self.saving_of(id) {
+            saving.awaits_past = true;
+        }
+    }
+
+    /// Where in the stream it is.
+    pub fn cut_passed(&mut self, id: u32, past: Past, now_ms: i64) {
+        if let Some(saving) = self.saving_of(id) {
+            saving.past = Some(past);
+            saving.awaits_past = false;
+            self.begin_file(id, now_ms);
+        }
+    }
+
+    /// Begins to write once all is known that stands at the front.
+    fn begin_file(&mut self, id: u32, now_ms: i64) {
+        let Some(saving) = self.saving_of(id) else {
+            return;
+        };
+        let misses = saving.awaits_past || saving.sizes.iter().any(Option::is_none);
+        if misses || saving.stage != Stage::Cutting {
             return;
         }
         let sizes: Vec<Sizes> = saving.sizes.iter_mut().filter_map(Option::take).collect();
@@ -300,7 +343,11 @@ impl Persistence {
             redis_version: REDIS_VERSION,
             created_s: (now_ms / 1000) as u64,
             used_memory_bytes: saving.used_bytes,
-            replication: None,
+            replication: saving.past.as_ref().map(|past| Replication {
+                db: past.db,
+                id: &past.replid,
+                offset: past.offset as u64,
+            }),
             is_aof_base: saving.after == After::Rewrite,
         };
         merger.begin(&about, &mut saving.spare);

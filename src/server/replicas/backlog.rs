@@ -40,6 +40,12 @@ impl Backlog {
         self.bytes = VecDeque::new();
     }
 
+    /// Begins anew behind an offset.
+    pub fn restart(&mut self, offset: i64) {
+        self.bytes = VecDeque::new();
+        self.end = offset;
+    }
+
     /// What follows from an offset on; `None` if some of it is not kept.
     pub fn from(&self, offset: i64) -> Option<Vec<u8>> {
         if offset < self.first() || offset > self.end + 1 {

@@ -35,14 +35,19 @@ impl ServerHost {
         }
         log::notice("Waiting for replicas before shutting down.");
         self.tell_nodes(|_| FileMessage::Quiesce);
-        let mark = self.ask_for_mark();
+        // A master's stream is known to its end already.
+        let known = self.replicas.relays().then_some(offset);
+        let mark = match known {
+            Some(_) => 0,
+            None => self.ask_for_mark(),
+        };
         self.replicas.farewell = Some(Farewell {
             requester,
             wish,
             force,
             deadline_ms: self.now_ms.saturating_add(timeout_ms),
             mark,
-            offset: None,
+            offset: known,
         });
     }
 

@@ -5,6 +5,7 @@ use crate::resp::{Args, CmdError, Output, Writer};
 use crate::server::ask::Requester;
 use crate::server::host::ServerHost;
 use crate::server::jobs::done;
+use crate::server::log;
 use crate::session::{Core, Performed};
 
 /// What REPLCONF told of one.
@@ -27,6 +28,8 @@ pub struct Applicant {
     pub greeting: Greeting,
     /// The history and the offset that it asks to go on with; `None` for SYNC.
     pub psync: Option<(Vec<u8>, i64)>,
+    /// It is this server's master, and steps down.
+    pub takes_over: bool,
 }
 
 impl Applicant {
@@ -123,14 +126,35 @@ impl ServerHost {
         done(Writer::new(out, requester.proto).ok())
     }
 
+    /// Whether the master of this server may step down for it.
+    fn may_take_over(&self, args: &Args) -> Result<(), CmdError> {
+        let replid = String::from_utf8_lossy(args.get(1));
+        log::warning(&format!("Failover request received for replid {replid}."));
+        if !self.identity.role.is_replica() {
+            return Err(CmdError::Text(
+                "ERR PSYNC FAILOVER can't be sent to a master.",
+            ));
+        }
+        if !replid.eq_ignore_ascii_case(&self.identity.replid()) {
+            return Err(CmdError::Text(
+                "ERR PSYNC FAILOVER replid must match my replid.",
+            ));
+        }
+        Ok(())
+    }
+
     fn synchronize(&mut self, core: &mut Core, requester: Requester, args: &Args) -> Performed {
         let session = requester.session;
         if self.outlets.has(session) {
             return Performed::Done;
         }
-        if args.len() > 3 && args.is(3, "failover") {
+        let takes_over = args.len() > 3 && args.is(3, "failover");
+        if takes_over && let Err(error) = self.may_take_over(args) {
+            return Performed::Failed(error);
+        }
+        if self.lacks_link() && !takes_over {
             return Performed::Failed(CmdError::Text(
-                "ERR PSYNC FAILOVER can't be sent to a master.",
+                "NOMASTERLINK Can't SYNC while not connected with my master",
             ));
         }
         let psync = match args.is(0, "psync") {
@@ -155,6 +179,7 @@ impl ServerHost {
             ip,
             greeting: self.outlets.greeting(session).clone(),
             psync,
+            takes_over,
         };
         self.outlets.open(session, applicant.greeting.rdb_only);
         self.inform(0, Message::Wants(Box::new(applicant)));

@@ -10,10 +10,12 @@ use super::wait::Waits;
 use super::{Message, Place};
 use crate::coordinator::stream::{Merge, Passed};
 use crate::resp::{CmdResult, Writer};
+use crate::server::following::{self, Past};
 use crate::server::host::ServerHost;
 use crate::server::log;
 use crate::server::persist::After;
 use crate::shard::feed::Fed;
+use crate::shard::message::SessionKey;
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// How often replicas are looked at. Redis: server.c, replicationCron once a second.
@@ -87,7 +89,9 @@ impl Replica {
 #[derive(Debug)]
 pub struct Replicas {
     list: Vec<Replica>,
-    /// Names the feeds, while there are any.
+    /// There is a stream, of this server's own or of its master.
+    active: bool,
+    /// Names the feeds, while there are any: the stream is this server's own.
     epoch: Option<u32>,
     next_epoch: u32,
     merge: Merge,
@@ -101,6 +105,8 @@ pub struct Replicas {
     full: u64,
     partial: u64,
     refused: u64,
+    /// The last mark that all feeds have passed.
+    pub(in crate::server) passed: u64,
 }
 
 /// A replica that lacks something.
@@ -113,10 +119,14 @@ pub(super) struct Lagging {
 /// For INFO.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
+    /// This server's own master.
+    pub master: Option<following::Figures>,
     /// `slaveN` lines, without the number.
     pub replicas: Vec<String>,
     pub good: usize,
     pub streaming: bool,
+    /// What `master_failover_state` says while there is one.
+    pub failover: Option<&'static str>,
     pub offset: i64,
     pub first: i64,
     pub backlog_bytes: usize,
@@ -131,6 +141,7 @@ impl Replicas {
     pub fn new(shards: usize) -> Replicas {
         Replicas {
             list: Vec::new(),
+            active: false,
             epoch: None,
             next_epoch: 0,
             merge: Merge::new(shards),
@@ -143,12 +154,67 @@ impl Replicas {
             full: 0,
             partial: 0,
             refused: 0,
+            passed: 0,
         }
     }
 
-    /// Whether the shards tell what they do.
-    pub(super) fn is_streaming(&self) -> bool {
+    /// Whether there is a stream.
+    pub(in crate::server) fn is_streaming(&self) -> bool {
+        self.active
+    }
+
+    /// Whether the shards tell what they do: the stream is this server's own.
+    pub(in crate::server) fn feeds(&self) -> bool {
         self.epoch.is_some()
+    }
+
+    /// What the feeds are known by, if there are any.
+    pub(in crate::server) fn feeds_name(&self) -> Option<u32> {
+        self.epoch
+    }
+
+    /// Whether the stream is that of this server's master.
+    pub(in crate::server) fn relays(&self) -> bool {
+        self.active && self.epoch.is_none()
+    }
+
+    /// Who they are, by node and connection.
+    pub(in crate::server) fn places(&self) -> Vec<(usize, SessionKey)> {
+        let place = |one: &Replica| (one.applicant.place.node, one.applicant.place.session);
+        self.list.iter().map(place).collect()
+    }
+
+    /// There was a stream up to this offset, of which nothing is kept here.
+    pub(in crate::server) fn go_on_from(&mut self, offset: i64, now_ms: i64) {
+        self.backlog.restart(offset);
+        self.active = true;
+        self.alone_since_ms = now_ms;
+        self.tick_ms = now_ms + TICK_MS;
+    }
+
+    /// How far the replica with this address is, if it is online; `None`: there is no such replica.
+    pub(in crate::server) fn progress_of(&self, host: &str, port: u16) -> Option<Option<i64>> {
+        let is_it = |one: &&Replica| {
+            one.ip().eq_ignore_ascii_case(host) && one.applicant.greeting.port == i64::from(port)
+        };
+        let found = self.list.iter().find(is_it)?;
+        Some(found.is_online().then_some(found.ack_offset))
+    }
+
+    /// A replica that has come to this offset.
+    pub(in crate::server) fn first_at(&self, offset: i64) -> Option<(String, u16)> {
+        let mut followers = self.followers();
+        let found = followers.find(|one| one.ack_offset == offset)?;
+        let port = u16::try_from(found.applicant.greeting.port).ok()?;
+        Some((found.ip().to_owned(), port))
+    }
+
+    /// The stream goes on as this server's own; the name of its feeds.
+    pub(in crate::server) fn begin_feeds(&mut self, shards: usize) -> u32 {
+        self.next_epoch += 1;
+        self.epoch = Some(self.next_epoch);
+        self.merge = Merge::new(shards);
+        self.next_epoch
     }
 
     pub(super) fn has_any(&self) -> bool {
@@ -156,12 +222,12 @@ impl Replicas {
     }
 
     /// `master_repl_offset`
-    pub(super) fn offset(&self) -> i64 {
+    pub(in crate::server) fn offset(&self) -> i64 {
         self.backlog.end()
     }
 
     pub(super) fn say(&mut self, command: &[u8]) {
-        if self.is_streaming() {
+        if self.feeds() {
             self.merge.say(command);
         }
     }
@@ -229,7 +295,10 @@ impl Replicas {
 
 impl ServerHost {
     /// SYNC or PSYNC.
-    pub(super) fn replica_wants(&mut self, applicant: Applicant) {
+    pub(in crate::server) fn replica_wants(&mut self, applicant: Applicant) {
+        let Some(applicant) = self.may_apply_as_replica(applicant) else {
+            return;
+        };
         let name = applicant.name();
         log::notice(&format!("Replica {name} asks for synchronization"));
         let now_ms = self.now_ms;
@@ -270,13 +339,20 @@ impl ServerHost {
             log::notice(&format!("Full resync requested by replica {name}"));
             return false;
         }
-        if !id.eq_ignore_ascii_case(replid.as_bytes()) {
-            log::notice(&format!(
-                "Partial resynchronization not accepted: Replication ID mismatch (Replica asked \
-                 for '{}', my replication IDs are '{replid}' and '{}')",
-                String::from_utf8_lossy(id),
-                "0".repeat(40)
-            ));
+        let (second, second_end) = self.identity.second();
+        let is_second = id.eq_ignore_ascii_case(second.as_bytes());
+        if !id.eq_ignore_ascii_case(replid.as_bytes()) && (!is_second || *offset > second_end) {
+            let asked = String::from_utf8_lossy(id);
+            log::notice(&match is_second {
+                false => format!(
+                    "Partial resynchronization not accepted: Replication ID mismatch (Replica asked \
+                     for '{asked}', my replication IDs are '{replid}' and '{second}')"
+                ),
+                true => format!(
+                    "Partial resynchronization not accepted: Requested offset for second ID was \
+                     {offset}, but I can reply up to {second_end}"
+                ),
+            });
             return false;
         }
         self.pump();
@@ -359,14 +435,17 @@ impl ServerHost {
 
     /// Brings the stream on: it is kept, and sent to all who are in it.
     pub(in crate::server) fn pump(&mut self) {
-        if !self.replicas.is_streaming() {
+        if !self.replicas.feeds() {
             return;
         }
         while let Some(passed) = self.replicas.merge.advance() {
             self.keep_and_send();
             match passed {
                 Passed::Cut(id) => self.cut_passed(id),
-                Passed::Reached(id) => self.wait_reached(id),
+                Passed::Reached(id) => {
+                    self.replicas.passed = id;
+                    self.wait_reached(id);
+                }
             }
         }
         self.keep_and_send();
@@ -374,11 +453,18 @@ impl ServerHost {
 
     fn keep_and_send(&mut self) {
         let bytes = self.replicas.merge.take();
-        if bytes.is_empty() {
+        if !bytes.is_empty() {
+            self.keep_stream(&bytes);
+        }
+    }
+
+    /// More of the stream: it is kept, and sent to all who are in it.
+    pub(in crate::server) fn keep_stream(&mut self, bytes: &[u8]) {
+        let max = usize::try_from(self.config.int("repl-backlog-size")).unwrap_or(usize::MAX);
+        self.replicas.backlog.push(bytes, max);
+        if !self.replicas.has_any() {
             return;
         }
-        let max = usize::try_from(self.config.int("repl-backlog-size")).unwrap_or(usize::MAX);
-        self.replicas.backlog.push(&bytes, max);
         let piece: Arc<[u8]> = bytes.into();
         for node in self.replicas.nodes() {
             self.inform(node, Message::Stream(piece.clone()));
@@ -387,12 +473,13 @@ impl ServerHost {
 
     /// The snapshot with this number holds the stream up to here.
     fn cut_passed(&mut self, id: u32) {
+        self.note_past(id, 0);
         self.begin_replicas(id);
         self.send_snapshot();
     }
 
     /// Replicas that wait for a cut are in the stream from here on.
-    fn begin_replicas(&mut self, id: u32) {
+    pub(in crate::server) fn begin_replicas(&mut self, id: u32) {
         let (replid, offset) = (self.identity.replid(), self.replicas.offset());
         let mut messages = Vec::new();
         for replica in &mut self.replicas.list {
@@ -507,11 +594,11 @@ impl ServerHost {
         let list = &self.replicas.list;
         let follows = |one: &Replica| one.state == State::WaitsToSave && one.follows();
         let streams = list.iter().any(follows) || self.replicas.is_streaming();
-        if streams && self.replicas.epoch.is_none() {
+        if streams && !self.replicas.is_streaming() {
             self.begin_backlog();
         }
         log::notice("Starting BGSAVE for SYNC with target: disk");
-        let (now_ms, epoch) = (self.now_ms, self.replicas.epoch);
+        let now_ms = self.now_ms;
         let persistence = &mut self.persistence;
         persistence.save(&self.config, After::Sync, now_ms, &mut self.mail);
         let Some(id) = persistence.saving_id() else {
@@ -526,15 +613,12 @@ impl ServerHost {
             }
             return;
         };
-        if let Some(cut) = &mut persistence.wanted_cut {
-            cut.feeds = epoch;
-        }
         let pid = std::process::id();
         log::notice(&format!("Background saving started by pid {pid}"));
         for replica in self.replicas.list.iter_mut().filter(waits) {
             replica.state = State::Cutting(id);
         }
-        if streams {
+        if streams && self.replicas.feeds() {
             for node in 0..self.shards {
                 self.inform(node, Message::Prepare);
             }
@@ -545,9 +629,8 @@ impl ServerHost {
     fn begin_backlog(&mut self) {
         self.identity.change_replid();
         let replicas = &mut self.replicas;
-        replicas.next_epoch += 1;
-        replicas.epoch = Some(replicas.next_epoch);
-        replicas.merge = Merge::new(self.shards);
+        replicas.begin_feeds(self.shards);
+        replicas.active = true;
         replicas.backlog.clear();
         replicas.ping_ms = self.now_ms;
         log::notice(&format!(
@@ -557,13 +640,51 @@ impl ServerHost {
         ));
     }
 
+    /// The stream is not this server's own any more; what it was is kept.
+    pub(in crate::server) fn end_feeds(&mut self) {
+        let replicas = &mut self.replicas;
+        replicas.epoch = None;
+        replicas.merge = Merge::new(self.shards);
+        replicas.waits.forget_marks();
+        for node in 0..self.shards {
+            self.inform(node, Message::EndFeed);
+        }
+    }
+
+    /// The stream is that of a master, from behind this offset.
+    pub(in crate::server) fn begin_relay(&mut self, offset: i64) {
+        let replicas = &mut self.replicas;
+        if !replicas.active || replicas.offset() != offset {
+            replicas.backlog.restart(offset);
+        }
+        replicas.active = true;
+        replicas.alone_since_ms = self.now_ms;
+    }
+
+    /// Nobody can go on with the stream of this server's master.
+    pub(in crate::server) fn end_relay(&mut self) {
+        self.replicas.active = false;
+        self.replicas.backlog.clear();
+    }
+
+    /// A snapshot knows the stream that continues it: from here on, with this database selected.
+    pub(in crate::server) fn note_past(&mut self, id: u32, db: u32) {
+        let past = Past {
+            replid: self.identity.replid(),
+            offset: self.replicas.offset(),
+            db,
+        };
+        self.persistence.cut_passed(id, past, self.now_ms);
+    }
+
     fn tick_replicas(&mut self) {
         let seconds = |name: &str| self.config.int(name).saturating_mul(1000);
         let (ping_ms, timeout_ms) = (seconds("repl-ping-replica-period"), seconds("repl-timeout"));
         let ttl_ms = seconds("repl-backlog-ttl");
         let now_ms = self.now_ms;
         let replicas = &mut self.replicas;
-        if replicas.has_any() && now_ms - replicas.ping_ms >= ping_ms {
+        let hands_over = self.following.failover.is_some();
+        if replicas.has_any() && !hands_over && now_ms - replicas.ping_ms >= ping_ms {
             replicas.ping_ms = now_ms;
             replicas.say(PING);
         }
@@ -585,7 +706,7 @@ impl ServerHost {
         self.count_good();
         let alone_ms = now_ms - self.replicas.alone_since_ms;
         let is_over = ttl_ms > 0 && !self.replicas.has_any() && alone_ms > ttl_ms;
-        if is_over && self.replicas.is_streaming() {
+        if is_over && self.replicas.feeds() {
             self.end_stream();
         }
     }
@@ -593,14 +714,9 @@ impl ServerHost {
     /// Nobody has been there for long: shards need not tell any more.
     fn end_stream(&mut self) {
         self.identity.change_replid();
-        let replicas = &mut self.replicas;
-        replicas.epoch = None;
-        replicas.backlog.clear();
-        replicas.merge = Merge::new(self.shards);
-        replicas.waits.forget_marks();
-        for node in 0..self.shards {
-            self.inform(node, Message::EndFeed);
-        }
+        self.end_feeds();
+        self.replicas.active = false;
+        self.replicas.backlog.clear();
         log::notice(&format!(
             "Replication backlog freed after {} seconds without connected replicas.",
             self.config.int("repl-backlog-ttl")
@@ -628,9 +744,11 @@ impl ServerHost {
         };
         let lag_max_s = self.config.int("min-replicas-max-lag");
         Figures {
+            master: self.master_figures(),
             replicas: replicas.list.iter().map(line).collect(),
             good: replicas.good(lag_max_s, self.now_ms),
             streaming: replicas.is_streaming(),
+            failover: self.following.failover.as_ref().map(|it| it.name()),
             offset: replicas.offset(),
             first: match replicas.is_streaming() {
                 true => replicas.backlog.first(),
@@ -646,6 +764,9 @@ impl ServerHost {
 
     /// ROLE
     pub(in crate::server) fn role(&self, out: &mut Writer) -> CmdResult {
+        if self.identity.role.is_replica() {
+            return self.role_of_replica(out);
+        }
         out.array(3)?;
         out.bulk(b"master")?;
         out.int(self.replicas.offset())?;

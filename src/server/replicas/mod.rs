@@ -29,6 +29,7 @@ use super::ask::NodeMessage;
 use super::host::ServerHost;
 use crate::session::{Core, Link};
 use crate::shard::feed::Fed;
+use crate::shard::journal::Journal;
 use crate::shard::message::SessionKey;
 
 pub use greeting::Applicant;
@@ -62,8 +63,16 @@ pub enum Message {
     },
     /// Feeds are about to begin: from now on, what spans shards is told when all of it is done.
     Prepare,
+    /// What a shard does is told from here on; and that it is.
+    Feed {
+        epoch: u32,
+    },
+    IsFed,
     /// Nobody is told of anything any more.
     EndFeed,
+    /// A part of a master's stream that belongs to this shard; and that it was carried out.
+    Follow(Vec<u8>),
+    Followed,
     /// What a shard did.
     Fed {
         epoch: u32,
@@ -122,6 +131,10 @@ impl ServerHost {
             Message::Gone { session } => self.replica_gone(place(session)),
             Message::Sent { session } => self.replica_sent(place(session)),
             Message::Prepare => core.coordinator.journaled = true,
+            Message::Feed { epoch } => self.begin_feed(core, epoch),
+            Message::IsFed => self.node_is_fed(),
+            Message::Follow(commands) => self.follow_here(core, link, &commands),
+            Message::Followed => self.following.taken(from),
             Message::EndFeed => self.end_feed(core),
             Message::Fed { epoch, items } => self.fed(from, epoch, items),
             Message::Reach(id) => {
@@ -164,6 +177,18 @@ impl ServerHost {
         } else {
             self.inform(0, Message::Fed { epoch, items });
         }
+    }
+
+    /// Replicas are told of everything from here on, though no snapshot begins here: nobody may write
+    /// yet.
+    fn begin_feed(&mut self, core: &mut Core, epoch: u32) {
+        let shard = &mut core.shard;
+        let unkept = || Box::new(Journal::unkept());
+        let journal = shard.journal.get_or_insert_with(unkept);
+        journal.begin_feed(epoch, &mut shard.keyspace.effects);
+        shard.keyspace.effects.recording = true;
+        core.coordinator.journaled = true;
+        self.inform(0, Message::IsFed);
     }
 
     /// Replicas are told of nothing any more.

@@ -110,7 +110,7 @@ impl ServerHost {
     }
 
     pub(super) fn wait_wanted(&mut self, wanted: Wanted) {
-        let streams = self.replicas.is_streaming();
+        let streams = self.replicas.feeds();
         let mark = streams.then(|| self.ask_for_mark());
         let offset = self.replicas.offset();
         let waiting = Waiting {
@@ -125,7 +125,7 @@ impl ServerHost {
     }
 
     /// Asks all feeds for a mark.
-    pub(super) fn ask_for_mark(&mut self) -> u64 {
+    pub(in crate::server) fn ask_for_mark(&mut self) -> u64 {
         self.replicas.waits.next_mark += 1;
         let id = self.replicas.waits.next_mark;
         for node in 0..self.shards {
