@@ -15,12 +15,14 @@
 //!
 //! All holds are held at the instant the last one is granted, so the work takes effect there, whole,
 //! for every observer (strict serializability). A move between homes takes one step more: the value
-//! leaves one home and arrives at the other while both are held.
+//! leaves one home and arrives at the other while both are held. Simple commands on two homes take one
+//! step less ([`pair`]).
 //!
 //! Nothing here touches a keyspace: this shard's own part goes through the same messages.
 
 pub mod listeners;
 pub mod merge;
+mod pair;
 pub mod stream;
 mod work;
 
@@ -37,7 +39,8 @@ use crate::keyspace::told::Told;
 use crate::resp::{CmdError, Output};
 use crate::shard::TxId;
 use crate::shard::message::{
-    Apply, Cut, Finish, Hold, HoldOn, KeyIndices, MASTER, Message, Request, SessionKey, Settle,
+    Apply, Cut, Finish, Hold, HoldOn, KeyIndices, MASTER, Manner, Message, Request, SessionKey,
+    Settle,
 };
 
 pub use crate::shard::message::HopCall;
@@ -285,12 +288,16 @@ impl Coordinator {
     pub fn refuse_waiting(&mut self) -> Vec<Answer> {
         let mut refused = Vec::new();
         for work in self.pending.values_mut() {
-            let waits = matches!(work.step, Step::HoldAll | Step::HoldNext(_));
-            if !waits
-                || work.is_refused
-                || work.session == MASTER
-                || !matches!(work.kind, Kind::Command | Kind::Exec)
-            {
+            if work.session == MASTER || !matches!(work.kind, Kind::Command | Kind::Exec) {
+                continue;
+            }
+            // What may be done already is given up once it turns out that it is not.
+            work.gives_up |= matches!(work.step, Step::RunThere { .. });
+            let waits = matches!(
+                work.step,
+                Step::HoldAll | Step::HoldHere { .. } | Step::HoldNext(_)
+            );
+            if !waits || work.is_refused {
                 continue;
             }
             work.is_refused = true;
@@ -405,8 +412,13 @@ impl Coordinator {
     ) {
         let tx = self.new_tx();
         let mut work = Work::new(session, request, participants, kind);
-        for i in 0..work.participants.len() {
-            self.send_hold(tx, &mut work, i, false, post);
+        if let Some((own, other)) = self.pair(&work) {
+            work.step = Step::HoldHere { own, other };
+            self.send_hold(tx, &mut work, own, Manner::Try, post);
+        } else {
+            for i in 0..work.participants.len() {
+                self.send_hold(tx, &mut work, i, Manner::Try, post);
+            }
         }
         self.pending.insert(tx, work);
     }
@@ -416,7 +428,7 @@ impl Coordinator {
         tx: u64,
         work: &mut Work,
         i: usize,
-        wait: bool,
+        manner: Manner,
         post: &mut dyn FnMut(usize, Message),
     ) {
         let participant = &work.participants[i];
@@ -425,7 +437,7 @@ impl Coordinator {
             origin: self.shard,
             request: work.request.clone(),
             on: participant.on.clone(),
-            wait,
+            manner,
         };
         post(participant.shard, Message::Hold(Box::new(hold)));
         work.awaited += 1;
@@ -491,6 +503,8 @@ impl Coordinator {
         participant.part = part;
         let answer = match work.step {
             Step::HoldAll => self.held_all(tx, &mut work, post),
+            Step::HoldHere { own, other } => self.held_here(tx, &mut work, (own, other), post),
+            Step::RunThere { own, other } => self.ran_there(tx, &mut work, (own, other), post),
             Step::HoldNext(i) => self.held_next(tx, &mut work, i, post),
             Step::Finish | Step::Read | Step::Move { .. } | Step::Settle => {
                 unreachable!("no hold is asked for any more")
@@ -536,6 +550,7 @@ impl Coordinator {
                     done: Done::Held { work: tx, clean },
                 });
             }
+            (Outcome::Refused, _) => Done::Refused,
             (Outcome::Reply(_), Kind::Cut(_)) => return None,
             (Outcome::Reply(_), _) if work.is_refused => return None,
             (Outcome::Reply(_), Kind::Exec) => Done::Settled,
@@ -623,7 +638,7 @@ impl Coordinator {
             }
         }
         work.step = Step::HoldNext(0);
-        self.send_hold(tx, work, 0, true, post);
+        self.send_hold(tx, work, 0, Manner::Wait, post);
         Outcome::Pending
     }
 
@@ -639,7 +654,7 @@ impl Coordinator {
             return self.granted(tx, work, post);
         }
         work.step = Step::HoldNext(next);
-        self.send_hold(tx, work, next, true, post);
+        self.send_hold(tx, work, next, Manner::Wait, post);
         Outcome::Pending
     }
 

@@ -16,6 +16,11 @@ use crate::shard::message::{Cut, HoldOn, KeyIndices, Placed, Request, SessionKey
 pub(super) enum Step {
     /// All holds were asked for at once.
     HoldAll,
+    /// The hold of this shard was asked for; the other home comes next. Both by their places among
+    /// the participants.
+    HoldHere { own: usize, other: usize },
+    /// The other home was asked to run its part, unless a hold is in its way.
+    RunThere { own: usize, other: usize },
     /// After a conflict: waiting for the hold of this participant, those before it are held.
     HoldNext(usize),
     /// Keys that the first reading led to are being read.
@@ -48,6 +53,8 @@ pub(super) enum Outcome {
     Reply(Result<Output, CmdError>),
     /// The client is in the queues of its keys.
     Waits,
+    /// Given up before anything was done.
+    Refused,
     /// A transaction holds everything it needs.
     Granted {
         clean: bool,
@@ -130,6 +137,8 @@ pub(super) struct Work {
     pub waits: bool,
     /// The client was told that the server is busy: what is granted is given back.
     pub is_refused: bool,
+    /// It is to be refused if nothing of it was done yet.
+    pub gives_up: bool,
     /// What is to be told when everything is done, in order.
     pub told: Told,
     /// What the parts of the step that goes on have to tell of.
@@ -163,6 +172,7 @@ impl Work {
             settled_reply: None,
             waits: false,
             is_refused: false,
+            gives_up: false,
             told: Told::default(),
             told_in_step: Vec::new(),
             peeks: None,

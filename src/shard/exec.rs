@@ -6,7 +6,8 @@ use super::budget::{Budget, EVICTIONS_AT_ONCE, figures};
 use super::holds::{Holds, Scope, TxId};
 use super::journal::Journal;
 use super::message::{
-    Apply, Cut, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, MASTER, Message, Placed, Request,
+    Apply, Cut, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, MASTER, Manner, Message, Placed,
+    Request,
 };
 use super::run::{run_deciding, run_local, run_part};
 use super::snapshot;
@@ -337,9 +338,11 @@ impl Shard {
 
     fn hold(&mut self, hold: Box<Hold>, now_ms: i64, post: Post) {
         let scope = hold_scope(&hold.request, &hold.on);
-        if self.holds.try_hold(hold.tx, &scope) {
+        if hold.manner == Manner::Run && !self.holds.blocks_scope(&scope) {
+            self.run_unheld(&hold, scope, now_ms, post);
+        } else if hold.manner != Manner::Run && self.holds.try_hold(hold.tx, &scope) {
             self.granted(&hold, now_ms, post);
-        } else if hold.wait {
+        } else if hold.manner == Manner::Wait {
             self.holds.wait(scope, Parked::Hold(hold));
         } else {
             post(
@@ -367,6 +370,36 @@ impl Shard {
                 told,
             },
         );
+    }
+
+    /// Runs this home's part of work whose other part is held elsewhere. It holds its keys only if it
+    /// has something to tell of, until that is told.
+    fn run_unheld(&mut self, hold: &Hold, scope: Scope, now_ms: i64, post: Post) {
+        let request = &hold.request;
+        let before = self.keyspace.effects.begin_part(request.classes);
+        let part = match (&hold.on, request.call.command.is_write()) {
+            (HoldOn::Keys(keys), true) => {
+                self.keyspace.effects.tracking.set_author(Some(request.by));
+                let part = self.apply(request, keys, Apply::Run, now_ms);
+                self.keyspace.effects.tracking.set_author(None);
+                part
+            }
+            _ => self.peek(request, &hold.on, now_ms),
+        };
+        let told = self.keyspace.effects.end_part(&before);
+        let is_kept = told.is_some() && self.holds.try_hold(hold.tx, &scope);
+        post(
+            hold.origin,
+            Message::Held {
+                tx: hold.tx,
+                from: self.place.shard,
+                part: Some(part),
+                told,
+            },
+        );
+        if !is_kept {
+            self.serve_waiting(now_ms, post);
+        }
     }
 
     fn finish(&mut self, finish: Finish, now_ms: i64, post: Post) {

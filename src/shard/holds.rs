@@ -70,7 +70,8 @@ impl<W> Holds<W> {
         })
     }
 
-    fn blocks_scope(&self, scope: &Scope) -> bool {
+    /// Whether a hold on `scope` would have to wait.
+    pub fn blocks_scope(&self, scope: &Scope) -> bool {
         match scope {
             Scope::Everything => !self.is_empty(),
             Scope::Keys(keys) => self.blocks(keys.iter().map(|key| &**key)),

@@ -123,8 +123,18 @@ pub struct Hold {
     pub origin: usize,
     pub request: Arc<Request>,
     pub on: HoldOn,
-    /// Wait for conflicting holds instead of refusing.
-    pub wait: bool,
+    pub manner: Manner,
+}
+
+/// What a home does when it is asked for a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Grants it, or refuses it if another is in its way.
+    Try,
+    /// Grants it as soon as nothing is in its way.
+    Wait,
+    /// Runs its part at once without holding anything, or refuses if a hold is in its way.
+    Run,
 }
 
 /// A step, with its place among all steps of its command.
