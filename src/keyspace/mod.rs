@@ -37,7 +37,7 @@ pub use due::Due;
 use due::Shadow;
 pub use effects::{Effects, Event, Recorder};
 pub use evict::Policy;
-pub use records::{Record, Records};
+pub use records::{Audience, Record, Records};
 pub use tx::{
     Context, EMBSTR_MAX_BYTES, Encoded, NewStr, Seen, Stored, Str, Taken, Ttl, Tx, WrongType,
 };
@@ -230,8 +230,8 @@ impl Keyspace {
         }
         for _ in 0..budget {
             match self.wheel.step(now_ms) {
-                Step::Due { deadline_ms, owner } => {
-                    self.expire_popped(owner, deadline_ms, now_ms, &is_held);
+                Step::Due { owner, .. } => {
+                    self.expire_popped(owner, now_ms, &is_held);
                 }
                 Step::Cascaded => {}
                 Step::Idle => return false,
@@ -242,13 +242,7 @@ impl Keyspace {
             .is_some_and(|at_ms| at_ms <= now_ms)
     }
 
-    fn expire_popped(
-        &mut self,
-        popped: u64,
-        deadline_ms: i64,
-        now_ms: i64,
-        is_held: &impl Fn(u32, &[u8]) -> bool,
-    ) {
+    fn expire_popped(&mut self, popped: u64, now_ms: i64, is_held: &impl Fn(u32, &[u8]) -> bool) {
         let Some(handle) = Handle::from_bits(popped & 0xff_ffff_ffff) else {
             return;
         };
@@ -258,6 +252,8 @@ impl Keyspace {
         if popped & OF_FIELDS != 0 {
             return self.fields_popped(popped, handle, now_ms, is_held);
         }
+        // That of the wheel is later for a key that was put off before.
+        let (deadline_ms, _) = layout.expiry(slot);
         // The node is gone from the wheel: whoever frees the entry must not cancel it again.
         layout.set_expiry(slot, deadline_ms, wheel::NONE);
         let Some((db, _)) = found else { return };

@@ -154,8 +154,14 @@ fn held_keys_outlive_the_pulse_until_they_are_released() {
     let mut ks = Keyspace::new(1, 1);
     set(&mut ks, b"k", b"v", Ttl::At(2000));
     ks.pulse(2000, 100, |_, key| key == b"k");
+    ks.pulse(2001, 100, |_, key| key == b"k");
+    ks.pulse(2002, 100, |_, key| key == b"k");
     assert_eq!(ks.stats(0).keys, 1);
-    while ks.pulse(2001, 100, |_, _| false) {}
+    // Who holds it may live in an earlier time, and sees the deadline that it had.
+    let mut tx = ks.tx(0, 1000, false);
+    assert_eq!(tx.expire_at(b"k"), Some(Some(2000)));
+    tx.finish();
+    while ks.pulse(2003, 100, |_, _| false) {}
     assert_eq!(ks.stats(0).keys, 0);
 }
 
