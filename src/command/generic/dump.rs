@@ -294,8 +294,36 @@ pub(super) fn restore(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     tx.set_clock(&mut taken, options.idle_s, options.frequency);
     tx.remove(key);
     tx.put(key, taken);
-    tx.wrote_state(key, Event::RESTORE);
+    if verify && is_old(args.get(3)) {
+        record(tx, args, expire_at, options.absolute);
+    } else {
+        // Who repeats it may not know the form, or not take it.
+        tx.wrote_state(key, Event::RESTORE);
+    }
     out.ok()
+}
+
+/// Whether servers of version 7.0 know a payload's form. Its version stands behind its value.
+fn is_old(payload: &[u8]) -> bool {
+    const VERSION: u16 = 10;
+    let footer = payload.last_chunk::<10>();
+    footer.is_some_and(|footer| u16::from_le_bytes([footer[0], footer[1]]) <= VERSION)
+}
+
+/// Records a RESTORE as it came, but for a deadline, which is absolute. Redis: cluster.c restoreCommand.
+fn record(tx: &mut Tx, args: &Args, expire_at: Option<i64>, absolute: bool) {
+    let at_ms = itoa::Buffer::new()
+        .format(expire_at.unwrap_or(0))
+        .to_owned();
+    let adds = expire_at.is_some() && !absolute;
+    tx.wrote(args.get(1), Event::RESTORE, |rec| {
+        let words = args.iter().enumerate().map(|(at, word)| match at {
+            2 => at_ms.as_bytes(),
+            _ => word,
+        });
+        let absttl = adds.then_some(&b"ABSTTL"[..]);
+        rec.cmd_of(args.len() + usize::from(adds), words.chain(absttl));
+    });
 }
 
 #[cfg(test)]
