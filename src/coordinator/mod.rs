@@ -247,6 +247,7 @@ impl Coordinator {
             ticket: None,
             classes: 0,
             watcher: None,
+            scripted: None,
         });
         let participant = |shard| Participant::new(shard, HoldOn::Everything);
         let participants = (0..self.shards).map(participant).collect();

@@ -21,7 +21,7 @@
 use std::collections::VecDeque;
 
 use crate::journal::Mark;
-use crate::keyspace::{Record, Records};
+use crate::keyspace::{Audience, Record, Records};
 use crate::shard::TxId;
 use crate::shard::feed::Fed;
 use crate::shard::journal::{EXEC, MULTI, is_bracket};
@@ -139,7 +139,10 @@ impl Merge {
 
     fn step(&mut self, shard: u32, item: Fed) -> Option<Passed> {
         match item {
-            Fed::Records(records) => records.iter().for_each(|record| self.emit(record)),
+            Fed::Records(records) => {
+                let heard = records.iter_for(Audience::REPLICAS);
+                heard.for_each(|record| self.emit(record));
+            }
             Fed::Part { mark, records } => self.part(shard, mark, records),
             Fed::Reached(id) => return self.reach(id),
             Fed::Released(_) | Fed::Cut(_) => {}
@@ -204,7 +207,8 @@ impl Merge {
     /// matter: no key is in two of them.
     fn emit_transaction(&mut self, parts: &[(u32, Records)]) {
         let commands = |(_, records): &'_ (u32, Records)| {
-            let all = records.iter().map(|one| (one.db, one.command.to_vec()));
+            let heard = records.iter_for(Audience::REPLICAS);
+            let all = heard.map(|one| (one.db, one.command.to_vec()));
             all.filter(|(_, command)| !is_bracket(command))
                 .collect::<VecDeque<_>>()
         };

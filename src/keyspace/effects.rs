@@ -1,7 +1,7 @@
 //! What transactions did: the one source of everything that follows from a change.
 
 use super::interest::Interest;
-use super::records::Records;
+use super::records::{Audience, Records};
 use super::tracking::Tracking;
 
 /// A keyspace event: its name and its class bit of `notify-keyspace-events`.
@@ -201,12 +201,21 @@ impl Effects {
         if is_seen && self.tracking.is_on() {
             self.tracking.changed(key, by_client);
         }
-        if self.recording {
+        if self.recording && by_client && !self.records.audience().is_nobody() {
             let mut recorder = Recorder {
                 records: &mut self.records,
                 db,
             };
             record(&mut recorder);
+        } else if self.recording && !by_client {
+            // What the server does by itself is for all, whomever a script speaks to.
+            let before = self.records.set_audience(Audience::ALL);
+            let mut recorder = Recorder {
+                records: &mut self.records,
+                db,
+            };
+            record(&mut recorder);
+            self.records.set_audience(before);
         }
         self.occurred(db, key, event);
     }
@@ -258,9 +267,17 @@ impl Effects {
         self.interest.stop_waiting(db, key);
     }
 
+    /// Records what replicas alone repeat: it changes nothing.
+    pub fn record_said(&mut self, db: u32, command: &[&[u8]]) {
+        let whole = self.records.audience();
+        self.records.set_audience(whole.and(Audience::REPLICAS));
+        self.record(db, command);
+        self.records.set_audience(whole);
+    }
+
     /// Records a change of no particular key.
     pub fn record(&mut self, db: u32, command: &[&[u8]]) {
-        if self.recording {
+        if self.recording && !self.records.audience().is_nobody() {
             Recorder {
                 records: &mut self.records,
                 db,

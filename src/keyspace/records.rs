@@ -8,21 +8,66 @@ pub struct Record<'a> {
     pub command: &'a [u8],
 }
 
+/// Who is to repeat a change: the append-only file, the replicas, both, or nobody. A script chooses:
+/// redis.set_repl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audience(u8);
+
+impl Audience {
+    pub const FILE: Audience = Audience(1);
+    pub const REPLICAS: Audience = Audience(2);
+    pub const ALL: Audience = Audience(3);
+
+    /// As Redis numbers them: redis.REPL_AOF and its like.
+    pub fn from_bits(bits: u8) -> Audience {
+        Audience(bits & Audience::ALL.0)
+    }
+
+    pub fn is_nobody(self) -> bool {
+        self.0 == 0
+    }
+
+    fn meets(self, other: Audience) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Those who are in both.
+    pub(super) fn and(self, other: Audience) -> Audience {
+        Audience(self.0 & other.0)
+    }
+}
+
+impl Default for Audience {
+    fn default() -> Audience {
+        Audience::ALL
+    }
+}
+
+/// One record's place.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    db: u32,
+    audience: Audience,
+    /// Where in the bytes it ends.
+    end: usize,
+}
+
 /// Records in the order in which they were made.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     bytes: Vec<u8>,
-    /// Each one's database, and where in `bytes` it ends.
-    ends: Vec<(u32, usize)>,
+    places: Vec<Place>,
+    /// For whom those are that are added.
+    audience: Audience,
 }
 
 impl Records {
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.places.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.places.is_empty()
     }
 
     /// All of them, one behind another.
@@ -33,44 +78,79 @@ impl Records {
     /// Forgets all, and keeps the memory that a busy turn needs.
     pub fn clear(&mut self) {
         const KEPT_BYTES: usize = 64 * 1024;
-        self.ends.clear();
+        self.places.clear();
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
-        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
-        let ends = begins.zip(&self.ends);
-        ends.map(|(begin, &(db, end))| Record {
-            db,
-            command: &self.bytes[begin..end],
+    fn placed(&self) -> impl Iterator<Item = (Record<'_>, Audience)> {
+        let begins = std::iter::once(0).chain(self.places.iter().map(|place| place.end));
+        begins.zip(&self.places).map(|(begin, place)| {
+            let record = Record {
+                db: place.db,
+                command: &self.bytes[begin..place.end],
+            };
+            (record, place.audience)
         })
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        self.placed().map(|(record, _)| record)
+    }
+
+    /// Those for an audience.
+    pub fn iter_for(&self, audience: Audience) -> impl Iterator<Item = Record<'_>> {
+        let placed = self.placed();
+        placed.filter_map(move |(record, whose)| whose.meets(audience).then_some(record))
+    }
+
+    /// What is added from now on is for these; for whom it was before.
+    pub fn set_audience(&mut self, audience: Audience) -> Audience {
+        std::mem::replace(&mut self.audience, audience)
+    }
+
+    /// For whom is what is added now.
+    pub fn audience(&self) -> Audience {
+        self.audience
+    }
+
+    fn end_record(&mut self, db: u32) {
+        self.places.push(Place {
+            db,
+            audience: self.audience,
+            end: self.bytes.len(),
+        });
     }
 
     /// Adds one that is encoded already.
     pub fn push(&mut self, db: u32, command: &[u8]) {
         self.bytes.extend_from_slice(command);
-        self.ends.push((db, self.bytes.len()));
+        self.end_record(db);
     }
 
-    /// Adds all of another's.
+    /// Adds all of another's, for whom they are.
     pub fn append(&mut self, other: &Records) {
-        other
-            .iter()
-            .for_each(|record| self.push(record.db, record.command));
+        let own = self.audience;
+        for (record, audience) in other.placed() {
+            self.audience = audience;
+            self.push(record.db, record.command);
+        }
+        self.audience = own;
     }
 
     /// Takes those from an index on.
     pub fn split_off(&mut self, from: usize) -> Records {
         let mut taken = Records::default();
-        if from >= self.ends.len() {
+        if from >= self.places.len() {
             return taken;
         }
-        self.iter()
-            .skip(from)
-            .for_each(|record| taken.push(record.db, record.command));
-        self.ends.truncate(from);
-        let end = self.ends.last().map_or(0, |(_, end)| *end);
+        for (record, audience) in self.placed().skip(from) {
+            taken.audience = audience;
+            taken.push(record.db, record.command);
+        }
+        taken.audience = Audience::ALL;
+        self.places.truncate(from);
+        let end = self.places.last().map_or(0, |place| place.end);
         self.bytes.truncate(end);
         taken
     }
@@ -83,7 +163,7 @@ impl Records {
             self.bytes.extend_from_slice(arg);
             self.bytes.extend_from_slice(b"\r\n");
         }
-        self.ends.push((db, self.bytes.len()));
+        self.end_record(db);
     }
 
     fn header(&mut self, mark: u8, n: usize) {
@@ -97,6 +177,31 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_reach_their_audience_alone() {
+        let mut records = Records::default();
+        for (name, audience) in [
+            ("a", Audience::ALL),
+            ("f", Audience::FILE),
+            ("r", Audience::REPLICAS),
+        ] {
+            records.set_audience(audience);
+            records.push(0, name.as_bytes());
+        }
+        records.set_audience(Audience::ALL);
+        let taken = records.split_off(1);
+        records.append(&taken);
+        let names = |audience| -> Vec<u8> {
+            let chosen = records.iter_for(audience);
+            chosen.flat_map(|record| record.command.to_vec()).collect()
+        };
+        assert_eq!(names(Audience::ALL), b"afr");
+        assert_eq!(names(Audience::FILE), b"af");
+        assert_eq!(names(Audience::REPLICAS), b"ar");
+        assert_eq!(records.audience(), Audience::ALL);
+        assert!(Audience::from_bits(4).is_nobody());
+    }
 
     #[test]
     fn records_are_taken_as_they_were_added() {

@@ -243,6 +243,11 @@ impl<M> Io<M> {
         }
     }
 
+    /// Reads the clocks again, where much time has passed within the turn.
+    pub fn look_at_clock(&mut self) {
+        self.now = super::clock::now();
+    }
+
     /// The clocks at the beginning of this turn.
     pub fn now(&self) -> Now {
         self.now

@@ -54,7 +54,12 @@ pub struct Run {
     args: Table,
     /// The protocol of replies that it asked for: redis.setresp.
     pub proto: Proto,
+    /// Who is to repeat what it changes, as bits: redis.set_repl.
+    pub audience: u8,
 }
+
+/// redis.REPL_ALL.
+const ALL: u8 = 3;
 
 /// What runs the text of a library.
 struct Loader {
@@ -92,6 +97,17 @@ pub struct Engine {
     idle: Vec<Thread>,
 }
 
+/// What an interpreter is made with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// Of the server, for redis.REDIS_VERSION.
+    pub version: &'static str,
+    /// Seed of `math.random`.
+    pub seed: u64,
+    /// Scripts get `getfenv`, `setfenv` and `newproxy`: `lua-enable-deprecated-api`.
+    pub deprecated: bool,
+}
+
 /// Coroutines kept for later scripts.
 const IDLE_MAX: usize = 16;
 
@@ -116,28 +132,29 @@ fn first_line(error: &mlua::Error) -> String {
 }
 
 impl Engine {
-    /// An interpreter. `clock` is monotonic, in nanoseconds; `seed` is that of `math.random`.
+    /// An interpreter. `clock` is monotonic, in nanoseconds.
     ///
     /// # Errors
     /// If there is no memory for it.
-    pub fn new(version: &str, clock: fn() -> u64, seed: u64) -> Result<Engine, CmdError> {
-        Engine::build(version, clock, seed).map_err(|error| broken(&error))
+    pub fn new(manner: Manner, clock: fn() -> u64) -> Result<Engine, CmdError> {
+        Engine::build(manner, clock).map_err(|error| broken(&error))
     }
 
-    fn build(version: &str, clock: fn() -> u64, seed: u64) -> mlua::Result<Engine> {
+    fn build(manner: Manner, clock: fn() -> u64) -> mlua::Result<Engine> {
         let lua = interpreter();
         // Compiled code would not be counted.
         lua.load("jit.off()").exec()?;
         let shared = Rc::new(Shared {
             proto: Cell::default(),
+            audience: Cell::new(ALL),
             log: RefCell::default(),
         });
         lua.globals()
             .get::<Table>("math")?
             .get::<Function>("randomseed")?
-            .call::<()>(seed as f64)?;
+            .call::<()>(manner.seed as f64)?;
         let main = lua.current_thread();
-        let native = native(&lua, &shared, version, main)?;
+        let native = native(&lua, &shared, manner, main)?;
         let parts: Table = lua.load(PRELUDE).set_name("=redis").call(native)?;
         suspend_often(&lua)?;
         Ok(Engine {
@@ -210,6 +227,7 @@ impl Engine {
             keys: self.list(keys)?,
             args: self.list(args)?,
             proto: Proto::Resp2,
+            audience: ALL,
         })
     }
 
@@ -233,6 +251,7 @@ impl Engine {
         out: &mut Writer,
     ) -> Step {
         self.shared.proto.set(run.proto);
+        self.shared.audience.set(run.audience);
         let step = self.step(run, reply, until_ns, args, out);
         step.unwrap_or_else(|error| {
             let _written = out.error(&broken(&error));
@@ -277,6 +296,7 @@ impl Engine {
         };
         loop {
             run.proto = self.shared.proto.get();
+            run.audience = self.shared.audience.get();
             if !run.thread.is_resumable() {
                 return Ok(self.finish(run, given, out));
             }

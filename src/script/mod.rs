@@ -25,5 +25,5 @@ mod reply;
 mod store;
 mod tail;
 
-pub use engine::{Engine, LogLine, Run, Step};
+pub use engine::{Engine, LogLine, Manner, Run, Step};
 pub use store::{Digest, Script, ScriptFlags, Store, digest};

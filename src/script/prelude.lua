@@ -7,7 +7,7 @@ local native = ...
 
 local raw_pcall, raw_xpcall, raw_rawset, raw_setmetatable = pcall, xpcall, rawset, setmetatable
 local raw_load, type, select, error, tostring, next = load, type, select, error, tostring, next
-local setfenv, unpack = setfenv, unpack
+local setfenv, raw_getfenv, unpack = setfenv, getfenv, unpack
 local create, resume, wrap, yield = coroutine.create, coroutine.resume, coroutine.wrap, coroutine.yield
 local running, status = coroutine.running, coroutine.status
 local getinfo = debug.getinfo
@@ -321,6 +321,53 @@ local globals = {
   xpcall = xpcall,
 }
 
+-- `lua-enable-deprecated-api`: environments of functions, and userdata. Only those of a script's own
+-- functions can be seen or changed: ours lead to all of Lua.
+local environments = raw_setmetatable({}, { __mode = "k" })
+
+-- What getfenv and setfenv shall mean, as raw ones within ours.
+local function place_of(what)
+  local place = what == nil and 1 or what
+  if type(place) == "number" then
+    if place < 1 then
+      return nil
+    end
+    return place + 1
+  end
+  return place
+end
+
+local function own_of(what)
+  local place = place_of(what)
+  local own = place and raw_getfenv(type(place) == "number" and place + 1 or place)
+  return environments[own] and own or nil
+end
+
+if native.deprecated then
+  globals.newproxy = newproxy
+  globals.getfenv = function(what)
+    if what == 0 then
+      return globals._G
+    end
+    local own = own_of(what)
+    if not own then
+      error("no environment of a script", 2)
+    end
+    return own
+  end
+  globals.setfenv = function(what, environment)
+    if type(environment) ~= "table" then
+      error("bad argument #2 to 'setfenv' (table expected)", 2)
+    end
+    if not own_of(what) then
+      error("no environment of a script", 2)
+    end
+    environments[environment] = true
+    local changed = setfenv(place_of(what), environment)
+    return changed
+  end
+end
+
 local function copy(of, with)
   local result = {}
   for name, value in pairs(of) do
@@ -416,6 +463,7 @@ redis.set_repl = function(...)
   if not flags or flags < 0 or flags > 3 or flags % 1 ~= 0 then
     error(failure("ERR Invalid replication flags. Please use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE."), 0)
   end
+  native.set_audience(flags)
 end
 redis.log = function(...)
   if select("#", ...) < 2 then
@@ -471,6 +519,8 @@ globals._G = environment
 globals.load, globals.loadstring = loader(environment), loader(environment)
 function_globals._G = function_environment
 function_globals.load, function_globals.loadstring = loader(function_environment), loader(function_environment)
+
+environments[environment], environments[function_environment] = true, true
 
 -- ---- libraries of functions
 

@@ -279,8 +279,11 @@ fn run(
         core.scripts.store = scripts.clone();
         core.scripts.late = late.clone();
         core.scripts.libraries = libraries.clone();
-        core.scripts.version = REDIS_VERSION;
-        core.scripts.seed = seed.wrapping_add(shard as u64);
+        core.scripts.manner = script::Manner {
+            version: REDIS_VERSION,
+            seed: seed.wrapping_add(shard as u64),
+            deprecated: config.flag("lua-enable-deprecated-api"),
+        };
         let mut part = Part::new(shard, file_figures.clone());
         part.loading = boot != Boot::Nothing;
         part.set_any_loading(part.loading);

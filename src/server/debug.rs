@@ -97,7 +97,13 @@ impl ServerHost {
             tx.finish();
             return Box::new(told);
         } else if args.is(1, "object") || args.is(1, "listpack") {
-            let mut tx = core.shard.keyspace.tx(db, self.now_ms, false);
+            // Redis: debug.c looks at a key that is due, and leaves it there.
+            let mut early = core.shard.keyspace.tx(db, 0, false);
+            let is_due = |at| at <= self.now_ms;
+            let due = early.expire_at(args.get(2)).flatten().is_some_and(is_due);
+            early.finish();
+            let its_ms = if due { 0 } else { self.now_ms };
+            let mut tx = core.shard.keyspace.tx(db, its_ms, false);
             let told = generic::described(&mut tx, args.get(2));
             tx.finish();
             return Box::new(told);

@@ -174,6 +174,16 @@ impl ServerHost {
 
     fn requester(&self, core: &Core, key: SessionKey) -> Requester {
         let session = core.session(key);
+        if let Some(visit) = core.visitor(key) {
+            return Requester {
+                shard: self.shard,
+                session: key,
+                client_id: visit.client_id,
+                proto: visit.proto,
+                db: visit.db,
+                is_local: false,
+            };
+        }
         let client = session.map(|session| &session.client);
         Requester {
             shard: self.shard,
@@ -544,7 +554,13 @@ impl ServerHost {
     }
 
     fn time(&self, link: &dyn Link, out: &mut Writer) -> CmdResult {
-        let now_us = link.now_us();
+        // The clock itself: a script may measure how long it takes.
+        let frozen = link.now_us() == 0;
+        let now_us = if frozen {
+            0
+        } else {
+            crate::runtime::clock::now().unix_us
+        };
         out.array(2)?;
         out.bulk_int(now_us / 1_000_000)?;
         out.bulk_int(now_us % 1_000_000)
@@ -635,7 +651,13 @@ impl Host for ServerHost {
                 let table = core.table.clone();
                 done(introspection::command(&table, args, &mut writer))
             }
-            Job::Debug => self.debug(requester, args, out),
+            Job::Debug => {
+                let performed = self.debug(requester, args, out);
+                if args.is(1, "sleep") {
+                    link.slept();
+                }
+                performed
+            }
             Job::Replicate => self.replicate(core, requester, args, out),
             Job::Function => self.function(core, requester, args, out),
             Job::Latency => self.latency(requester, args, &mut writer),

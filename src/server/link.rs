@@ -50,6 +50,10 @@ impl Link for IoLink<'_> {
         self.io.post(to, NodeMessage::Core(message));
     }
 
+    fn slept(&mut self) {
+        self.io.look_at_clock();
+    }
+
     fn now_us(&self) -> i64 {
         if self.frozen {
             0

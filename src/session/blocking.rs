@@ -99,6 +99,7 @@ impl Core {
             ticket: Some(ticket),
             classes,
             watcher: None,
+            scripted: None,
         });
         session.last_command = Some(call.id);
         self.counters.commands += 1;

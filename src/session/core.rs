@@ -13,7 +13,7 @@ use crate::coordinator::{Answer, Coordinator, Done};
 use crate::keyspace::{Foreseen, WARM_KEYS};
 use crate::resp::{CmdError, Glance, Output, Writer};
 use crate::shard::Shard;
-use crate::shard::message::{Hop, MASTER, Message, SessionKey};
+use crate::shard::message::{Hop, MASTER, Message, SessionKey, Visit};
 
 /// Settings that sessions consult on every request, taken from the configuration.
 #[derive(Clone, Debug)]
@@ -78,6 +78,9 @@ pub struct Core {
     /// Users with limits whose connections went away while something of theirs was being carried out.
     pub(super) orphans: ahash::AHashMap<SessionKey, Arc<User>>,
     pub scripts: Scripts,
+    /// Scripts of other cores' clients that run here, and the number of the last one.
+    pub(super) visits: ahash::AHashMap<SessionKey, Box<Visit>>,
+    pub(super) visitors: u64,
     /// Whose scripts have been suspended, to go on in the next turn.
     pub(super) paused: Vec<SessionKey>,
     /// Empty, for the reply of the next job.
@@ -107,6 +110,8 @@ impl Core {
             execs: ahash::AHashMap::new(),
             orphans: ahash::AHashMap::new(),
             scripts: Scripts::default(),
+            visits: ahash::AHashMap::new(),
+            visitors: 0,
             paused: Vec::new(),
             scratch: Output::default(),
             sessions: Vec::new(),
@@ -310,6 +315,8 @@ impl Core {
             Message::Watched { session } => return self.watched(session, link, host),
             Message::Ready { session, wait } => return self.try_again(session, wait, link),
             Message::Busy => return self.refuse_waiting(link, host),
+            Message::Visit(visit) => return self.visit(visit, link, host),
+            Message::Visited(visit) => return self.visited(&visit, link, host),
             Message::Hop(_)
             | Message::Hold(_)
             | Message::Finish(_)
@@ -507,7 +514,7 @@ impl Core {
     /// The same for replies whose errors are counted.
     pub(super) fn put_out(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
         let Some(session) = self.session_mut(key) else {
-            return;
+            return self.end_visit(key, out, link);
         };
         if session.client.reply.suppresses() {
             session.client.reply.after_command();

@@ -124,6 +124,7 @@ impl Core {
             ticket: None,
             classes,
             watcher: Some((here, key)),
+            scripted: None,
             args,
         });
         self.shard.stats.ran(call.id, 0, false);
@@ -434,6 +435,7 @@ impl Exec {
             ticket: None,
             classes: whole.classes,
             watcher: None,
+            scripted: None,
         }
     }
 

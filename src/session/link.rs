@@ -25,6 +25,9 @@ pub trait Link {
     /// Wall clock of this turn, unix microseconds.
     fn now_us(&self) -> i64;
 
+    /// The core was made to sleep within the turn: the clock is read again.
+    fn slept(&mut self) {}
+
     /// Wall clock of this turn, unix milliseconds.
     fn now_ms(&self) -> i64 {
         self.now_us().div_euclid(1000)

@@ -20,6 +20,7 @@ mod multi;
 mod requests;
 mod script;
 mod state;
+mod visit;
 
 pub use access::Refused;
 pub use blocking::UNBLOCKED;

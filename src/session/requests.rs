@@ -209,6 +209,11 @@ impl Core {
         };
         let (is_limited, in_multi) = (session.is_limited, session.multi.is_some());
         let only_listens = session.client.only_listens();
+        // Redis: server.c processCommand, between authentication and what the user may do.
+        let knows = session.client.authenticated || !self.users.requires_auth();
+        if in_multi && knows && command.flags & flags::NO_MULTI != 0 {
+            return self.refuse_in_multi(key, id, link);
+        }
         if (is_limited || !session.client.authenticated)
             && let Some(next) = self.refuse_request(key, (command, id), args, hopping, link, host)
         {
@@ -238,9 +243,6 @@ impl Core {
             if let Some(next) = self.admit(key, id, args, link, host) {
                 return next;
             }
-        }
-        if in_multi && command.flags & flags::NO_MULTI != 0 {
-            return self.refuse_in_multi(key, id, link);
         }
         if in_multi && is_queued(command) {
             return self.queue(key, call, args, link);
@@ -706,6 +708,7 @@ impl Core {
         link: &mut dyn Link,
     ) -> Next {
         let Some(session) = self.session(key) else {
+            self.fail_visit(key, error, link);
             return Next::Wait;
         };
         let proto = session.client.proto;
@@ -832,6 +835,7 @@ impl Core {
             ticket: None,
             classes,
             watcher: None,
+            scripted: None,
         };
         let request = Arc::new(request);
         self.counters.commands += 1;

@@ -22,11 +22,12 @@ use super::requests::Next;
 use crate::command::Client;
 use crate::command::script::{self as command_script};
 use crate::coordinator::{everything_of, holds_on};
+use crate::keyspace::Audience;
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
 use crate::script::late::{LateScript, LateScripts, Lateness};
 use crate::script::library::Libraries;
-use crate::script::{Digest, Engine, Script, Store};
-use crate::shard::message::{HoldOn, HopCall, Request, SessionKey};
+use crate::script::{Digest, Engine, Manner, Script, Store};
+use crate::shard::message::{self, HoldOn, HopCall, Request, SessionKey};
 
 const NO_SCRIPT: CmdError = CmdError::Text("NOSCRIPT No matching script. Please use EVAL.");
 // Differs: On several shards, a script that changed something, and then for the first time touches a
@@ -42,10 +43,8 @@ pub struct Scripts {
     pub store: Arc<Store>,
     /// Libraries of the whole process.
     pub libraries: Arc<Libraries>,
-    /// Of the server, for redis.REDIS_VERSION.
-    pub version: &'static str,
-    /// Seed of `math.random`.
-    pub seed: u64,
+    /// What interpreters are made with.
+    pub manner: Manner,
     /// `busy-reply-threshold` in nanoseconds: how long a script may keep others waiting.
     pub busy_ns: u64,
     /// Scripts may also run what is not for scripts: DEBUG SET-DISABLE-DENY-SCRIPTS.
@@ -60,8 +59,7 @@ impl Default for Scripts {
         Scripts {
             store: Arc::default(),
             libraries: Arc::default(),
-            version: "0.0.0",
-            seed: 0,
+            manner: Manner::default(),
             busy_ns: u64::MAX,
             allows_all: false,
             late: Arc::default(),
@@ -75,7 +73,7 @@ impl Scripts {
     pub(super) fn engine(&mut self, clock: fn() -> u64) -> Result<&mut Engine, CmdError> {
         let engine = match self.engine.take() {
             Some(engine) => engine,
-            None => Box::new(Engine::new(self.version, clock, self.seed)?),
+            None => Box::new(Engine::new(self.manner, clock)?),
         };
         Ok(self.engine.insert(engine))
     }
@@ -113,6 +111,8 @@ pub struct Scripted {
     /// There was no memory for more when it began, and it may not do without.
     lacks_memory: bool,
     wrote: bool,
+    /// Its time, which stands still: unix milliseconds. Redis: script.c scriptTimeSnapshot.
+    now_ms: i64,
     begun_ns: u64,
     /// When it is late, once it runs; and that it is.
     late_ns: Option<u64>,
@@ -167,6 +167,14 @@ impl Scripted {
             let key = args.get(at);
             self.declared.clone().any(|at| words.get(at) == key)
         })
+    }
+
+    /// On what terms its commands run.
+    fn terms(&self) -> message::Scripted {
+        message::Scripted {
+            now_ms: self.now_ms,
+            audience: Audience::from_bits(self.run.audience),
+        }
     }
 
     /// The reply of a command, or of one that was refused, arrived.
@@ -251,7 +259,7 @@ impl Core {
         }
     }
 
-    /// Runs a script with as little held as it needs.
+    /// Runs a script, here or where its keys are.
     fn eval(
         &mut self,
         key: SessionKey,
@@ -264,7 +272,22 @@ impl Core {
             session.last_command = Some(call.id);
         }
         self.counters.commands += 1;
+        if let Some(home) = self.better_home(key, call, args, host) {
+            return self.send_visit(key, (call, args), home, link);
+        }
         self.show_script(key, args, None, link, host);
+        self.place_script(key, call, args, link, host)
+    }
+
+    /// Runs it from this core, with as little held as it needs.
+    pub(super) fn place_script(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
         let begun = self.begin_script(key, call, args, link.now_ms());
         let mut scripted = match begun.and_then(|scripted| scripted.admitted(key, host)) {
             Ok(scripted) => Box::new(scripted),
@@ -309,7 +332,7 @@ impl Core {
                 };
             }
             progress @ (Progress::Waits | Progress::Paused) => {
-                let request = self.request_of(key, &scripted, link);
+                let request = self.request_of(key, &scripted);
                 return self.suspend(key, (request, records), scripted, progress);
             }
             Progress::Done => {}
@@ -320,7 +343,10 @@ impl Core {
             .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
         self.end_script(key, &scripted, link, host);
         self.put_out(key, &scripted.out, link);
-        self.check_drain(key, link)
+        match self.session(key) {
+            Some(_) => self.check_drain(key, link),
+            None => Next::Wait,
+        }
     }
 
     /// Takes holds, and runs the script under them.
@@ -331,15 +357,15 @@ impl Core {
         scopes: Vec<(usize, HoldOn)>,
         link: &mut dyn Link,
     ) -> Next {
-        let request = self.request_of(key, &scripted, link);
+        let request = self.request_of(key, &scripted);
         self.await_script(key, request, scripted, scopes, link)
     }
 
     /// EVAL itself.
-    fn request_of(&self, key: SessionKey, scripted: &Scripted, link: &dyn Link) -> Arc<Request> {
+    fn request_of(&self, key: SessionKey, scripted: &Scripted) -> Arc<Request> {
         let words = scripted.words.clone();
         let proto = scripted.client.proto;
-        Arc::new(self.request_by(key, scripted, (scripted.call, words, proto), link))
+        Arc::new(self.request_by(key, scripted, (scripted.call, words, proto)))
     }
 
     /// What a script's client asks for.
@@ -348,7 +374,6 @@ impl Core {
         key: SessionKey,
         scripted: &Scripted,
         (call, args, proto): (HopCall, ArgBuf, Proto),
-        link: &dyn Link,
     ) -> Request {
         Request {
             call,
@@ -356,12 +381,13 @@ impl Core {
             db: scripted.client.db,
             databases: scripted.client.databases,
             proto,
-            now_ms: link.now_ms(),
+            now_ms: scripted.now_ms,
             no_touch: scripted.client.no_touch,
             by: (self.shard.place.shard, key),
             ticket: None,
             classes: self.shard.keyspace.effects.classes,
             watcher: None,
+            scripted: Some(scripted.terms()),
         }
     }
 

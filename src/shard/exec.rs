@@ -17,7 +17,7 @@ use super::watching::{Watcher, Watching};
 use crate::command::block::Serve;
 use crate::command::{self, Command, CommandId, Part, Peek, Place, Run, Wanted, keys};
 use crate::keyspace::tracking::Reader;
-use crate::keyspace::{Due, Keyspace, Tx, WARM_KEYS};
+use crate::keyspace::{Audience, Due, Keyspace, Tx, WARM_KEYS};
 use crate::resp::{Args, CmdError, Output, Proto, Writer};
 
 /// One core's keys and what runs on them.
@@ -214,6 +214,8 @@ impl Shard {
             | Message::Finished { .. }
             | Message::Watched { .. }
             | Message::Served { .. }
+            | Message::Visit(_)
+            | Message::Visited(_)
             | Message::Busy
             | Message::Ready { .. } => {
                 unreachable!("answers go to the coordinator and to sessions")
@@ -424,9 +426,16 @@ impl Shard {
                 Part::Nothing
             }
             apply => {
-                self.keyspace.effects.tracking.set_author(Some(request.by));
-                let part = self.apply(&request, &keys, apply, now_ms);
-                self.keyspace.effects.tracking.set_author(None);
+                let effects = &mut self.keyspace.effects;
+                effects.tracking.set_author(Some(request.by));
+                let terms = request.scripted;
+                let audience = terms.map_or(Audience::ALL, |terms| terms.audience);
+                effects.records.set_audience(audience);
+                let its_ms = terms.map_or(now_ms, |terms| terms.now_ms);
+                let part = self.apply(&request, &keys, apply, its_ms);
+                let effects = &mut self.keyspace.effects;
+                effects.records.set_audience(Audience::ALL);
+                effects.tracking.set_author(None);
                 part
             }
         };

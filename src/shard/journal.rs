@@ -10,7 +10,7 @@ use super::feed::{Fed, Feed};
 use super::holds::TxId;
 use super::message::Settle;
 use crate::journal::{Tail, Writer};
-use crate::keyspace::{Effects, Record, Records};
+use crate::keyspace::{Audience, Effects, Record, Records};
 
 /// What stands around the records of a transaction, as for Redis.
 pub const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
@@ -68,11 +68,8 @@ impl Journal {
             return;
         }
         if !self.unkept {
-            let is_fed = self.feed.is_some();
-            for Record { db, command } in effects.records.iter() {
-                if !(is_fed && is_said(command)) {
-                    self.writer.push(db, command);
-                }
+            for Record { db, command } in effects.records.iter_for(Audience::FILE) {
+                self.writer.push(db, command);
             }
             self.writer.seal();
         }
@@ -149,14 +146,17 @@ impl Journal {
     /// Ends a unit with this shard's part of a transaction.
     fn seal(&mut self, settle: &Settle, shard: usize, records: &Records) {
         let skips = settle.is_barrier && shard != 0;
-        let first = records.iter().next().map(|record| record.db);
+        let first = records
+            .iter_for(Audience::FILE)
+            .next()
+            .map(|record| record.db);
         let wraps = first.filter(|_| records.len() > 1 && !settle.is_barrier);
         if !skips {
             if let Some(db) = wraps {
                 self.writer.push(db, MULTI);
             }
-            for Record { db, command } in records.iter() {
-                if !is_bracket(command) && !is_said(command) {
+            for Record { db, command } in records.iter_for(Audience::FILE) {
+                if !is_bracket(command) {
                     self.writer.push(db, command);
                 }
             }
@@ -201,12 +201,6 @@ impl Journal {
     pub fn take(&mut self, into: &mut Vec<u8>) {
         self.writer.take(into);
     }
-}
-
-/// Whether a record is for replicas alone, as it changes nothing.
-fn is_said(command: &[u8]) -> bool {
-    command.starts_with(b"*3\r\n$7\r\nPUBLISH\r\n")
-        || command.starts_with(b"*3\r\n$8\r\nSPUBLISH\r\n")
 }
 
 /// Whether a record is the MULTI or EXEC of a part of a larger transaction.

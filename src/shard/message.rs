@@ -20,7 +20,7 @@ use crate::command::{Change, Command, CommandId, Part, Wanted};
 use crate::journal::Mark;
 use crate::keyspace::told::Told;
 use crate::keyspace::tracking::Reader;
-use crate::keyspace::{Event, Foreseen, Taken};
+use crate::keyspace::{Audience, Event, Foreseen, Taken};
 use crate::resp::{ArgBuf, Output, Proto};
 
 /// Names a session on its own core: a connection's index and generation, opaque to others.
@@ -103,6 +103,36 @@ pub struct Request {
     pub classes: u32,
     /// Of an EXEC: whose watched keys have to be as they were.
     pub watcher: Option<Watcher>,
+    /// A script asked for it.
+    pub scripted: Option<Scripted>,
+}
+
+/// On what terms a command runs that a script asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Scripted {
+    /// The script's time, which stands still: unix milliseconds.
+    pub now_ms: i64,
+    /// Who is to repeat what it changes.
+    pub audience: Audience,
+}
+
+/// EVAL or FCALL of a client of another core, with what of its client the script knows.
+#[derive(Debug)]
+pub struct Visit {
+    /// Shard to which the reply goes.
+    pub origin: usize,
+    pub session: SessionKey,
+    pub call: HopCall,
+    /// All arguments; on the way back, those of a script that was slow.
+    pub words: ArgBuf,
+    pub client_id: u64,
+    pub db: u32,
+    pub databases: u32,
+    pub proto: Proto,
+    pub no_touch: bool,
+    pub out: Output,
+    /// Time spent running it, nanoseconds.
+    pub spent_ns: u64,
 }
 
 /// The argument indices of the keys that live on one shard.
@@ -250,6 +280,9 @@ pub enum Message {
     },
     /// A script takes long: what waits for it is answered.
     Busy,
+    /// A script travels to where its keys are, and back with its reply.
+    Visit(Box<Visit>),
+    Visited(Box<Visit>),
     /// The request's client no longer waits.
     Forget(Arc<Request>),
     Finished {

@@ -17,6 +17,7 @@ mod durability;
 mod isolation;
 mod power;
 mod replay;
+mod scripts;
 mod stream;
 mod telling;
 mod transactions;

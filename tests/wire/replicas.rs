@@ -386,3 +386,42 @@ fn messages_reach_subscribers_of_a_replica() {
     };
     assert!(message.ends_with(b"hello\r\n"));
 }
+
+#[test]
+fn scripts_choose_who_repeats_them() {
+    // One key of each audience; with few shards, some of them live where the script does not run.
+    const SCRIPT: &str = "for at, flags in ipairs{redis.REPL_ALL, redis.REPL_AOF, redis.REPL_REPLICA, \
+         redis.REPL_NONE} do redis.set_repl(flags) redis.call('set', KEYS[at], at) \
+         redis.call('publish', 'channel', at) end redis.set_repl(redis.REPL_ALL) \
+         redis.call('incr', 'after') return redis.call('mget', unpack(KEYS))";
+    for shards in [1, 2, 4] {
+        let on = ["--appendonly", "yes", "--appendfsync", "always"];
+        let master = Server::start(Which::Pinion { shards }, &on);
+        let replica = replica_of(&master);
+        let (mut ours, mut theirs) = (master.client(), replica.client());
+        wait_until_linked(&mut theirs);
+        let mut listener = replica.client();
+        line(&mut listener, "SUBSCRIBE channel");
+        let ask = ["EVAL", SCRIPT, "4", "a", "b", "c", "d"];
+        for _ in 0..2 {
+            ours.send(&encode(&ask));
+            let all = "*4\\r\\n$1\\r\\n1\\r\\n$1\\r\\n2\\r\\n$1\\r\\n3\\r\\n$1\\r\\n4\\r\\n";
+            assert_eq!(ours.reply().shown(), all);
+        }
+        wait_for("the stream", || {
+            line(&mut theirs, "GET after") == "$1\\r\\n2"
+        });
+        let there = "*4\\r\\n$1\\r\\n1\\r\\n$-1\\r\\n$1\\r\\n3\\r\\n$-1";
+        assert_eq!(line(&mut theirs, "MGET a b c d"), there);
+        for told in ["1", "3", "1", "3"] {
+            let message = listener.reply().shown();
+            assert!(
+                message.ends_with(&format!("$1\\r\\n{told}\\r\\n")),
+                "{message}"
+            );
+        }
+        assert_eq!(line(&mut ours, "DEBUG LOADAOF"), OK);
+        let kept = "*4\\r\\n$1\\r\\n1\\r\\n$1\\r\\n2\\r\\n$-1\\r\\n$-1";
+        assert_eq!(line(&mut ours, "MGET a b c d"), kept);
+    }
+}

@@ -91,12 +91,17 @@ fn a_late_script_that_wrote_runs_to_its_end() {
         let mut waiter = server.client();
         waiter.set_wait(Duration::from_secs(20));
         waiter.send(&encode(&["BLPOP", "list", "0"]));
+        let mut other = server.client();
+        wait_for("the waiter", || {
+            other.text("INFO clients").contains("blocked_clients:1")
+        });
         let mut runner = start_endless(&server, script);
         let mut other = server.client();
         let reply = line(&mut other, "SCRIPT KILL");
         assert!(reply.starts_with("-UNKILLABLE "), "{reply}");
         assert_eq!(runner.reply().shown(), "$3\\r\\nend\\r\\n");
-        assert!(waiter.reply().shown().contains("list"));
+        let served = waiter.reply().shown();
+        assert!(served.contains("list"), "{served}");
         assert_eq!(line(&mut other, "GET k"), "$3\\r\\nend");
         // It is in the log, and whole: what it changed before it was late, too.
         assert_eq!(line(&mut other, "DEBUG LOADAOF"), "+OK");
@@ -229,5 +234,40 @@ fn functions_are_kept() {
                 again.exit();
             }
         }
+    }
+}
+
+#[test]
+fn the_time_of_a_script_stands_still() {
+    const SCRIPT: &str = "redis.call('set', KEYS[1], 'v', 'px', 20) redis.call('set', 'there', 'v', 'px', 20) \
+         local from = redis.call('time') redis.call('debug', 'sleep', 0.05) \
+         local to = redis.call('time') local us = (to[1] - from[1]) * 1000000 + to[2] - from[2] \
+         return {us >= 50000, redis.call('exists', KEYS[1], 'there'), redis.call('pttl', KEYS[1])}";
+    for shards in [1, 2, 4] {
+        let server = Server::start(Which::Pinion { shards }, &["--enable-debug-command", "yes"]);
+        let mut client = server.client();
+        line(&mut client, "DEBUG SET-DISABLE-DENY-SCRIPTS 1");
+        for key in ["a", "b", "c"] {
+            client.send(&encode(&["EVAL", SCRIPT, "1", key]));
+            let reply = client.reply().shown();
+            assert_eq!(
+                reply, "*3\\r\\n:1\\r\\n:2\\r\\n:20\\r\\n",
+                "{key}, {shards} shard(s)"
+            );
+            wait_for("its deadline", || {
+                line(&mut client, &format!("EXISTS {key} there")) == ":0"
+            });
+        }
+        // A key that is due is there for who asks about its form, and for nobody else.
+        line(&mut client, "DEBUG SET-ACTIVE-EXPIRE 0");
+        line(&mut client, "SET due v PX 1");
+        line(&mut client, "DEBUG SLEEP 0.01");
+        assert!(line(&mut client, "DEBUG OBJECT due").contains("encoding:embstr"));
+        client.send(&encode(&[
+            "EVAL",
+            "return redis.call('exists', 'due')",
+            "0",
+        ]));
+        assert_eq!(client.reply().shown(), ":0\\r\\n");
     }
 }

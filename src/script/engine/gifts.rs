@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use mlua::{Lua, Table, Thread};
 
-use super::LogLine;
+use super::{LogLine, Manner};
 use crate::resp::Proto;
 use crate::script::{digest, json, library, msgpack, packing};
 
@@ -16,6 +16,7 @@ const LOG_LINES_MAX: usize = 1000;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) proto: Cell<Proto>,
+    pub(super) audience: Cell<u8>,
     pub(super) log: RefCell<Vec<LogLine>>,
 }
 
@@ -24,7 +25,7 @@ pub(super) struct Shared {
 pub(super) fn native(
     lua: &Lua,
     shared: &Rc<Shared>,
-    version: &str,
+    manner: Manner,
     main: Thread,
 ) -> mlua::Result<Table> {
     let native = lua.create_table()?;
@@ -43,6 +44,12 @@ pub(super) fn native(
     };
     native.set("set_protocol", lua.create_function(set_protocol)?)?;
     let seen = shared.clone();
+    let set_audience = move |_: &Lua, bits: u8| {
+        seen.audience.set(bits);
+        Ok(())
+    };
+    native.set("set_audience", lua.create_function(set_audience)?)?;
+    let seen = shared.clone();
     let log = move |_: &Lua, (level, text): (f64, mlua::LuaString)| {
         let mut lines = seen.log.borrow_mut();
         if lines.len() < LOG_LINES_MAX {
@@ -52,8 +59,9 @@ pub(super) fn native(
     };
     native.set("log", lua.create_function(log)?)?;
     let redis = lua.create_table()?;
-    redis.set("REDIS_VERSION", version)?;
-    let number = version
+    redis.set("REDIS_VERSION", manner.version)?;
+    let number = manner
+        .version
         .split('.')
         .filter_map(|part| part.parse::<u32>().ok());
     redis.set(
@@ -61,6 +69,7 @@ pub(super) fn native(
         number.fold(0, |all, part| all << 8 | part),
     )?;
     native.set("redis", redis)?;
+    native.set("deprecated", manner.deprecated)?;
     let flags = lua.create_table()?;
     for (at, name) in library::FLAGS.into_iter().enumerate() {
         flags.set(name, 1u8 << at)?;

@@ -5,10 +5,22 @@ fn clock() -> u64 {
     0
 }
 
+fn manner() -> Manner {
+    Manner {
+        version: "7.4.0",
+        seed: 1,
+        deprecated: false,
+    }
+}
+
 /// Runs a script whose commands are answered by `reply`; returns what they were and its reply.
 fn run(text: &str, reply: impl Fn(&Args) -> String) -> (Vec<String>, String) {
+    run_in(manner(), text, reply)
+}
+
+fn run_in(manner: Manner, text: &str, reply: impl Fn(&Args) -> String) -> (Vec<String>, String) {
     let store = Store::default();
-    let mut engine = Engine::new("7.4.0", clock, 1).expect("Lua");
+    let mut engine = Engine::new(manner, clock).expect("Lua");
     let mut words = ArgBuf::default();
     for word in ["k1", "k2", "a1"] {
         words.push(word.as_bytes());
@@ -129,7 +141,7 @@ fn long_scripts_are_paused_wherever_they_are() {
 #[test]
 fn a_paused_script_can_be_ended() {
     let store = Store::default();
-    let mut engine = Engine::new("7.4.0", clock, 1).expect("Lua");
+    let mut engine = Engine::new(manner(), clock).expect("Lua");
     let text = b"\nwhile true do pcall(function() while true do end end) end";
     let script = engine.load(text, &store).expect("compiles");
     let none = ArgBuf::default();
@@ -314,9 +326,38 @@ fn the_world_is_out_of_reach() {
 }
 
 #[test]
+fn deprecated_functions_reach_no_further() {
+    let manner = Manner {
+        deprecated: true,
+        ..manner()
+    };
+    for (text, reply) in [
+        (
+            "local f = function() return x end setfenv(f, {x = 7}) return f()",
+            ":7\r\n",
+        ),
+        ("return getfenv(function() end) == _G", ":1\r\n"),
+        ("setfenv(1, {y = 3}) return y", ":3\r\n"),
+        ("local e = getfenv() return e.KEYS ~= nil", ":1\r\n"),
+        ("return getfenv(0) == _G", ":1\r\n"),
+        ("return pcall(getfenv, redis.log) and 1 or 0", ":0\r\n"),
+        ("return pcall(setfenv, redis.log, {}) and 1 or 0", ":0\r\n"),
+        ("return pcall(setfenv, 0, {}) and 1 or 0", ":0\r\n"),
+        ("return pcall(getfenv, 2) and 1 or 0", ":0\r\n"),
+        ("return type(newproxy(true))", "$8\r\nuserdata\r\n"),
+    ] {
+        assert_eq!(
+            run_in(manner, text, |_| "+OK\r\n".into()).1,
+            reply,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn scripts_under_way_do_not_see_each_other() {
     let store = Store::default();
-    let mut engine = Engine::new("7.4.0", clock, 1).expect("Lua");
+    let mut engine = Engine::new(manner(), clock).expect("Lua");
     let script = engine
         .load(b"redis.call('x'); return KEYS[1]", &store)
         .expect("compiles");

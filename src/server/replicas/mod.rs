@@ -209,7 +209,7 @@ impl ServerHost {
     pub(super) fn tell_replicas(&self, core: &mut Core, words: &[&[u8]], db: u32) {
         let shard = &mut core.shard;
         if shard.journal.as_ref().is_some_and(|it| it.is_fed()) {
-            shard.keyspace.effects.record(db, words);
+            shard.keyspace.effects.record_said(db, words);
         }
     }
 }

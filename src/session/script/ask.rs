@@ -3,6 +3,7 @@
 use super::{Reach, STRAYED, Scripted, refusal};
 use crate::command::generic::ordered_for_script;
 use crate::command::{Client, Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
+use crate::keyspace::Audience;
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
 use crate::session::core::Core;
 use crate::session::link::{Admission, Host, Link, Performed};
@@ -141,7 +142,9 @@ impl Core {
                 let mut out = Output::default();
                 // The reply is for the script, which may speak another protocol than its client.
                 let spoken = self.speak(key, scripted.run.proto);
+                self.speak_to(scripted.terms().audience);
                 let performed = host.perform(self, link, key, job, args, &mut out);
+                self.speak_to(Audience::ALL);
                 self.speak(key, spoken);
                 let failed = matches!(performed, Performed::Failed(_));
                 self.shard.stats.ran(id, 0, failed);
@@ -158,10 +161,15 @@ impl Core {
                 &CmdError::Text("ERR This Redis command is not allowed from script"),
             )),
             _ => match held {
-                None => Asked::Answered(self.ask_here(key, scripted, call, args, link)),
+                None => Asked::Answered(self.ask_here(key, scripted, call, args)),
                 Some(under) => self.ask_elsewhere(key, scripted, call, args, under, link),
             },
         }
+    }
+
+    /// What changes from now on is for these to repeat.
+    fn speak_to(&mut self, audience: Audience) {
+        self.shard.keyspace.effects.records.set_audience(audience);
     }
 
     /// Lets a session speak a protocol; returns the one that it spoke before.
@@ -266,7 +274,6 @@ impl Core {
         scripted: &Scripted,
         call: HopCall,
         args: &Args,
-        link: &mut dyn Link,
     ) -> Output {
         let mut out = Output::default();
         let call = Call {
@@ -280,7 +287,9 @@ impl Core {
             tracks: call.tracks,
         };
         self.shard.start_clock();
-        self.shard.run(&call, link.now_ms(), &mut out);
+        self.speak_to(scripted.terms().audience);
+        self.shard.run(&call, scripted.now_ms, &mut out);
+        self.speak_to(Audience::ALL);
         self.shard.stats.note_error(&out.bytes);
         out
     }
@@ -295,7 +304,7 @@ impl Core {
         link: &mut dyn Link,
     ) -> Asked {
         let what = (call, args.to_buf(), scripted.run.proto);
-        let request = self.request_by(key, scripted, what, link);
+        let request = self.request_by(key, scripted, what);
         match self.start_held(key, scripted.call, request, under, link) {
             Ok(None) => Asked::Waits,
             Ok(Some(reply)) => Asked::Answered(reply.unwrap_or_else(|error| refusal(&error))),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::ask::Asked;
 use super::{NO_SCRIPT, Progress, Reach, Scripted, named, refusal};
+use crate::command::Run;
 use crate::command::script::{self as command_script, declared_keys, function_keys};
-use crate::command::{Client, Run};
-use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
+use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::script::{Engine, Script, Step};
 use crate::session::core::Core;
 use crate::session::link::{Host, Link};
@@ -69,16 +69,6 @@ impl Core {
                  'maxmemory'",
             ));
         }
-        let session = self.session(key).map(|session| &session.client);
-        let client = Client {
-            id: session.map_or(0, |client| client.id),
-            db: session.map_or(0, |client| client.db),
-            databases: session.map_or(1, |client| client.databases),
-            proto: session.map_or(Proto::Resp2, |client| client.proto),
-            no_touch: session.is_some_and(|client| client.no_touch),
-            authenticated: true,
-            ..Client::default()
-        };
         Ok(Scripted {
             read_only: read_only || own.declared && own.no_writes,
             script,
@@ -87,9 +77,10 @@ impl Core {
             declared,
             reach: Reach::All,
             call,
-            client,
+            client: self.script_client(key),
             lacks_memory: lacks_memory && !own.allow_oom,
             wrote: false,
+            now_ms,
             begun_ns: self.shard.last_ns(),
             late_ns: None,
             late: None,
@@ -184,6 +175,7 @@ impl Core {
         let spent_ns = self.shard.last_ns().saturating_sub(scripted.begun_ns);
         let failed = scripted.out.bytes.first() == Some(&b'-');
         self.shard.stats.ran(scripted.call.id, spent_ns, failed);
+        self.note_visit(key, spent_ns, &scripted.words.as_args());
         if spent_ns >= self.limits.slow_ns {
             host.slow(self, link, key, &scripted.words.as_args(), spent_ns);
         }
