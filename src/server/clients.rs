@@ -295,11 +295,15 @@ pub fn kill(core: &mut Core, link: &mut dyn Link, selection: &Selection, me: u64
     let now_ms = link.now_ms();
     let doomed: Vec<(SessionKey, u64)> = core
         .sessions()
+        .filter(|session| session.client.id > 0 || session.key != MASTER)
         .filter(|session| session.state != State::Closing && selection.matches(session, now_ms))
         .map(|session| (session.key, session.client.id))
         .collect();
     for (key, id) in &doomed {
-        if *id == me {
+        if *key == MASTER {
+            // What has come of its stream is carried out all the same.
+            core.master_killed |= *id > 0;
+        } else if *id == me {
             // It still gets the reply to this very command.
             if let Some(session) = core.session_mut(*key) {
                 session.client.closing = true;

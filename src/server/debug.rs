@@ -8,7 +8,7 @@ use super::log;
 use super::populate;
 use crate::command::connection::help;
 use crate::command::{Job, generic, glob};
-use crate::keyspace::Tx;
+use crate::keyspace::{Due, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 use crate::runtime::crash;
 use crate::session::{Core, Performed};
@@ -50,7 +50,9 @@ impl ServerHost {
             (b"set-disable-deny-scripts", 3) => Ok(()),
             (b"aof-flush-sleep", 3) => args.int(2).map(|_| ()),
             (b"change-repl-id", 2) => Ok(()),
-            (b"reload" | b"loadaof", _) | (b"config-rewrite-force-all", 2) => {
+            (b"reload" | b"loadaof", _)
+            | (b"config-rewrite-force-all", 2)
+            | (b"replicate", 3..) => {
                 return self.forward(Job::Debug, requester, args, out);
             }
             _ if digest::is_asked(args) => Ok(()),
@@ -92,18 +94,13 @@ impl ServerHost {
             let sleep_us = args.int(2).map_or(0, |us| us.max(0) as u64);
             self.flush_sleep = std::time::Duration::from_micros(sleep_us);
         } else if args.is(1, "htstats-key") {
-            let mut tx = core.shard.keyspace.tx(db, self.now_ms, false);
+            let mut tx = keeping(core, db, self.now_ms);
             let told = index_of(&mut tx, args.get(2));
             tx.finish();
             return Box::new(told);
         } else if args.is(1, "object") || args.is(1, "listpack") {
             // Redis: debug.c looks at a key that is due, and leaves it there.
-            let mut early = core.shard.keyspace.tx(db, 0, false);
-            let is_due = |at| at <= self.now_ms;
-            let due = early.expire_at(args.get(2)).flatten().is_some_and(is_due);
-            early.finish();
-            let its_ms = if due { 0 } else { self.now_ms };
-            let mut tx = core.shard.keyspace.tx(db, its_ms, false);
+            let mut tx = keeping(core, db, self.now_ms);
             let told = generic::described(&mut tx, args.get(2));
             tx.finish();
             return Box::new(told);
@@ -112,6 +109,12 @@ impl ServerHost {
         }
         Box::new(())
     }
+}
+
+/// A look at what is there, whether it is due or not.
+fn keeping(core: &mut Core, db: u32, now_ms: i64) -> Tx<'_> {
+    let tx = core.shard.keyspace.tx(db, now_ms, false);
+    tx.with_due(Due::Keep)
 }
 
 /// How the index of a key's elements looks, if they have one; `None`: there is no such key.

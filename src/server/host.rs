@@ -291,6 +291,7 @@ impl ServerHost {
                 done(self.config_rewrite(true, &mut writer))
             }
             Job::Debug if args.is(1, "loadaof") => self.load_journal_again(requester),
+            Job::Debug if args.is(1, "replicate") => done(self.debug_replicate(args, &mut writer)),
             Job::Debug => self.reload(requester, args),
             _ => done(self.slowlog.command(args, &mut writer)),
         }

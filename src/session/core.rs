@@ -85,6 +85,8 @@ pub struct Core {
     pub(super) paused: Vec<SessionKey>,
     /// Empty, for the reply of the next job.
     pub(super) scratch: Output,
+    /// Somebody wants the connection to the master closed.
+    pub master_killed: bool,
     sessions: Vec<Option<Box<Session>>>,
     open: usize,
 }
@@ -104,6 +106,7 @@ impl Core {
             table,
             users,
             limits: Limits::default(),
+            master_killed: false,
             counters: Counters::default(),
             timeouts: BTreeSet::new(),
             next_wait: 0,

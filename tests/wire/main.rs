@@ -10,6 +10,7 @@ mod cycles;
 mod differential;
 #[path = "../rdb/fixtures.rs"]
 mod fixtures;
+mod following;
 mod framing;
 mod grammar;
 mod journal;

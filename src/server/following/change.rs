@@ -12,7 +12,6 @@ use crate::server::persist;
 use crate::server::replicas::{Applicant, Message, Place};
 use crate::server::role::Role;
 use crate::session::{Core, Link, Performed};
-use crate::shard::message::MASTER;
 
 impl ServerHost {
     /// REPLICAOF host port, REPLICAOF NO ONE; on shard 0. The argument behind them describes the
@@ -189,10 +188,6 @@ impl ServerHost {
             let was_loading = matches!(self.following.phase, Phase::Loading(_));
             self.drop_master(link);
             self.following.down_since_ms.get_or_insert(self.now_ms);
-            if core.session(MASTER).is_some() && !self.is_applying(core) {
-                core.closed(MASTER, link);
-                self.following.dispatch.forget_sessions();
-            }
             if self.following.master.is_none() && !was_loading {
                 self.following.phase = Phase::Promoting { unfed: None };
             } else if was_settling {
@@ -288,6 +283,9 @@ impl ServerHost {
         ));
         self.drop_replicas();
         self.change_role(Role::Master);
+        if std::mem::take(&mut self.following.resumes) {
+            self.tell_nodes(|_| persist::Message::Resume);
+        }
         for requester in std::mem::take(&mut self.following.promoted) {
             persist::reply(&mut self.mail, requester, Ok(()));
         }

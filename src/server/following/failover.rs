@@ -203,7 +203,9 @@ impl ServerHost {
         };
         log::notice(&format!("FAILOVER to {to} aborted: {why}"));
         if failover.takes {
-            self.leave_master();
+            // Writes go on once this server is a master again.
+            self.following.resumes = true;
+            return self.leave_master();
         }
         self.tell_nodes(|_| Message::Resume);
     }

@@ -144,6 +144,8 @@ pub struct Following {
     failed: bool,
     /// The connection is to be given up, for another master or none.
     leaves: bool,
+    /// Writes wait until this server is a master.
+    resumes: bool,
     /// The stream begins: a session is to run it.
     opens: bool,
     next_transfer: u32,
@@ -182,6 +184,7 @@ impl Following {
             moved: false,
             failed: false,
             leaves: false,
+            resumes: false,
             opens: false,
             next_transfer: 0,
             promoted: Vec::new(),

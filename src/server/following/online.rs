@@ -75,6 +75,15 @@ impl ServerHost {
         role::open_session(core, id, peer, fd, self.now_ms);
     }
 
+    /// Without a link, the session goes as soon as it has run what it was given.
+    fn close_stream(&mut self, core: &mut Core, link: &mut dyn Link) {
+        let is_needed = self.following.is_online() || self.following.opens;
+        if !is_needed && core.session(MASTER).is_some() && !self.is_applying(core) {
+            core.closed(MASTER, link);
+            self.following.dispatch.forget_sessions();
+        }
+    }
+
     /// Whether shard 0's session still runs something of the stream.
     pub(super) fn is_applying(&self, core: &Core) -> bool {
         self.following.alone || self.followed_batches > 0 || !is_free(core)
@@ -225,14 +234,10 @@ impl ServerHost {
             self.drop_master(link);
             self.call_again(false);
         }
-        let is_killed = |it: &crate::session::Session| it.state == State::Closing;
-        if core.session(MASTER).is_some_and(is_killed) {
-            core.closed(MASTER, link);
-            self.following.dispatch.forget_sessions();
-            if self.following.is_online() {
-                self.lose_master(link);
-            }
+        if std::mem::take(&mut core.master_killed) && self.following.is_online() {
+            self.lose_master(link);
         }
+        self.close_stream(core, link);
         if std::mem::take(&mut self.following.opens) {
             self.open_stream(core);
         }

@@ -9,7 +9,7 @@ use super::greeting::Applicant;
 use super::wait::Waits;
 use super::{Message, Place};
 use crate::coordinator::stream::{Merge, Passed};
-use crate::resp::{CmdResult, Writer};
+use crate::resp::{Args, CmdResult, Writer};
 use crate::server::following::{self, Past};
 use crate::server::host::ServerHost;
 use crate::server::log;
@@ -760,6 +760,18 @@ impl ServerHost {
             partial: replicas.partial,
             refused: replicas.refused,
         }
+    }
+
+    /// DEBUG REPLICATE command ...: replicas are told what was not done.
+    pub(in crate::server) fn debug_replicate(
+        &mut self,
+        args: &Args,
+        out: &mut Writer,
+    ) -> CmdResult {
+        let words: Vec<&[u8]> = args.iter().skip(2).collect();
+        self.pump();
+        self.replicas.say(&following::encode(&words));
+        out.ok()
     }
 
     /// ROLE

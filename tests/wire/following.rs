@@ -1,0 +1,252 @@
+//! Pinion as a replica, of a stock redis-server and of Pinion: under writers of every type, over lost
+//! links and from one master to another it ends with the same data, without a second snapshot.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::client::{Client, Got};
+use crate::persistence::{line, wait_for};
+use crate::process::{Server, Which, free_port};
+use crate::replicas::{agree, info, wait_until_linked, write};
+
+const OK: &str = "+OK";
+
+/// Makes a server follow another.
+fn follow(replica: &Server, master: &Server) {
+    let words = format!("REPLICAOF 127.0.0.1 {}", master.port);
+    assert_eq!(line(&mut replica.client(), &words), OK);
+    wait_until_linked(&mut replica.client());
+}
+
+/// Keeps enough of the stream for whoever is away for a moment.
+const OPTIONS: [&str; 6] = [
+    "--repl-backlog-size",
+    "64mb",
+    "--repl-diskless-sync-delay",
+    "0",
+    "--repl-ping-replica-period",
+    "1",
+];
+
+/// A replica of `master` under writers, which loses its link, is promoted, and becomes the master of
+/// its old one; with a replica of its own all the while.
+fn follows(which: Which, shards: u32) {
+    let master = Server::start(which, &OPTIONS);
+    let replica = Server::start(Which::Pinion { shards }, &OPTIONS);
+    let below = Server::start(Which::Pinion { shards: 2 }, &OPTIONS);
+    let seed = 1000 * u64::from(shards) + u64::from(which == Which::Reference);
+    write(&master, seed, 20);
+    follow(&replica, &master);
+    follow(&below, &replica);
+    thread::scope(|scope| {
+        for number in 1..3 {
+            let master = &master;
+            scope.spawn(move || write(master, seed + number, 40));
+        }
+        for _ in 0..3 {
+            thread::sleep(Duration::from_millis(100));
+            master.client().text("CLIENT KILL TYPE replica");
+            replica.client().text("CLIENT KILL TYPE master");
+        }
+    });
+    let replicas = [&replica, &below];
+    for follower in replicas {
+        wait_until_linked(&mut follower.client());
+        agree(&master, follower);
+    }
+    assert_eq!(
+        info(&mut master.client(), "sync_full"),
+        "1",
+        "{}",
+        replica.log()
+    );
+    let refused = line(&mut replica.client(), "SET k v");
+    assert!(refused.starts_with("-READONLY"), "{refused}");
+
+    assert_eq!(line(&mut replica.client(), "REPLICAOF NO ONE"), OK);
+    assert_eq!(line(&mut replica.client(), "SET k v"), OK);
+    follow(&master, &replica);
+    write(&replica, seed + 7, 20);
+    for follower in [&master, &below] {
+        wait_until_linked(&mut follower.client());
+        agree(&replica, follower);
+    }
+    let mut client = replica.client();
+    assert_eq!(info(&mut client, "sync_full"), "1", "{}", replica.log());
+    assert_eq!(info(&mut client, "connected_slaves"), "2");
+}
+
+#[test]
+fn one_shard_follows_redis_server() {
+    follows(Which::Reference, 1);
+}
+
+#[test]
+fn two_shards_follow_redis_server() {
+    follows(Which::Reference, 2);
+}
+
+#[test]
+fn four_shards_follow_redis_server() {
+    follows(Which::Reference, 4);
+}
+
+#[test]
+fn one_shard_follows_two() {
+    follows(Which::Pinion { shards: 2 }, 1);
+}
+
+#[test]
+fn four_shards_follow_one() {
+    follows(Which::Pinion { shards: 1 }, 4);
+}
+
+#[test]
+fn transactions_are_whole_where_they_are_read() {
+    const ACCOUNTS: usize = 16;
+    let master = Server::start(Which::Reference, &OPTIONS);
+    let replica = Server::start(Which::Pinion { shards: 4 }, &OPTIONS);
+    let names: Vec<String> = (0..ACCOUNTS).map(|n| format!("account:{n}")).collect();
+    let mut client = master.client();
+    for name in &names {
+        assert_eq!(line(&mut client, &format!("SET {name} 1000")), OK);
+    }
+    follow(&replica, &master);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (stop, master) = (&stop, &master);
+        scope.spawn(move || {
+            let mut rng = fastrand::Rng::with_seed(5);
+            let mut client = master.client();
+            while !stop.load(Ordering::Relaxed) {
+                let (from, to) = (rng.usize(..ACCOUNTS), rng.usize(..ACCOUNTS));
+                let lines = format!(
+                    "MULTI\r\nDECRBY account:{from} 7\r\nINCRBY account:{to} 7\r\nEXEC\r\n"
+                );
+                client.send(lines.as_bytes());
+                client.replies(4);
+            }
+        });
+        let all = format!("MGET {}", names.join(" "));
+        let mut reader = replica.client();
+        for _ in 0..200 {
+            let reply = reader.text(&all);
+            let values = reply.split("\\r\\n").skip(2).step_by(2);
+            let sum: i64 = values.filter_map(|text| text.parse::<i64>().ok()).sum();
+            assert_eq!(sum, 1000 * ACCOUNTS as i64, "{reply}");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    agree(&master, &replica);
+}
+
+#[test]
+fn a_replica_that_was_restarted_goes_on_where_it_was() {
+    let master = Server::start(Which::Pinion { shards: 2 }, &OPTIONS);
+    let mut replica = Server::start(Which::Pinion { shards: 2 }, &OPTIONS);
+    follow(&replica, &master);
+    write(&master, 77, 10);
+    agree(&master, &replica);
+    // The server ends without an answer.
+    replica.client().send(b"SHUTDOWN SAVE\r\n");
+    assert!(replica.exit().success(), "{}", replica.log());
+    write(&master, 78, 10);
+    let address = format!("127.0.0.1 {}", master.port);
+    let mut options = OPTIONS.to_vec();
+    options.extend(["--replicaof", &address]);
+    let mut again = Server::start_in(Which::Pinion { shards: 4 }, &replica.dir, &options);
+    again.wait_until_up();
+    wait_until_linked(&mut again.client());
+    agree(&master, &again);
+    let mut client = master.client();
+    assert_eq!(info(&mut client, "sync_full"), "1", "{}", again.log());
+    assert_eq!(info(&mut client, "sync_partial_ok"), "1");
+}
+
+#[test]
+fn master_and_replica_change_places() {
+    let master = Server::start(Which::Pinion { shards: 2 }, &OPTIONS);
+    let replica = Server::start(Which::Pinion { shards: 2 }, &OPTIONS);
+    write(&master, 5, 10);
+    follow(&replica, &master);
+    let mut client = master.client();
+    wait_for("the replica to be online", || {
+        line(&mut client, "WAIT 1 100") == ":1"
+    });
+    assert_eq!(line(&mut client, "FAILOVER"), OK);
+    wait_for("the change", || {
+        info(&mut client, "role") == "slave" && info(&mut client, "master_link_status") == "up"
+    });
+    assert_eq!(info(&mut client, "master_failover_state"), "no-failover");
+    assert_eq!(info(&mut replica.client(), "role"), "master");
+    write(&replica, 6, 10);
+    agree(&replica, &master);
+    assert_eq!(info(&mut replica.client(), "sync_full"), "0");
+}
+
+/// A sentinel that watches one master.
+fn sentinel(port: u16) -> Server {
+    let own = free_port();
+    let text = format!(
+        "port {own}\nsentinel monitor it 127.0.0.1 {port} 1\nsentinel down-after-milliseconds it \
+         1000\nsentinel failover-timeout it 5000\n"
+    );
+    let files = [("sentinel.conf", text.as_str())];
+    let mut server = Server::spawn_bare(Which::Reference, &files, &["sentinel.conf", "--sentinel"]);
+    server.port = own;
+    server.wait_until_up();
+    server
+}
+
+#[test]
+fn a_sentinel_replaces_a_master_that_is_killed() {
+    let mut master = Server::start(Which::Pinion { shards: 2 }, &OPTIONS);
+    let first = Server::start(Which::Pinion { shards: 2 }, &OPTIONS);
+    let second = Server::start(Which::Pinion { shards: 1 }, &OPTIONS);
+    follow(&first, &master);
+    follow(&second, &master);
+    let sentinel = sentinel(master.port);
+    let mut watcher = sentinel.client();
+    wait_for("the sentinel to know both replicas", || {
+        watcher
+            .text("SENTINEL MASTER it")
+            .contains("num-slaves\\r\\n$1\\r\\n2")
+    });
+    write(&master, 9, 10);
+    agree(&master, &first);
+    agree(&master, &second);
+    master.signal("KILL");
+    master.exit();
+    // A sentinel closes clients of those whose part it changes.
+    let told = |server: &Server, name: &str| {
+        let Got::Reply(text) = server.client().call(&["INFO", "replication"]) else {
+            return String::new();
+        };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.to_owned());
+        text.lines().find_map(value).unwrap_or_default()
+    };
+    let role = |server: &Server| told(server, "role");
+    wait_for("another master", || {
+        role(&first) == "master" || role(&second) == "master"
+    });
+    let (new, other) = match role(&first) == "master" {
+        true => (&first, &second),
+        false => (&second, &first),
+    };
+    let port = new.port.to_string();
+    wait_for("the other to follow it", || {
+        told(other, "master_port") == port && told(other, "master_link_status") == "up"
+    });
+    write(new, 10, 10);
+    agree(new, other);
+    // The old one comes back and is told its place.
+    let again = Server::spawn(Which::Pinion { shards: 2 }, master.port, &OPTIONS);
+    wait_for("the old master to follow", || {
+        Client::tcp(again.port).is_ok()
+            && role(&again) == "slave"
+            && told(&again, "master_link_status") == "up"
+    });
+    agree(new, &again);
+}
