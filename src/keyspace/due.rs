@@ -7,10 +7,11 @@
 //! ```text
 //!                            master    replica
 //! clients that read          Delete    Hide
-//! clients that write         Delete    Delete    (replica-read-only no)
+//! clients that write         Delete    Delete    (replica-read-only no: see own.rs)
 //! what the master has done             Keep
 //! ```
 
+use super::own::Own;
 use super::{Keyspace, Object};
 use crate::value::hash::Hash;
 use crate::value::slab::Slab;
@@ -55,6 +56,7 @@ impl Keyspace {
     /// catches up.
     pub fn set_replica(&mut self, is_replica: bool) {
         self.is_replica = is_replica;
+        self.own = Own::default();
         self.shadow = None;
     }
 

@@ -159,6 +159,15 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Has the log say something.
+    pub fn complain(&mut self, what: &dyn std::fmt::Display) {
+        /// Between two turns of the log: a client may send damaged input without end.
+        const COMPLAINTS_MAX: usize = 16;
+        if self.complaints.len() < COMPLAINTS_MAX {
+            self.complaints.push(what.to_string());
+        }
+    }
+
     /// Notes one change. `record` runs only if changes are recorded.
     #[inline]
     pub fn wrote(&mut self, db: u32, key: &[u8], event: Event, record: impl FnOnce(&mut Recorder)) {

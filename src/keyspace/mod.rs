@@ -15,6 +15,7 @@ mod entry;
 mod evict;
 mod garbage;
 mod interest;
+mod own;
 mod records;
 pub mod rewrite;
 pub mod told;
@@ -37,6 +38,7 @@ pub use due::Due;
 use due::Shadow;
 pub use effects::{Effects, Event, Recorder};
 pub use evict::Policy;
+use own::Own;
 pub use records::{Audience, Record, Records};
 pub use tx::{
     Context, EMBSTR_MAX_BYTES, Encoded, NewStr, Seen, Stored, Str, Taken, Ttl, Tx, WrongType,
@@ -131,6 +133,8 @@ pub struct Keyspace {
     pub active_expire: bool,
     /// The master of this server says when a key has expired: here nothing expires by itself.
     is_replica: bool,
+    /// What it deletes all the same.
+    own: Own,
     /// A hash as it is without its fields that are due: see [`due`].
     shadow: Option<Shadow>,
     pub object_bytes: usize,
@@ -183,6 +187,7 @@ impl Keyspace {
             effects: Effects::default(),
             active_expire: true,
             is_replica: false,
+            own: Own::default(),
             shadow: None,
             object_bytes: 0,
             mark: 0,
@@ -209,7 +214,8 @@ impl Keyspace {
 
     /// The next moment at which [`Keyspace::pulse`] may have something to do, unix milliseconds.
     pub fn next_expiry_ms(&self) -> Option<i64> {
-        match self.active_expire && !self.is_replica {
+        match self.active_expire {
+            true if self.is_replica => self.own.next_ms(),
             true => self.wheel.next_deadline(),
             false => None,
         }
@@ -225,8 +231,11 @@ impl Keyspace {
         budget: usize,
         is_held: impl Fn(u32, &[u8]) -> bool,
     ) -> bool {
-        if !self.active_expire || self.is_replica {
+        if !self.active_expire {
             return false;
+        }
+        if self.is_replica {
+            return self.pulse_own(now_ms, budget, is_held);
         }
         for _ in 0..budget {
             match self.wheel.step(now_ms) {
@@ -391,6 +400,7 @@ impl Keyspace {
 
     /// Empties everything as if it had never been: nobody is told.
     pub fn clear(&mut self) {
+        self.own = Own::default();
         self.flush(0..self.dbs.len(), true);
     }
 

@@ -236,12 +236,7 @@ impl<'a> Tx<'a> {
 
     /// Has the log say what was wrong with a client's input, beyond what the client is told.
     pub fn complain(&mut self, what: &dyn std::fmt::Display) {
-        /// Between two turns of the log: a client may send damaged input without end.
-        const COMPLAINTS_MAX: usize = 16;
-        let complaints = &mut self.ks.effects.complaints;
-        if complaints.len() < COMPLAINTS_MAX {
-            complaints.push(what.to_string());
-        }
+        self.ks.effects.complain(what);
     }
 
     pub fn rng(&mut self) -> &mut fastrand::Rng {
@@ -589,7 +584,10 @@ impl<'a> Tx<'a> {
         ttl: Ttl,
     ) -> bool {
         self.unaccounted = true;
-        let found = self.find(key);
+        let mut found = self.find(key);
+        if found.is_none() && self.due == Due::Hide {
+            found = self.find_any(key);
+        }
         if let Some(found) = &found {
             self.will_change(found);
         }
@@ -663,6 +661,7 @@ impl<'a> Tx<'a> {
             let node = self.ks.wheel.insert(at_ms, owner(handle, db.incarnation));
             let slot = self.ks.arena.get_mut(handle);
             entry::layout(slot).set_expiry(slot, at_ms, node);
+            self.note_own(handle, at_ms);
         }
     }
 
@@ -713,6 +712,7 @@ impl<'a> Tx<'a> {
         if let Some(at_ms) = deadline {
             let slot = self.ks.arena.get_mut(handle);
             entry::layout(slot).set_expiry(slot, at_ms, node);
+            self.note_own(handle, at_ms);
         }
     }
 

@@ -68,6 +68,7 @@ pub fn auth(
 /// What HELLO tells about the server.
 pub struct Greeting<'a> {
     pub version: &'a str,
+    pub role: &'a str,
 }
 
 /// `HELLO [protover [AUTH user password] [SETNAME name]]`
@@ -144,7 +145,7 @@ fn greet(client: &Client, greeting: &Greeting, out: &mut Writer) -> CmdResult {
     out.bulk(b"mode")?;
     out.bulk(b"standalone")?;
     out.bulk(b"role")?;
-    out.bulk(b"master")?;
+    out.bulk(greeting.role.as_bytes())?;
     out.bulk(b"modules")?;
     out.array(0)
 }
@@ -212,7 +213,10 @@ mod tests {
     fn hello_changes_nothing_when_it_fails() {
         let users = users();
         let mut session = session();
-        let greeting = Greeting { version: "7.2.0" };
+        let greeting = Greeting {
+            version: "7.2.0",
+            role: "master",
+        };
         let mut out = Output::default();
         let mut say = |session: &mut Session, line: &str| {
             hello(session, &users, &greeting, &args(line).as_args(), &mut out)

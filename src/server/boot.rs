@@ -231,11 +231,22 @@ fn announce(config: &Config, shards: usize) {
     log::notice("Server initialized");
 }
 
+/// What shard 0 alone begins with.
+fn begin_office(host: &mut ServerHost, boot: Boot) {
+    host.boot = boot;
+    host.start_following();
+    let (config, is_replica) = (host.config.clone(), host.identity.role.is_replica());
+    if host.oom_score.apply(&config, is_replica).is_err() {
+        log::warning("oom-score-adj has no effect: the kernel refuses it");
+    }
+}
+
 /// Who this process is, and whether it begins as a replica.
 fn identity_of(config: &Config) -> Identity {
     let identity = Identity::random();
     if Master::of_config(config.text("replicaof")).is_some() {
         identity.role.set(Role::Replica { is_linked: false });
+        log::set_replica(true);
     }
     identity
 }
@@ -299,11 +310,7 @@ fn run(
         host.persistence.libraries = libraries.clone();
         host.gauges.startup_bytes = core.shard.keyspace.memory_bytes();
         if shard == 0 {
-            host.boot = boot;
-            host.start_following();
-            if host.oom_score.apply(&config, false).is_err() {
-                log::warning("oom-score-adj has no effect: the kernel refuses it");
-            }
+            begin_office(&mut host, boot);
         }
         settings::install(&config, &mut core, &mut host);
         Node { core, host }

@@ -11,7 +11,7 @@ use crate::command::{Job, generic, glob};
 use crate::keyspace::{Due, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 use crate::runtime::crash;
-use crate::session::{Core, Performed};
+use crate::session::{Core, Link, Performed};
 use crate::value::Value;
 
 /// Switches of Redis' own machinery, which is not here to be switched, and their number of arguments.
@@ -25,10 +25,19 @@ const SWITCHES: [(&str, usize); 3] = [
 impl ServerHost {
     pub(super) fn debug(
         &mut self,
+        link: &mut dyn Link,
         requester: Requester,
         args: &Args,
         out: &mut Output,
     ) -> Performed {
+        let performed = self.begin_debug(requester, args, out);
+        if args.is(1, "sleep") {
+            link.slept();
+        }
+        performed
+    }
+
+    fn begin_debug(&mut self, requester: Requester, args: &Args, out: &mut Output) -> Performed {
         let is_local = requester.is_local;
         if !self.config.allows("enable-debug-command", is_local) {
             return Performed::Failed(CmdError::Text(

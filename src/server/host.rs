@@ -652,13 +652,7 @@ impl Host for ServerHost {
                 let table = core.table.clone();
                 done(introspection::command(&table, args, &mut writer))
             }
-            Job::Debug => {
-                let performed = self.debug(requester, args, out);
-                if args.is(1, "sleep") {
-                    link.slept();
-                }
-                performed
-            }
+            Job::Debug => self.debug(link, requester, args, out),
             Job::Replicate => self.replicate(core, requester, args, out),
             Job::Function => self.function(core, requester, args, out),
             Job::Latency => self.latency(requester, args, &mut writer),
@@ -868,6 +862,7 @@ impl ServerHost {
         };
         let proto = its.client.proto;
         let greeting = Greeting {
+            role: self.identity.role.get().name(),
             version: REDIS_VERSION,
         };
         let failure = match job {

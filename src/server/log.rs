@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Local, TimeZone};
 
@@ -190,14 +191,26 @@ pub fn raw(level: Level, text: &str) {
     put(&sink, text);
 }
 
+/// Lines tell that they are a replica's.
+static IS_REPLICA: AtomicBool = AtomicBool::new(false);
+
+/// The role of this process, as its lines tell it.
+pub fn set_replica(is_replica: bool) {
+    IS_REPLICA.store(is_replica, Ordering::Relaxed);
+}
+
 fn format<Z: TimeZone<Offset: std::fmt::Display>>(
     pid: u32,
     at: &DateTime<Z>,
     level: Level,
     text: &str,
 ) -> String {
+    let role = match IS_REPLICA.load(Ordering::Relaxed) {
+        true => 'S',
+        false => 'M',
+    };
     format!(
-        "{pid}:M {} {} {text}\n",
+        "{pid}:{role} {} {} {text}\n",
         at.format("%d %b %Y %H:%M:%S%.3f"),
         level.mark()
     )

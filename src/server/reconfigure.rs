@@ -58,12 +58,13 @@ impl ServerHost {
             Err(error) => return Performed::Failed(CmdError::owned(error.to_string())),
         };
         let moves = |name: &str| config.text(name) != self.config.text(name);
+        let is_replica = self.identity.role.is_replica();
         if (moves("oom-score-adj") || moves("oom-score-adj-values"))
-            && let Err(error) = self.oom_score.apply(&config, false)
+            && let Err(error) = self.oom_score.apply(&config, is_replica)
         {
             // What was in effect before is again.
             let before = self.config.clone();
-            drop(self.oom_score.apply(&before, false));
+            drop(self.oom_score.apply(&before, is_replica));
             return Performed::Failed(CmdError::owned(error.to_string()));
         }
         if moves("port") || moves("bind") {
@@ -135,7 +136,8 @@ impl ServerHost {
                     reason: reason.to_owned(),
                 };
                 let before = self.config.clone();
-                drop(self.oom_score.apply(&before, false));
+                let is_replica = self.identity.role.is_replica();
+                drop(self.oom_score.apply(&before, is_replica));
                 self.fail(requester, CmdError::owned(refused.to_string()));
             }
         }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::ask::NodeMessage;
 use super::host::ServerHost;
+use super::log;
 use super::settings;
 use crate::command::Client;
 use crate::resp::CmdError;
@@ -43,6 +44,14 @@ pub enum Role {
 impl Role {
     pub fn is_replica(self) -> bool {
         self != Role::Master
+    }
+
+    /// In the words of HELLO.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Master => "master",
+            Role::Replica { .. } => "replica",
+        }
     }
 }
 
@@ -99,6 +108,10 @@ impl ServerHost {
         if before.is_replica() == role.is_replica() {
             return;
         }
+        let config = self.config.clone();
+        if self.oom_score.apply(&config, role.is_replica()).is_err() {
+            log::warning("The out-of-memory score of the new role could not be set");
+        }
         for node in 0..self.shards {
             self.roles_awaited += 1;
             let message = Message::Take(role);
@@ -123,6 +136,7 @@ impl ServerHost {
 
     /// Has a role on this node: when it changes, and when the node begins.
     pub fn take_role(&mut self, core: &mut Core, link: &mut dyn Link, role: Role) {
+        log::set_replica(role.is_replica());
         core.shard.keyspace.set_replica(role.is_replica());
         let config = self.config.clone();
         settings::install(&config, core, self);

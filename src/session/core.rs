@@ -511,6 +511,9 @@ impl Core {
     /// Appends a finished reply, unless the client asked not to see it.
     pub(super) fn emit(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
         self.shard.stats.note_error(&out.bytes);
+        if key == MASTER && out.bytes.first() == Some(&b'-') {
+            self.blame(&out.bytes);
+        }
         self.put_out(key, out, link);
     }
 

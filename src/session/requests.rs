@@ -223,8 +223,7 @@ impl Core {
             return self.refuse_listener(key, id, link);
         }
         if command.flags & flags::ALLOW_BUSY == 0
-            && let Some(error) = self.scripts.late.refusal()
-            && key != MASTER
+            && let Some(error) = self.scripts.late.refusal().filter(|_| key != MASTER)
         {
             return match hopping {
                 true => Next::Again,
@@ -717,8 +716,23 @@ impl Core {
         debug_assert!(written.is_ok());
         let reply = &link.out(key).bytes[mark.0..];
         self.shard.stats.note_error(reply);
+        if key == MASTER {
+            // Nothing is kept of replies to a master.
+            let text = error.text();
+            self.blame(&[b"-", &text[..]].concat());
+        }
         self.apply_reply_mode(key, mark, link);
         self.check_drain(key, link)
+    }
+
+    /// What the master has done is refused here.
+    pub(super) fn blame(&mut self, reply: &[u8]) {
+        let last = self
+            .session(MASTER)
+            .and_then(|session| session.last_command);
+        let name = last.map(|id| self.table.entry(id).full_name());
+        self.shard
+            .blame(reply, name.as_deref().unwrap_or("<unknown>"));
     }
 
     /// A request that names no command, or not with this number of arguments.
@@ -730,6 +744,9 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Next {
+        if let Some(session) = self.session_mut(key).filter(|_| key == MASTER) {
+            session.last_command = None;
+        }
         // A browser was made to talk to this port: its first line or header gives it away.
         if args.is(0, "post") || args.is(0, "host:") {
             host.attacked(self, key);

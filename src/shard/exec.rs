@@ -189,10 +189,25 @@ impl Shard {
             out.rewind(mark);
             // Writing into a growing buffer cannot fail.
             let _ok = Writer::new(out, call.proto).error(&error);
+            if call.by.1 == MASTER {
+                self.blame(&out.bytes[mark.0..], call.command.name);
+            }
         }
         let spent_ns = self.lap_ns();
         self.stats.ran(call.id, spent_ns, failed);
         spent_ns
+    }
+
+    /// What the master has done cannot be done here: something is wrong. Redis: networking.c
+    /// afterErrorReply.
+    pub fn blame(&mut self, reply: &[u8], name: &str) {
+        self.stats.unexpected += 1;
+        let reply = String::from_utf8_lossy(reply);
+        self.keyspace.effects.complain(&format_args!(
+            "== CRITICAL == This replica is sending an error to its master: '{}' after processing \
+             the command '{name}'",
+            reply.trim_end(),
+        ));
     }
 
     /// Does what another shard asks, or this shard's own coordinator.

@@ -53,6 +53,8 @@ pub struct Stats {
     pub spike_ns: u64,
     /// Error replies by prefix (`ERR`, `WRONGTYPE`...), for INFO errorstats.
     errors: AHashMap<Box<str>, u64>,
+    /// Of them, those to a master of this server.
+    pub unexpected: u64,
     /// Those noted since they were last taken, with how long they took.
     spikes: Vec<(CommandId, u64)>,
 }
@@ -65,6 +67,7 @@ impl Stats {
             track_latency: true,
             spike_ns: u64::MAX,
             errors: AHashMap::new(),
+            unexpected: 0,
             spikes: Vec::new(),
         }
     }
@@ -159,6 +162,7 @@ impl Stats {
     pub fn reset(&mut self) {
         self.commands.fill(CommandStats::default());
         self.errors.clear();
+        self.unexpected = 0;
         self.expire_lag = CommandStats::default();
     }
 

@@ -7,7 +7,7 @@ use pinion::command::keys::home;
 use pinion::command::{Client, Job, Table};
 use pinion::keyspace::cut::Clocks;
 use pinion::keyspace::effects::class;
-use pinion::keyspace::{Keyspace, Records};
+use pinion::keyspace::{Due, Keyspace, Records};
 use pinion::rdb::dump;
 use pinion::rdb::object::Object;
 use pinion::rdb::string::StringWriter;
@@ -15,9 +15,10 @@ use pinion::resp::{Args, CmdError, Output};
 use pinion::session::{Core, Host, Link, Peer, Performed};
 use pinion::shard::feed::Fed;
 use pinion::shard::journal::Journal;
-use pinion::shard::message::{Cut, Message, SessionKey};
+use pinion::shard::message::{Cut, MASTER, Message, SessionKey};
 use pinion::shard::snapshot::Style;
 use pinion::shard::{Place, Shard};
+use pinion::value::hash::Hash;
 use pinion::value::listpack::Item;
 use pinion::value::stream::{EntryId, Group};
 use pinion::value::{Kind, Value};
@@ -182,6 +183,51 @@ impl World {
         }
     }
 
+    /// The cores are a replica's from here on; what the master has done comes in at one of them.
+    pub fn follow(&mut self, core: usize) -> Typist {
+        for core in &mut self.cores {
+            core.shard.keyspace.set_replica(true);
+        }
+        self.open(core, MASTER)
+    }
+
+    /// The cores are a master's again.
+    pub fn lead(&mut self) {
+        for core in &mut self.cores {
+            core.shard.keyspace.set_replica(false);
+        }
+    }
+
+    pub fn shards(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// Keys that the cores have deleted because their time had come.
+    pub fn expired(&self) -> u64 {
+        let counters = self.cores.iter().map(|core| core.shard.keyspace.counters);
+        counters.map(|its| its.expired + its.expired_fields).sum()
+    }
+
+    /// Counts keys that are due; panics if a client sees one.
+    pub fn check_hidden(&mut self) -> usize {
+        let mut hidden = 0;
+        let all = self.state();
+        for (db, key, _, deadline) in all {
+            let core = home(&key, self.cores.len());
+            let now_ms = self.links[core].now_ms();
+            let keyspace = &mut self.cores[core].shard.keyspace;
+            let mut tx = keyspace.tx(db, now_ms, false);
+            let is_due = deadline.is_some_and(|at_ms| at_ms <= now_ms);
+            assert!(!is_due || !tx.peek_exists(&key), "{key:?} is seen");
+            if let Ok(Some(hash)) = tx.peek::<Hash>(&key) {
+                assert!(hash.due(now_ms).is_none(), "a field of {key:?} is seen");
+            }
+            tx.finish();
+            hidden += usize::from(is_due);
+        }
+        hidden
+    }
+
     /// What a shard told since it was last asked.
     pub fn take_feed(&mut self, core: usize, epoch: u32) -> Option<Vec<Fed>> {
         let shard = &mut self.cores[core].shard;
@@ -203,6 +249,10 @@ impl World {
     pub fn connect(&mut self, core: usize) -> Typist {
         let key = self.next_client;
         self.next_client += 1;
+        self.open(core, key)
+    }
+
+    fn open(&mut self, core: usize, key: SessionKey) -> Typist {
         let client = Client {
             id: key + 1,
             databases: DATABASES,
@@ -415,7 +465,11 @@ impl World {
         let now_ms = self.links[core].now_ms();
         let keyspace = &mut self.cores[core].shard.keyspace;
         for db in 0..DATABASES {
-            let mut tx = keyspace.tx(db, now_ms, false);
+            let due = match keyspace.is_replica() {
+                true => Due::Keep,
+                false => Due::Delete,
+            };
+            let mut tx = keyspace.tx(db, now_ms, false).with_due(due);
             let mut keys = Vec::new();
             tx.for_each_key(|key, _| keys.push(key.to_vec()));
             for key in keys {

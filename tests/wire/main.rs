@@ -57,5 +57,5 @@ macro_rules! cases {
 
 cases! {
     bitmaps collections connection deployment expire hashes interplay introspection keyspace large lists protocol
-    functions scripts sets sorted_sets streams strings transactions users
+    functions replica scripts sets sorted_sets streams strings transactions users
 }

@@ -60,13 +60,20 @@ impl Tx<'_> {
     /// Visits the keys at `cursor` and returns the next cursor; 0 begins and ends. Keys that are
     /// due are not shown.
     pub fn scan(&mut self, cursor: u64, mut visit: impl FnMut(&[u8], Kind)) -> u64 {
+        let mut due = Vec::new();
         let this = &*self;
-        this.ks.dbs[this.db as usize].dict.scan(cursor, |handle| {
+        let next = this.ks.dbs[this.db as usize].dict.scan(cursor, |handle| {
             if !this.is_due(handle) {
                 let layout = entry::layout(this.ks.arena.get(handle));
                 visit(this.ks.key_of(handle), this.kind_of(handle, &layout));
+            } else if this.due == Due::Delete {
+                due.push(this.ks.key_of(handle).to_vec());
             }
-        })
+        });
+        for key in due {
+            self.delete_as(&key, Event::EXPIRED);
+        }
+        next
     }
 
     /// Visits all keys that are not due.
@@ -124,6 +131,14 @@ impl Tx<'_> {
         self.ks
             .effects
             .record(self.db, &[b"SWAPDB", a.as_bytes(), b.as_bytes()]);
+    }
+
+    /// A key has a deadline; on a replica, one that its master does not know of.
+    #[inline]
+    pub(super) fn note_own(&mut self, handle: Handle, at_ms: i64) {
+        if self.due == Due::Delete && self.ks.is_replica() {
+            self.ks.note_own(self.db, handle, at_ms);
+        }
     }
 
     // ---- accounting

@@ -38,6 +38,8 @@ pub struct NodeFigures {
     pub dirty: u64,
     pub session: session::Counters,
     pub keyspace: keyspace::Counters,
+    /// Keys that a writable replica deletes itself.
+    pub own_keys: u64,
     pub dbs: Vec<DbStats>,
     pub commands: Stats,
     /// Different channels, patterns and shard channels; shard 0's alone.
@@ -127,6 +129,7 @@ impl NodeFigures {
             dirty: keys.effects.dirty,
             session: core.counters,
             keyspace: keys.counters,
+            own_keys: keys.own_count(),
             dbs: (0..keys.databases()).map(|db| keys.stats(db)).collect(),
             commands: core.shard.stats.clone(),
             pubsub: (0, 0, 0),

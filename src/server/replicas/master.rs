@@ -226,7 +226,7 @@ impl Replicas {
         self.backlog.end()
     }
 
-    pub(super) fn say(&mut self, command: &[u8]) {
+    pub(in crate::server) fn say(&mut self, command: &[u8]) {
         if self.feeds() {
             self.merge.say(command);
         }
