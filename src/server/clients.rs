@@ -141,7 +141,14 @@ impl Selection {
             }
             self.user = Some(value.to_vec());
         } else if args.is(at, "maxage") {
-            self.max_age_s = Some(args.int(at + 1)?);
+            // Redis 7.4: networking.c clientKillCommand.
+            let age = number::parse_i64(value).ok_or(CmdError::Text(
+                "ERR maxage is not an integer or out of range",
+            ))?;
+            if age <= 0 {
+                return Err(CmdError::Text("ERR maxage should be greater than 0"));
+            }
+            self.max_age_s = Some(age);
         } else if args.is(at, "skipme") && args.is(at + 1, "yes") {
             self.skip = Some(me);
         } else if args.is(at, "skipme") && args.is(at + 1, "no") {

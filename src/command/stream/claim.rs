@@ -260,6 +260,7 @@ impl Claimant<'_> {
         }
         claimed.created |= group.create_consumer(self.consumer, self.now_ms);
         group.seen(self.consumer, self.now_ms);
+        group.active(self.consumer, self.now_ms);
         // Redis: FORCE makes a pending entry that counts as delivered once.
         let before = old.map_or(1, |old| old.deliveries);
         let deliveries = match self.options.deliveries {

@@ -416,6 +416,7 @@ fn deliver(tx: &mut Tx, args: &Args, at: usize, out: &mut Writer) -> CmdResult {
         if !options.no_ack {
             ids.iter()
                 .for_each(|&id| group.deliver(id, consumer, now_ms, 1));
+            group.active(consumer, now_ms);
         }
         Some((ids, last, read))
     })?;

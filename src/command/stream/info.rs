@@ -115,10 +115,11 @@ fn full_group(
     out.bulk(b"consumers")?;
     out.array(group.consumers().len())?;
     for (name, consumer) in group.consumers() {
-        out.map(4)?;
+        out.map(5)?;
         out.bulk(b"name")?;
         out.bulk(name)?;
         number("seen-time", consumer.seen_at_ms, out)?;
+        number("active-time", consumer.active_at_ms.unwrap_or(-1), out)?;
         number("pel-count", consumer.pending.len() as i64, out)?;
         out.bulk(b"pending")?;
         out.array(consumer.pending.len().min(max))?;
@@ -167,10 +168,13 @@ pub(super) fn consumers(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult
     })?;
     out.array(group.consumers().len())?;
     group.consumers().iter().try_for_each(|(name, consumer)| {
-        out.map(3)?;
+        out.map(4)?;
         out.bulk(b"name")?;
         out.bulk(name)?;
         number("pending", consumer.pending.len() as i64, out)?;
-        number("idle", (now_ms - consumer.seen_at_ms).max(0), out)
+        let since = |at_ms: i64| (now_ms - at_ms).max(0);
+        number("idle", since(consumer.seen_at_ms), out)?;
+        let inactive = consumer.active_at_ms.map_or(-1, since);
+        number("inactive", inactive, out)
     })
 }

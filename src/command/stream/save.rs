@@ -57,6 +57,7 @@ pub fn restored(parts: StreamParts) -> Option<Stream> {
         let mut group = Group::new(saved.last_id, saved.entries_read);
         for consumer in &saved.consumers {
             group.create_consumer(&consumer.name, consumer.seen_at_ms);
+            group.active(&consumer.name, consumer.active_at_ms);
             for id in &consumer.pending {
                 let found = saved.pending.iter().position(|entry| entry.id == *id);
                 if let Some(entry) = found.map(|at| &saved.pending[at]) {

@@ -65,3 +65,26 @@ fn groups_share_the_reading() {
         ("XPENDING s g", "-NOGROUP No such key 's' or consumer group 'g'|", "", ""),
     ]);
 }
+
+#[test]
+fn consumers_are_seen_when_they_ask_and_active_when_they_get() {
+    let mut bench = Bench::new();
+    bench.line("XGROUP CREATE s g $ MKSTREAM");
+    bench.line("XGROUP CREATECONSUMER s g c");
+    bench.line("XADD s 1-0 a 1");
+    bench.now_ms = NOW_MS + 100;
+    bench.replies(&[("XINFO CONSUMERS s g", &consumer(0, 100, -1))]);
+    bench.line("XREADGROUP GROUP g c STREAMS s >");
+    bench.replies(&[("XINFO CONSUMERS s g", &consumer(1, 0, 0))]);
+    bench.now_ms = NOW_MS + 150;
+    bench.line("XREADGROUP GROUP g c STREAMS s 0");
+    bench.replies(&[("XINFO CONSUMERS s g", &consumer(1, 0, 50))]);
+    let full = bench.line("XINFO STREAM s FULL").reply;
+    assert!(full.contains("$9|seen-time|:1000150|$11|active-time|:1000100|"));
+}
+
+/// What XINFO CONSUMERS says of one consumer, `c`.
+fn consumer(pending: u64, idle_ms: i64, inactive_ms: i64) -> String {
+    let (idle, inactive) = (idle_ms, inactive_ms);
+    format!("*1|*8|$4|name|$1|c|$7|pending|:{pending}|$4|idle|:{idle}|$8|inactive|:{inactive}|")
+}

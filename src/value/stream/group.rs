@@ -18,6 +18,8 @@ pub struct Pending {
 pub struct Consumer {
     /// When it last asked, unix milliseconds.
     pub seen_at_ms: i64,
+    /// When an entry last became pending for it, unix milliseconds; `None`: never.
+    pub active_at_ms: Option<i64>,
     pub pending: BTreeSet<EntryId>,
 }
 
@@ -73,6 +75,13 @@ impl Group {
     pub fn seen(&mut self, name: &[u8], now_ms: i64) {
         if let Some(consumer) = self.consumers.get_mut(name) {
             consumer.seen_at_ms = now_ms;
+        }
+    }
+
+    /// Notes that entries became pending for a consumer.
+    pub fn active(&mut self, name: &[u8], now_ms: i64) {
+        if let Some(consumer) = self.consumers.get_mut(name) {
+            consumer.active_at_ms = Some(now_ms);
         }
     }
 
