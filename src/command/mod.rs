@@ -235,10 +235,12 @@ pub enum Run {
         part: fn(&mut Tx, &Args, Place) -> Result<Part, CmdError>,
         merge: fn(&Args, Vec<Part>, &mut Writer) -> CmdResult,
     },
-    /// On the shard that the arguments name (SCAN: its cursor).
+    /// Once on the shard that the arguments name, or, where they name none, as `Shards`. SCAN: its
+    /// cursor names one.
     At {
-        shard: fn(&Args, usize) -> Result<usize, CmdError>,
-        run: fn(&mut Tx, &Args, Place, &mut Writer) -> CmdResult,
+        shard: fn(&Args, usize) -> Result<Option<usize>, CmdError>,
+        part: fn(&mut Tx, &Args, Place) -> Result<Part, CmdError>,
+        merge: fn(&Args, Place, Vec<Part>, &mut Writer) -> CmdResult,
     },
     /// Begins, carries out or ends the session's transaction.
     Transaction(transaction::Transaction),

@@ -271,6 +271,15 @@ pub enum Part {
         out: Output,
         spent_ns: Vec<u64>,
     },
+    /// What a scan found here.
+    Page {
+        out: Output,
+        count: usize,
+        /// Keys that were looked at.
+        visited: u64,
+        /// Where this shard is to be gone on with; 0: it is through.
+        next: u64,
+    },
     /// A random key, and a number whose largest decides which shard's key is taken.
     Random {
         key: Option<Bytes>,

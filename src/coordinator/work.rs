@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::command::{Ask, Change, Decision, First, Part, Peek, Run, Wanted, keys};
+use crate::command::{Ask, Change, Decision, First, Part, Peek, Place, Run, Wanted, keys};
 use crate::keyspace::Event;
 use crate::keyspace::told::Told;
 use crate::resp::{Args, CmdError, Output, Writer};
@@ -408,6 +408,10 @@ impl Work {
             }
             Run::Every(_) => writer.ok()?,
             Run::Shards { merge, .. } => merge(&args, parts, &mut writer)?,
+            Run::At { merge, .. } => {
+                let shards = parts.len();
+                merge(&args, Place { shard: 0, shards }, parts, &mut writer)?;
+            }
             _ => unreachable!("only these spread over shards in parts"),
         }
         Ok(out)

@@ -425,7 +425,12 @@ impl Core {
             }
             Run::Shards { .. } if hopping => return Next::Again,
             Run::Shards { .. } => return self.start_work(key, call, args, None, link),
-            Run::At { shard, .. } => shard(args, shards).map(Homes::One),
+            Run::At { shard, .. } => match shard(args, shards) {
+                Ok(Some(home)) => Ok(Homes::One(home)),
+                Ok(None) if hopping => return Next::Again,
+                Ok(None) => return self.start_work(key, call, args, None, link),
+                Err(error) => Err(error),
+            },
             _ => exec_keys(call.command, args).map(|keys| homes(&keys, args, shards)),
         };
         match home {

@@ -50,7 +50,7 @@ pub fn run_part(tx: &mut Tx, request: &Request, keys: &KeyIndices, place: Place)
             every(run, tx, &args, &keys, step);
             Ok(Part::Nothing)
         }
-        Run::Shards { part, .. } => part(tx, &args, place),
+        Run::Shards { part, .. } | Run::At { part, .. } => part(tx, &args, place),
         _ => Ok(Part::Nothing),
     };
     part.unwrap_or_else(Part::Failed)
@@ -111,7 +111,10 @@ pub fn run_local(tx: &mut Tx, call: &Call, place: Place, out: &mut Writer) -> Cm
             let part = part(tx, args, place)?;
             merge(args, vec![part], out)
         }
-        Run::At { run, .. } => run(tx, args, place, out),
+        Run::At { part, merge, .. } => {
+            let part = part(tx, args, place)?;
+            merge(args, place, vec![part], out)
+        }
         Run::Container | Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Script(_) => {
             unreachable!("{} does not run on a shard", call.command.name)
         }

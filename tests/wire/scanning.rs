@@ -101,3 +101,43 @@ fn a_scan_filters_by_pattern_and_type() {
         assert_eq!(found.len(), wanted, "{options:?}");
     }
 }
+
+/// Goes through all keys, deletes them, and tells how many there were.
+const DELETE_ALL: &str = "local cursor, count = '0', 0
+    repeat
+        local page = redis.call('SCAN', cursor)
+        cursor, count = page[1], count + #page[2]
+        if #page[2] > 0 then redis.call('DEL', unpack(page[2])) end
+    until cursor == '0'
+    return count";
+
+#[test]
+fn transactions_and_scripts_scan_what_is_elsewhere() {
+    for shards in [1, 2, 4] {
+        let server = Server::start(Which::Pinion { shards }, &[]);
+        let mut client = server.client();
+        fill(&mut client, "stays", 100);
+        let mut seen = BTreeSet::new();
+        let mut cursor = "0".to_string();
+        loop {
+            client.call(&["MULTI"]);
+            client.call(&["SCAN", &cursor]);
+            client.call(&["PING"]);
+            let Got::Reply(reply) = client.call(&["EXEC"]) else {
+                panic!("EXEC is not answered");
+            };
+            let text = String::from_utf8(reply).expect("keys are text here");
+            let is_word = |word: &&str| !word.is_empty() && !word.starts_with(['*', '$', '+']);
+            let mut words = text.split("\r\n").filter(is_word);
+            cursor = words.next().expect("a cursor").to_string();
+            seen.extend(words.map(str::to_string));
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 100, "{shards} shards");
+        let deleted = client.call(&["EVAL", DELETE_ALL, "0"]);
+        assert_eq!(deleted, Got::Reply(b":100\r\n".to_vec()), "{shards} shards");
+        assert_eq!(client.text("DBSIZE"), ":0\\r\\n");
+    }
+}

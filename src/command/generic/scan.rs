@@ -16,7 +16,8 @@ pub(super) const RANDOMKEY: Run = Run::Shards {
 };
 pub(super) const SCAN: Run = Run::At {
     shard: shard_of_cursor,
-    run: scan,
+    part: scan,
+    merge: one_page,
 };
 
 fn keys(tx: &mut Tx, args: &Args, _place: Place) -> Result<Part, CmdError> {
@@ -75,20 +76,27 @@ fn choose(_args: &Args, parts: Vec<Part>, out: &mut Writer) -> CmdResult {
     }
 }
 
-/// A cursor is `position * shards + shard`: one shard after the other is gone through.
-fn shard_of_cursor(args: &Args, shards: usize) -> Result<usize, CmdError> {
-    Ok((cursor(args, 1)? % shards as u64) as usize)
+/// A cursor is `position * shards + shard`: one shard after the other is gone through. The first
+/// call asks all, so that what fits on one page is on one page.
+fn shard_of_cursor(args: &Args, shards: usize) -> Result<Option<usize>, CmdError> {
+    let cursor = cursor(args, 1)?;
+    Ok((cursor != 0 || shards == 1).then_some((cursor % shards as u64) as usize))
 }
 
-fn scan(tx: &mut Tx, args: &Args, place: Place, out: &mut Writer) -> CmdResult {
-    let shards = place.shards as u64;
-    let mut position = cursor(args, 1)? / shards;
+fn scan(tx: &mut Tx, args: &Args, place: Place) -> Result<Part, CmdError> {
+    let cursor = cursor(args, 1)?;
+    let mut position = cursor / place.shards as u64;
     let options = options(args, 2)?;
     if options.no_values {
         return Err(CmdError::Syntax);
     }
-    let mut found: Vec<Vec<u8>> = Vec::new();
-    let mut visited = 0;
+    // The page of a first call may go on here if all of this shard fits on it.
+    if cursor == 0 && place.shard > 0 && tx.key_count() as u64 >= options.count {
+        return Ok(Part::Nothing);
+    }
+    let (mut out, mut count, mut visited) = (Output::default(), 0, 0);
+    let mut writer = Writer::new(&mut out, Proto::Resp2);
+    let mut result = Ok(());
     // An almost empty table is not gone through at once. Redis: db.c scanGenericCommand.
     let mut buckets = options.count.saturating_mul(10);
     loop {
@@ -102,7 +110,8 @@ fn scan(tx: &mut Tx, args: &Args, place: Place, out: &mut Writer) -> CmdResult {
                     .pattern
                     .is_none_or(|pattern| glob::matches(pattern, key))
             {
-                found.push(key.to_vec());
+                count += 1;
+                result = writer.bulk(key);
             }
         });
         buckets -= 1;
@@ -110,13 +119,47 @@ fn scan(tx: &mut Tx, args: &Args, place: Place, out: &mut Writer) -> CmdResult {
             break;
         }
     }
-    let next = match position {
-        0 if place.shard + 1 == place.shards => 0,
-        0 => place.shard as u64 + 1,
-        position => position * shards + place.shard as u64,
-    };
+    result?;
+    Ok(Part::Page {
+        out,
+        count,
+        visited,
+        next: position,
+    })
+}
+
+/// Joins what shards found, from the place of the first of them on, to the first that the page has
+/// no room for.
+fn one_page(args: &Args, first: Place, parts: Vec<Part>, out: &mut Writer) -> CmdResult {
+    let room = options(args, 2)?.count;
+    let shards = first.shards as u64;
+    let (mut cursor, mut seen, mut found) = (first.shard as u64, 0, 0);
+    let mut pages = Vec::new();
+    for part in &parts {
+        let Part::Page {
+            out,
+            count,
+            visited,
+            next,
+        } = part
+        else {
+            break;
+        };
+        pages.push(out);
+        found += count;
+        seen += visited;
+        if *next != 0 {
+            cursor += next * shards;
+            break;
+        }
+        cursor = (cursor + 1) % shards;
+        if seen >= room {
+            break;
+        }
+    }
     out.array(2)?;
-    out.bulk(itoa::Buffer::new().format(next).as_bytes())?;
-    out.array(found.len())?;
-    found.iter().try_for_each(|key| out.bulk(key))
+    out.bulk(itoa::Buffer::new().format(cursor).as_bytes())?;
+    out.array(found)?;
+    pages.iter().for_each(|page| out.output().append(page));
+    Ok(())
 }

@@ -344,6 +344,8 @@ impl Core {
 fn only_home(call: &HopCall, args: &Args, shards: usize) -> Option<usize> {
     let own = args.range(call.from as usize, call.to as usize);
     match call.command.run {
+        // Everything is held for it, but it runs in one place.
+        Run::At { shard, .. } => shard(&own, shards).ok().flatten(),
         _ if call.command.needs_everything(&own) => None,
         Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Script(_) | Run::Container => {
             None
@@ -363,7 +365,10 @@ fn spread(request: &Request, shards: usize) -> Result<Vec<(usize, HoldOn)>, CmdE
     let args = &request.args.as_args();
     let command = request.call.command;
     Ok(match command.run {
-        Run::At { shard, .. } => vec![(shard(args, shards)?, HoldOn::Everything)],
+        Run::At { shard, .. } => {
+            shard(args, shards)?;
+            everything_of(shards)
+        }
         Run::Shards { .. } => everything_of(shards),
         _ if command.needs_everything(args) => everything(request, shards),
         _ => holds_on(&exec_keys(command, args)?, args, shards),
