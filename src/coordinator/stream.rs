@@ -166,8 +166,17 @@ impl Merge {
         Some(Passed::Reached(id))
     }
 
-    /// Passes a cut that all feeds have come to. The stream selects its database anew: who begins
-    /// here has none.
+    /// The database that the stream has selected.
+    pub fn db(&self) -> u32 {
+        self.db.unwrap_or(0)
+    }
+
+    /// The stream selects its database anew: who begins here has none.
+    pub fn select_anew(&mut self) {
+        self.db = None;
+    }
+
+    /// Passes a cut that all feeds have come to.
     fn pass_cut(&mut self) -> Option<Passed> {
         let cut_of = |queue: &VecDeque<Fed>| match queue.front() {
             Some(Fed::Cut(id)) => Some(*id),
@@ -181,7 +190,6 @@ impl Merge {
         for queue in &mut self.queues {
             queue.pop_front();
         }
-        self.db = None;
         Some(Passed::Cut(id))
     }
 
@@ -350,6 +358,7 @@ mod tests {
         merge.push(1, vec![own("SET x 1"), Fed::Cut(5), Fed::Reached(9)]);
         assert_eq!(merge.advance(), Some(Passed::Cut(5)));
         assert_eq!(lines(&merge.take()), ["SELECT 0", "SET a 1", "SET x 1"]);
+        merge.select_anew();
         assert_eq!(merge.advance(), None);
         merge.push(0, vec![Fed::Reached(9)]);
         assert_eq!(merge.advance(), Some(Passed::Reached(9)));

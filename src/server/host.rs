@@ -69,6 +69,8 @@ pub struct ServerHost {
     pub following: Following,
     /// Batches of a master's stream that shard 0 does not know to be carried out.
     pub followed_batches: usize,
+    /// Shard 0 waits until nothing of this node's clients is under way.
+    pub settles: bool,
     /// `min-replicas-to-write`, 0 while it is off.
     pub replicas_min: usize,
     /// Shard 0's alone: nodes that have not changed their role yet.
@@ -140,6 +142,7 @@ impl ServerHost {
             replicas: Replicas::new(shards),
             following: Following::new(shards),
             followed_batches: 0,
+            settles: false,
             replicas_min: 0,
             roles_awaited: 0,
             aof_waits: AofWaits::default(),

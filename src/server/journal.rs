@@ -269,7 +269,8 @@ impl ServerHost {
     /// Brings the append-only file to what the configuration asks for, and begins rewrites that
     /// are due.
     pub(super) fn mind_journal(&mut self) {
-        let is_starting = self.part.is_any_loading() || self.opening > 0;
+        let is_starting =
+            self.part.is_any_loading() || self.opening > 0 || self.following.is_replacing();
         let persistence = &mut self.persistence;
         let is_busy = persistence.is_busy();
         let aof = &mut persistence.aof;

@@ -416,7 +416,8 @@ impl ServerHost {
         if let Some(temporary) = self.persistence.rewritten.take() {
             self.base_written(&temporary);
         }
-        if self.persistence.scheduled && !self.persistence.is_busy() {
+        let is_free = !self.persistence.is_busy() && !self.following.is_replacing();
+        if self.persistence.scheduled && is_free {
             self.begin_bgsave();
         }
         let following = self.mind_master(core, link);

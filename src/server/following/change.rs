@@ -1,6 +1,7 @@
 //! From master to replica, from one master to another, and back.
 
-use super::{Master, Phase};
+use super::link::SETTLE_MS;
+use super::{Master, Phase, Settling};
 use crate::command::Job;
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::server::ask::{NodeMessage, Requester};
@@ -11,7 +12,8 @@ use crate::server::log;
 use crate::server::persist;
 use crate::server::replicas::{Applicant, Message, Place};
 use crate::server::role::Role;
-use crate::session::{Core, Link, Performed};
+use crate::session::{Core, Link, Performed, Session, State};
+use crate::shard::message::MASTER;
 
 impl ServerHost {
     /// REPLICAOF host port, REPLICAOF NO ONE; on shard 0. The argument behind them describes the
@@ -93,7 +95,7 @@ impl ServerHost {
              transfer.",
         );
         self.change_role(Role::Replica { is_linked: false });
-        self.following.phase = Phase::Settling { mark: None };
+        self.following.phase = Phase::Settling(Settling::default());
         log::notice(&format!("Connecting to MASTER {name}"));
     }
 
@@ -130,11 +132,25 @@ impl ServerHost {
 
     /// What this server's clients wrote comes to its end: then the master is called.
     pub(super) fn settle(&mut self) {
-        let Phase::Settling { mark } = self.following.phase else {
+        let Phase::Settling(mut settling) = self.following.phase else {
             return;
         };
         let cuts = self.persistence.wanted_cut.is_some() || self.persistence.is_cutting();
         if !self.is_role_settled() || cuts {
+            return;
+        }
+        let Some(unsettled) = settling.unsettled else {
+            settling.unsettled = Some(self.shards);
+            settling.asked_ms = self.now_ms;
+            self.following.phase = Phase::Settling(settling);
+            for node in 0..self.shards {
+                let message = NodeMessage::Replicas(Message::Settle);
+                self.mail.push((node, message));
+            }
+            return;
+        };
+        // A script may run for ever.
+        if unsettled > 0 && self.now_ms - settling.asked_ms < SETTLE_MS {
             return;
         }
         if !self.replicas.feeds() {
@@ -143,13 +159,10 @@ impl ServerHost {
             self.begin_following();
             return;
         }
-        let id = match mark {
-            None => {
-                let id = self.ask_for_mark();
-                self.following.phase = Phase::Settling { mark: Some(id) };
-                return;
-            }
-            Some(id) => id,
+        let Some(id) = settling.mark else {
+            settling.mark = Some(self.ask_for_mark());
+            self.following.phase = Phase::Settling(settling);
+            return;
         };
         if self.replicas.passed < id {
             return;
@@ -184,14 +197,14 @@ impl ServerHost {
     /// The way from a replica to a master, and to another master.
     pub(super) fn promote(&mut self, core: &mut Core, link: &mut dyn Link) {
         if std::mem::take(&mut self.following.leaves) {
-            let was_settling = matches!(self.following.phase, Phase::Settling { .. });
+            let was_settling = matches!(self.following.phase, Phase::Settling(_));
             let was_loading = matches!(self.following.phase, Phase::Loading(_));
             self.drop_master(link);
             self.following.down_since_ms.get_or_insert(self.now_ms);
             if self.following.master.is_none() && !was_loading {
                 self.following.phase = Phase::Promoting { unfed: None };
             } else if was_settling {
-                self.following.phase = Phase::Settling { mark: None };
+                self.following.phase = Phase::Settling(Settling::default());
             } else if !was_loading {
                 self.call_again(true);
             }
@@ -249,6 +262,31 @@ impl ServerHost {
             return None;
         }
         Some(applicant)
+    }
+
+    /// Tells shard 0 once nothing of this node's clients is under way: as a replica, the server lets them
+    /// begin nothing that writes.
+    pub(super) fn tell_settled(&mut self, core: &Core) {
+        let is_under_way = |it: &Session| {
+            let waits = matches!(it.state, State::Hopping | State::Awaiting);
+            it.key != MASTER && it.job.is_none() && waits
+        };
+        if self.settles && core.coordinator.pending() == 0 && !core.sessions().any(is_under_way) {
+            self.settles = false;
+            let message = NodeMessage::Replicas(Message::Settled);
+            self.mail.push((0, message));
+        }
+    }
+
+    /// Nothing of a node's clients is under way.
+    pub(in crate::server) fn node_is_settled(&mut self) {
+        if let Phase::Settling(Settling {
+            unsettled: Some(left),
+            ..
+        }) = &mut self.following.phase
+        {
+            *left = left.saturating_sub(1);
+        }
     }
 
     /// A node tells what it does from now on.

@@ -14,6 +14,8 @@ use crate::shard::message::SessionKey;
 const RETRY_MS: i64 = 1_000;
 /// How often to look whether a name is known.
 const LOOK_MS: i64 = 10;
+/// How long what clients have under way may keep this server from calling its master.
+pub(super) const SETTLE_MS: i64 = 5_000;
 /// A longer line is none of a master's.
 const LINE_MAX_BYTES: usize = 1024;
 
@@ -24,7 +26,7 @@ impl Following {
         match &self.phase {
             Phase::Idle => self.failover.as_ref().and_then(|it| it.deadline_ms()),
             Phase::Preparing(_) | Phase::Promoting { .. } => None,
-            Phase::Settling { .. } => None,
+            Phase::Settling(settling) => Some(settling.asked_ms.saturating_add(SETTLE_MS)),
             Phase::Waiting { until_ms } => Some(*until_ms),
             Phase::Resolving(_) => Some(self.heard_ms.saturating_add(LOOK_MS)),
             Phase::Dialing | Phase::Greeting(_) => Some(silence_ms),

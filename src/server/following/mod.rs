@@ -68,10 +68,8 @@ impl Master {
 enum Phase {
     /// This server is a master.
     Idle,
-    /// It was one: what its clients wrote has to be in its stream, which ends with this mark.
-    Settling {
-        mark: Option<u64>,
-    },
+    /// It was one: what its clients wrote has to be in its stream.
+    Settling(Settling),
     /// Until it is time to try again, unix milliseconds.
     Waiting {
         until_ms: i64,
@@ -89,6 +87,17 @@ enum Phase {
     Promoting {
         unfed: Option<usize>,
     },
+}
+
+/// How far the stream of a master that has become a replica is from its end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Settling {
+    /// Nodes that may still have something of their clients under way, of those that were asked.
+    unsettled: Option<usize>,
+    /// When they were, unix milliseconds.
+    asked_ms: i64,
+    /// The mark behind all of it.
+    mark: Option<u64>,
 }
 
 /// A snapshot that is being loaded.

@@ -224,6 +224,7 @@ impl ServerHost {
     /// The work of a turn that concerns the master. Returns whether there is more to do at once.
     pub fn mind_master(&mut self, core: &mut Core, link: &mut dyn Link) -> bool {
         self.tell_followed(core);
+        self.tell_settled(core);
         if self.shard != 0 {
             return false;
         }

@@ -473,7 +473,8 @@ impl ServerHost {
 
     /// The snapshot with this number holds the stream up to here.
     fn cut_passed(&mut self, id: u32) {
-        self.note_past(id, 0);
+        let db = self.replicas.merge.db();
+        self.note_past(id, db);
         self.begin_replicas(id);
         self.send_snapshot();
     }
@@ -499,6 +500,9 @@ impl ServerHost {
                 follows,
             };
             messages.push((node, begin));
+        }
+        if !messages.is_empty() {
+            self.replicas.merge.select_anew();
         }
         for (node, message) in messages {
             self.inform(node, message);

@@ -68,6 +68,9 @@ pub enum Message {
         epoch: u32,
     },
     IsFed,
+    /// Whether anything of a node's clients is under way: the answer comes when nothing is.
+    Settle,
+    Settled,
     /// Nobody is told of anything any more.
     EndFeed,
     /// A part of a master's stream that belongs to this shard; and that it was carried out.
@@ -133,6 +136,8 @@ impl ServerHost {
             Message::Prepare => core.coordinator.journaled = true,
             Message::Feed { epoch } => self.begin_feed(core, epoch),
             Message::IsFed => self.node_is_fed(),
+            Message::Settle => self.settles = true,
+            Message::Settled => self.node_is_settled(),
             Message::Follow(commands) => self.follow_here(core, link, &commands),
             Message::Followed => self.following.taken(from),
             Message::EndFeed => self.end_feed(core),
