@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pinion::command::errand::Parcel;
 use pinion::command::{Client, Job, Table};
 use pinion::keyspace::Keyspace;
 use pinion::resp::{Args, CmdError, Limits, Output, Parsed, Parser};
@@ -43,6 +44,9 @@ impl Host for Nobody {
     ) -> Performed {
         Performed::Failed(CmdError::Text("ERR there are no jobs here"))
     }
+
+    /// Nothing here leaves this server.
+    fn errand(&mut self, _core: &mut Core, _link: &mut dyn Link, _work: u64, _parcel: Parcel) {}
 }
 
 /// One connection whose replies are read at once.

@@ -144,7 +144,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("LOG [<count> | RESET]", "Show who was refused what."),
     ("SAVE", "Write users to the ACL file."),
     (
-        "SETUSER <username> <rule> [<rule> ...]",
+        "SETUSER <username> <attribute> [<attribute> ...]",
         "Make a user, or change what it may do.",
     ),
     ("USERS", "Show the names of users."),

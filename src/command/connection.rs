@@ -440,13 +440,14 @@ fn client_help(_client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResul
             ),
             ("ID", "Reply with the identifier of this connection."),
             ("INFO", "Describe this connection."),
+            ("KILL <ip:port>", "Close the connection from an address."),
             (
-                "KILL <ip:port> | <option> <value> ...",
-                "Close the connections that match.",
+                "KILL <option> <value> [<option> <value> [...]]",
+                "Close the connections that match: ID, TYPE, USER, ADDR, LADDR, SKIPME, MAXAGE.",
             ),
             (
-                "LIST [TYPE <type>] [ID <id> ...]",
-                "Describe all connections, or some.",
+                "LIST [options ...]",
+                "Describe all connections, or those of a TYPE or an ID.",
             ),
             (
                 "NO-EVICT (ON|OFF)",
@@ -467,11 +468,14 @@ fn client_help(_client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResul
             ),
             ("SETNAME <name>", "Name this connection."),
             (
-                "TRACKING (ON|OFF) [option ...]",
+                "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
                 "Control server-assisted client caching.",
             ),
             ("TRACKINGINFO", "Describe this connection's tracking."),
-            ("UNBLOCK <id> [TIMEOUT|ERROR]", "Wake a blocked client."),
+            (
+                "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+                "Wake a blocked client.",
+            ),
             ("UNPAUSE", "End a suspension."),
         ],
     )

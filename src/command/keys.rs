@@ -77,6 +77,8 @@ pub struct KeySpec {
     pub find: Find,
     /// What COMMAND INFO adds in words.
     pub notes: &'static str,
+    /// Where it begins in a request, if that is not simply where `begin` shows.
+    pub begins: Option<fn(&Args) -> Option<usize>>,
     /// What one request does to its keys, where that depends on its arguments.
     pub exact: Option<fn(&Args) -> Access>,
 }
@@ -157,6 +159,7 @@ impl KeySpec {
             begin: Begin::Found(find),
             find: ONE,
             notes: "",
+            begins: None,
             exact: None,
         }
     }
@@ -189,6 +192,22 @@ impl KeySpec {
         }
     }
 
+    /// It is shown as it is, and begins where the request says.
+    pub const fn begins_at(self, begins: fn(&Args) -> Option<usize>) -> KeySpec {
+        KeySpec {
+            begins: Some(begins),
+            ..self
+        }
+    }
+
+    /// All arguments behind a word, searched from argument `from`, up to `last`.
+    pub const fn keyword(access: Access, word: &'static str, from: i32, last: i32) -> KeySpec {
+        KeySpec {
+            begin: Begin::Keyword { word, from },
+            ..KeySpec::range(access, 0, last, 1)
+        }
+    }
+
     /// Whether COMMAND INFO shows it.
     pub const fn is_shown(&self) -> bool {
         !matches!(self.begin, Begin::Hidden(_))
@@ -204,6 +223,7 @@ impl KeySpec {
                 limit: 0,
             },
             notes: "",
+            begins: None,
             exact: None,
         }
     }
@@ -220,6 +240,7 @@ impl KeySpec {
             begin: Begin::Index(at),
             find: Find::Count { count, first, step },
             notes: "",
+            begins: None,
             exact: None,
         }
     }
@@ -279,6 +300,9 @@ impl KeySpec {
     }
 
     fn begin_index(&self, args: &Args) -> Option<usize> {
+        if let Some(begins) = self.begins {
+            return begins(args);
+        }
         match self.begin {
             Begin::Index(index) => (index < args.len()).then_some(index),
             Begin::Found(find) | Begin::Hidden(find) => find(args),
@@ -325,7 +349,7 @@ pub fn accesses(keys: Keys, args: &Args) -> Option<Vec<(usize, Access)>> {
 /// Whether every specification with a place of its own finds keys there: `PFMERGE k` has no sources.
 pub fn are_complete(keys: Keys, args: &Args) -> bool {
     let places = keys.iter().filter(|spec| match spec.begin {
-        Begin::Index(_) => spec.access & NOT_KEY == 0,
+        Begin::Index(_) => spec.access & NOT_KEY == 0 && spec.begins.is_none(),
         _ => false,
     });
     places.into_iter().all(|spec| {

@@ -16,6 +16,7 @@ pub mod connection;
 pub mod cursor;
 mod decimal;
 mod deployment;
+pub mod errand;
 pub mod expiry;
 pub mod flags;
 pub mod generic;
@@ -228,6 +229,8 @@ pub enum Run {
     Every(fn(&mut Tx, &Args)),
     /// Reads on the homes, decides, changes the homes.
     Gather(&'static Gather),
+    /// Reads on the homes, sends what it read to another server, decides, changes the homes.
+    Errand(&'static errand::Errand),
     /// The first of its keys that holds something serves it; null if there is none.
     First(&'static First),
     /// Once per shard, merged. Runs under a hold on everything.

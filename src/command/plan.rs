@@ -126,6 +126,11 @@ pub enum Peek {
     },
     /// An owned copy of the value.
     Value(Taken),
+    /// A value as DUMP writes it, and its expiry.
+    Dumped {
+        payload: Bytes,
+        expire_at: Option<i64>,
+    },
     /// A collection, shared with the keyspace it is in.
     Collection(Value),
     /// A reply to be part of the command's, and how many elements it has.

@@ -525,11 +525,8 @@ pub fn config_help(out: &mut Writer) -> CmdResult {
         out,
         "CONFIG",
         &[
-            ("GET <pattern> ...", "Show parameters that match a pattern."),
-            (
-                "SET <parameter> <value> ...",
-                "Change parameters, all or none.",
-            ),
+            ("GET <pattern>", "Show parameters that match a pattern."),
+            ("SET <directive> <value>", "Change parameters, all or none."),
             ("RESETSTAT", "Set the counters of INFO back to zero."),
             ("REWRITE", "Write the parameters to the configuration file."),
         ],

@@ -20,6 +20,7 @@
 //!
 //! Nothing here touches a keyspace: this shard's own part goes through the same messages.
 
+mod errand;
 pub mod listeners;
 pub mod merge;
 mod pair;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use smallvec::SmallVec;
 
+use crate::command::errand::Parcel;
 use crate::command::{Command, Part, Run, flags, keys};
 use crate::journal::Mark;
 use crate::journal::segment::TX_COUNT_BITS;
@@ -88,6 +90,11 @@ pub enum Done {
     Held {
         work: u64,
         clean: bool,
+    },
+    /// This is to be sent to another server; [`Coordinator::returned`] tells what became of it.
+    Errand {
+        work: u64,
+        parcel: Box<Parcel>,
     },
     /// A transaction is in all journals and its holds are given back.
     Settled,
@@ -507,7 +514,7 @@ impl Coordinator {
             Step::HoldHere { own, other } => self.held_here(tx, &mut work, (own, other), post),
             Step::RunThere { own, other } => self.ran_there(tx, &mut work, (own, other), post),
             Step::HoldNext(i) => self.held_next(tx, &mut work, i, post),
-            Step::Finish | Step::Read | Step::Move { .. } | Step::Settle => {
+            Step::Finish | Step::Read | Step::Abroad | Step::Move { .. } | Step::Settle => {
                 unreachable!("no hold is asked for any more")
             }
         };
@@ -533,13 +540,26 @@ impl Coordinator {
             }
             outcome => outcome,
         };
-        if !matches!(outcome, Outcome::Pending | Outcome::Granted { .. }) {
+        if !matches!(
+            outcome,
+            Outcome::Pending | Outcome::Sent(_) | Outcome::Granted { .. }
+        ) {
             self.tell(tx, &mut work, post);
         }
         let done = match (outcome, work.kind) {
             (Outcome::Pending, _) => {
                 self.pending.insert(tx, work);
                 return None;
+            }
+            (Outcome::Sent(parcel), _) => {
+                let (session, request) = (work.session, work.request.clone());
+                self.pending.insert(tx, work);
+                return Some(Answer {
+                    session,
+                    call: request.call,
+                    request,
+                    done: Done::Errand { work: tx, parcel },
+                });
             }
             (Outcome::Granted { clean }, _) => {
                 let (session, request) = (work.session, work.request.clone());
@@ -688,6 +708,9 @@ impl Coordinator {
         }
         if let Run::Gather(_) | Run::First(_) = command.run {
             return self.decide(tx, work, post);
+        }
+        if let Run::Errand(_) = command.run {
+            return self.send_out(tx, work, post);
         }
         if !command.is_write() {
             self.release_all(tx, work, post);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::command::errand::{Parcel, Receipt};
 use crate::command::{Ask, Change, Decision, First, Part, Peek, Place, Run, Wanted, keys};
 use crate::keyspace::Event;
 use crate::keyspace::told::Told;
@@ -25,6 +26,8 @@ pub(super) enum Step {
     HoldNext(usize),
     /// Keys that the first reading led to are being read.
     Read,
+    /// What was read is on its way to another server.
+    Abroad,
     /// The value of a move has been asked from its old home and goes to this key.
     Move { to: (u32, usize), arrived: Event },
     /// Everything is applied; waiting for the journals to have it.
@@ -55,6 +58,8 @@ pub(super) enum Outcome {
     Waits,
     /// Given up before anything was done.
     Refused,
+    /// This is to be sent, and the decision waits for what becomes of it.
+    Sent(Box<Parcel>),
     /// A transaction holds everything it needs.
     Granted {
         clean: bool,
@@ -314,6 +319,29 @@ impl Work {
             _ => unreachable!("only these decide"),
         };
         Ok(self.sort_changes(reply, changes, waits))
+    }
+
+    /// What another server is to have before an errand is decided.
+    pub fn parcel(&mut self) -> Result<Option<Parcel>, CmdError> {
+        let request = self.request.clone();
+        let args = request.args.as_args();
+        let Run::Errand(errand) = request.call.command.run else {
+            return Ok(None);
+        };
+        let (positions, peeks) = self.take_peeks(&args)?;
+        (errand.send)(&ask(&request, &args, &positions), &peeks)
+    }
+
+    /// Decides an errand, now that it is known what became of what was sent.
+    pub fn decide_errand(&mut self, receipt: Option<&Receipt>) -> Result<Plan, CmdError> {
+        let request = self.request.clone();
+        let args = request.args.as_args();
+        let Run::Errand(errand) = request.call.command.run else {
+            unreachable!("only errands are sent")
+        };
+        let positions = keys::positions(request.call.command.keys, &args).unwrap_or_default();
+        let decision = (errand.decide)(&ask(&request, &args, &positions), receipt)?;
+        Ok(self.sort_changes(decision.reply, decision.changes, decision.waits))
     }
 
     fn peeks_in_key_order(&mut self, positions: &[usize]) -> Vec<Peek> {

@@ -18,7 +18,10 @@ impl ServerHost {
                 &[
                     ("LIST", "Show the modules: there are none."),
                     ("LOAD <path> [<arg> ...]", "Not supported."),
-                    ("LOADEX <path> [<option> ...]", "Not supported."),
+                    (
+                        "LOADEX <path> [[CONFIG NAME VALUE] [CONFIG NAME VALUE]] [ARGS ...]",
+                        "Not supported.",
+                    ),
                     ("UNLOAD <name>", "Not supported."),
                 ],
             );

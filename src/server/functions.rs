@@ -55,17 +55,17 @@ fn tell_subcommands(out: &mut Writer) -> CmdResult {
         out,
         "FUNCTION",
         &[
-            ("DELETE <library>", "Delete a library."),
+            ("DELETE <LIBRARY NAME>", "Delete a library."),
             ("DUMP", "Show all libraries in binary form."),
             ("FLUSH [ASYNC|SYNC]", "Delete all libraries."),
             ("KILL", "Stop the function that runs."),
             (
-                "LIST [LIBRARYNAME <pattern>] [WITHCODE]",
+                "LIST [LIBRARYNAME PATTERN] [WITHCODE]",
                 "Show libraries, with their functions.",
             ),
-            ("LOAD [REPLACE] <code>", "Make a library known."),
+            ("LOAD [REPLACE] <FUNCTION CODE>", "Make a library known."),
             (
-                "RESTORE <payload> [FLUSH|APPEND|REPLACE]",
+                "RESTORE <PAYLOAD> [FLUSH|APPEND|REPLACE]",
                 "Make the libraries of a payload known.",
             ),
             ("STATS", "Show which function runs."),

@@ -17,6 +17,7 @@ use super::jobs::{self, done, write_error};
 use super::journal::{self, Boot};
 use super::log;
 use super::memory::Memory;
+use super::migrate::Migrations;
 use super::monitor::{self, Monitors};
 use super::oom::OomScore;
 use super::patrol::Patrol;
@@ -33,6 +34,7 @@ use super::spikes::Spikes;
 use super::tracking::Trackers;
 use super::waitaof::AofWaits;
 use crate::acl::Users;
+use crate::command::errand::Parcel;
 use crate::command::tracking::Wish;
 use crate::command::{Command, Entry, Job, flags, introspection};
 use crate::keyspace::tracking::Reader;
@@ -85,6 +87,7 @@ pub struct ServerHost {
     /// Shard 0's alone.
     pub reconfigure: Reconfigure,
     /// Shard 0's alone.
+    pub(super) migrations: Migrations,
     pub oom_score: OomScore,
     pub patrol: Patrol,
     pub config: Arc<Config>,
@@ -153,6 +156,7 @@ impl ServerHost {
             identity,
             reconfigure: Reconfigure::default(),
             oom_score: OomScore::default(),
+            migrations: Migrations::default(),
             patrol: Patrol::default(),
             config,
             started_ms,
@@ -421,6 +425,7 @@ impl ServerHost {
         let unwritten = self.segment.as_ref().map(|segment| segment.pending_bytes());
         figures.replica_bytes = self.outlets.unsent_bytes(link);
         figures.aof_buffer_bytes = unwritten.unwrap_or(0) as usize;
+        figures.kept_lines = self.migrations.kept();
         if self.shard == 0 {
             figures.pubsub = self.pubsub.figures();
             figures.files = Some(self.file_figures());
@@ -780,6 +785,10 @@ impl Host for ServerHost {
 
     fn tell_own(&mut self, core: &mut Core, link: &mut dyn Link, session: SessionKey) {
         self.invalidate_own(core, link, session);
+    }
+
+    fn errand(&mut self, _core: &mut Core, _link: &mut dyn Link, work: u64, parcel: Parcel) {
+        self.migrate(work, parcel);
     }
 
     fn log(&mut self, level: u8, text: &[u8]) {

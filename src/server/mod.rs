@@ -25,6 +25,7 @@ pub mod journal;
 pub mod link;
 pub mod log;
 mod memory;
+mod migrate;
 pub mod monitor;
 pub mod node;
 mod oom;

@@ -53,6 +53,7 @@ pub fn without_secrets(table: &Table, args: &Args) -> Option<ArgBuf> {
             let auth = (2..args.len()).find(|&at| args.is(at, "auth"));
             auth.map_or(Vec::new(), |at| vec![at + 1, at + 2])
         }
+        (Run::Errand(_), _) => migrate_secrets(args),
         (Run::Job(Job::ConfigSet), _) => {
             let is_secret =
                 |&at: &usize| SECRET_PARAMETERS.iter().any(|name| args.is(at - 1, name));
@@ -68,6 +69,18 @@ pub fn without_secrets(table: &Table, args: &Args) -> Option<ArgBuf> {
     };
     let shown: Vec<Vec<u8>> = args.iter().enumerate().map(hide).collect();
     (!secrets.is_empty()).then(|| shown.iter().map(Vec::as_slice).collect())
+}
+
+/// What follows AUTH and AUTH2 of MIGRATE.
+fn migrate_secrets(args: &Args) -> Vec<usize> {
+    let mut secrets = Vec::new();
+    let mut at = 6;
+    while at < args.len() && !args.is(at, "keys") {
+        let follow = usize::from(args.is(at, "auth")) + 2 * usize::from(args.is(at, "auth2"));
+        secrets.extend(at + 1..=at + follow);
+        at += 1 + follow;
+    }
+    secrets
 }
 
 /// Where a command comes from, if not from a script.

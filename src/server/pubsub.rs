@@ -643,7 +643,7 @@ const HELP: &[(&str, &str)] = &[
         "List shard channels that somebody listens to.",
     ),
     (
-        "SHARDNUMSUB [<channel> ...]",
+        "SHARDNUMSUB [<shardchannel> ...]",
         "Count the subscribers of shard channels.",
     ),
 ];

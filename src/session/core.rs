@@ -8,6 +8,7 @@ use super::link::{Host, Link};
 use super::script::Scripts;
 use super::state::{Peer, Session, State};
 use crate::acl::{User, Users};
+use crate::command::errand::Receipt;
 use crate::command::{Client, CommandId, Run, Table, keys};
 use crate::coordinator::{Answer, Coordinator, Done};
 use crate::keyspace::{Foreseen, WARM_KEYS};
@@ -386,6 +387,7 @@ impl Core {
             Done::Tried(reply) => return self.tried(key, &request, reply, link, host),
             Done::Settled => return self.exec_settled(key, link, host),
             Done::Refused => return self.refused(key, &request, link, host),
+            Done::Errand { work, parcel } => return host.errand(self, link, work, *parcel),
             Done::Held { work, clean } => return self.exec_held(key, work, clean, link, host),
             Done::Part {
                 reply,
@@ -431,6 +433,22 @@ impl Core {
             }
         }
         self.resume(key, link, host);
+    }
+
+    /// What [`Host::errand`] was asked to send has arrived, or has not.
+    pub fn returned(
+        &mut self,
+        work: u64,
+        receipt: &Receipt,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let mut post = |to, message| link.post(to, message);
+        let answer = self.coordinator.returned(work, receipt, &mut post);
+        self.tell();
+        if let Some(answer) = answer {
+            self.work_done(answer, link, host);
+        }
     }
 
     /// Replies to a session whose job was performed later, and lets it go on.

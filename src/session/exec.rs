@@ -200,7 +200,7 @@ impl Core {
         let has_jobs = exec
             .calls
             .iter()
-            .any(|call| matches!(call.command.run, Run::Job(_)));
+            .any(|call| matches!(call.command.run, Run::Job(_) | Run::Errand(_)));
         let is_here = match &scopes[..] {
             [] => true,
             [(home, on)] => *home == place.shard && !self.is_in_the_way(&exec.request, on),

@@ -2,6 +2,7 @@
 
 use super::{Core, Refused};
 use crate::command::Job;
+use crate::command::errand::Parcel;
 use crate::resp::{Args, CmdError, Output};
 use crate::shard::message::{Message, SessionKey};
 
@@ -120,6 +121,10 @@ pub trait Host {
 
     /// A script has something for the server's log, at one of Redis' levels: 0, debug, to 3, warning.
     fn log(&mut self, _level: u8, _text: &[u8]) {}
+
+    /// Sends keys to another server, while they are held; [`Core::returned`] follows with what became
+    /// of them.
+    fn errand(&mut self, core: &mut Core, link: &mut dyn Link, work: u64, parcel: Parcel);
 
     /// Somebody tried what its user may not do, or gave a wrong password.
     fn refused(

@@ -9,6 +9,7 @@ use super::blocking::Begun;
 use super::core::Core;
 use super::link::{Admission, Host, Link, Performed};
 use super::state::{Pending, State};
+use crate::command::errand::Errand;
 use crate::command::transaction::Transaction;
 use crate::command::{Command, CommandId, Entry, Job, Lookup, Run, client::ReplyMode, flags, keys};
 use crate::coordinator::{Homes, homes};
@@ -405,13 +406,12 @@ impl Core {
         let here = self.shard.place.shard;
         let shards = self.shard.place.shards;
         let home = match call.command.run {
-            Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Script(_) if hopping => {
-                return Next::Again;
-            }
+            run if hopping && !is_of_keys(run) => return Next::Again,
             Run::Transaction(what) => return self.transaction(key, what, call, args, link, host),
             Run::Script(what) => return self.script(key, what, call, args, link, host),
             Run::Client(run) => return self.run_client(key, call, run, args, link, host),
             Run::Job(job) => return self.run_job(key, call, job, args, link, host),
+            Run::Errand(errand) => return self.start_errand(key, errand, call, args, link),
             _ if shards == 1 => Ok(Homes::One(here)),
             Run::Key(_) => Ok(Homes::One(keys::home(
                 args.get(first_key(call.command)),
@@ -827,6 +827,24 @@ impl Core {
         }
     }
 
+    /// Everything it sends is held, also if that is one key of this shard.
+    fn start_errand(
+        &mut self,
+        key: SessionKey,
+        errand: &Errand,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+    ) -> Next {
+        match (errand.check)(args) {
+            Ok(()) => {
+                let groups = groups(call.command, args, self.shard.place.shards);
+                self.start_work(key, call, args, Some(groups), link)
+            }
+            Err(error) => self.fail(key, call.id, &error, link),
+        }
+    }
+
     /// Hands a command on several homes, or on every shard, to the coordinator.
     fn start_work(
         &mut self,
@@ -867,6 +885,26 @@ impl Core {
             None => self.coordinator.start_everything(key, request, &mut post),
         }
         Next::Wait
+    }
+}
+
+/// Whether it may follow other commands in a hop, as far as its keys are on that home.
+fn is_of_keys(run: Run) -> bool {
+    !matches!(
+        run,
+        Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Script(_) | Run::Errand(_)
+    )
+}
+
+/// The keys of a request by home, also if that is only one.
+fn groups(command: &Command, args: &Args, shards: usize) -> SmallVec<[(usize, KeyIndices); 4]> {
+    let positions = keys::positions(command.keys, args).unwrap_or_default();
+    match homes(&positions, args, shards) {
+        Homes::Many(groups) => groups,
+        Homes::One(home) => {
+            let keys = positions.iter().map(|&at| at as u32).collect();
+            SmallVec::from_iter([(home, keys)])
+        }
     }
 }
 

@@ -519,13 +519,14 @@ impl Shard {
 
     fn peek_at(&mut self, request: &Request, keys: &KeyIndices, now_ms: i64) -> Part {
         let command = request.call.command;
-        if let Run::Gather(_) | Run::First(_) = command.run {
+        if let Run::Gather(_) | Run::Errand(_) | Run::First(_) = command.run {
             let args = request.args.as_args();
             let mut tx = tx_of(&mut self.keyspace, request, now_ms);
             let peek = |&at: &u32| {
                 tx.set_place(at as usize);
                 match command.run {
                     Run::Gather(gather) => (gather.peek)(&mut tx, &args, at as usize),
+                    Run::Errand(errand) => (errand.peek)(&mut tx, &args, at as usize),
                     Run::First(first) => first.peek(&mut tx, args.get(at as usize)),
                     _ => Peek::Missing,
                 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use pinion::command::errand::{Parcel, Receipt};
 use pinion::command::keys::home;
 use pinion::command::{Client, Job, Table};
 use pinion::keyspace::cut::Clocks;
@@ -39,6 +40,18 @@ impl Host for NoHost {
         _out: &mut Output,
     ) -> Performed {
         Performed::Failed(CmdError::Text("ERR no jobs in the simulation"))
+    }
+
+    /// Another server, which takes most keys.
+    fn errand(&mut self, core: &mut Core, link: &mut dyn Link, work: u64, parcel: Parcel) {
+        let mut receipt = Receipt::default();
+        for item in &parcel.items {
+            match item.key.ends_with(b"3") {
+                true => receipt.error = Some(CmdError::Text("ERR Target is busy")),
+                false => receipt.arrived.push(item.at),
+            }
+        }
+        core.returned(work, &receipt, link, self);
     }
 }
 
@@ -640,6 +653,9 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         "COPY K K REPLACE",
         "COPY K K DB 2",
         "MOVE K 1",
+        "MIGRATE host 1 K 0 9",
+        "MIGRATE host 1 K 0 9 COPY",
+        "MIGRATE host 1 _ 0 9 KEYS K K K",
         "SETBIT K O 1",
         "BITOP AND K K K",
         "BITOP XOR K K K K",
@@ -813,6 +829,7 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
             "S" => rng.u32(1..200).to_string(),
             "T" => rng.u32(1..200_000).to_string(),
             "O" => rng.u32(..60).to_string(),
+            "_" => String::new(),
             literal => literal.to_owned(),
         })
         .collect()

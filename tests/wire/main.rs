@@ -16,6 +16,7 @@ mod grammar;
 mod journal;
 mod lifecycle;
 mod limits;
+mod migrate;
 mod operator;
 mod persistence;
 mod process;

@@ -3,6 +3,7 @@
 mod dump;
 mod expire;
 mod keyspace;
+mod migrate;
 mod moving;
 mod object;
 mod scan;
@@ -220,6 +221,29 @@ pub const COMMANDS: &[Command] = &[
         acl: KEYSPACE | DANGEROUS,
         syntax: "pattern",
         ..row("keys", 2, READONLY, keys::NONE, scan::KEYS)
+    },
+    Command {
+        since: "2.6.0",
+        summary: "Moves keys to another server.",
+        complexity: "That of DUMP and DEL here and of RESTORE there, and O(N) for the bytes of the values",
+        syntax: "host port key_or_empty_string=(key|empty_string='') destination-db timeout:int \
+                 [COPY @3.0.0] [REPLACE @3.0.0] [authentication=[AUTH password @4.0.7]|[AUTH2 \
+                 (username password) @6.0.0]] [KEYS key ... @3.0.6]",
+        history: &[
+            ("3.0.0", "Takes `COPY` and `REPLACE`."),
+            ("3.0.6", "Takes `KEYS`."),
+            ("4.0.7", "Takes `AUTH`."),
+            ("6.0.0", "Takes `AUTH2`."),
+        ],
+        tips: &["nondeterministic_output"],
+        acl: KEYSPACE | DANGEROUS,
+        ..row(
+            "migrate",
+            -6,
+            WRITE | MOVABLEKEYS,
+            migrate::KEYS,
+            Run::Errand(&migrate::MIGRATE),
+        )
     },
     Command {
         summary: "Moves a key to another database.",

@@ -26,10 +26,10 @@ pub fn describe(command: &Command, container: Option<&Command>, out: &mut Writer
     let shown = || command.keys.iter().filter(|spec| spec.is_shown());
     out.set(shown().count())?;
     shown().try_for_each(|spec| describe_spec(spec, out))?;
-    // Redis: addReplyCommandSubCommands; without any it is an array, also in RESP3.
+    // Redis: addReplyCommandSubCommands; in RESP3 it is a set only if it is empty.
     match command.sub.len() {
-        0 => out.array(0)?,
-        count => out.set(count)?,
+        0 => out.set(0)?,
+        count => out.array(count)?,
     }
     command
         .sub

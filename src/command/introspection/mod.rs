@@ -41,16 +41,16 @@ pub fn command(table: &Table, args: &Args, out: &mut Writer) -> CmdResult {
         &[
             ("(no subcommand)", "Describe all commands."),
             ("COUNT", "Count the commands."),
-            ("DOCS [<name> ...]", "Document commands."),
-            ("GETKEYS <full command>", "Find the keys of a request."),
+            ("DOCS [<command-name> ...]", "Document commands."),
+            ("GETKEYS <full-command>", "Find the keys of a request."),
             (
-                "GETKEYSANDFLAGS <full command>",
+                "GETKEYSANDFLAGS <full-command>",
                 "Find keys and what is done to them.",
             ),
-            ("INFO [<name> ...]", "Describe commands."),
+            ("INFO [<command-name> ...]", "Describe commands."),
             (
-                "LIST [FILTERBY (MODULE|ACLCAT|PATTERN) <filter>]",
-                "List names of commands.",
+                "LIST",
+                "List names of commands; FILTERBY (MODULE|ACLCAT|PATTERN) <filter>: some.",
             ),
         ],
     )

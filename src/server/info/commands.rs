@@ -155,7 +155,7 @@ pub fn latency_help(out: &mut Writer) -> Result<(), CmdError> {
         &[
             ("DOCTOR", "Explain what was slow, and what may help."),
             ("GRAPH <event>", "Draw the latencies of an event."),
-            ("HISTOGRAM [<command> ...]", "Show how long commands took."),
+            ("HISTOGRAM [COMMAND ...]", "Show how long commands took."),
             ("HISTORY <event>", "Show the latencies of an event."),
             ("LATEST", "Show the last latency of every event."),
             (

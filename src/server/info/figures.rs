@@ -26,6 +26,8 @@ pub struct NodeFigures {
     pub db_bytes: Vec<DbBytes>,
     /// Of the append-only file, not handed to the kernel.
     pub aof_buffer_bytes: usize,
+    /// Connections that MIGRATE keeps.
+    pub kept_lines: usize,
     /// What replicas have not taken.
     pub replica_bytes: usize,
     pub rates: Rates,
@@ -120,6 +122,7 @@ impl NodeFigures {
             slack_bytes: keys.slack_bytes(),
             db_bytes: (0..keys.databases()).map(db_bytes).collect(),
             aof_buffer_bytes: 0,
+            kept_lines: 0,
             replica_bytes: 0,
             rates: gauges.rates(core, link.now_ms()),
             over_ms: gauges.over_ms(link.now_ms()),

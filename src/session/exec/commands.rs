@@ -347,6 +347,8 @@ fn only_home(call: &HopCall, args: &Args, shards: usize) -> Option<usize> {
         // Everything is held for it, but it runs in one place.
         Run::At { shard, .. } => shard(&own, shards).ok().flatten(),
         _ if call.command.needs_everything(&own) => None,
+        // It leaves this server from where its transaction is.
+        Run::Errand(_) => None,
         Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Script(_) | Run::Container => {
             None
         }

@@ -10,6 +10,12 @@ use crate::session::link::{Admission, Host, Link, Performed};
 use crate::shard::Call;
 use crate::shard::message::{HopCall, SessionKey};
 
+fn barred() -> Asked {
+    Asked::Answered(refusal(&CmdError::Text(
+        "ERR This Redis command is not allowed from script",
+    )))
+}
+
 /// What `Run::Client` runs.
 type RunClient = fn(&mut Client, &Args, &mut Writer) -> Result<(), CmdError>;
 
@@ -157,9 +163,7 @@ impl Core {
                     }
                 }
             }
-            Run::Container | Run::Transaction(_) | Run::Script(_) => Asked::Answered(refusal(
-                &CmdError::Text("ERR This Redis command is not allowed from script"),
-            )),
+            Run::Container | Run::Transaction(_) | Run::Script(_) => barred(),
             _ => match held {
                 None => Asked::Answered(self.ask_here(key, scripted, call, args)),
                 Some(under) => self.ask_elsewhere(key, scripted, call, args, under, link),
@@ -241,6 +245,12 @@ impl Core {
                 }
             }
         } else if !matches!(command.run, Run::Client(_)) {
+            if matches!(command.run, Run::Errand(_)) && held.is_none() {
+                if !scripted.wrote {
+                    return Some(Asked::Strayed);
+                }
+                return Some(barred());
+            }
             if self.strays(scripted, call, args) {
                 scripted.script.strayed();
                 match (scripted.reach, scripted.wrote) {
