@@ -442,7 +442,10 @@ impl Core {
 
     /// Number of this core's clients that wait for keys.
     pub fn blocked_count(&self) -> usize {
-        let waits = |session: &&super::state::Session| session.wait.is_some();
+        // Redis: blocked.c counts those whom CLIENT PAUSE holds back as well.
+        let waits = |session: &&super::state::Session| {
+            session.wait.is_some() || session.state == State::Postponed
+        };
         self.sessions().filter(waits).count()
     }
 }

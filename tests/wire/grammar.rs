@@ -142,6 +142,31 @@ const FAMILIES: &[Family] = &[
         "!BZPOPMIN|BZPOPMAX zset zset 0.001", "!BZMPOP 0.001 2 zset zset MIN|MAX COUNT:count|", "!XREAD BLOCK 1 STREAMS stream $|id", "!XREADGROUP GROUP group consumer BLOCK 1 STREAMS stream >",
         "FLUSHDB ASYNC|", "SWAPDB db db", "FLUSHALL",
     ]),
+    (3, &[
+        "!EVAL|EVAL_RO lua_reads 2 string list index", "!EVAL lua_counts 1 string number", "!EVAL lua_moves 2 list list count", "!EVAL lua_writes 3 string hash zset value",
+        "!EVAL lua_flags 2 set string member", "!FUNCTION LOAD REPLACE lua_library", "FCALL|FCALL_RO reader 2 string hash field", "FCALL writer 2 set stream name value",
+        "!EVAL_RO lua_writes 3 string hash zset value",
+    ]),
+];
+
+/// Scripts of the rows above, and what becomes of their errors.
+#[rustfmt::skip]
+const SCRIPTS: &[(&str, &str)] = &[
+    ("lua_reads", "local a = redis.pcall('get', KEYS[1]) return {a, redis.call('lrange', KEYS[2], 0, ARGV[1]), 3.7, true, false}"),
+    ("lua_counts", "local n = redis.call('incrby', KEYS[1], ARGV[1])\nif n > 20 then return redis.call('expire', KEYS[1], 900000) end\nreturn n"),
+    ("lua_moves", "for n = 1, tonumber(ARGV[1]) do local v = redis.call('lpop', KEYS[1]) if not v then return n end\nredis.call('rpush', KEYS[2], v) end return {ok = 'moved'}"),
+    ("lua_writes", "redis.call('set', KEYS[1], ARGV[1])\nlocal done = redis.pcall('hset', KEYS[2], 'f1', ARGV[1])\nredis.pcall('zadd', KEYS[3], 1, 'm1') return done"),
+    ("lua_flags", "#!lua flags=allow-cross-slot-keys\nif redis.call('sismember', KEYS[1], ARGV[1]) == 1 then return redis.call('del', KEYS[2]) end\nreturn redis.error_reply('none ' .. KEYS[1])"),
+    ("lua_library", "#!lua name=lib\nredis.register_function{function_name='reader', flags={'no-writes'}, callback=function(keys, args) \
+        return {redis.pcall('get', keys[1]), redis.call('hget', keys[2], args[1])} end}\n\
+        redis.register_function('writer', function(keys, args) local n = redis.pcall('sadd', keys[1], args[2])\n\
+        return {n, redis.call('xlen', keys[2])} end)"),
+];
+
+/// Runs any command: of its own script, and with one key declared or none.
+const WRAPPERS: [&str; 2] = [
+    "return redis.call(unpack(ARGV))",
+    "return redis.pcall(unpack(ARGV))",
 ];
 
 /// Families of keys, five to eight of each; `any` is one of them all.
@@ -272,7 +297,21 @@ impl Author {
         if row.starts_with("FLUSH") && self.rng.u8(..) > 10 {
             return self.request();
         }
-        self.filled(row)
+        let mut request = self.filled(row);
+        if self.rng.u8(..30) == 0 {
+            self.wrap(&mut request.words);
+        }
+        request
+    }
+
+    /// Has a script run a command, which may live anywhere.
+    fn wrap(&mut self, words: &mut Vec<Vec<u8>>) {
+        let declared = words.get(1).filter(|_| self.rng.bool()).cloned();
+        let count = if declared.is_some() { "1" } else { "0" };
+        let script = WRAPPERS[self.rng.usize(..WRAPPERS.len())];
+        let head = ["EVAL", script, count].map(|word| word.as_bytes().to_vec());
+        let inner = std::mem::take(words);
+        words.extend(head.into_iter().chain(declared).chain(inner));
     }
 
     /// Fills a row, and sometimes spoils it.
@@ -337,6 +376,9 @@ impl Author {
         let rng = &mut self.rng;
         if let Some(&(family, count)) = CLOSED.iter().find(|(family, _)| *family == hole) {
             return format!("{family}{}", rng.u32(..count)).into_bytes();
+        }
+        if let Some((_, script)) = SCRIPTS.iter().find(|(name, _)| *name == hole) {
+            return script.as_bytes().to_vec();
         }
         let text = match hole {
             "any" => {
@@ -414,7 +456,9 @@ impl Author {
             },
             _ => {
                 let literal = !hole.starts_with(|first: char| first.is_ascii_lowercase());
-                let known = ["m", "km", "ft", "mi", "nosort", "s*", "h*->f1", "hash*->1"];
+                let known = [
+                    "m", "km", "ft", "mi", "nosort", "s*", "h*->f1", "hash*->1", "reader", "writer",
+                ];
                 let named = known.contains(&hole) || hole.ends_with('*');
                 assert!(literal || named, "there is no hole called {hole}");
                 hole.to_owned()

@@ -26,8 +26,12 @@ pub(super) enum Asked {
     Strayed,
 }
 
-/// Whether a command that a script may run asks to wait, which a script may not. Redis: xreadCommand.
+/// Whether a command that a script may run asks to wait, which a script may not: others that could
+/// wait just find nothing. Redis: xreadCommand.
 fn waits(command: &Command, args: &Args) -> bool {
+    if !matches!(command.name, "xread" | "xreadgroup") {
+        return false;
+    }
     let patience = command.block.map(|block| (block.patience)(args));
     matches!(patience, Some(Ok(Some(_))))
 }
@@ -75,10 +79,11 @@ impl Core {
                 "ERR Write commands are not allowed from read-only scripts.",
             ))
         } else if waits(command, args) {
-            Some(CmdError::owned(format!(
-                "ERR {} command is not allowed with BLOCK option from scripts",
-                command.name
-            )))
+            Some(CmdError::quoting(&[
+                b"ERR ",
+                args.name(),
+                b" command is not allowed with BLOCK option from scripts",
+            ]))
         } else if scripted.wrote || !command.is_write() {
             // A script that has changed something is not stopped half way.
             None
