@@ -145,7 +145,7 @@ fn write_within(value: &Value, speaks: Proto, depth: usize, out: &mut Writer) ->
         Value::String(text) => out.bulk(&text.as_bytes()),
         Value::Integer(number) => out.int(*number),
         // As C converts it: towards zero.
-        Value::Number(number) => out.int(*number as i64),
+        Value::Number(number) => out.int(whole(*number)),
         Value::Boolean(truth) if speaks == Proto::Resp3 => out.bool(*truth),
         Value::Boolean(true) => out.int(1),
         Value::Table(table) => write_table(table, speaks, depth - 1, out),
@@ -154,6 +154,16 @@ fn write_within(value: &Value, speaks: Proto, depth: usize, out: &mut Writer) ->
 }
 
 /// A table with one of some fields is a reply of that kind, any other one an array.
+/// A number without its fraction. Redis: script_lua.c converts as C does, which on x86 gives the
+/// smallest integer for what is none.
+fn whole(number: f64) -> i64 {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    match (-LIMIT..LIMIT).contains(&number) {
+        true => number as i64,
+        false => i64::MIN,
+    }
+}
+
 fn write_table(table: &Table, speaks: Proto, depth: usize, out: &mut Writer) -> CmdResult {
     let field = |name: &str| table.raw_get::<Value>(name).unwrap_or(Value::Nil);
     if let Some(error) = error_of(table) {

@@ -65,6 +65,9 @@ fn values_become_replies() {
     for (text, reply) in [
         ("return 1", ":1\r\n"),
         ("return 3.99", ":3\r\n"),
+        ("return -3.99", ":-3\r\n"),
+        ("return 2^63", ":-9223372036854775808\r\n"),
+        ("return 0/0", ":-9223372036854775808\r\n"),
         ("return 'x'", "$1\r\nx\r\n"),
         ("return true", ":1\r\n"),
         ("return false", "$-1\r\n"),
