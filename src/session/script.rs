@@ -131,15 +131,15 @@ impl Scripted {
     pub(super) fn admitted(self, key: SessionKey, host: &dyn Host) -> Result<Scripted, CmdError> {
         let own = self.script.flags;
         if host.is_watching()
-            && !own.allow_stale
-            && let Some(error) = host.refuses_reads(key)
+            && own.declared
+            && !own.no_writes
+            && let Some(error) = host.refuses_writes(key)
         {
             return Err(error);
         }
         if host.is_watching()
-            && own.declared
-            && !own.no_writes
-            && let Some(error) = host.refuses_writes(key)
+            && !own.allow_stale
+            && let Some(error) = host.refuses_reads(key)
         {
             return Err(error);
         }
