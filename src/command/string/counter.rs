@@ -37,9 +37,11 @@ fn add(tx: &mut Tx, args: &Args, n: i64, out: &mut Writer) -> CmdResult {
     };
     let new = old.checked_add(n).ok_or(CmdError::Overflow)?;
     tx.set_int(key, new);
+    // As it was asked for, as far as that goes.
+    let is_plain = args.len() == 2;
     tx.wrote(key, Event::INCRBY, |rec| match n {
-        1 => rec.cmd(&[b"INCR", key]),
-        -1 => rec.cmd(&[b"DECR", key]),
+        1 if is_plain => rec.cmd(&[b"INCR", key]),
+        -1 if is_plain => rec.cmd(&[b"DECR", key]),
         _ => rec.cmd(&[b"INCRBY", key, itoa::Buffer::new().format(n).as_bytes()]),
     });
     out.int(new)
@@ -78,6 +80,8 @@ mod tests {
             ("INCR n", ":1|", "incrby n", "INCR n"),
             ("DECRBY n 3", ":-2|", "incrby n", "INCRBY n -3"),
             ("DECR n", ":-3|", "incrby n", "DECR n"),
+            ("INCRBY n 1", ":-2|", "incrby n", "INCRBY n 1"),
+            ("DECRBY n 1", ":-3|", "incrby n", "INCRBY n -1"),
             ("INCRBY n 1.5", no_integer, "", ""),
             (
                 "DECRBY n -9223372036854775808",
