@@ -9,6 +9,7 @@ use super::blocking::Begun;
 use super::core::Core;
 use super::link::{Admission, Host, Link, Performed};
 use super::state::{Pending, State};
+use crate::command::block::Block;
 use crate::command::errand::Errand;
 use crate::command::transaction::Transaction;
 use crate::command::{Command, CommandId, Entry, Job, Lookup, Run, client::ReplyMode, flags, keys};
@@ -371,6 +372,34 @@ impl Core {
         }
     }
 
+    /// A command that may wait for its keys; nothing if this request does not.
+    fn try_to_wait(
+        &mut self,
+        key: SessionKey,
+        block: &Block,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Option<Next> {
+        let patience = match (block.patience)(args) {
+            Ok(patience) => patience?,
+            Err(error) => return Some(self.fail(key, call.id, &error, link)),
+        };
+        let begun_ns = self.shard.now_ns();
+        Some(match self.begin_wait(key, call, patience, args, link) {
+            Begun::Served => {
+                let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
+                if spent_ns >= self.limits.slow_ns {
+                    host.slow(self, link, key, args, spent_ns);
+                }
+                self.check_drain(key, link)
+            }
+            Begun::Waits => Next::Wait,
+            Begun::Failed(error) => self.fail(key, call.id, &error, link),
+        })
+    }
+
     fn route(
         &mut self,
         key: SessionKey,
@@ -384,23 +413,8 @@ impl Core {
             if hopping {
                 return Next::Again;
             }
-            match (block.patience)(args) {
-                Err(error) => return self.fail(key, call.id, &error, link),
-                Ok(Some(patience)) => {
-                    let begun_ns = self.shard.now_ns();
-                    return match self.begin_wait(key, call, patience, args, link) {
-                        Begun::Served => {
-                            let spent_ns = self.shard.now_ns().saturating_sub(begun_ns);
-                            if spent_ns >= self.limits.slow_ns {
-                                host.slow(self, link, key, args, spent_ns);
-                            }
-                            self.check_drain(key, link)
-                        }
-                        Begun::Waits => Next::Wait,
-                        Begun::Failed(error) => self.fail(key, call.id, &error, link),
-                    };
-                }
-                Ok(None) => {}
+            if let Some(next) = self.try_to_wait(key, block, call, args, link, host) {
+                return next;
             }
         }
         let here = self.shard.place.shard;
