@@ -437,14 +437,11 @@ impl Core {
                 }
                 return self.start_work(key, call, args, None, link);
             }
-            Run::Shards { .. } if hopping => return Next::Again,
-            Run::Shards { .. } => return self.start_work(key, call, args, None, link),
-            Run::At { shard, .. } => match shard(args, shards) {
-                Ok(Some(home)) => Ok(Homes::One(home)),
-                Ok(None) if hopping => return Next::Again,
-                Ok(None) => return self.start_work(key, call, args, None, link),
-                Err(error) => Err(error),
-            },
+            _ if spreads(&call, args, shards) && hopping => return Next::Again,
+            _ if spreads(&call, args, shards) => {
+                return self.start_work(key, call, args, None, link);
+            }
+            Run::At { shard, .. } => shard(args, shards).map(|at| Homes::One(at.unwrap_or(here))),
             _ => exec_keys(call.command, args).map(|keys| homes(&keys, args, shards)),
         };
         match home {
@@ -908,6 +905,15 @@ fn is_of_keys(run: Run) -> bool {
         run,
         Run::Client(_) | Run::Job(_) | Run::Transaction(_) | Run::Script(_) | Run::Errand(_)
     )
+}
+
+/// Whether a command runs on every shard.
+fn spreads(call: &HopCall, args: &Args, shards: usize) -> bool {
+    match call.command.run {
+        Run::Shards { .. } => true,
+        Run::At { shard, .. } => matches!(shard(args, shards), Ok(None)),
+        _ => false,
+    }
 }
 
 /// The keys of a request by home, also if that is only one.
