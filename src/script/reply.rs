@@ -153,7 +153,6 @@ fn write_within(value: &Value, speaks: Proto, depth: usize, out: &mut Writer) ->
     }
 }
 
-/// A table with one of some fields is a reply of that kind, any other one an array.
 /// A number without its fraction. Redis: script_lua.c converts as C does, which on x86 gives the
 /// smallest integer for what is none.
 fn whole(number: f64) -> i64 {
@@ -164,6 +163,7 @@ fn whole(number: f64) -> i64 {
     }
 }
 
+/// A table with one of some fields is a reply of that kind, any other one an array.
 fn write_table(table: &Table, speaks: Proto, depth: usize, out: &mut Writer) -> CmdResult {
     let field = |name: &str| table.raw_get::<Value>(name).unwrap_or(Value::Nil);
     if let Some(error) = error_of(table) {
