@@ -170,10 +170,7 @@ struct Claimed {
 fn account(tx: &mut Tx, key: &[u8], group: &[u8], consumer: &[u8], claimed: &Claimed) {
     if claimed.created {
         tx.wrote(key, Event::XGROUP_CREATECONSUMER, |rec| {
-            // XCLAIM creates it as well.
-            if claimed.ids.is_empty() {
-                rec.cmd(&[b"XGROUP", b"CREATECONSUMER", key, group, consumer]);
-            }
+            rec.cmd(&[b"XGROUP", b"CREATECONSUMER", key, group, consumer]);
         });
     }
     let changes = claimed.ids.len() + claimed.deleted.len();

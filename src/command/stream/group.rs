@@ -374,13 +374,9 @@ fn ask_as_consumer(tx: &mut Tx, args: &Args, at: usize) -> CmdResult {
         group.seen(consumer, now_ms);
         created
     })?;
-    // Redis: t_stream.c xreadCommand, the XCLAIM that follows for each entry creates it as well.
-    let is_claimed = args.get(at + options.streams) == b">" && !options.no_ack;
     if created == Some(true) {
         tx.wrote(key, Event::XGROUP_CREATECONSUMER, |rec| {
-            if !is_claimed {
-                rec.cmd(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer]);
-            }
+            rec.cmd(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer]);
         });
     } else {
         tx.unchanged();
