@@ -198,7 +198,8 @@ fn run(shards: usize, seed: u64) -> (usize, usize) {
         }
     }
     trial.world.settle();
-    trial.world.wait_out();
+    let waited_ms = trial.world.wait_out();
+    trial.replica.advance_ms(waited_ms);
     trial.compare();
     assert_eq!(trial.passed, [Passed::Cut(CUT)]);
     promote(&mut trial);
