@@ -299,7 +299,8 @@ impl Shard {
         on: &HoldOn,
         records: usize,
     ) -> bool {
-        let is_held = self.holds.try_hold(tx, &hold_scope(request, on));
+        let scope = self.scope_of(request, on);
+        let is_held = self.holds.try_hold(tx, &scope);
         debug_assert!(is_held, "nothing came in its way while it ran");
         let effects = &mut self.keyspace.effects;
         match &mut self.journal {
@@ -344,17 +345,24 @@ impl Shard {
         let keys = keys::positions(command.keys, args).unwrap_or_default();
         let scope = match command.run {
             Run::Shards { .. } | Run::At { .. } => Scope::Everything,
-            _ => Scope::Keys(keys.iter().map(|&at| args.get(at).into()).collect()),
+            _ => self.holds.scope(keys.iter().map(|&at| args.get(at))),
         };
-        let blocked = match scope {
-            Scope::Everything => !self.holds.is_empty(),
-            Scope::Keys(_) => self.holds.blocks(keys.iter().map(|&at| args.get(at))),
-        };
-        blocked.then_some(scope)
+        self.holds.blocks_scope(&scope).then_some(scope)
+    }
+
+    fn scope_of(&self, request: &Request, on: &HoldOn) -> Scope {
+        match on {
+            HoldOn::Everything | HoldOn::EverythingWith(_) => Scope::Everything,
+            HoldOn::Keys(keys) => {
+                let args = request.args.as_args();
+                self.holds
+                    .scope(keys.iter().map(|&at| args.get(at as usize)))
+            }
+        }
     }
 
     fn hold(&mut self, hold: Box<Hold>, now_ms: i64, post: Post) {
-        let scope = hold_scope(&hold.request, &hold.on);
+        let scope = self.scope_of(&hold.request, &hold.on);
         if hold.manner == Manner::Run && !self.holds.blocks_scope(&scope) {
             self.run_unheld(&hold, scope, now_ms, post);
         } else if hold.manner != Manner::Run && self.holds.try_hold(hold.tx, &scope) {
@@ -960,21 +968,5 @@ fn register(tx: &mut Tx, waiting: &mut Waiting, request: &Arc<Request>, keys: &K
         };
         tx.wait_for(key);
         waiting.push((request.db, key.into()), waiter);
-    }
-}
-
-fn hold_scope(request: &Arc<Request>, on: &HoldOn) -> Scope {
-    match on {
-        HoldOn::Everything | HoldOn::EverythingWith(_) => Scope::Everything,
-        HoldOn::Keys(keys) => {
-            let args = request.args.as_args();
-            let mut keys: Vec<Box<[u8]>> = keys
-                .iter()
-                .map(|&at| args.get(at as usize).into())
-                .collect();
-            keys.sort_unstable();
-            keys.dedup();
-            Scope::Keys(keys)
-        }
     }
 }

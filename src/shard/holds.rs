@@ -4,28 +4,37 @@
 //! with older work that waits for one, waits in arrival order; so nobody starves, and two pieces of
 //! work that want the same key run in the order in which they came.
 //!
+//! Keys are known by their hashes: two keys of one hash share their holds, and one may wait for the
+//! other. That is seldom and harms nothing, and taking a hold copies no key.
+//!
 //! Deadlock cannot happen: on one shard a hold is granted whole or not at all, and across shards
 //! the coordinator either tries all at once and backs off, or waits in ascending shard order.
 
 use std::collections::VecDeque;
 
-use ahash::{AHashMap, AHashSet};
+use ahash::{AHashMap, AHashSet, RandomState};
+use smallvec::SmallVec;
 
 /// Identifies one piece of multi-shard work: its coordinator's shard and a counter.
 pub type TxId = u64;
+
+/// A key's hash, which only the [`Holds`] that it comes from understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Name(u64);
 
 /// What a piece of work needs for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     Everything,
-    Keys(Vec<Box<[u8]>>),
+    Keys(SmallVec<[Name; 8]>),
 }
 
 /// The holds of one shard, and what waits for them. `W` is the waiting work.
 #[derive(Debug)]
 pub struct Holds<W> {
     active: AHashMap<TxId, Scope>,
-    keys: AHashMap<Box<[u8]>, TxId>,
+    keys: AHashMap<Name, TxId>,
+    hasher: RandomState,
     everything: Option<TxId>,
     waiting: VecDeque<(Scope, W)>,
 }
@@ -35,6 +44,7 @@ impl<W> Default for Holds<W> {
         Holds {
             active: AHashMap::new(),
             keys: AHashMap::new(),
+            hasher: RandomState::new(),
             everything: None,
             waiting: VecDeque::new(),
         }
@@ -47,26 +57,34 @@ impl<W> Holds<W> {
         self.active.is_empty() && self.waiting.is_empty()
     }
 
+    fn name(&self, key: &[u8]) -> Name {
+        Name(self.hasher.hash_one(key))
+    }
+
+    /// The scope of work on these keys.
+    pub fn scope<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Scope {
+        Scope::Keys(keys.map(|key| self.name(key)).collect())
+    }
+
     /// Whether `key` is held right now. The expiry pulse leaves such keys alone.
     pub fn is_held(&self, key: &[u8]) -> bool {
-        self.everything.is_some() || self.keys.contains_key(key)
+        self.everything.is_some()
+            || !self.keys.is_empty() && self.keys.contains_key(&self.name(key))
     }
 
     /// Whether work on `keys` must wait for a hold or for older waiting work.
     pub fn blocks<'k>(&self, mut keys: impl Iterator<Item = &'k [u8]>) -> bool {
-        if self.is_empty() {
-            return false;
-        }
-        if self.everything.is_some() {
-            return true;
-        }
-        keys.any(|key| self.keys.contains_key(key) || self.is_wanted(key))
+        !self.is_empty() && keys.any(|key| self.blocks_name(self.name(key)))
     }
 
-    fn is_wanted(&self, key: &[u8]) -> bool {
+    fn blocks_name(&self, name: Name) -> bool {
+        self.everything.is_some() || self.keys.contains_key(&name) || self.is_wanted(name)
+    }
+
+    fn is_wanted(&self, name: Name) -> bool {
         self.waiting.iter().any(|(scope, _)| match scope {
             Scope::Everything => true,
-            Scope::Keys(keys) => keys.iter().any(|wanted| **wanted == *key),
+            Scope::Keys(keys) => keys.contains(&name),
         })
     }
 
@@ -74,7 +92,9 @@ impl<W> Holds<W> {
     pub fn blocks_scope(&self, scope: &Scope) -> bool {
         match scope {
             Scope::Everything => !self.is_empty(),
-            Scope::Keys(keys) => self.blocks(keys.iter().map(|key| &**key)),
+            Scope::Keys(keys) => {
+                !self.is_empty() && keys.iter().any(|&name| self.blocks_name(name))
+            }
         }
     }
 
@@ -91,7 +111,7 @@ impl<W> Holds<W> {
         match &scope {
             Scope::Everything => self.everything = Some(tx),
             Scope::Keys(keys) => {
-                self.keys.extend(keys.iter().map(|key| (key.clone(), tx)));
+                self.keys.extend(keys.iter().map(|&name| (name, tx)));
             }
         }
         let previous = self.active.insert(tx, scope);
@@ -130,7 +150,7 @@ impl<W> Holds<W> {
         if self.waiting.is_empty() || self.everything.is_some() {
             return None;
         }
-        let mut passed: AHashSet<&[u8]> = AHashSet::new();
+        let mut passed: AHashSet<Name> = AHashSet::new();
         let mut ready = None;
         for (i, (scope, _)) in self.waiting.iter().enumerate() {
             match scope {
@@ -142,12 +162,12 @@ impl<W> Holds<W> {
                     break;
                 }
                 Scope::Keys(keys) => {
-                    let free = |key: &[u8]| !self.keys.contains_key(key) && !passed.contains(key);
-                    if keys.iter().all(|key| free(key)) {
+                    let free = |name| !self.keys.contains_key(name) && !passed.contains(name);
+                    if keys.iter().all(free) {
                         ready = Some(i);
                         break;
                     }
-                    passed.extend(keys.iter().map(|key| &**key));
+                    passed.extend(keys);
                 }
             }
         }
@@ -163,8 +183,18 @@ impl<W> Holds<W> {
 mod tests {
     use super::*;
 
-    fn keys(names: &[&str]) -> Scope {
-        Scope::Keys(names.iter().map(|name| name.as_bytes().into()).collect())
+    fn keys(holds: &Holds<u32>, names: &[&str]) -> Scope {
+        holds.scope(names.iter().map(|name| name.as_bytes()))
+    }
+
+    fn hold(holds: &mut Holds<u32>, tx: TxId, names: &[&str]) -> bool {
+        let scope = keys(holds, names);
+        holds.try_hold(tx, &scope)
+    }
+
+    fn wait(holds: &mut Holds<u32>, names: &[&str], work: u32) {
+        let scope = keys(holds, names);
+        holds.wait(scope, work);
     }
 
     fn blocked(holds: &Holds<u32>, key: &str) -> bool {
@@ -174,10 +204,10 @@ mod tests {
     #[test]
     fn held_keys_block_and_others_do_not() {
         let mut holds: Holds<u32> = Holds::default();
-        assert!(holds.try_hold(1, &keys(&["a", "b"])));
+        assert!(hold(&mut holds, 1, &["a", "b"]));
         assert!(blocked(&holds, "a"));
         assert!(!blocked(&holds, "c"));
-        assert!(!holds.try_hold(2, &keys(&["b", "c"])));
+        assert!(!hold(&mut holds, 2, &["b", "c"]));
         assert!(!holds.try_hold(2, &Scope::Everything));
         holds.release(1);
         assert!(holds.is_empty());
@@ -188,14 +218,14 @@ mod tests {
     #[test]
     fn waiting_work_runs_in_order_per_key() {
         let mut holds: Holds<u32> = Holds::default();
-        assert!(holds.try_hold(1, &keys(&["a"])));
-        holds.wait(keys(&["a", "b"]), 10);
+        assert!(hold(&mut holds, 1, &["a"]));
+        wait(&mut holds, &["a", "b"], 10);
         assert!(
             blocked(&holds, "b"),
             "younger work may not overtake older work on b"
         );
-        holds.wait(keys(&["b"]), 11);
-        holds.wait(keys(&["c"]), 12);
+        wait(&mut holds, &["b"], 11);
+        wait(&mut holds, &["c"], 12);
         let none = |_: &u32| None;
         assert_eq!(holds.next_ready(none), Some(12));
         assert_eq!(holds.next_ready(none), None);
@@ -208,9 +238,9 @@ mod tests {
     #[test]
     fn a_waiting_hold_becomes_active_and_everything_waits_its_turn() {
         let mut holds: Holds<u32> = Holds::default();
-        assert!(holds.try_hold(1, &keys(&["a"])));
+        assert!(hold(&mut holds, 1, &["a"]));
         holds.wait(Scope::Everything, 7);
-        holds.wait(keys(&["z"]), 8);
+        wait(&mut holds, &["z"], 8);
         let grants = |work: &u32| (*work == 7).then_some(7);
         assert_eq!(holds.next_ready(grants), None);
         holds.release(1);
