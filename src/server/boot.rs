@@ -251,6 +251,17 @@ fn identity_of(config: &Config) -> Identity {
     identity
 }
 
+/// What is loaded before clients are served.
+fn boot_of(config: &Config) -> Boot {
+    if config.flag("appendonly") {
+        Boot::Journal
+    } else if std::path::Path::new(config.text("dbfilename")).exists() {
+        Boot::Snapshot
+    } else {
+        Boot::Nothing
+    }
+}
+
 fn run(
     config: Config,
     table: Arc<Table>,
@@ -264,13 +275,7 @@ fn run(
     let identity = Arc::new(identity_of(&config));
     let figures = budget::figures(shards);
     let file_figures = persist::shared(shards);
-    let boot = if config.flag("appendonly") {
-        Boot::Journal
-    } else if std::path::Path::new(config.text("dbfilename")).exists() {
-        Boot::Snapshot
-    } else {
-        Boot::Nothing
-    };
+    let boot = boot_of(&config);
     if boot == Boot::Nothing {
         supervise::ready();
     }

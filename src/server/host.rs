@@ -615,11 +615,9 @@ impl Host for ServerHost {
                 self.identify(core, link, session, job, args, out)
             }
             Job::ClientInfo => {
-                let Some(me) = core.session(session) else {
-                    return Performed::Done;
-                };
-                let text = clients::describe(me, core, link, &self.monitors.here) + "\n";
-                done(writer.verbatim("txt", text.as_bytes()))
+                let me = core.session(session);
+                let text = me.map(|me| clients::describe(me, core, link, &self.monitors.here));
+                done(writer.verbatim("txt", (text.unwrap_or_default() + "\n").as_bytes()))
             }
             Job::ClientList
             | Job::ClientKill
@@ -646,11 +644,9 @@ impl Host for ServerHost {
             | Job::BgSave
             | Job::Role
             | Job::LastSave => self.forward(job, requester, args, out),
-            Job::Subscribe(kind) => {
-                self.subscribe(core, link, requester, (job, kind, true), args, out)
-            }
-            Job::Unsubscribe(kind) => {
-                self.subscribe(core, link, requester, (job, kind, false), args, out)
+            Job::Subscribe(kind) | Job::Unsubscribe(kind) => {
+                let joins = matches!(job, Job::Subscribe(_));
+                self.subscribe(core, link, requester, (job, kind, joins), args, out)
             }
             Job::Publish(kind) => self.publish(core, link, requester, kind, args, out),
             Job::Pubsub => done(self.pubsub_command(args, &mut writer)),
