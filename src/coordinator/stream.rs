@@ -24,18 +24,7 @@ use crate::journal::Mark;
 use crate::keyspace::{Audience, Record, Records};
 use crate::shard::TxId;
 use crate::shard::feed::Fed;
-use crate::shard::journal::{EXEC, MULTI, is_bracket};
-
-/// Commands on whole databases: every shard tells of them, and replicas are told once.
-const WHOLE: [&[u8]; 3] = [
-    b"*1\r\n$8\r\nFLUSHALL\r\n",
-    b"*1\r\n$7\r\nFLUSHDB\r\n",
-    b"*3\r\n$6\r\nSWAPDB\r\n",
-];
-
-fn is_whole(command: &[u8]) -> bool {
-    WHOLE.iter().any(|whole| command.starts_with(whole))
-}
+use crate::shard::journal::{EXEC, MULTI, is_bracket, is_whole};
 
 /// A transaction of which some parts have come.
 #[derive(Debug)]

@@ -14,7 +14,7 @@
 use ahash::{AHashMap, AHashSet};
 
 use super::Item;
-use super::segment::TX_COUNT_MASK;
+use super::segment::{Mark, TX_COUNT_MASK, last_unit};
 
 /// Something that is read unit by unit: one file.
 pub trait Units {
@@ -127,12 +127,19 @@ impl Census {
         broken.map(|(at, _)| *at).collect()
     }
 
+    /// By the names of their last units.
     fn incomplete(&self) -> AHashSet<(usize, u64)> {
-        let is_incomplete = |(_, (needs, has)): &(&_, &(Vec<u32>, AHashSet<u32>))| {
-            !needs.iter().all(|shard| has.contains(shard))
+        let is_complete = |generation, id| {
+            let found = self.transactions.get(&(generation, id));
+            found.is_some_and(|(needs, has)| needs.iter().all(|shard| has.contains(shard)))
         };
-        let found = self.transactions.iter().filter(is_incomplete);
-        found.map(|(id, _)| *id).collect()
+        let is_incomplete = |&&(generation, id): &&(usize, u64)| {
+            !is_complete(generation, id) || !is_complete(generation, last_unit(id))
+        };
+        let all = self.transactions.keys();
+        all.filter(is_incomplete)
+            .map(|&(generation, id)| (generation, last_unit(id)))
+            .collect()
     }
 
     /// What is not to be run. `generations` names the shards of each; its files are read again, by
@@ -204,7 +211,8 @@ impl Lost {
             || item.barrier.is_some() && !self.keys.is_empty();
         if builds_on_it {
             left_out.units.insert((generation, shard, item.seq));
-            let id = item.mark.as_ref().map(|mark| (generation, mark.id));
+            let last = |mark: &Mark| (generation, last_unit(mark.id));
+            let id = item.mark.as_ref().map(last);
             left_out.transactions.extend(id);
         }
         if left_out.has(generation, shard, item) {
@@ -217,6 +225,7 @@ impl Lost {
 /// What is not run.
 #[derive(Debug, Default)]
 pub struct LeftOut {
+    /// Generation, and the name of the last unit.
     transactions: AHashSet<(usize, u64)>,
     /// Generation, shard, number.
     units: AHashSet<(usize, u32, u64)>,
@@ -224,10 +233,10 @@ pub struct LeftOut {
 
 impl LeftOut {
     pub fn has(&self, generation: usize, shard: u32, item: &Item) -> bool {
-        let is_incomplete = item
-            .mark
-            .as_ref()
-            .is_some_and(|mark| self.transactions.contains(&(generation, mark.id)));
+        let is_incomplete = item.mark.as_ref().is_some_and(|mark| {
+            self.transactions
+                .contains(&(generation, last_unit(mark.id)))
+        });
         is_incomplete || self.units.contains(&(generation, shard, item.seq))
     }
 }
@@ -298,5 +307,52 @@ impl<U: Units> Order<U> {
         };
         barriers.for_each(drop);
         Ok(Some(first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(seq: u64, mark: &Mark) -> Item {
+        Item {
+            at: 0,
+            commands: Vec::new(),
+            seq,
+            mark: Some(mark.clone()),
+            barrier: None,
+            follows: None,
+        }
+    }
+
+    /// Units of a transaction on two shards, which each wrote so many of its five.
+    fn incomplete(written: [u64; 2]) -> bool {
+        let mark = Mark {
+            id: 1 << 48 | 7,
+            shards: [0, 1].into_iter().collect(),
+        };
+        let mut census = Census::new(false);
+        for (shard, units) in (0..).zip(written) {
+            for n in 0..units {
+                let mark = mark.before_others(4 - n as usize);
+                census.note(0, shard, &unit(n + 1, &mark));
+            }
+        }
+        let found = census.incomplete();
+        assert!(found.is_empty() || found == AHashSet::from_iter([(0, mark.id)]));
+        assert_eq!(
+            census.last_transaction(0),
+            if written == [0, 0] { 0 } else { 7 }
+        );
+        !found.is_empty()
+    }
+
+    #[test]
+    fn a_transaction_of_several_units_counts_if_its_last_unit_does() {
+        assert!(!incomplete([5, 5]) && !incomplete([0, 0]));
+        for units in 0..5 {
+            assert!(incomplete([5, units]) && incomplete([units, 5]), "{units}");
+            assert!(units == 0 || incomplete([units, units]), "{units}");
+        }
     }
 }

@@ -16,6 +16,9 @@
 //! and of the payload. `tx` names a transaction over several shards: it took place if each of these shards has a unit of it. At a
 //! `barrier`, which all segments of a generation have, everything before it in any of them comes
 //! before everything behind it in any other; what it does stands in shard 0's segment.
+//!
+//! A transaction on keys and on whole databases is several units, barriers among them. How many are
+//! still to come stands in the highest six bits of its name: none took place unless the last did.
 
 use crc64fast::Digest;
 use smallvec::SmallVec;
@@ -30,6 +33,9 @@ pub const HEAD_MAX_BYTES: usize = 1000;
 /// What of a transaction's name its coordinator counts; above it stands the coordinator's shard.
 pub const TX_COUNT_MASK: u64 = (1 << TX_COUNT_BITS) - 1;
 pub const TX_COUNT_BITS: u32 = 48;
+/// Above it, how many units of the transaction are still to come.
+const TX_LEFT_SHIFT: u32 = 58;
+const TX_LEFT_MAX: usize = 63;
 
 /// A transaction over several shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +43,21 @@ pub struct Mark {
     pub id: u64,
     /// All that have a unit of it, ascending.
     pub shards: SmallVec<[u32; 4]>,
+}
+
+impl Mark {
+    /// The mark of an earlier unit of this transaction, which so many more follow.
+    pub fn before_others(&self, left: usize) -> Mark {
+        Mark {
+            id: self.id | (left.min(TX_LEFT_MAX) as u64) << TX_LEFT_SHIFT,
+            shards: self.shards.clone(),
+        }
+    }
+}
+
+/// The name of the last unit of a transaction, from any of them.
+pub fn last_unit(id: u64) -> u64 {
+    id & ((1 << TX_LEFT_SHIFT) - 1)
 }
 
 /// The checksum of a unit: of its line as far as the checksum, and of its payload.

@@ -443,7 +443,10 @@ impl ServerHost {
         let mut out = Output::default();
         if let Job::Subscribe(_) | Job::Unsubscribe(_) = question.job {
             self.subscribed(core, link, &question, &mut out);
-            return self.reply(question.requester, out);
+            // No message that comes meanwhile gets before the reply.
+            let session = question.requester.session;
+            core.answer(session, &out, link, self);
+            return;
         }
         let mut writer = Writer::new(&mut out, question.requester.proto);
         let result = match question.job {

@@ -25,7 +25,7 @@ pub enum Message {
     Publish {
         post: Arc<Post>,
         /// Who waits for the number of subscribers.
-        requester: Option<(Requester, u64)>,
+        requester: Option<Requester>,
     },
     /// To a node that has subscribers.
     Deliver(Arc<Post>),
@@ -86,10 +86,34 @@ pub struct Pubsub {
     shard_channels: AHashMap<Box<[u8]>, Vec<SessionKey>>,
     patterns: BTreeMap<Box<[u8]>, Vec<SessionKey>>,
     mine: AHashMap<SessionKey, Mine>,
+    /// Clients whose subscriptions not every node knows of yet.
+    awaiting: AHashMap<SessionKey, Awaiting>,
     /// `notify-keyspace-events` as class bits.
     pub classes: u32,
     /// `client-output-buffer-limit pubsub`, hard; 0: none.
     pub hard_bytes: usize,
+}
+
+/// Subscriptions that were asked for, and the messages to them that came before the reply could: who
+/// published them was told of this subscriber.
+#[derive(Debug)]
+struct Awaiting {
+    kind: Kind,
+    names: Vec<Box<[u8]>>,
+    early: Vec<Arc<Post>>,
+}
+
+impl Awaiting {
+    /// The names that a message meets.
+    fn met_by<'a>(&'a self, post: &'a Post) -> impl Iterator<Item = &'a [u8]> {
+        self.names
+            .iter()
+            .map(|name| &name[..])
+            .filter(|name| match (self.kind, post.kind) {
+                (Kind::Pattern, Kind::Channel) => glob::matches(name, &post.channel),
+                (kind, of) => kind == of && **name == *post.channel,
+            })
+    }
 }
 
 /// Subscriptions on their way to every node.
@@ -221,16 +245,18 @@ impl Pubsub {
 
     /// Puts a message into the outputs of this node's subscribers. A subscriber that is too far
     /// behind is closed.
-    fn deliver(&self, post: &Post, core: &mut Core, link: &mut dyn Link) {
+    fn deliver(&mut self, post: &Arc<Post>, core: &mut Core, link: &mut dyn Link) {
+        for awaiting in self.awaiting.values_mut() {
+            if awaiting.met_by(post).next().is_some() {
+                awaiting.early.push(post.clone());
+            }
+        }
         let Post {
             kind,
             channel,
             text,
-        } = post;
-        let word: &[u8] = match kind {
-            Kind::ShardChannel => b"smessage",
-            _ => b"message",
-        };
+        } = &**post;
+        let word = word_of(*kind);
         let subscribers = match kind {
             Kind::ShardChannel => self.shard_channels.get(channel),
             _ => self.channels.get(channel),
@@ -245,7 +271,7 @@ impl Pubsub {
         }
         for (pattern, subscribers) in &self.patterns {
             if glob::matches(pattern, channel) {
-                let parts = [&b"pmessage"[..], pattern, channel, text];
+                let parts = [word_of(Kind::Pattern), pattern, channel, text];
                 let mut frames = Frames::new(Words(&parts));
                 for &session in subscribers {
                     self.send(&mut frames, session, core, link);
@@ -270,6 +296,15 @@ impl Pubsub {
             core.counters.output_limit_closed += 1;
             core.abandon(key, link);
         }
+    }
+}
+
+/// What a message is called that comes by this kind of subscription.
+fn word_of(kind: Kind) -> &'static [u8] {
+    match kind {
+        Kind::Channel => b"message",
+        Kind::Pattern => b"pmessage",
+        Kind::ShardChannel => b"smessage",
     }
 }
 
@@ -321,6 +356,14 @@ impl ServerHost {
             subscribes,
         };
         if self.shards > 1 && !change.names.is_empty() {
+            if subscribes {
+                let awaiting = Awaiting {
+                    kind,
+                    names: change.names.clone(),
+                    early: Vec::new(),
+                };
+                self.pubsub.awaiting.insert(session, awaiting);
+            }
             return self.ask_all(job, requester, args.to_buf(), Some(Box::new(change)));
         }
         self.listen(core, self.shard, &change);
@@ -350,6 +393,7 @@ impl ServerHost {
             return;
         };
         let (requester, args) = (question.requester, question.args.as_args());
+        let awaiting = self.pubsub.awaiting.remove(&requester.session);
         if core.session(requester.session).is_none() {
             if change.subscribes {
                 let its = change.names.iter();
@@ -363,7 +407,38 @@ impl ServerHost {
         };
         let (kind, subscribes) = (change.kind, change.subscribes);
         self.confirm(core, requester, kind, subscribes, &names, out);
+        if let Some(awaiting) = awaiting {
+            self.catch_up(core, link, requester, &awaiting, out);
+        }
         self.bypass_reply_mode(core, requester.session, link, out);
+    }
+
+    /// Behind the replies to subscriptions comes what came to them before.
+    fn catch_up(
+        &self,
+        core: &Core,
+        link: &mut dyn Link,
+        requester: Requester,
+        awaiting: &Awaiting,
+        out: &mut Output,
+    ) {
+        let session = requester.session;
+        for post in &awaiting.early {
+            for name in awaiting.met_by(post) {
+                let mut parts = vec![word_of(awaiting.kind), name];
+                if awaiting.kind == Kind::Pattern {
+                    parts.push(&post.channel);
+                }
+                parts.push(&post.text);
+                let mut frames = Frames::new(Words(&parts));
+                let frame = frames.of(requester.proto);
+                // The replies of a transaction are one array, which no message stands in.
+                match core.is_executing(session) {
+                    true => link.out(session).bytes.extend_from_slice(frame),
+                    false => out.bytes.extend_from_slice(frame),
+                }
+            }
+        }
     }
 
     /// Replies to subscriptions are pushes: CLIENT REPLY does not hold them back.
@@ -492,7 +567,7 @@ impl ServerHost {
                 let (here, nodes) = (self.shard, self.shards);
                 let to = listeners::first_stop(&post.channel, here, nodes, behind_events);
                 if to != here {
-                    let requester = Some((requester, count));
+                    let requester = Some(requester);
                     let message = Message::Publish { post, requester };
                     self.mail.push((to, NodeMessage::Pubsub(message)));
                     return Performed::Later;
@@ -539,9 +614,11 @@ impl ServerHost {
                 }
                 let audience = self.pubsub.listeners.audience(post.kind, &post.channel);
                 self.relay(core, link, &post, &audience);
-                if let Some((requester, count)) = requester {
+                // The home's knowledge counts: it is what the message goes by.
+                if let Some(requester) = requester {
                     let mut out = Output::default();
-                    let written = Writer::new(&mut out, requester.proto).int(count as i64);
+                    let count = audience.count as i64;
+                    let written = Writer::new(&mut out, requester.proto).int(count);
                     debug_assert!(written.is_ok());
                     self.reply(requester, out);
                 }

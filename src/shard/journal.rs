@@ -9,7 +9,7 @@ use ahash::AHashMap;
 use super::feed::{Fed, Feed};
 use super::holds::TxId;
 use super::message::Settle;
-use crate::journal::{Tail, Writer};
+use crate::journal::{Mark, Tail, Writer};
 use crate::keyspace::{Audience, Effects, Record, Records};
 
 /// What stands around the records of a transaction, as for Redis.
@@ -143,32 +143,53 @@ impl Journal {
         }
     }
 
-    /// Ends a unit with this shard's part of a transaction.
+    /// Writes this shard's part of a transaction. Where that concerns whole databases as well as keys, a
+    /// barrier stands in the place of each such command: what keys it concerns before and behind it differs.
     fn seal(&mut self, settle: &Settle, shard: usize, records: &Records) {
-        let skips = settle.is_barrier && shard != 0;
-        let first = records
+        let records: Vec<Record> = records
             .iter_for(Audience::FILE)
-            .next()
-            .map(|record| record.db);
-        let wraps = first.filter(|_| records.len() > 1 && !settle.is_barrier);
-        if !skips {
+            .filter(|record| !is_bracket(record.command))
+            .collect();
+        let wholes = records
+            .iter()
+            .filter(|record| is_whole(record.command))
+            .count();
+        if settle.is_barrier || wholes == 0 || settle.mark.shards.len() == 1 {
+            return self.seal_step(&settle.mark, settle.is_barrier, shard, &records);
+        }
+        let mut left = 2 * wholes;
+        let mut seal = |is_barrier, records: &[Record]| {
+            let mark = settle.mark.before_others(left);
+            self.seal_step(&mark, is_barrier, shard, records);
+            left = left.saturating_sub(1);
+        };
+        let mut rest = &records[..];
+        while let Some(at) = rest.iter().position(|record| is_whole(record.command)) {
+            seal(false, &rest[..at]);
+            seal(true, &rest[at..=at]);
+            rest = &rest[at + 1..];
+        }
+        seal(false, rest);
+    }
+
+    fn seal_step(&mut self, mark: &Mark, is_barrier: bool, shard: usize, records: &[Record]) {
+        let wraps = (records.len() > 1 && !is_barrier).then(|| records[0].db);
+        if !is_barrier || shard == 0 {
             if let Some(db) = wraps {
                 self.writer.push(db, MULTI);
             }
-            for Record { db, command } in records.iter_for(Audience::FILE) {
-                if !is_bracket(command) {
-                    self.writer.push(db, command);
-                }
+            for Record { db, command } in records {
+                self.writer.push(*db, command);
             }
             if let Some(db) = wraps {
                 self.writer.push(db, EXEC);
             }
         }
-        if settle.is_barrier {
+        if is_barrier {
             self.wants_rewrite = shard == 0;
-            self.writer.seal_barrier(&settle.mark);
+            self.writer.seal_barrier(mark);
         } else {
-            self.writer.seal_transaction(&settle.mark);
+            self.writer.seal_transaction(mark);
         }
     }
 
@@ -201,6 +222,17 @@ impl Journal {
     pub fn take(&mut self, into: &mut Vec<u8>) {
         self.writer.take(into);
     }
+}
+
+/// Commands on whole databases, which every shard tells of.
+const WHOLE: [&[u8]; 3] = [
+    b"*1\r\n$8\r\nFLUSHALL\r\n",
+    b"*1\r\n$7\r\nFLUSHDB\r\n",
+    b"*3\r\n$6\r\nSWAPDB\r\n",
+];
+
+pub fn is_whole(command: &[u8]) -> bool {
+    WHOLE.iter().any(|whole| command.starts_with(whole))
 }
 
 /// Whether a record is the MULTI or EXEC of a part of a larger transaction.

@@ -257,15 +257,34 @@ fn flushes_and_swaps_of_all_shards_are_recovered_in_their_place() {
                 client.text(&format!("SET key:{key} {round}:{n}"));
                 client.text(&format!("SELECT {}", rng.u32(..3)));
             }
-            match rng.u32(..6) {
-                0 => drop(client.text("FLUSHALL")),
-                1 => drop(client.text("FLUSHDB")),
-                2 => drop(client.text("SWAPDB 0 1")),
-                3 => drop(client.text("SWAPDB 2 1")),
-                4 => drop(client.text("MULTI")),
+            let wholes = ["FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "SWAPDB 2 1"];
+            let whole = wholes[rng.usize(..wholes.len())];
+            match rng.u32(..4) {
+                0 => drop(client.text(whole)),
+                // Among other commands, whose keys live on all shards.
+                1 => {
+                    client.text("MULTI");
+                    for n in 0..rng.u32(1..12) {
+                        client.text(&format!("SET key:{} {round}:{n}", rng.u32(..100)));
+                        match rng.u32(..4) {
+                            0 => drop(client.text(whole)),
+                            1 => drop(client.text(&format!("SELECT {}", rng.u32(..3)))),
+                            _ => {}
+                        }
+                    }
+                    client.text("EXEC");
+                }
+                2 => {
+                    let called = whole.replace(' ', "', '");
+                    let script = format!(
+                        "redis.call('SET', KEYS[1], 1) redis.call('{called}') \
+                         redis.call('SET', KEYS[2], 2) redis.call('SET', KEYS[3], 3)"
+                    );
+                    let mut key = || format!("key:{}", rng.u32(..100));
+                    client.call(&["EVAL", &script, "3", &key(), &key(), &key()]);
+                }
                 _ => {}
             }
-            client.text("EXEC");
         }
         let wanted = digest(&server);
         server.signal("KILL");

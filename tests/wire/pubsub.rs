@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, Got};
+use crate::client::{Client, Got, encode};
 use crate::compare::{WRITING_CASES, cases_dir};
 use crate::process::{Server, Which};
 use crate::transcript::{Compare, Replies, Request, Step, parse};
@@ -439,4 +439,34 @@ fn every_write_is_announced_as_redis_announces_it() {
         shown.join("\n"),
         complaints.len()
     );
+}
+
+/// A client may publish to somebody whose SUBSCRIBE is still unanswered: who is counted gets it, after
+/// the answer.
+#[test]
+fn what_a_publish_has_counted_arrives() {
+    for shards in [2, 4] {
+        let server = Server::start(Which::Pinion { shards }, &[]);
+        std::thread::scope(|scope| {
+            for one in 0..3 {
+                let server = &server;
+                scope.spawn(move || {
+                    let (mut ear, mut mouth) = (server.client(), server.client());
+                    for round in 0..400 {
+                        let channel = format!("channel:{one}:{round}x");
+                        let (word, name) = match round % 2 {
+                            0 => ("SUBSCRIBE", channel.clone()),
+                            _ => ("PSUBSCRIBE", format!("channel:{one}:{round}?")),
+                        };
+                        ear.send(&encode(&[word, &name]));
+                        let publish = format!("PUBLISH {channel} text");
+                        while mouth.text(&publish) == ":0\\r\\n" {}
+                        assert!(next(&mut ear).contains("subscribe"));
+                        let message = next(&mut ear);
+                        assert!(message.contains("text"), "{shards} {channel}: {message}");
+                    }
+                });
+            }
+        });
+    }
 }
