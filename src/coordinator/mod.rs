@@ -631,7 +631,7 @@ impl Coordinator {
         };
         for part in &mut work.participants {
             if std::mem::take(&mut part.unsettled) {
-                whole.participant_mut(part.shard).unsettled = true;
+                whole.owes(part.shard);
             }
         }
         true

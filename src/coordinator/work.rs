@@ -195,6 +195,17 @@ impl Work {
         found.expect("only participants answer")
     }
 
+    /// A shard applied something that its journal has not got. A command without keys, such as one
+    /// that is ill-formed, may have run where nothing is held.
+    pub fn owes(&mut self, shard: usize) {
+        if !self.participants.iter().any(|it| it.shard == shard) {
+            let nothing = HoldOn::Keys(KeyIndices::new());
+            self.participants.push(Participant::new(shard, nothing));
+            self.participants.sort_unstable_by_key(|it| it.shard);
+        }
+        self.participant_mut(shard).unsettled = true;
+    }
+
     /// A part has something to tell of.
     pub fn note_told(&mut self, from: usize, told: Option<Box<Told>>) {
         if let Some(told) = told {
