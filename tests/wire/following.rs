@@ -248,5 +248,7 @@ fn a_sentinel_replaces_a_master_that_is_killed() {
             && role(&again) == "slave"
             && told(&again, "master_link_status") == "up"
     });
+    // With its place it is told to close its clients.
+    thread::sleep(Duration::from_secs(1));
     agree(new, &again);
 }
