@@ -92,9 +92,7 @@ fn main() {
     });
     measure("move to another score", count, |id| {
         let score = scores[id as usize];
-        let removed = tree.remove(score, members.by(id));
-        assert_eq!(removed, Some(id));
-        tree.insert(score + 0.5, id, members.by(id));
+        assert!(tree.rescore(score, id, score + 0.5, members.by(id)));
     });
     memory("after the moves", &tree);
     let begun = Instant::now();
@@ -105,8 +103,8 @@ fn main() {
         tree.remove_range(0, 1, |_, id| mix(u64::from(id)));
     });
     measure("remove", count / 4, |id| {
-        let removed = tree.remove(scores[id as usize] + 0.5, members.by(id));
-        mix(u64::from(removed.unwrap_or(0)));
+        let removed = tree.remove(scores[id as usize] + 0.5, id, members.by(id));
+        mix(u64::from(removed));
     });
     memory("after the removals", &tree);
     let begun = Instant::now();

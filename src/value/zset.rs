@@ -104,8 +104,7 @@ impl Tree {
         let entries = &self.entries;
         let Entry { score: old, name } = entries.get(id);
         let order = |other: u32| name.cmp(&entries.get(other).name);
-        self.ranked.remove(*old, order);
-        self.ranked.insert(score, id, order);
+        self.ranked.rescore(*old, id, score, order);
         self.entries.get_mut(id).score = score;
     }
 
@@ -125,7 +124,7 @@ impl Tree {
         let score = self.entries.get(id).score;
         let entries = &self.entries;
         self.ranked
-            .remove(score, |other| name.cmp(&entries.get(other).name));
+            .remove(score, id, |other| name.cmp(&entries.get(other).name));
         Some(self.forget(id))
     }
 

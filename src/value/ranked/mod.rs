@@ -80,36 +80,46 @@ impl Ranked {
         }
     }
 
-    /// Removes the element of this score that `cmp` finds equal; returns its id.
-    pub fn remove(&mut self, score: f64, cmp: impl Fn(u32) -> Ordering) -> Option<u32> {
+    /// Removes an element; returns whether it was there. `cmp` as for [`Ranked::insert`].
+    pub fn remove(&mut self, score: f64, id: u32, cmp: impl Fn(u32) -> Ordering) -> bool {
         match &mut self.form {
             Form::Small(items) => {
-                let at = small_place(items, score, &cmp);
-                let &(found, id) = items.get(at)?;
-                if found != score || cmp(id) != Ordering::Equal {
-                    return None;
-                }
+                let is_it = |&item: &(f64, u32)| item == (score, id);
+                let Some(at) = items.iter().position(is_it) else {
+                    return false;
+                };
                 items.remove(at);
                 if items.len() <= items.capacity() / 4 {
                     items.shrink_to(items.capacity() / 2);
                 }
-                Some(id)
+                true
             }
-            Form::Tree(tree) => {
-                let path = tree.seek(score, &cmp);
-                let leaf = tree.leaves.at(path.leaf);
-                let at = path.at;
-                if at == leaf.len() || leaf.scores[at] != score {
-                    return None;
+            Form::Tree(tree) => match tree.find(score, id, &cmp) {
+                Some(path) => {
+                    self.cut(path, 1);
+                    true
                 }
-                let id = leaf.ids[at];
-                if cmp(id) != Ordering::Equal {
-                    return None;
-                }
-                self.cut(path, 1);
-                Some(id)
-            }
+                None => false,
+            },
         }
+    }
+
+    /// Gives an element another score; returns whether it was there. `cmp` as for
+    /// [`Ranked::insert`].
+    pub fn rescore(&mut self, old: f64, id: u32, new: f64, cmp: impl Fn(u32) -> Ordering) -> bool {
+        if let Form::Tree(tree) = &mut self.form {
+            let Some(path) = tree.find(old, id, &cmp) else {
+                return false;
+            };
+            if tree.rescore(&path, new) {
+                return true;
+            }
+            self.cut(path, 1);
+        } else if !self.remove(old, id, &cmp) {
+            return false;
+        }
+        self.insert(new, id, cmp);
+        true
     }
 
     /// The number of elements before the one in question, whether that is present or not.

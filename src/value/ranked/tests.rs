@@ -37,15 +37,32 @@ impl Twin {
     }
 
     fn remove(&mut self, score: f64, name: u64) {
-        let removed = self.tree.remove(score, by_name(&self.names, name));
+        let by_name = by_name(&self.names, name);
         match self.find(score, name) {
-            Err(_) => assert_eq!(removed, None),
+            Err(_) => {
+                let nobody = self.names.len() as u32;
+                assert!(!self.tree.remove(score, nobody, by_name));
+            }
             Ok(at) => {
                 let (_, _, id) = self.model.remove(at);
-                assert_eq!(removed, Some(id));
+                assert!(self.tree.remove(score, id, by_name));
                 self.forget(id);
             }
         }
+    }
+
+    /// Gives an element another score, a little or much greater.
+    fn rescore(&mut self, score: f64, name: u64, new: f64) {
+        let (Ok(at), Err(_)) = (self.find(score, name), self.find(new, name)) else {
+            return;
+        };
+        let (_, _, id) = self.model.remove(at);
+        let by_name = by_name(&self.names, name);
+        assert!(self.tree.rescore(score, id, new, by_name));
+        let Err(at) = self.find(new, name) else {
+            unreachable!("it was not there")
+        };
+        self.model.insert(at, (new, name, id));
     }
 
     fn forget(&mut self, id: u32) {
@@ -182,8 +199,12 @@ fn random_operations(seed: u64, operations: usize) {
             let most = [3, 100, 3000][rng.usize(0..3)];
             let count = rng.usize(0..=most);
             twin.remove_range(start, start + count);
-        } else if let Some(&(score, name, _)) = rng.choice(&twin.model) {
-            twin.remove(score, name);
+        } else if let Some(&(old, name, _)) = rng.choice(&twin.model) {
+            match rng.u8(..3) {
+                0 => twin.remove(old, name),
+                1 => twin.rescore(old, name, old + 0.25),
+                _ => twin.rescore(old, name, score),
+            }
         } else {
             twin.remove(score, name);
         }
@@ -231,8 +252,8 @@ fn tall_trees_keep_their_order() {
         }
         let (gone, kept) = ids.split_at(ids.len() * 9 / 10);
         for &id in gone {
-            assert_eq!(tree.remove(score(id), |other| id.cmp(&other)), Some(id));
-            assert_eq!(tree.remove(score(id), |other| id.cmp(&other)), None);
+            assert!(tree.remove(score(id), id, |other| id.cmp(&other)));
+            assert!(!tree.remove(score(id), id, |other| id.cmp(&other)));
         }
         check(&tree);
         let mut kept = kept.to_vec();
@@ -288,8 +309,8 @@ fn zeros_are_one_score_and_keep_their_sign() {
     tree.insert(-0.0, 2, |id| 2.cmp(&id));
     let items: Vec<_> = tree.iter_from(0).map(|(s, id)| (s.to_bits(), id)).collect();
     assert_eq!(items, [(0, 1), (1 << 63, 2)]);
-    assert_eq!(tree.remove(-0.0, |id| 1.cmp(&id)), Some(1));
-    assert_eq!(tree.remove(f64::INFINITY, |_| Ordering::Equal), None);
+    assert!(tree.remove(-0.0, 1, |id| 1.cmp(&id)));
+    assert!(!tree.remove(f64::INFINITY, 2, |_| Ordering::Equal));
 }
 
 #[test]

@@ -9,6 +9,9 @@ use super::nodes::{INNER_CHUNK, LEAF_CHUNK};
 /// elements, all that ids can tell apart, within nine.
 pub(super) const DEPTH_MAX: usize = 12;
 
+/// Leaves that are searched for an id among elements of equal score.
+const LEAVES_TRIED: usize = 2;
+
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Step {
     pub(super) node: u32,
@@ -141,6 +144,45 @@ impl Tree {
         let (scores, ids) = (&leaf.scores[..leaf.len()], &leaf.ids[..leaf.len()]);
         path.at = place(scores, ids, score, |id| cmp(id) == Ordering::Greater);
         path
+    }
+
+    /// To an element that is there. Its id tells it from others of its score, so that their members,
+    /// which are anywhere in memory, are looked at only if those are many.
+    pub(super) fn find(&self, score: f64, id: u32, cmp: &impl Fn(u32) -> Ordering) -> Option<Path> {
+        let mut path = self.descend(|inner| {
+            let least = lesser(&inner.scores[..inner.len()], score);
+            least.saturating_sub(1)
+        });
+        let leaf = self.leaves.at(path.leaf);
+        path.at = lesser(&leaf.scores[..leaf.len()], score);
+        for _ in 0..LEAVES_TRIED {
+            let leaf = self.leaves.at(path.leaf);
+            let rest = path.at..leaf.len();
+            let is_it = |&at: &usize| leaf.scores[at] != score || leaf.ids[at] == id;
+            match rest.into_iter().find(is_it) {
+                Some(at) if leaf.scores[at] == score => {
+                    path.at = at;
+                    return Some(path);
+                }
+                None if self.step_forward(&mut path) => {}
+                _ => return None,
+            }
+        }
+        let path = self.seek(score, cmp);
+        let leaf = self.leaves.at(path.leaf);
+        let is_it = path.at < leaf.len() && leaf.item(path.at) == (score, id);
+        is_it.then_some(path)
+    }
+
+    /// Gives the element of a path another score, if that changes nobody's place.
+    pub(super) fn rescore(&mut self, path: &Path, score: f64) -> bool {
+        let leaf = self.leaves.at_mut(path.leaf);
+        let inside = path.at > 0 && path.at + 1 < leaf.len();
+        let stays = inside && leaf.scores[path.at - 1] < score && score < leaf.scores[path.at + 1];
+        if stays {
+            leaf.scores[path.at] = score;
+        }
+        stays
     }
 
     /// To the first element for which `before` is false, or after the last.
@@ -611,12 +653,23 @@ impl Iterator for Descending<'_> {
 /// The number of elements that come before a place: those of a lesser score, and of those with the
 /// same score the ones that `passed` tells of.
 fn place(scores: &[f64], ids: &[u32], score: f64, passed: impl Fn(u32) -> bool) -> usize {
-    let lesser = scores.partition_point(|&other| other < score);
+    let lesser = lesser(scores, score);
     if scores.get(lesser) != Some(&score) {
         return lesser;
     }
     let ties = scores[lesser..].partition_point(|&other| other == score);
     lesser + ids[lesser..lesser + ties].partition_point(|&id| passed(id))
+}
+
+/// The number of ascending scores below one. The last score of every cache line is looked at first, and
+/// no look waits for another: a search by halves waits for memory at each of its steps.
+fn lesser(scores: &[f64], score: f64) -> usize {
+    const LINE: usize = 8;
+    let below = |scores: &[f64]| scores.iter().filter(|&&other| other < score).count();
+    let (lines, last) = scores.as_chunks::<LINE>();
+    let whole = lines.iter().filter(|line| line[LINE - 1] < score).count();
+    let part = lines.get(whole).map_or(last, |line| &line[..]);
+    whole * LINE + below(part)
 }
 
 /// [`slice::partition_point`] over positions.
