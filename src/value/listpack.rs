@@ -21,6 +21,7 @@ const HEADER: usize = 6;
 const END: u8 = 0xff;
 /// The longest integer; what precedes a string is shorter.
 const HEAD_MAX_BYTES: usize = 9;
+const BACK_MAX_BYTES: usize = 5;
 /// The element count says "unknown" from here on.
 const COUNT_UNKNOWN: u16 = u16::MAX;
 
@@ -187,6 +188,50 @@ fn write_back_len(len: usize, out: &mut [u8]) {
     }
 }
 
+/// Puts a listpack together from elements that are encoded already.
+#[derive(Debug)]
+pub(super) struct Builder {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Builder {
+    pub fn with_capacity(bytes: usize) -> Builder {
+        let mut pack = Vec::with_capacity(bytes);
+        pack.extend_from_slice(&[0; HEADER]);
+        Builder {
+            bytes: pack,
+            count: 0,
+        }
+    }
+
+    pub fn push(&mut self, encoded: &[u8]) {
+        self.bytes.extend_from_slice(encoded);
+        let mut back = [0; BACK_MAX_BYTES];
+        write_back_len(encoded.len(), &mut back);
+        self.bytes
+            .extend_from_slice(&back[..back_len(encoded.len())]);
+        self.count += 1;
+    }
+
+    /// Room for so many elements of so many bytes in all, their back lengths among these.
+    pub fn extend(&mut self, elements: usize, bytes: usize) -> &mut [u8] {
+        let from = self.bytes.len();
+        self.bytes.resize(from + bytes, 0);
+        self.count += elements;
+        &mut self.bytes[from..]
+    }
+
+    pub fn finish(mut self) -> Listpack {
+        self.bytes.push(END);
+        let bytes = self.bytes.len() as u32;
+        let count = u16::try_from(self.count).unwrap_or(COUNT_UNKNOWN);
+        self.bytes[..4].copy_from_slice(&bytes.to_le_bytes());
+        self.bytes[4..HEADER].copy_from_slice(&count.to_le_bytes());
+        Listpack { bytes: self.bytes }
+    }
+}
+
 /// A listpack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listpack {
@@ -318,7 +363,7 @@ impl Listpack {
             0..=0x7f => at + 2,
             tag @ 0x80..=0xbf => at + 2 + usize::from(tag & 0x3f),
             _ => {
-                let len = encoded_len_at(&self.bytes[at..]);
+                let len = encoded_len(&self.bytes[at..]);
                 at + len + back_len(len)
             }
         }
@@ -349,6 +394,17 @@ impl Listpack {
     #[inline]
     pub fn get(&self, pos: Pos) -> Item<'_> {
         decode(&self.bytes[pos.0..])
+    }
+
+    /// The bytes of each element without its back length.
+    pub(super) fn encoded(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.bytes[HEADER..self.end()];
+        std::iter::from_fn(move || {
+            let len = encoded_len(rest.first().map(|_| rest)?);
+            let element = &rest[..len];
+            rest = &rest[len + back_len(len)..];
+            Some(element)
+        })
     }
 
     pub fn iter(&self) -> Iter<'_> {
@@ -566,7 +622,7 @@ pub fn items_checked(bytes: &[u8]) -> Option<impl Iterator<Item = Item<'_>>> {
             return None;
         }
         let item = decode(&bytes[at..]);
-        let len = encoded_len_at(&bytes[at..]);
+        let len = encoded_len(&bytes[at..]);
         at += len + back_len(len);
         Some(item)
     }))
@@ -599,7 +655,7 @@ fn check(bytes: &[u8]) -> Option<()> {
 
 /// Bytes of the entry at the start of `bytes`, without its back length.
 #[inline]
-fn encoded_len_at(bytes: &[u8]) -> usize {
+pub(super) fn encoded_len(bytes: &[u8]) -> usize {
     match bytes[0] {
         0..=0x7f => 1,
         tag @ 0x80..=0xbf => 1 + usize::from(tag & 0x3f),
@@ -623,8 +679,13 @@ fn checked_len(bytes: &[u8]) -> Option<usize> {
         _ => 1,
     };
     bytes.get(..needed)?;
-    let len = encoded_len_at(bytes);
+    let len = encoded_len(bytes);
     (len <= bytes.len()).then_some(len)
+}
+
+/// The integer that an encoded element is; 0 for a string.
+pub(super) fn int_at(encoded: &[u8]) -> i64 {
+    decode(encoded).int().unwrap_or(0)
 }
 
 #[inline]
@@ -647,7 +708,7 @@ fn decode(bytes: &[u8]) -> Item<'_> {
         0xf4 => int(8),
         tag => {
             let start = if tag == 0xf0 { 5 } else { 2 };
-            Item::Str(&bytes[start..encoded_len_at(bytes)])
+            Item::Str(&bytes[start..encoded_len(bytes)])
         }
     }
 }

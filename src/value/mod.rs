@@ -3,6 +3,7 @@
 //! Short strings never become a [`Value`]: they live inside their entry. A `Value` is what is too
 //! large for that.
 
+mod closed;
 pub mod dict;
 pub mod geohash;
 pub mod hash;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Long enough for a 20 MB value through an unoptimised build on a busy machine.
-const REPLY_WAIT: Duration = Duration::from_secs(10);
+const REPLY_WAIT: Duration = Duration::from_secs(30);
 
 /// What came back for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,11 +14,12 @@ fn pinion() -> Server {
     Server::start(Which::Pinion { shards: 2 }, &[])
 }
 
+#[track_caller]
 fn ask(client: &mut Client, words: &[&str]) -> Tree {
-    let Got::Reply(bytes) = client.call(words) else {
-        panic!("{words:?}: no reply");
-    };
-    Tree::parse(&bytes, &mut 0)
+    match client.call(words) {
+        Got::Reply(bytes) => Tree::parse(&bytes, &mut 0),
+        other => panic!("{words:?}: no reply: {}", other.shown()),
+    }
 }
 
 fn text(tree: &Tree) -> &str {
@@ -257,7 +258,8 @@ fn keys_are_found_where_redis_finds_them() {
             request.extend((0..more).map(|_| WORDS[random.usize(..WORDS.len())]));
             for asked in ["GETKEYS", "GETKEYSANDFLAGS"] {
                 let words = [&["COMMAND", asked], &*request].concat();
-                let (wanted, got) = (ask(&mut theirs, &words), ask(&mut ours, &words));
+                let wanted = ask(&mut theirs, &words);
+                let got = ask(&mut ours, &words);
                 assert_eq!(got, wanted, "{words:?}, seed {SEED}");
                 compared += 1;
             }

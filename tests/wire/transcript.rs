@@ -20,6 +20,7 @@
 //! [ref] DEL k                       for the reference only, reply ignored
 //! [new] DELIFEQ k v                 newer than the reference, so only for Pinion; its reply follows:
 //! <:1                               escaped bytes, CRLF added; `<2` and `<3` for one protocol
+//! <:0..5000                         an integer in this range, its ends included
 //! [differs a reason] LOLWUT         deliberately not the same: Pinion's reply follows likewise
 //! ```
 

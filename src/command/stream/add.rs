@@ -264,7 +264,8 @@ pub(super) fn xsetid(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
                     "ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id",
                 ));
             }
-            deleted = Some(id);
+            // Redis: t_stream.c xsetidCommand, where 0-0 is like none.
+            deleted = Some(id).filter(|id| *id != EntryId::MIN);
         } else {
             return Err(CmdError::Syntax);
         }

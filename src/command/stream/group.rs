@@ -502,9 +502,13 @@ fn history(tx: &mut Tx, args: &Args, at: usize, max: usize, out: &mut Writer) ->
         let pending = owner.pending.iter().filter(|&&id| id > after).take(max);
         let pending: Vec<EntryId> = pending.copied().collect();
         out.array(pending.len())?;
-        for &id in &pending {
+        let mut delivered = Vec::with_capacity(pending.len());
+        for id in pending {
             match stream.get(id) {
-                Some(entry) => write_entry(&entry, out)?,
+                Some(entry) => {
+                    write_entry(&entry, out)?;
+                    delivered.push(id);
+                }
                 None => {
                     out.array(2)?;
                     write_id(id, out)?;
@@ -513,7 +517,7 @@ fn history(tx: &mut Tx, args: &Args, at: usize, max: usize, out: &mut Writer) ->
             }
         }
         if let Some(group) = stream.groups.get_mut(name) {
-            pending.iter().for_each(|&id| group.redeliver(id, now_ms));
+            delivered.iter().for_each(|&id| group.redeliver(id, now_ms));
         }
         Ok(())
     })?

@@ -1,12 +1,10 @@
 //! One node of a list, and how much it may hold.
 
-use std::cell::RefCell;
-
 use bytes::Bytes;
 
+use crate::value::closed::Closed;
 use crate::value::limits::Limits;
 use crate::value::listpack::{Item, Listpack};
-use crate::value::lzf::{self, Compressor};
 
 /// Nodes limited by a number of elements are limited to this size, too. Redis: SIZE_SAFETY_LIMIT.
 pub(super) const SAFETY_BYTES: usize = 8192;
@@ -20,12 +18,6 @@ const PACK_OVERHEAD: usize = 17;
 const COMPRESSED_MIN_BYTES: usize = 48;
 /// Compressing must save more than that. Redis: MIN_COMPRESS_IMPROVE.
 const COMPRESSED_SAVES_BYTES: usize = 8;
-
-thread_local! {
-    /// The compressor's tables: 256 KiB, too much for each list, and needed only within a call.
-    /// What they hold has no effect on what comes out.
-    static COMPRESSOR: RefCell<Compressor> = RefCell::default();
-}
 
 /// How much a node may hold: `list-max-listpack-size`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,51 +72,17 @@ impl Plain {
     }
 }
 
-/// A listpack that is compressed: its size and the number of its elements, 32 bits each, and LZF.
-#[derive(Clone, Debug)]
-pub(super) struct Closed(Box<[u8]>);
-
-impl Closed {
-    const HEAD: usize = 8;
-
-    /// `None` if it is too small or nothing much is saved.
-    fn of(pack: &Listpack) -> Option<Closed> {
-        let plain = pack.as_bytes();
-        if plain.len() < COMPRESSED_MIN_BYTES {
-            return None;
-        }
-        COMPRESSOR.with_borrow_mut(|compressor| {
-            let packed = compressor.compress(plain)?;
-            if packed.len() + COMPRESSED_SAVES_BYTES >= plain.len() {
-                return None;
-            }
-            let bytes = u32::try_from(plain.len()).ok()?.to_le_bytes();
-            let len = u32::try_from(pack.len()).ok()?.to_le_bytes();
-            Some(Closed([&bytes, &len, packed].concat().into_boxed_slice()))
-        })
+/// `None` if it is too small or nothing much is saved.
+fn compressed(pack: &Listpack) -> Option<Closed> {
+    let bytes = pack.bytes();
+    if bytes < COMPRESSED_MIN_BYTES {
+        return None;
     }
+    Closed::of(pack.as_bytes(), pack.len(), bytes - COMPRESSED_SAVES_BYTES)
+}
 
-    fn head(&self, at: usize) -> usize {
-        let half = self.0[at..].first_chunk().copied();
-        half.map_or(0, u32::from_le_bytes) as usize
-    }
-
-    fn bytes(&self) -> usize {
-        self.head(0)
-    }
-
-    fn len(&self) -> usize {
-        self.head(4)
-    }
-
-    fn lzf(&self) -> &[u8] {
-        &self.0[Self::HEAD..]
-    }
-
-    fn to_pack(&self) -> Listpack {
-        let bytes = lzf::decompress(self.lzf(), self.bytes());
-        Listpack::from_own_bytes(bytes.expect("compressed by `of`"))
-    }
+fn unpacked(closed: &Closed) -> Listpack {
+    Listpack::from_own_bytes(closed.unpack())
 }
 
 /// A node as it is saved.
@@ -198,7 +156,7 @@ impl Node {
         match self {
             Node::Pack(pack) => pack.len(),
             Node::Plain(_) => 1,
-            Node::Closed(closed) => closed.len(),
+            Node::Closed(closed) => closed.count(),
         }
     }
 
@@ -216,7 +174,7 @@ impl Node {
         match self {
             Node::Pack(pack) => pack.memory_bytes(),
             Node::Plain(plain) => size_of::<Plain>() + plain.bytes.len(),
-            Node::Closed(closed) => closed.0.len(),
+            Node::Closed(closed) => closed.memory_bytes(),
         }
     }
 
@@ -225,7 +183,7 @@ impl Node {
         match self {
             Node::Pack(pack) => fill.allows(pack.bytes() + more, pack.len() + 1),
             Node::Plain(_) => false,
-            Node::Closed(closed) => fill.allows(closed.bytes() + more, closed.len() + 1),
+            Node::Closed(closed) => fill.allows(closed.bytes() + more, closed.count() + 1),
         }
     }
 
@@ -240,7 +198,7 @@ impl Node {
         match self {
             Node::Pack(pack) => Reading::Pack(pack),
             Node::Plain(plain) => Reading::Plain(&plain.bytes),
-            Node::Closed(closed) => Reading::Unpacked(closed.to_pack()),
+            Node::Closed(closed) => Reading::Unpacked(unpacked(closed)),
         }
     }
 
@@ -268,7 +226,7 @@ impl Node {
         match self {
             Node::Pack(_) => {}
             Node::Plain(plain) => *self = Node::Pack(plain.to_pack()),
-            Node::Closed(closed) => *self = Node::Pack(closed.to_pack()),
+            Node::Closed(closed) => *self = Node::Pack(unpacked(closed)),
         }
         match self {
             Node::Pack(pack) => pack,
@@ -283,9 +241,9 @@ impl Node {
     /// Compresses what is worth it.
     pub(super) fn close(&mut self) {
         let closed = match self {
-            Node::Pack(pack) => Closed::of(pack),
+            Node::Pack(pack) => compressed(pack),
             // What came without a listpack stays as it is.
-            Node::Plain(plain) if !plain.bare => Closed::of(&plain.to_pack()),
+            Node::Plain(plain) if !plain.bare => compressed(&plain.to_pack()),
             Node::Plain(_) | Node::Closed(_) => None,
         };
         if let Some(closed) = closed {

@@ -67,9 +67,20 @@ impl Index {
         self.chunks[chunk].insert(at, (id, node));
     }
 
-    pub fn first(&self) -> Option<(EntryId, &Node)> {
-        let (id, node) = self.chunks.front()?.first()?;
+    pub fn first_mut(&mut self) -> Option<(EntryId, &mut Node)> {
+        let (id, node) = self.chunks.front_mut()?.first_mut()?;
         Some((*id, node))
+    }
+
+    /// The node with so many behind it, if these few are all there are.
+    pub fn before_last_mut(&mut self, mut behind: usize) -> Option<&mut Node> {
+        for chunk in self.chunks.iter_mut().rev() {
+            match chunk.len().checked_sub(behind + 1) {
+                Some(at) => return chunk.get_mut(at).map(|(_, node)| node),
+                None => behind -= chunk.len(),
+            }
+        }
+        None
     }
 
     pub fn last_mut(&mut self) -> Option<(EntryId, &mut Node)> {
@@ -167,7 +178,7 @@ mod tests {
                     model.remove(&old);
                 }
                 assert_eq!(index.len(), model.len(), "seed {seed}");
-                let first = index.first().map(|(id, _)| id);
+                let first = index.first_mut().map(|(id, _)| id);
                 assert_eq!(first, model.keys().next().copied(), "seed {seed}");
                 let from = id(rng.u64(..2000));
                 let floor = model.range(..=from).next_back().map(|(&id, ())| id);

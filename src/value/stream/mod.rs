@@ -8,7 +8,12 @@
 //!     [n, field, value, ...] or, with SAMEFIELDS, [value...],
 //!     number of elements before this one
 //! ```
+//!
+//! Nodes of small entries are compressed once some others are behind them, as Redis does with the
+//! nodes inside of a list: a log of a million measurements takes half the memory. What is deleted
+//! from is opened for good.
 
+mod columns;
 mod group;
 mod index;
 mod node;
@@ -17,7 +22,7 @@ use std::collections::BTreeMap;
 
 pub use group::{Consumer, Group, Pending};
 use index::Index;
-pub use node::{Entry, Node};
+pub use node::{Entry, Node, Reading};
 
 use super::limits::Limits;
 use super::listpack::Listpack;
@@ -78,6 +83,10 @@ pub struct Trim {
     pub approximate: Option<u64>,
 }
 
+/// Nodes at the end of a stream that are never compressed: what producers append to, consumers read and
+/// delete most.
+const OPEN_NODES: usize = 16;
+
 /// A stream.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
@@ -89,6 +98,14 @@ pub struct Stream {
     pub entries_added: u64,
     pub groups: BTreeMap<Box<[u8]>, Group>,
     node_bytes: usize,
+}
+
+/// Changes a node of which all bytes are counted in `bytes`.
+fn changed<T>(node: &mut Node, bytes: &mut usize, change: impl FnOnce(&mut Node) -> T) -> T {
+    let before = node.bytes();
+    let result = change(node);
+    *bytes = *bytes + node.bytes() - before;
+    result
 }
 
 impl Stream {
@@ -154,10 +171,9 @@ impl Stream {
     }
 
     /// The nodes with their master ids.
-    pub fn nodes(&self) -> impl Iterator<Item = (EntryId, &Listpack)> {
-        self.nodes
-            .iter()
-            .map(|(master, node)| (master, node.pack()))
+    pub fn nodes(&self) -> impl Iterator<Item = (EntryId, Reading<'_>)> {
+        let nodes = self.nodes.iter();
+        nodes.map(|(master, node)| (master, node.reading()))
     }
 
     /// Appends a node as it was saved, behind all others.
@@ -166,31 +182,40 @@ impl Stream {
         self.len += node.live();
         self.node_bytes += node.bytes();
         self.nodes.insert(master, node);
+        self.close_past();
+    }
+
+    /// Compresses the newest node that is not among those which are read and written most.
+    fn close_past(&mut self) {
+        if let Some(node) = self.nodes.before_last_mut(OPEN_NODES) {
+            changed(node, &mut self.node_bytes, Node::close);
+        }
     }
 
     /// Appends an entry. The id must be greater than the last.
     pub fn append(&mut self, id: EntryId, fields: &[&[u8]], limits: &Limits) {
         debug_assert!(id > self.last_id || self.entries_added == 0);
         let bytes: usize = fields.iter().map(|text| text.len()).sum();
-        match self.nodes.last_mut() {
-            Some((master, node)) if node.admits(bytes, limits) => {
-                let before = node.bytes();
-                node.append(master, id, fields);
-                self.node_bytes = self.node_bytes + node.bytes() - before;
-            }
-            last => {
-                let mut expected = 0;
-                if let Some((_, full)) = last {
+        let mut expected = 0;
+        let mut joins = false;
+        if let Some((master, node)) = self.nodes.last_mut() {
+            joins = changed(node, &mut self.node_bytes, |node| {
+                let joins = node.admits(bytes, limits);
+                if joins {
+                    node.append(master, id, fields);
+                } else {
                     // What it had to spare to grow goes back; the next is going to be as large.
-                    let before = full.bytes();
-                    full.shrink();
-                    expected = full.bytes();
-                    self.node_bytes = self.node_bytes + expected - before;
+                    node.shrink();
+                    expected = node.bytes();
                 }
-                let node = Node::with_capacity(expected + expected / 8, id, fields);
-                self.node_bytes += node.bytes();
-                self.nodes.insert(id, node);
-            }
+                joins
+            });
+        }
+        if !joins {
+            let node = Node::with_capacity(expected + expected / 8, id, fields);
+            self.node_bytes += node.bytes();
+            self.nodes.insert(id, node);
+            self.close_past();
         }
         if self.len == 0 {
             self.first_id = id;
@@ -232,11 +257,9 @@ impl Stream {
         let Some((master, node)) = self.nodes.node_mut(id) else {
             return false;
         };
-        let before = node.bytes();
-        if !node.remove(master, id) {
+        if !changed(node, &mut self.node_bytes, |node| node.remove(master, id)) {
             return false;
         }
-        self.node_bytes = self.node_bytes + node.bytes() - before;
         if node.live() == 0 {
             self.node_bytes -= node.bytes();
             self.nodes.remove(master);
@@ -257,24 +280,29 @@ impl Stream {
     /// Removes entries from the front; returns how many.
     pub fn trim(&mut self, trim: Trim) -> u64 {
         let mut removed = 0;
-        while let Some((master, node)) = self.nodes.first() {
-            let excess = match trim.threshold {
-                Threshold::MaxLen(max) => self.len.saturating_sub(max),
-                // Redis: a node goes as a whole by its last entry, be that deleted.
-                Threshold::MinId(min) if trim.approximate.is_some() => {
-                    let goes = node.last_ever(master).is_some_and(|last| last < min);
-                    if goes { node.live() } else { 0 }
-                }
+        while let Some((master, node)) = self.nodes.first_mut() {
+            if matches!(trim.threshold, Threshold::MinId(_)) {
+                // It is going to be looked into by every trim until it goes.
+                changed(node, &mut self.node_bytes, |node| {
+                    node.open();
+                });
+            }
+            let entries = node.live();
+            let is_whole = match trim.threshold {
+                Threshold::MaxLen(max) if self.len <= max => break,
+                Threshold::MaxLen(max) => self.len - entries >= max,
+                // Redis: a node goes as a whole by its last entry, be that deleted. One that is kept
+                // for such an entry may have no other left.
                 Threshold::MinId(min) => {
-                    let before = |entry: &Entry| entry.id < min;
-                    node.entries(master).take_while(before).count() as u64
+                    let mut all = node.entries(master);
+                    all.next().is_none_or(|first| first.id < min)
+                        && node.last_ever(master).is_some_and(|last| last < min)
                 }
             };
-            let entries = node.live();
-            if excess == 0 || trim.approximate.is_some_and(|max| removed + entries > max) {
+            if trim.approximate.is_some_and(|max| removed + entries > max) {
                 break;
             }
-            if excess >= entries {
+            if is_whole {
                 self.node_bytes -= node.bytes();
                 self.nodes.remove(master);
                 self.len -= entries;
@@ -282,17 +310,21 @@ impl Stream {
                 continue;
             }
             if trim.approximate.is_none() {
-                let first = node.entries(master).take(excess as usize);
-                let ids: Vec<EntryId> = first.map(|entry| entry.id).collect();
+                let goes = |(nth, entry): &(usize, Entry)| match trim.threshold {
+                    Threshold::MaxLen(max) => (*nth as u64) < self.len - max,
+                    Threshold::MinId(min) => entry.id < min,
+                };
+                let gone = node.entries(master).enumerate().take_while(goes);
+                let ids: Vec<EntryId> = gone.map(|(_, entry)| entry.id).collect();
                 if let Some((_, node)) = self.nodes.node_mut(master) {
-                    let before = node.bytes();
-                    ids.iter().for_each(|&id| {
-                        node.remove(master, id);
+                    changed(node, &mut self.node_bytes, |node| {
+                        ids.iter().for_each(|&id| {
+                            node.remove(master, id);
+                        });
                     });
-                    self.node_bytes = self.node_bytes + node.bytes() - before;
                 }
-                self.len -= excess;
-                removed += excess;
+                self.len -= ids.len() as u64;
+                removed += ids.len() as u64;
             }
             break;
         }
@@ -433,6 +465,96 @@ mod tests {
             let bytes: usize = stream.nodes.iter().map(|(_, node)| node.bytes()).sum();
             assert_eq!(stream.node_bytes, bytes);
         }
+    }
+
+    /// The same as a stream of which nothing is compressed, under deletions and trims.
+    #[test]
+    fn the_past_of_a_stream_is_compressed() {
+        let limits = Limits {
+            stream_node_max_entries: 100,
+            ..Limits::default()
+        };
+        let mut rng = fastrand::Rng::with_seed(1);
+        let (mut stream, mut raw) = (Stream::default(), Stream::default());
+        let is_closed = |stream: &Stream| {
+            let closed = |(_, node): &(EntryId, &Node)| matches!(node, Node::Closed(_));
+            stream.nodes.iter().filter(closed).count()
+        };
+        for n in 1..=4000 {
+            let value = format!("{}", n % 77);
+            let fields: [&[u8]; 4] = [b"sensor", b"7", b"value", value.as_bytes()];
+            stream.append(id(n), &fields, &limits);
+            raw.append(id(n), &fields, &limits);
+            raw.nodes
+                .before_last_mut(OPEN_NODES)
+                .map(|node| node.open().len());
+        }
+        raw.node_bytes = raw.nodes.iter().map(|(_, node)| node.bytes()).sum();
+        assert_eq!((is_closed(&stream), is_closed(&raw)), (24, 0));
+        assert!(stream.node_bytes < raw.node_bytes * 2 / 3);
+        for step in 0..60 {
+            let min = rng.u64(1..4000);
+            match step % 6 {
+                0..4 => {
+                    let id = id(min);
+                    assert_eq!(stream.remove(id), raw.remove(id));
+                }
+                4 => {
+                    let threshold = Threshold::MaxLen(stream.len() - rng.u64(1..40));
+                    let approximate = None;
+                    let trim = Trim {
+                        threshold,
+                        approximate,
+                    };
+                    assert_eq!(stream.trim(trim), raw.trim(trim));
+                }
+                _ => {
+                    let first = stream.first_id.ms;
+                    let trim = Trim {
+                        threshold: Threshold::MinId(id(first + rng.u64(1..150))),
+                        approximate: Some(100),
+                    };
+                    assert_eq!(stream.trim(trim), raw.trim(trim));
+                }
+            }
+            let (from, to) = (id(min), id(min + 300));
+            assert_eq!(
+                contents(stream.range(from, to)),
+                contents(raw.range(from, to))
+            );
+            let back = contents(stream.range_back(from, to));
+            assert_eq!(back, contents(raw.range_back(from, to)));
+            assert_eq!(stream.get(from).is_some(), raw.get(from).is_some());
+            assert_eq!((stream.len(), stream.first_id), (raw.len(), raw.first_id));
+            let bytes: usize = stream.nodes.iter().map(|(_, node)| node.bytes()).sum();
+            assert_eq!(stream.node_bytes, bytes);
+        }
+        assert!(is_closed(&stream) > 0, "some of the past is left");
+        // What is behind the last node that was compressed goes, and entries join that one again.
+        let is_it = |(_, node): &(EntryId, &Node)| matches!(node, Node::Closed(_));
+        let last_closed = stream.nodes.iter().rfind(is_it);
+        let from = last_closed.map(|(master, _)| master).unwrap_or_default();
+        let tail: Vec<EntryId> = stream
+            .range(from, EntryId::MAX)
+            .skip(60)
+            .map(|it| it.id)
+            .collect();
+        for id in tail {
+            assert!(stream.remove(id) && raw.remove(id));
+        }
+        for n in 4001..4100 {
+            stream.append(id(n), &[b"a", b"b"], &limits);
+            raw.append(id(n), &[b"a", b"b"], &limits);
+        }
+        let all = contents(stream.range(EntryId::MIN, EntryId::MAX));
+        assert_eq!(all, contents(raw.range(EntryId::MIN, EntryId::MAX)));
+        assert!(
+            stream
+                .nodes
+                .iter()
+                .map(|(id, _)| id)
+                .eq(raw.nodes.iter().map(|(id, _)| id))
+        );
     }
 
     #[test]

@@ -1,28 +1,58 @@
 //! One node of a stream: entries that share their ids' beginning and mostly their fields.
 
-use super::EntryId;
+use std::ops::Deref;
+use std::rc::Rc;
+
+use super::{EntryId, columns};
+use crate::value::closed::Closed;
 use crate::value::limits::Limits;
 use crate::value::listpack::{Item, Listpack, Pos};
 
 const DELETED: i64 = 1;
-const SAME_FIELDS: i64 = 2;
+pub(super) const SAME_FIELDS: i64 = 2;
 /// Nodes stay below this size whatever the limits say. Redis: STREAM_LISTPACK_MAX_SIZE.
 const BYTES_MAX: usize = 1 << 30;
 /// Elements of an entry beside its fields and values: flags and both parts of the id.
-const ENTRY_HEAD: i64 = 3;
+pub(super) const ENTRY_HEAD: i64 = 3;
 
 /// What an element takes beside its text, at most; and what is before and behind the elements.
 const ELEMENT_MAX_BYTES: usize = 10;
 const ENTRY_HEAD_MAX_BYTES: usize = 32;
 
+/// Compressing is for nodes of many small entries: most of their bytes are alike, and what it costs is
+/// shared by so many. A node is full at 100 of them, unless the limits say otherwise.
+const CLOSED_MIN_ENTRIES: u64 = 50;
+
 #[derive(Clone, Debug)]
-pub struct Node(Listpack);
+pub enum Node {
+    Open(Listpack),
+    /// Turned into columns and compressed; the count is that of the entries which are not deleted.
+    Closed(Closed),
+}
+
+/// The listpack of a node as it is read: what is compressed is unpacked for its readers.
+#[derive(Clone, Debug)]
+pub enum Reading<'a> {
+    Pack(&'a Listpack),
+    Unpacked(Rc<Listpack>),
+}
+
+impl Deref for Reading<'_> {
+    type Target = Listpack;
+
+    fn deref(&self) -> &Listpack {
+        match self {
+            Reading::Pack(pack) => pack,
+            Reading::Unpacked(pack) => pack,
+        }
+    }
+}
 
 /// An entry where it stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry<'a> {
     pub id: EntryId,
-    pack: &'a Listpack,
+    pack: Reading<'a>,
     /// The first value, or with fields of its own the first field.
     at: Option<Pos>,
     /// The first field of the master entry, if the fields are those.
@@ -30,7 +60,7 @@ pub struct Entry<'a> {
     count: usize,
 }
 
-impl<'a> Entry<'a> {
+impl Entry<'_> {
     /// Number of fields.
     pub fn len(&self) -> usize {
         self.count
@@ -40,15 +70,10 @@ impl<'a> Entry<'a> {
         self.count == 0
     }
 
-    pub fn fields(&self) -> impl Iterator<Item = (Item<'a>, Item<'a>)> + use<'a> {
-        let Entry {
-            pack,
-            mut at,
-            mut same,
-            count,
-            ..
-        } = *self;
-        (0..count).map_while(move |_| {
+    pub fn fields(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>)> {
+        let pack: &Listpack = &self.pack;
+        let (mut at, mut same) = (self.at, self.same);
+        (0..self.count).map_while(move |_| {
             let field_at = match same {
                 Some(field) => {
                     same = pack.next(field);
@@ -71,6 +96,30 @@ fn int(pack: &Listpack, at: Pos) -> i64 {
     pack.get(at).int().unwrap_or(0)
 }
 
+/// One of the numbers that a node begins with: entries, deleted ones, fields.
+pub(super) fn head(pack: &Listpack, index: isize) -> i64 {
+    pack.seek(index).map_or(0, |at| int(pack, at))
+}
+
+fn add_to_head(pack: &mut Listpack, entries: i64, deleted: i64) {
+    let (len, gone) = (head(pack, 0), head(pack, 1));
+    if let Some(first) = pack.first() {
+        let first = pack.replace_int(first, len + entries);
+        if let Some(second) = pack.next(first) {
+            pack.replace_int(second, gone + deleted);
+        }
+    }
+}
+
+/// Whether an entry's fields are those of the master entry.
+fn has_fields(pack: &Listpack, fields: &[&[u8]]) -> bool {
+    if head(pack, 2) != (fields.len() / 2) as i64 {
+        return false;
+    }
+    let own = pack.iter().skip(3).take(fields.len() / 2);
+    own.eq(fields.iter().step_by(2).map(|field| Item::of(field)))
+}
+
 impl Node {
     /// A node with its first entry; `fields` are fields and values in turn.
     pub fn new(id: EntryId, fields: &[&[u8]]) -> Node {
@@ -85,57 +134,88 @@ impl Node {
         pack.push_int((fields.len() / 2) as i64);
         fields.iter().step_by(2).for_each(|field| pack.push(field));
         pack.push_int(0);
-        let mut node = Node(pack);
+        let mut node = Node::Open(pack);
         node.append(id, id, fields);
         node
     }
 
     pub fn from_pack(pack: Listpack) -> Node {
-        Node(pack)
+        Node::Open(pack)
     }
 
-    pub fn pack(&self) -> &Listpack {
-        &self.0
+    pub fn reading(&self) -> Reading<'_> {
+        match self {
+            Node::Open(pack) => Reading::Pack(pack),
+            Node::Closed(closed) => {
+                Reading::Unpacked(Rc::new(columns::turn_back(&closed.unpack())))
+            }
+        }
     }
 
+    /// Bytes of memory, about.
     pub fn bytes(&self) -> usize {
-        self.0.memory_bytes()
+        match self {
+            Node::Open(pack) => pack.memory_bytes(),
+            Node::Closed(closed) => closed.memory_bytes(),
+        }
     }
 
     /// Gives back what was allocated to grow into.
     pub fn shrink(&mut self) {
-        self.0.shrink();
+        if let Node::Open(pack) = self {
+            pack.shrink();
+        }
     }
 
-    fn head(&self, index: isize) -> i64 {
-        self.0.seek(index).map_or(0, |at| int(&self.0, at))
+    /// Compresses what is worth it: a quarter has to be saved.
+    pub fn close(&mut self) {
+        let live = self.live();
+        if let Node::Open(pack) = self
+            && live >= CLOSED_MIN_ENTRIES
+            && let Some(turned) = columns::turn(pack)
+            && let Some(closed) = Closed::of(&turned, live as usize, pack.bytes() / 4 * 3)
+        {
+            *self = Node::Closed(closed);
+        }
+    }
+
+    /// As a listpack that can be changed.
+    pub fn open(&mut self) -> &mut Listpack {
+        if let Node::Closed(closed) = self {
+            let mut pack = columns::turn_back(&closed.unpack());
+            pack.shrink();
+            *self = Node::Open(pack);
+        }
+        match self {
+            Node::Open(pack) => pack,
+            Node::Closed(_) => unreachable!("opened above"),
+        }
     }
 
     /// Number of entries that are not deleted.
     pub fn live(&self) -> u64 {
-        self.0.first().map_or(0, |at| int(&self.0, at)) as u64
-    }
-
-    fn deleted(&self) -> i64 {
-        let second = self.0.first().and_then(|at| self.0.next(at));
-        second.map_or(0, |at| int(&self.0, at))
+        match self {
+            Node::Open(pack) => head(pack, 0) as u64,
+            Node::Closed(closed) => closed.count() as u64,
+        }
     }
 
     /// Whether an entry with so many bytes of fields and values may join.
-    pub fn admits(&self, bytes: usize, limits: &Limits) -> bool {
+    pub fn admits(&mut self, bytes: usize, limits: &Limits) -> bool {
+        let pack = self.open();
         let max_bytes = match limits.stream_node_max_bytes {
             0 => BYTES_MAX,
             max => max.min(BYTES_MAX),
         };
         let max_entries = limits.stream_node_max_entries as u64;
-        let entries = self.live() + self.deleted() as u64;
-        self.0.bytes() + bytes < max_bytes && (max_entries == 0 || entries < max_entries)
+        let entries = (head(pack, 0) + head(pack, 1)) as u64;
+        pack.bytes() + bytes < max_bytes && (max_entries == 0 || entries < max_entries)
     }
 
     /// Appends an entry behind all others.
     pub fn append(&mut self, master: EntryId, id: EntryId, fields: &[&[u8]]) {
-        let same = self.has_fields(fields);
-        let pack = &mut self.0;
+        let pack = self.open();
+        let same = has_fields(pack, fields);
         let more: usize = fields
             .iter()
             .map(|text| text.len() + ELEMENT_MAX_BYTES)
@@ -158,27 +238,7 @@ impl Node {
             fields.iter().for_each(|text| pack.push(text));
             pack.push_int(ENTRY_HEAD + 1 + 2 * count);
         }
-        self.add_to_head(1, 0);
-    }
-
-    /// Whether an entry's fields are those of the master entry.
-    fn has_fields(&self, fields: &[&[u8]]) -> bool {
-        if self.head(2) != (fields.len() / 2) as i64 {
-            return false;
-        }
-        let own = self.0.iter().skip(3).take(fields.len() / 2);
-        own.eq(fields.iter().step_by(2).map(|field| Item::of(field)))
-    }
-
-    fn add_to_head(&mut self, entries: i64, deleted: i64) {
-        let (len, gone) = (self.live() as i64, self.deleted());
-        let pack = &mut self.0;
-        if let Some(first) = pack.first() {
-            let first = pack.replace_int(first, len + entries);
-            if let Some(second) = pack.next(first) {
-                pack.replace_int(second, gone + deleted);
-            }
-        }
+        add_to_head(pack, 1, 0);
     }
 
     /// The entries that are not deleted.
@@ -195,14 +255,16 @@ impl Node {
 
     /// All entries, with the place and value of their flags.
     fn all(&self, master: EntryId) -> impl Iterator<Item = (Pos, i64, Entry<'_>)> {
-        let pack = &self.0;
-        let fields = self.head(2).max(0) as usize;
+        let reading = self.reading();
+        let pack: &Listpack = &reading;
+        let fields = head(pack, 2).max(0) as usize;
         let first_field = pack.seek(3);
         // Behind the master entry's terminator.
         let mut at = pack
             .seek(3 + fields as isize)
             .and_then(|zero| pack.next(zero));
         std::iter::from_fn(move || {
+            let pack: &Listpack = &reading;
             let flags_at = at?;
             let flags = int(pack, flags_at);
             let ms_at = pack.next(flags_at)?;
@@ -223,7 +285,7 @@ impl Node {
             let elements = if same { count } else { 2 * count };
             let entry = Entry {
                 id,
-                pack,
+                pack: reading.clone(),
                 at: Some(body),
                 same: if same { first_field } else { None },
                 count,
@@ -238,11 +300,13 @@ impl Node {
     /// Marks an entry as deleted; returns whether it was there.
     pub fn remove(&mut self, master: EntryId, id: EntryId) -> bool {
         let is_it = |(_, flags, entry): &(Pos, i64, Entry)| flags & DELETED == 0 && entry.id == id;
-        let Some((at, flags, _)) = self.all(master).find(is_it) else {
+        let found = self.all(master).find(is_it);
+        let Some((at, flags)) = found.map(|(at, flags, _)| (at, flags)) else {
             return false;
         };
-        self.0.replace_int(at, flags | DELETED);
-        self.add_to_head(-1, 1);
+        let pack = self.open();
+        pack.replace_int(at, flags | DELETED);
+        add_to_head(pack, -1, 1);
         true
     }
 }
