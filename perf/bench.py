@@ -99,10 +99,11 @@ class Server:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def pinion(options, shards=1, cores=None):
+def pinion(options, shards=1, cores=None, settings=""):
     binary = options.pinion or build("--bin", "pinion", "pinion")
     cores = cores or {options.server_core}
-    return Server("Pinion", f"{shlex.quote(os.path.abspath(binary))} --shards {shards}", cores)
+    words = f"{shlex.quote(os.path.abspath(binary))} --shards {shards} {settings}"
+    return Server("Pinion", words, cores)
 
 
 def reference(options, cores=None):

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""CPU time per command with two shards on two cores against one shard on one: random keys, no pipeline.
+"""CPU time per command with two shards on two cores against one shard on one: random keys, with and
+without pipeline.
 
 With two shards half of the commands cross to the other core, and the generator shares one of the
-cores; what counts is CPU time, not throughput."""
+cores; what counts is CPU time, not throughput. Two cores that need `ratio` times the CPU for a command
+carry `2 / ratio` times as many of them."""
 
+import itertools
 import os
 import subprocess
 
@@ -16,40 +19,60 @@ TESTS = {
     "get": ["-t", "get"],
     "mset": ["-t", "mset"],
     "mget": ["mget"] + ["key:__rand_int__"] * 10,
+    # A script that names no keys: everything stops for it.
+    "eval": ["eval", "for i = 1, 20 do redis.call('set', 'k' .. i, i) end", "0"],
+    # Work for the server: each of a thousand lists has some two hundred elements.
+    "lrange": ["lrange", "list:__rand_int__", "0", "99"],
 }
+LISTS = ["-r", "1000"]
+FILL = LISTS + ["-P", "16", "-n", "200000", "rpush", "list:__rand_int__", "element-abcdefgh"]
 
 
-def sample(options, server, test):
-    words = ["redis-benchmark", "-q", "-p", str(server.port), "-c", "50", "-d", "64"]
-    words += ["-r", "100000", "-n", str(options.requests)] + TESTS[test]
-    before = server.cpu_seconds()
+def send(options, server, words):
     subprocess.run(
-        words,
+        ["redis-benchmark", "-q", "-p", str(server.port), "-c", "50"] + words,
         check=True,
         stdout=subprocess.DEVNULL,
         preexec_fn=lambda: os.sched_setaffinity(0, {options.load_core}),
     )
-    return (server.cpu_seconds() - before) * 1e6 / options.requests
+
+
+def sample(options, server, test, depth):
+    requests = options.requests * min(depth, 4) // (20 if test == "eval" else 1)
+    words = LISTS if test == "lrange" else ["-r", "100000"]
+    words = words + ["-d", "64", "-P", str(depth), "-n", str(requests)] + TESTS[test]
+    before = server.cpu_seconds()
+    send(options, server, words)
+    return (server.cpu_seconds() - before) * 1e6 / requests
 
 
 def main():
     parser = bench.arguments(__doc__.split("\n")[0])
     parser.add_argument("--requests", type=int, default=500_000)
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--order", default="exact", help="pipeline-order of the two shards")
+    parser.add_argument("--tests", default=",".join(TESTS))
+    parser.add_argument("--depths", type=int, nargs="+", default=[1, 16])
     options = parser.parse_args()
     both = {options.server_core, options.load_core}
-    one, two = bench.pinion(options, 1), bench.pinion(options, 2, both)
+    order = f"--pipeline-order {options.order}"
+    one, two = bench.pinion(options, 1), bench.pinion(options, 2, both, order)
     figures = {}
     try:
-        for test in TESTS:
+        for server in (one, two):
+            send(options, server, FILL)
+        for test, depth in itertools.product(options.tests.split(","), options.depths):
             pairs = [
-                (sample(options, one, test), sample(options, two, test))
+                (sample(options, one, test, depth), sample(options, two, test, depth))
                 for _ in range(options.pairs)
             ]
             ratio = bench.median(b / a for a, b in pairs)
-            figures[test] = {"pairs": pairs, "ratio": ratio}
+            figures[f"{test} {depth}"] = {"pairs": pairs, "ratio": ratio}
             a, b = (bench.median(pair[index] for pair in pairs) for index in (0, 1))
-            print(f"{test:6}one shard {a:6.2f}   two shards {b:6.2f} CPU-s/M   ratio {ratio:.2f}")
+            print(
+                f"{test:5} pipeline {depth:3}   one shard {a:6.2f}   two shards {b:6.2f} CPU-s/M"
+                f"   ratio {ratio:.2f}"
+            )
     finally:
         one.stop()
         two.stop()

@@ -17,9 +17,14 @@ use crate::command::Run;
 use crate::shard::TxId;
 use crate::shard::message::{Apply, Manner, Message};
 
+/// The place among two participants that is not this one.
+fn other(own: usize) -> usize {
+    1 - own
+}
+
 impl Coordinator {
-    /// The places among the participants of this shard and of the other, if the work can go that way.
-    pub(super) fn pair(&self, work: &Work) -> Option<(usize, usize)> {
+    /// The place of this shard among the two participants, if the work can go that way.
+    pub(super) fn pair(&self, work: &Work) -> Option<usize> {
         let command = work.request.call.command;
         let own = work
             .participants
@@ -28,7 +33,7 @@ impl Coordinator {
         let is_apart = matches!(command.run, Run::Each(_) | Run::Sum(_) | Run::Every(_));
         let settles = self.journaled && command.is_write();
         (work.participants.len() == 2 && is_apart && work.kind == Kind::Command && !settles)
-            .then(|| (own, 1 - own))
+            .then_some(own)
     }
 
     /// This shard's own hold is granted, or not.
@@ -36,14 +41,14 @@ impl Coordinator {
         &mut self,
         tx: TxId,
         work: &mut Work,
-        (own, other): (usize, usize),
+        own: usize,
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
         if work.is_refused || !work.participants[own].held {
             return self.held_all(tx, work, post);
         }
-        work.step = Step::RunThere { own, other };
-        self.send_hold(tx, work, other, Manner::Run, post);
+        work.step = Step::RunThere { own };
+        self.send_hold(tx, work, other(own), Manner::Run, post);
         Outcome::Pending
     }
 
@@ -52,9 +57,10 @@ impl Coordinator {
         &mut self,
         tx: TxId,
         work: &mut Work,
-        (own, other): (usize, usize),
+        own: usize,
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
+        let other = other(own);
         if !work.participants[other].held {
             work.is_refused = work.gives_up;
             return match work.is_refused {

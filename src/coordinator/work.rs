@@ -17,11 +17,11 @@ use crate::shard::message::{Cut, HoldOn, KeyIndices, Placed, Request, SessionKey
 pub(super) enum Step {
     /// All holds were asked for at once.
     HoldAll,
-    /// The hold of this shard was asked for; the other home comes next. Both by their places among
-    /// the participants.
-    HoldHere { own: usize, other: usize },
+    /// The hold of this shard, whose place among the two participants this is, was asked for; the
+    /// other home comes next.
+    HoldHere { own: usize },
     /// The other home was asked to run its part, unless a hold is in its way.
-    RunThere { own: usize, other: usize },
+    RunThere { own: usize },
     /// After a conflict: waiting for the hold of this participant, those before it are held.
     HoldNext(usize),
     /// Keys that the first reading led to are being read.

@@ -359,7 +359,7 @@ mod tests {
         let mut tx = ks.tx(rng.u32(..3), now_ms, true);
         match rng.u32(..1000) {
             0 => drop(tx.flush_db(rng.bool())),
-            1 => tx.swap_dbs(0, 1),
+            1 => tx.swap_dbs(0, 1, true),
             2 => tx.flush_all(true),
             3..300 => {
                 if tx.remove(&key) {

@@ -232,7 +232,7 @@ fn flushes_on_the_heels_of_another_free_what_they_should() {
                     model.clear();
                 }
                 2 => {
-                    tx.swap_dbs(0, 1);
+                    tx.swap_dbs(0, 1, true);
                     let swapped = |db| [1, 0, 2][db as usize];
                     model = std::mem::take(&mut model)
                         .into_iter()
@@ -325,9 +325,11 @@ fn watched_keys_change_by_writes_expiry_flushes_and_swaps() {
         ("flush all", true, |ks| {
             ks.tx(0, 1000, false).flush_all(true)
         }),
-        ("swap", true, |ks| ks.tx(0, 1000, false).swap_dbs(0, 1)),
+        ("swap", true, |ks| {
+            ks.tx(0, 1000, false).swap_dbs(0, 1, true)
+        }),
         ("swap others", false, |ks| {
-            ks.tx(0, 1000, false).swap_dbs(1, 2)
+            ks.tx(0, 1000, false).swap_dbs(1, 2, true)
         }),
     ];
     for (name, changes, change) in rows {

@@ -131,6 +131,10 @@ pub trait App: Sized {
     fn passes(_message: &Self::Message) -> bool {
         false
     }
+    /// Whether nothing can go on here before other cores' mail comes.
+    fn awaits_mail(&self) -> bool {
+        false
+    }
     /// When to come again, after everything of this turn was delivered.
     fn next_turn(&self, io: &Io<Self::Message>) -> NextTurn;
 }
@@ -171,6 +175,8 @@ pub(super) struct Outgoing {
     pub gate: u64,
     /// What was written in this turn waits for nothing.
     pub urgent: bool,
+    /// More is to come soon that may leave with it.
+    pub corked: bool,
 }
 
 /// An app's way out: replies, messages, requests. Plain data until the end of the turn.
@@ -304,6 +310,22 @@ impl<M> Io<M> {
         }
     }
 
+    /// Whether what is written for a connection waits for what follows, as far as there is little of
+    /// it: a send costs more than what it carries.
+    pub fn cork(&mut self, conn: ConnId, corked: bool) {
+        let Some(outgoing) = self.outgoing.get_mut(conn.index as usize) else {
+            return;
+        };
+        if outgoing.generation != conn.generation || outgoing.corked == corked {
+            return;
+        }
+        outgoing.corked = corked;
+        if !corked && !outgoing.output.is_empty() && !outgoing.dirty {
+            outgoing.dirty = true;
+            self.dirty.push(conn.index);
+        }
+    }
+
     /// Keeps a sent buffer for whoever writes next.
     pub(super) fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
         let fits = (1..=SPARE_BYTES_MAX).contains(&buffer.capacity());
@@ -363,6 +385,7 @@ impl<M> Io<M> {
 
     /// Closes once everything written is sent.
     pub fn close_after_flush(&mut self, conn: ConnId) {
+        self.cork(conn, false);
         self.requests.push((conn, Request::CloseAfterFlush));
     }
 

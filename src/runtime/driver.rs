@@ -29,6 +29,11 @@ const ACCEPT_BACKOFF_NS: u64 = 100_000_000;
 /// reads makes more mail. With the receive buffers this bounds how far a core runs ahead.
 const UNSENT_MAIL_MAX: usize = 16;
 
+/// How long a core that waits for another stays awake, nanoseconds: less than it takes to wake one.
+const AWAKE_NS: u64 = 20_000;
+/// Replies of a corked connection beyond which they leave all the same.
+const CORKED_MAX_BYTES: usize = 16 * 1024;
+
 /// A connection's place; its generation tells later connections in the same place apart.
 struct Slot {
     generation: u32,
@@ -76,6 +81,8 @@ pub(super) struct Driver<A: App> {
     signals: Option<Signals>,
     files: Files,
     lines: Lines,
+    /// Cores share a processor: who waits awake keeps another from working.
+    is_crowded: bool,
 }
 
 /// What shard 0 has beside the others.
@@ -83,6 +90,8 @@ pub(super) struct Driver<A: App> {
 pub(super) struct FrontDoor {
     pub doors: Doors,
     pub signals: Option<Signals>,
+    /// There are more shards than processors. Said to all of them.
+    pub is_crowded: bool,
 }
 
 /// How signals reach shard 0: each puts a byte into a pipe.
@@ -136,6 +145,7 @@ impl<A: App> Driver<A> {
             signals: front.signals,
             files: Files::default(),
             lines: Lines::default(),
+            is_crowded: front.is_crowded,
         })
     }
 
@@ -145,9 +155,11 @@ impl<A: App> Driver<A> {
         self.arm_signals();
         let mut next = NextTurn::Again;
         loop {
-            let timeout = self.sleep_for(next);
-            self.ring.enter(timeout)?;
-            self.mailboxes.awake();
+            if !self.gets_mail_awake(next)? {
+                let timeout = self.sleep_for(next);
+                self.ring.enter(timeout)?;
+                self.mailboxes.awake();
+            }
             self.io.now = clock::now();
             self.io.connections = self.shared.connections();
             // What a client sends may follow from what another core has done: its mail comes first.
@@ -178,6 +190,25 @@ impl<A: App> Driver<A> {
                 return Ok(self.shared.exit_code.load(Ordering::SeqCst));
             }
         }
+    }
+
+    /// Stays awake for other cores' mail while nothing else can go on: two cores that talk to each
+    /// other need some 2 us a message if neither sleeps, and 25 us if both do. Returns whether there
+    /// is mail.
+    fn gets_mail_awake(&mut self, next: NextTurn) -> std::io::Result<bool> {
+        let is_free = next != NextTurn::Again && self.io.requests.is_empty();
+        if self.is_crowded || !is_free || !self.app.awaits_mail() {
+            return Ok(false);
+        }
+        self.ring.enter(Some(Duration::ZERO))?;
+        let until_ns = clock::mono_ns() + AWAKE_NS;
+        while !self.mailboxes.has_mail() {
+            if clock::mono_ns() >= until_ns {
+                return Ok(false);
+            }
+            std::hint::spin_loop();
+        }
+        Ok(true)
     }
 
     /// How long to wait for completions; `None`: until one comes.
@@ -544,7 +575,9 @@ impl<A: App> Driver<A> {
             if !std::mem::take(&mut outgoing.urgent) {
                 outgoing.gate = outgoing.gate.max(gate);
             }
-            if outgoing.gate > self.io.released {
+            if outgoing.corked && outgoing.output.len() < CORKED_MAX_BYTES {
+                outgoing.dirty = false;
+            } else if outgoing.gate > self.io.released {
                 outgoing.dirty = false;
                 self.held_replies.push_back((outgoing.gate, index));
             } else {

@@ -203,11 +203,15 @@ impl<M> Mailboxes<M> {
         let door = &self.shared.doors[self.shard];
         door.sleeping.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let mail = self.incoming.iter().any(|incoming| !incoming.is_empty());
+        let mail = self.has_mail();
         if mail {
             door.sleeping.store(false, Ordering::SeqCst);
         }
         mail
+    }
+
+    pub fn has_mail(&self) -> bool {
+        self.incoming.iter().any(|incoming| !incoming.is_empty())
     }
 
     pub fn awake(&self) {

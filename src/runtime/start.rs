@@ -1,5 +1,6 @@
 //! From options to running executors, and back.
 
+use std::collections::HashSet;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,16 +79,23 @@ impl Bound {
         let shards = options.cpus.len();
         let _files = SocketFiles(listeners.iter().filter_map(|l| l.unix.clone()).collect());
         let shared = Shared::new(shards);
+        let processors: HashSet<usize> = options.cpus.iter().copied().collect();
+        let is_crowded = processors.len() < shards;
         let mut front = Some(FrontDoor {
             doors: Doors::new(listeners, options.listening.keepalive_s),
             signals: Some(catch_signals().map_err(StartError::Ring)?),
+            is_crowded,
         });
         let (to, ends) = mpsc::channel();
         let mut executors = Vec::with_capacity(shards);
         for (shard, mailboxes) in mesh::<A::Message>(&shared).into_iter().enumerate() {
             let make = make.clone();
             let shared = shared.clone();
-            let front = front.take().unwrap_or_default();
+            let others = || FrontDoor {
+                is_crowded,
+                ..FrontDoor::default()
+            };
+            let front = front.take().unwrap_or_else(others);
             let to = to.clone();
             let ended = Ended { shard, to };
             let executor = LocalExecutorBuilder::new(Placement::Fixed(options.cpus[shard]))

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashMap;
 
-use super::store::{Script, ScriptFlags};
+use super::store::{Calls, Script, ScriptFlags};
 use crate::resp::CmdError;
 
 pub const NOT_FOUND: CmdError = CmdError::Text("ERR Function not found");
@@ -33,7 +33,12 @@ pub struct Function {
 }
 
 impl Function {
-    pub fn new(name: &[u8], description: Option<&[u8]>, flags: u8) -> Function {
+    pub fn new(
+        name: &[u8],
+        description: Option<&[u8]>,
+        flags: u8,
+        calls: Option<Calls>,
+    ) -> Function {
         let has = |at: usize| flags & 1 << at != 0;
         let known = ScriptFlags {
             declared: true,
@@ -44,7 +49,7 @@ impl Function {
         Function {
             description: description.map(Into::into),
             flags,
-            script: Arc::new(Script::of_function(name, known)),
+            script: Arc::new(Script::of_function(name, known, calls)),
         }
     }
 
@@ -260,7 +265,7 @@ mod tests {
     use super::*;
 
     fn library(name: &str, functions: &[&str]) -> Arc<Library> {
-        let function = |name: &&str| Function::new(name.as_bytes(), None, 0);
+        let function = |name: &&str| Function::new(name.as_bytes(), None, 0, None);
         Arc::new(Library {
             name: name.as_bytes().into(),
             text: (*b"#!lua").into(),

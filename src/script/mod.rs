@@ -24,6 +24,8 @@ pub mod packing;
 mod reply;
 mod store;
 mod tail;
+mod text;
 
 pub use engine::{Engine, LogLine, Manner, Run, Step};
 pub use store::{Digest, Script, ScriptFlags, Store, digest};
+pub use text::Word;

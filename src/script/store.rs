@@ -1,12 +1,13 @@
 //! The scripts that the process knows, by the SHA-1 of their text.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ahash::AHashMap;
 use sha1::{Digest as _, Sha1};
 
 use super::late::Kind;
+use super::text::{self, Word};
 use crate::resp::CmdError;
 
 /// SHA-1 in lowercase hexadecimal digits: a script's name.
@@ -43,7 +44,12 @@ pub struct Script {
     pub text: Box<[u8]>,
     pub flags: ScriptFlags,
     habits: AtomicU8,
+    calls: OnceLock<Option<Calls>>,
+    is_proven: OnceLock<bool>,
 }
+
+/// The calls of commands in a text.
+pub type Calls = Arc<[Vec<Word>]>;
 
 /// It has run to its end, and touched no key but those that it was called with.
 const TAME: u8 = 1;
@@ -60,17 +66,21 @@ impl Script {
             text: text.into(),
             flags: ScriptFlags::parse(text)?,
             habits: AtomicU8::new(0),
+            calls: OnceLock::new(),
+            is_proven: OnceLock::new(),
         })
     }
 
-    /// A function; its text is its library's.
-    pub fn of_function(name: &[u8], flags: ScriptFlags) -> Script {
+    /// A function; its text is its library's, whose calls are known.
+    pub fn of_function(name: &[u8], flags: ScriptFlags, calls: Option<Calls>) -> Script {
         Script {
             name: [0; 40],
             function: Some(name.into()),
             text: Box::default(),
             flags,
             habits: AtomicU8::new(0),
+            calls: calls.into(),
+            is_proven: OnceLock::new(),
         }
     }
 
@@ -100,6 +110,15 @@ impl Script {
     /// Whether all it has done so far was about the keys that it was called with.
     pub fn is_tame(&self) -> bool {
         self.habits.load(Ordering::Relaxed) == TAME
+    }
+
+    /// Whether its text can be judged, and the judge, who is asked once, finds that it keeps to the
+    /// keys that it is called with.
+    pub fn is_proven(&self, judge: impl FnOnce(&[Vec<Word>]) -> bool) -> bool {
+        *self.is_proven.get_or_init(|| {
+            let told = || text::calls(self.code(), false).map(Arc::from);
+            self.calls.get_or_init(told).as_deref().is_some_and(judge)
+        })
     }
 
     /// It touched something else. That is not forgotten.

@@ -28,6 +28,8 @@ pub struct Requester {
     pub db: u32,
     /// The client is on this machine.
     pub is_local: bool,
+    /// Its transaction is being carried out.
+    pub in_exec: bool,
 }
 
 /// One node's contribution; what it is depends on the job.
@@ -166,6 +168,7 @@ mod tests {
             proto: Proto::Resp2,
             db: 0,
             is_local: true,
+            in_exec: false,
         };
         let question = Question {
             job: Job::ClientList,

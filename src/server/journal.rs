@@ -104,7 +104,7 @@ impl ServerHost {
             return false;
         };
         let done = replay.slice(core, link, self);
-        for (home, commands) in replay.lanes.sent.drain(..) {
+        for (home, commands) in replay.lanes.routes.sent.drain(..) {
             let message = Message::Replay(commands);
             self.mail.push((home, NodeMessage::Persist(message)));
         }
@@ -216,14 +216,14 @@ impl ServerHost {
     }
 
     /// BGREWRITEAOF, on shard 0.
-    pub(super) fn bgrewriteaof(&mut self, out: &mut Writer) -> Performed {
+    pub(super) fn bgrewriteaof(&mut self, requester: Requester, out: &mut Writer) -> Performed {
         let persistence = &mut self.persistence;
         if persistence.aof.is_rewriting() {
             return Performed::Failed(CmdError::Text(
                 "ERR Background append only file rewriting already in progress",
             ));
         }
-        if persistence.is_busy() {
+        if persistence.is_busy() || requester.in_exec {
             persistence.aof.scheduled = true;
             return done(out.simple("Background append only file rewriting scheduled"));
         }
@@ -273,10 +273,17 @@ impl ServerHost {
             self.part.is_any_loading() || self.opening > 0 || self.following.is_replacing();
         let persistence = &mut self.persistence;
         let is_busy = persistence.is_busy();
+        let in_exec = persistence.transactions > 0;
         let aof = &mut persistence.aof;
         let wanted = aof.wanted;
-        if is_busy && wanted {
-            aof.scheduled |= !aof.on && !aof.is_rewriting();
+        if (is_busy || in_exec) && wanted && !aof.on && !aof.is_rewriting() {
+            if in_exec && !aof.scheduled {
+                log::warning(
+                    "AOF was enabled during a transaction. An AOF background was scheduled to start \
+                     when possible.",
+                );
+            }
+            aof.scheduled = true;
         }
         if is_starting || self.stopping || is_busy || persistence.closing.is_some() {
             return;
@@ -287,7 +294,7 @@ impl ServerHost {
             return self.close_journals(false);
         }
         let may_try = self.now_ms >= aof.retry_ms;
-        if may_try && (wanted && !aof.on || aof.scheduled) {
+        if may_try && !in_exec && (wanted && !aof.on || aof.scheduled) {
             self.begin_rewrite();
         }
     }
@@ -517,10 +524,11 @@ impl ServerHost {
     /// How the append-only file does, for INFO.
     pub(super) fn journal_figures(&self) -> JournalFigures {
         let aof = &self.persistence.aof;
+        let waits = self.persistence.transactions > 0 && aof.wanted && !aof.on;
         JournalFigures {
-            on: aof.on || aof.is_rewriting() && aof.wanted,
+            on: aof.on || aof.wanted,
             rewriting_s: aof.is_rewriting().then(|| aof.rewriting_s(self.now_ms)),
-            scheduled: aof.scheduled,
+            scheduled: aof.scheduled || waits && !aof.is_rewriting(),
             last_took_s: aof.last_took_s,
             last_ok: aof.last_ok,
             rewrites: aof.rewrites,

@@ -42,6 +42,10 @@ impl Link for IoLink<'_> {
         self.io.close_after_flush(ConnId::unpack(session));
     }
 
+    fn cork(&mut self, session: SessionKey, corked: bool) {
+        self.io.cork(ConnId::unpack(session), corked);
+    }
+
     fn hasten(&mut self, session: SessionKey) {
         self.io.hasten(ConnId::unpack(session));
     }

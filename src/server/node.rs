@@ -377,6 +377,7 @@ impl App for Node {
                 core.shard.serve_waiting(now.unix_ms(), &mut post);
             }
             core.timed_out(now.unix_ms(), link, host);
+            host.tell_of_transactions(core);
             host.end_aof_waits(now.unix_ms());
             host.migrated(core, link);
             Node::timed(core, host, spikes::EVICTION_CYCLE, |core, _| {
@@ -410,6 +411,11 @@ impl App for Node {
             NodeMessage::Core(Message::Hop(hop)) => hop.calls.iter().all(reads),
             _ => false,
         }
+    }
+
+    fn awaits_mail(&self) -> bool {
+        // A script or transaction of some core has stopped all of them.
+        self.core.shard.is_held_whole()
     }
 
     fn next_turn(&self, io: &Io<NodeMessage>) -> NextTurn {

@@ -101,6 +101,8 @@ struct Awaiting {
     kind: Kind,
     names: Vec<Box<[u8]>>,
     early: Vec<Arc<Post>>,
+    /// What they will take of the output, about: bytes.
+    early_bytes: usize,
 }
 
 impl Awaiting {
@@ -113,6 +115,15 @@ impl Awaiting {
                 (Kind::Pattern, Kind::Channel) => glob::matches(name, &post.channel),
                 (kind, of) => kind == of && **name == *post.channel,
             })
+    }
+
+    /// Keeps a message until the reply has come, if it meets one of the names.
+    fn keep(&mut self, post: &Arc<Post>) {
+        let times = self.met_by(post).count();
+        if times > 0 {
+            self.early_bytes += times * (post.channel.len() + post.text.len());
+            self.early.push(post.clone());
+        }
     }
 }
 
@@ -246,9 +257,10 @@ impl Pubsub {
     /// Puts a message into the outputs of this node's subscribers. A subscriber that is too far
     /// behind is closed.
     fn deliver(&mut self, post: &Arc<Post>, core: &mut Core, link: &mut dyn Link) {
-        for awaiting in self.awaiting.values_mut() {
-            if awaiting.met_by(post).next().is_some() {
-                awaiting.early.push(post.clone());
+        if !self.awaiting.is_empty() {
+            for session in self.keep_early(post) {
+                core.counters.output_limit_closed += 1;
+                core.abandon(session, link);
             }
         }
         let Post {
@@ -278,6 +290,21 @@ impl Pubsub {
                 }
             }
         }
+    }
+
+    /// Keeps a message for those whose reply to SUBSCRIBE has not come yet; returns who has more of
+    /// them waiting than a client's output may hold.
+    fn keep_early(&mut self, post: &Arc<Post>) -> Vec<SessionKey> {
+        let max = match self.hard_bytes {
+            0 => usize::MAX,
+            bytes => bytes,
+        };
+        self.awaiting
+            .values_mut()
+            .for_each(|awaiting| awaiting.keep(post));
+        let behind = |_: &SessionKey, awaiting: &mut Awaiting| awaiting.early_bytes > max;
+        let behind = self.awaiting.extract_if(behind);
+        behind.map(|(session, _)| session).collect()
     }
 
     fn send(
@@ -361,6 +388,7 @@ impl ServerHost {
                     kind,
                     names: change.names.clone(),
                     early: Vec::new(),
+                    early_bytes: 0,
                 };
                 self.pubsub.awaiting.insert(session, awaiting);
             }
@@ -745,4 +773,42 @@ pub fn classes(letters: &str) -> u32 {
         _ => 0,
     };
     letters.chars().map(of).fold(0, |all, class| all | class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_before_the_reply_are_kept_as_far_as_the_limit() {
+        let asked = |kind, name: &str| Awaiting {
+            kind,
+            names: vec![name.as_bytes().into()],
+            early: Vec::new(),
+            early_bytes: 0,
+        };
+        let mut pubsub = Pubsub {
+            hard_bytes: 100,
+            ..Pubsub::default()
+        };
+        pubsub.awaiting.insert(1, asked(Kind::Channel, "news"));
+        pubsub.awaiting.insert(2, asked(Kind::Pattern, "n*"));
+        pubsub.awaiting.insert(3, asked(Kind::ShardChannel, "news"));
+        let post = |channel: &str| {
+            Arc::new(Post {
+                kind: Kind::Channel,
+                channel: channel.as_bytes().into(),
+                text: [b'x'; 46][..].into(),
+            })
+        };
+        assert_eq!(pubsub.keep_early(&post("news")), []);
+        assert_eq!(pubsub.keep_early(&post("news")), []);
+        assert_eq!(pubsub.keep_early(&post("none")), [2]);
+        assert_eq!(pubsub.awaiting[&1].early.len(), 2);
+        assert_eq!(pubsub.keep_early(&post("news")), [1]);
+        assert_eq!(pubsub.awaiting.len(), 1, "who was met by nothing waits on");
+        pubsub.hard_bytes = 0;
+        pubsub.awaiting.insert(1, asked(Kind::Channel, "news"));
+        (0..100).for_each(|_| assert!(pubsub.keep_early(&post("news")).is_empty()));
+    }
 }

@@ -91,6 +91,7 @@ impl ServerHost {
             proto: Default::default(),
             db: 0,
             is_local: true,
+            in_exec: false,
         };
         self.install_everywhere(requester, ArgBuf::default(), config);
     }

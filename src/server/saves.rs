@@ -62,12 +62,12 @@ impl ServerHost {
                 persistence.save(&self.config, after, self.now_ms, &mut self.mail);
                 Performed::Later
             }
-            _ => self.bgsave(args, out),
+            _ => self.bgsave(requester, args, out),
         }
     }
 
     /// BGSAVE [SCHEDULE|CANCEL]
-    fn bgsave(&mut self, args: &Args, out: &mut Writer) -> Performed {
+    fn bgsave(&mut self, requester: Requester, args: &Args, out: &mut Writer) -> Performed {
         let persistence = &mut self.persistence;
         let is_saving = persistence.saving.is_some();
         match args.len() {
@@ -87,11 +87,12 @@ impl ServerHost {
             }
             _ => return Performed::Failed(CmdError::Syntax),
         }
-        if persistence.aof.is_rewriting() {
-            if args.len() == 2 {
-                persistence.scheduled = true;
-                return done(out.simple("Background saving scheduled"));
-            }
+        let is_rewriting = persistence.aof.is_rewriting();
+        if requester.in_exec && !is_saving || is_rewriting && args.len() == 2 {
+            persistence.scheduled = true;
+            return done(out.simple("Background saving scheduled"));
+        }
+        if is_rewriting {
             return Performed::Failed(CmdError::Text(
                 "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE \
                  SCHEDULE in order to schedule a BGSAVE whenever possible.",
@@ -313,6 +314,7 @@ impl ServerHost {
             Message::CutCancelled { id } => self.part.cut_cancelled(core, id),
             Message::SaveEnded { id, ok } => self.part.save_ended(core, id, ok),
             Message::Changed => persistence.points.arm(),
+            Message::TransactionOver => persistence.transactions -= 1,
             Message::LoadBegins { flush } => {
                 self.part.load_begins(core, flush);
                 if flush && self.shard == 0 {
@@ -417,7 +419,7 @@ impl ServerHost {
             self.base_written(&temporary);
         }
         let is_free = !self.persistence.is_busy() && !self.following.is_replacing();
-        if self.persistence.scheduled && is_free {
+        if self.persistence.scheduled && is_free && self.persistence.transactions == 0 {
             self.begin_bgsave();
         }
         let following = self.mind_master(core, link);
@@ -478,7 +480,13 @@ impl ServerHost {
             persistence.cancel_save(&mut self.mail);
             log::notice("FLUSHALL aborted the background saving");
         }
-        if !persistence.points.is_empty() && !persistence.is_busy() {
+        if persistence.points.is_empty() {
+            return;
+        }
+        if persistence.is_busy() {
+            // What is under way is no snapshot of nothing: one comes behind it.
+            persistence.scheduled = true;
+        } else {
             self.begin_bgsave();
             if let Some(saving) = &mut self.persistence.saving {
                 saving.yields = true;
@@ -560,7 +568,7 @@ impl ServerHost {
         if self.shard != 0 {
             return segment;
         }
-        let master = self.following.due_ms(self.repl_timeout_ms());
+        let master = self.following.due_ms();
         let replicas = [self.replicas.due_ms(), self.farewell_due_ms(), master];
         let replicas = replicas.into_iter().flatten().min();
         if let Some(saving) = &self.persistence.saving {
@@ -568,7 +576,8 @@ impl ServerHost {
             return [segment, delayed, replicas].into_iter().flatten().min();
         }
         let aof = &self.persistence.aof;
-        let retry = aof.scheduled.then_some(aof.retry_ms);
+        let may_begin = aof.scheduled && self.persistence.transactions == 0;
+        let retry = may_begin.then_some(aof.retry_ms);
         let points = self.persistence.points.next_look_ms();
         [segment, retry, points, replicas]
             .into_iter()

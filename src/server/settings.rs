@@ -7,22 +7,19 @@ use super::patrol::Patrol;
 use super::pubsub;
 use super::title;
 use crate::keyspace::Policy;
-use crate::session::Core;
+use crate::session::{self, Core};
 use crate::value::limits::Limits;
 
 /// Puts a configuration into effect on one node.
 pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     let bytes = |name: &str| usize::try_from(config.int(name)).unwrap_or(usize::MAX);
-    core.limits.bulk_max_bytes = bytes("proto-max-bulk-len");
-    core.limits.query_max_bytes = bytes("client-query-buffer-limit");
-    // Microseconds; negative: off.
-    let slower_us = config.int("slowlog-log-slower-than");
-    core.limits.slow_ns = u64::try_from(slower_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
+    install_limits(config, &mut core.limits);
     core.scripts.busy_ns = busy_ns(config);
     host.slowlog_max_len = bytes("slowlog-max-len");
     host.trackers.max_keys = bytes("tracking-table-max-keys").div_ceil(host.shards);
     host.patrol = Patrol::new(config);
     host.replicas_min = replicas_min(config);
+    host.following.timeout_ms = config.int("repl-timeout").saturating_mul(1000);
     host.patrol.set_strangers(core.users.requires_auth());
     host.patrol.set_listening(host.pubsub.has_subscribers());
     host.persistence.points.configure(config.text("save"));
@@ -79,6 +76,17 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
         log::set_level(level);
         title::show(config);
     }
+}
+
+/// What sessions consult on every request.
+fn install_limits(config: &Config, limits: &mut session::Limits) {
+    let bytes = |name: &str| usize::try_from(config.int(name)).unwrap_or(usize::MAX);
+    limits.bulk_max_bytes = bytes("proto-max-bulk-len");
+    limits.query_max_bytes = bytes("client-query-buffer-limit");
+    // Microseconds; negative: off.
+    let slower_us = config.int("slowlog-log-slower-than");
+    limits.slow_ns = u64::try_from(slower_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
+    limits.is_relaxed = config.text("pipeline-order") == "relaxed";
 }
 
 /// Where compact encodings end.

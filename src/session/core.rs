@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::exec::Exec;
+use super::fan::HOP_KEPT_BYTES;
 use super::link::{Host, Link};
 use super::script::Scripts;
 use super::state::{Peer, Session, State};
@@ -32,6 +33,8 @@ pub struct Limits {
     pub output_max_bytes: usize,
     /// `slowlog-log-slower-than` in nanoseconds; `u64::MAX` when off.
     pub slow_ns: u64,
+    /// `pipeline-order relaxed`: a pipeline visits all its homes at once.
+    pub is_relaxed: bool,
 }
 
 impl Default for Limits {
@@ -42,6 +45,7 @@ impl Default for Limits {
             drain_bytes: 1 << 20,
             output_max_bytes: usize::MAX,
             slow_ns: u64::MAX,
+            is_relaxed: false,
         }
     }
 }
@@ -354,26 +358,35 @@ impl Core {
         if self.session(key).is_none() {
             return;
         }
-        self.put_out(key, &hop.out, link);
-        for i in 0..hop.calls.len() {
-            if hop.spent_ns[i] >= self.limits.slow_ns {
-                let call = hop.calls[i];
-                let all = hop.args.as_args();
-                let args = all.range(call.from as usize, call.to as usize);
-                host.slow(self, link, key, &args, hop.spent_ns[i]);
+        self.note_slow(&hop, link, host);
+        let fan = self.session_mut(key).and_then(|its| its.fan.as_mut());
+        if let Some(fan) = fan.filter(|fan| fan.is_away()) {
+            if fan.back(hop) {
+                link.cork(key, false);
+                self.fan_in(key, link);
+                self.resume(key, link, host);
             }
+            return;
         }
-        hop.out.clear();
-        hop.args.clear();
-        hop.calls.clear();
-        hop.spent_ns.clear();
-        hop.next = 0;
+        link.cork(key, false);
+        self.put_out(key, &hop.out, link);
+        hop.clear();
         if let Some(session) = self.session_mut(key) {
             // What a burst needed is given back; the common small hop is kept for the next one.
-            session.hop =
-                (hop.args.memory_bytes() + hop.out.bytes.capacity() <= 8192).then_some(hop);
+            session.hop = (hop.memory_bytes() <= HOP_KEPT_BYTES).then_some(hop);
         }
         self.resume(key, link, host);
+    }
+
+    /// Notes the commands of a hop that were slow.
+    fn note_slow(&mut self, hop: &Hop, link: &mut dyn Link, host: &mut dyn Host) {
+        for (call, ran) in hop.calls.iter().zip(&hop.ran) {
+            if ran.spent_ns >= self.limits.slow_ns {
+                let all = hop.args.as_args();
+                let args = all.range(call.from as usize, call.to as usize);
+                host.slow(self, link, hop.session, &args, ran.spent_ns);
+            }
+        }
     }
 
     pub(super) fn work_done(&mut self, answer: Answer, link: &mut dyn Link, host: &mut dyn Host) {
@@ -383,6 +396,7 @@ impl Core {
             request,
             done,
         } = answer;
+        link.cork(key, false);
         let reply = match done {
             Done::Tried(reply) => return self.tried(key, &request, reply, link, host),
             Done::Settled => return self.exec_settled(key, link, host),

@@ -21,6 +21,8 @@ pub trait Link {
     fn close(&mut self, session: SessionKey);
     fn close_after_flush(&mut self, session: SessionKey);
     fn post(&mut self, to: usize, message: Message);
+    /// While a session is corked, a few replies wait for those that follow.
+    fn cork(&mut self, _session: SessionKey, _corked: bool) {}
     /// What was just written for a session tells of no change: it waits for no disk.
     fn hasten(&mut self, _session: SessionKey) {}
     /// Wall clock of this turn, unix microseconds.

@@ -4,7 +4,8 @@
 //! Program order: a session has at most one hop or one piece of multi-shard work outside its core
 //! at a time, and runs nothing until it is back. Consecutive commands for the same remote home
 //! travel in one hop. So a connection's commands take effect in the order in which it sent them,
-//! as seen by everybody, and its replies need no reordering.
+//! as seen by everybody, and its replies need no reordering. (With `pipeline-order relaxed` a pipeline
+//! visits its homes at once, and only its replies are in order: see [`fan`].)
 //!
 //! Nothing here touches a socket or a clock: bytes, time and messages come in through [`Core`]'s
 //! methods and go out through a [`Link`].
@@ -13,11 +14,14 @@ mod access;
 pub mod blocking;
 mod core;
 mod exec;
+mod fan;
 mod functions;
 mod late;
 mod link;
 mod multi;
+mod replies;
 mod requests;
+mod routing;
 mod script;
 mod state;
 mod visit;

@@ -4,14 +4,16 @@
 //! its keys are on this shard and it keeps to them, it runs here in one go. Otherwise it is a
 //! transaction whose commands are not known beforehand: all shards are held while it runs, or just
 //! the keys it was called with if it never touched others, and what it asks for runs on its home.
-//! A script that leaves its keys for the first time starts again with everything held, as long as
-//! it has changed nothing.
+//! A script that leaves its keys starts again with everything held, as long as it has changed
+//! nothing. So that it never does after that, none changes anything under less unless its text
+//! proves that it keeps to its keys.
 //!
 //! Here is what a script under way knows, and what is held for it. `run` drives the engine, `ask`
 //! carries out what it asks for, `about` is SCRIPT.
 
 mod about;
 mod ask;
+mod proof;
 mod run;
 
 use std::sync::Arc;
@@ -30,8 +32,7 @@ use crate::script::{Digest, Engine, Manner, Script, Store};
 use crate::shard::message::{self, HoldOn, HopCall, Request, SessionKey};
 
 const NO_SCRIPT: CmdError = CmdError::Text("NOSCRIPT No matching script. Please use EVAL.");
-// Differs: On several shards, a script that changed something, and then for the first time touches a
-// key that it was not called with, gets an error.
+// For what the proof did not see. Better than that others see half of its changes.
 const STRAYED: CmdError = CmdError::Text(
     "ERR Script attempted to access a key that it was not called with, after it had changed others",
 );

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::blocking::Wait;
+use super::fan::Fan;
 use super::multi::{Multi, Watches};
 use crate::acl::User;
 use crate::command::{Client, CommandId};
@@ -95,6 +96,8 @@ pub struct Session {
     pub current_bytes: usize,
     /// The hop being filled, or its empty box between two hops.
     pub hop: Option<Box<Hop>>,
+    /// A pipeline that visits its homes at once.
+    pub fan: Option<Box<Fan>>,
     /// Home of the hop being filled.
     pub hop_home: usize,
     pub reading_paused: bool,
@@ -128,6 +131,7 @@ impl Session {
             input: Vec::new(),
             current_bytes: 0,
             hop: None,
+            fan: None,
             hop_home: 0,
             reading_paused: false,
             multi: None,
@@ -182,9 +186,7 @@ impl Session {
                 .watches
                 .as_ref()
                 .map_or(0, |watches| watches.memory_bytes())
-            + self
-                .hop
-                .as_ref()
-                .map_or(0, |hop| size_of::<Hop>() + hop.args.memory_bytes())
+            + self.hop.as_ref().map_or(0, |hop| hop.memory_bytes())
+            + self.fan.as_ref().map_or(0, |fan| fan.memory_bytes())
     }
 }

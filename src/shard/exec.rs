@@ -1,24 +1,22 @@
-//! Running commands on this shard: directly, in a hop, or as one home of multi-shard work.
+//! One core's keys, and running commands on them: directly, or in a hop from another shard.
 
-use std::sync::Arc;
+mod home;
+mod serving;
+
+pub use serving::waited_keys;
 
 use super::budget::{Budget, EVICTIONS_AT_ONCE, figures};
-use super::holds::{Holds, Scope, TxId};
+use super::holds::{Holds, Scope};
 use super::journal::Journal;
-use super::message::{
-    Apply, Cut, Finish, Hold, HoldOn, Hop, HopCall, KeyIndices, MASTER, Manner, Message, Placed,
-    Request,
-};
-use super::run::{run_deciding, run_local, run_part};
-use super::snapshot;
+use super::message::{Hold, Hop, HopCall, MASTER, Message, Ran, Request};
+use super::run::run_local;
 use super::stats::Stats;
-use super::waiting::{Ticket, Waiter, Waiting};
+use super::waiting::Waiting;
 use super::watching::{Watcher, Watching};
-use crate::command::block::Serve;
-use crate::command::{self, Command, CommandId, Part, Peek, Place, Run, Wanted, keys};
+use crate::command::{Command, CommandId, Place, Run, keys};
 use crate::keyspace::tracking::Reader;
-use crate::keyspace::{Audience, Due, Keyspace, Tx, WARM_KEYS};
-use crate::resp::{Args, CmdError, Output, Proto, Writer};
+use crate::keyspace::{Due, Keyspace, Tx, WARM_KEYS};
+use crate::resp::{Args, Output, Proto, Writer};
 
 /// One core's keys and what runs on them.
 pub struct Shard {
@@ -135,6 +133,11 @@ impl Shard {
     /// Whether no hold is active or wanted here.
     pub fn is_unheld(&self) -> bool {
         self.holds.is_empty()
+    }
+
+    /// Whether a hold covers everything here.
+    pub fn is_held_whole(&self) -> bool {
+        self.holds.is_everything_held()
     }
 
     /// The clock that durations are taken with, nanoseconds.
@@ -283,55 +286,12 @@ impl Shard {
             let mark = hop.out.mark();
             let spent_ns = self.run(&call, now_ms, &mut hop.out);
             self.stats.note_error(&hop.out.bytes[mark.0..]);
-            hop.spent_ns.push(spent_ns);
+            let end = hop.out.mark();
+            hop.ran.push(Ran { end, spent_ns });
             hop.next += 1;
             self.serve_waiting(now_ms, post);
         }
         post(hop.origin, Message::Done(hop));
-    }
-
-    /// A transaction that began here without holds, as nothing was in its way, gets them now; its
-    /// records from an index on are put aside. Returns whether there are any.
-    pub fn hold_now(
-        &mut self,
-        tx: TxId,
-        request: &Arc<Request>,
-        on: &HoldOn,
-        records: usize,
-    ) -> bool {
-        let scope = self.scope_of(request, on);
-        let is_held = self.holds.try_hold(tx, &scope);
-        debug_assert!(is_held, "nothing came in its way while it ran");
-        let effects = &mut self.keyspace.effects;
-        match &mut self.journal {
-            Some(journal) if effects.records.len() > records => {
-                journal.put_aside(tx, effects, records);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Answers all commands that wait for a hold with an error, except the master's.
-    pub fn refuse_waiting(&mut self, error: &CmdError, now_ms: i64, post: Post) {
-        let is_hop = |parked: &Parked| matches!(parked, Parked::Hop(hop) if hop.session != MASTER);
-        for parked in self.holds.take_waiting(is_hop) {
-            let Parked::Hop(mut hop) = parked else {
-                continue;
-            };
-            for at in hop.next..hop.calls.len() {
-                self.stats.rejected(hop.calls[at].id);
-                let mark = hop.out.mark();
-                let proto = hop.proto;
-                let written = Writer::new(&mut hop.out, proto).error(error);
-                debug_assert!(written.is_ok());
-                self.stats.note_error(&hop.out.bytes[mark.0..]);
-                hop.spent_ns.push(0);
-            }
-            hop.next = hop.calls.len();
-            post(hop.origin, Message::Done(hop));
-        }
-        self.run_ready(now_ms, post);
     }
 
     /// Hops that are about to be delivered: fetches what their first commands will look at.
@@ -348,295 +308,6 @@ impl Shard {
             _ => self.holds.scope(keys.iter().map(|&at| args.get(at))),
         };
         self.holds.blocks_scope(&scope).then_some(scope)
-    }
-
-    fn scope_of(&self, request: &Request, on: &HoldOn) -> Scope {
-        match on {
-            HoldOn::Everything | HoldOn::EverythingWith(_) => Scope::Everything,
-            HoldOn::Keys(keys) => {
-                let args = request.args.as_args();
-                self.holds
-                    .scope(keys.iter().map(|&at| args.get(at as usize)))
-            }
-        }
-    }
-
-    fn hold(&mut self, hold: Box<Hold>, now_ms: i64, post: Post) {
-        let scope = self.scope_of(&hold.request, &hold.on);
-        if hold.manner == Manner::Run && !self.holds.blocks_scope(&scope) {
-            self.run_unheld(&hold, scope, now_ms, post);
-        } else if hold.manner != Manner::Run && self.holds.try_hold(hold.tx, &scope) {
-            self.granted(&hold, now_ms, post);
-        } else if hold.manner == Manner::Wait {
-            self.holds.wait(scope, Parked::Hold(hold));
-        } else {
-            post(
-                hold.origin,
-                Message::Held {
-                    tx: hold.tx,
-                    from: self.place.shard,
-                    part: None,
-                    told: None,
-                },
-            );
-        }
-    }
-
-    fn granted(&mut self, hold: &Hold, now_ms: i64, post: Post) {
-        let before = self.keyspace.effects.begin_part(hold.request.classes);
-        let part = self.peek(&hold.request, &hold.on, now_ms);
-        let told = self.keyspace.effects.end_part(&before);
-        post(
-            hold.origin,
-            Message::Held {
-                tx: hold.tx,
-                from: self.place.shard,
-                part: Some(part),
-                told,
-            },
-        );
-    }
-
-    /// Runs this home's part of work whose other part is held elsewhere. It holds its keys only if it
-    /// has something to tell of, until that is told.
-    fn run_unheld(&mut self, hold: &Hold, scope: Scope, now_ms: i64, post: Post) {
-        let request = &hold.request;
-        let before = self.keyspace.effects.begin_part(request.classes);
-        let part = match (&hold.on, request.call.command.is_write()) {
-            (HoldOn::Keys(keys), true) => {
-                self.keyspace.effects.tracking.set_author(Some(request.by));
-                let part = self.apply(request, keys, Apply::Run, now_ms);
-                self.keyspace.effects.tracking.set_author(None);
-                part
-            }
-            _ => self.peek(request, &hold.on, now_ms),
-        };
-        let told = self.keyspace.effects.end_part(&before);
-        let is_kept = told.is_some() && self.holds.try_hold(hold.tx, &scope);
-        post(
-            hold.origin,
-            Message::Held {
-                tx: hold.tx,
-                from: self.place.shard,
-                part: Some(part),
-                told,
-            },
-        );
-        if !is_kept {
-            self.serve_waiting(now_ms, post);
-        }
-    }
-
-    fn finish(&mut self, finish: Finish, now_ms: i64, post: Post) {
-        let Finish {
-            tx,
-            origin,
-            request,
-            keys,
-            apply,
-            release,
-            settles_under,
-        } = finish;
-        let answer = !matches!(apply, Apply::Nothing);
-        let records = self.keyspace.effects.records.len();
-        let before = self.keyspace.effects.begin_part(request.classes);
-        let part = match apply {
-            Apply::Settle(settle) => {
-                let effects = &mut self.keyspace.effects;
-                if let Some(journal) = &mut self.journal {
-                    journal.settle(&settle, self.place.shard, effects);
-                }
-                Part::Nothing
-            }
-            apply => {
-                let effects = &mut self.keyspace.effects;
-                effects.tracking.set_author(Some(request.by));
-                let terms = request.scripted;
-                let audience = terms.map_or(Audience::ALL, |terms| terms.audience);
-                effects.records.set_audience(audience);
-                let its_ms = terms.map_or(now_ms, |terms| terms.now_ms);
-                let part = self.apply(&request, &keys, apply, its_ms);
-                let effects = &mut self.keyspace.effects;
-                effects.records.set_audience(Audience::ALL);
-                effects.tracking.set_author(None);
-                part
-            }
-        };
-        if let (Some(under), Some(journal)) = (settles_under, &mut self.journal) {
-            journal.put_aside(under, &mut self.keyspace.effects, records);
-        }
-        let told = self.keyspace.effects.end_part(&before);
-        let release = release && told.is_none();
-        if answer {
-            post(
-                origin,
-                Message::Finished {
-                    tx,
-                    from: self.place.shard,
-                    part,
-                    told,
-                },
-            );
-        }
-        if release {
-            self.release(tx, now_ms, post);
-        }
-    }
-
-    fn release(&mut self, tx: TxId, now_ms: i64, post: Post) {
-        if let Some(journal) = &mut self.journal {
-            journal.released(tx);
-        }
-        self.holds.release(tx);
-        self.run_ready(now_ms, post);
-        self.serve_waiting(now_ms, post);
-    }
-
-    /// Lets go on what no hold is in the way of any more.
-    fn run_ready(&mut self, now_ms: i64, post: Post) {
-        let grants = |parked: &Parked| match parked {
-            Parked::Hold(hold) => Some(hold.tx),
-            Parked::Hop(_) => None,
-        };
-        while let Some(parked) = self.holds.next_ready(grants) {
-            match parked {
-                Parked::Hop(hop) => self.run_hop(hop, true, now_ms, post),
-                Parked::Hold(hold) => self.granted(&hold, now_ms, post),
-            }
-        }
-    }
-
-    /// What this shard's keys contribute before anything is decided.
-    fn peek(&mut self, request: &Request, on: &HoldOn, now_ms: i64) -> Part {
-        let no_keys = KeyIndices::new();
-        let keys = match on {
-            HoldOn::Keys(keys) | HoldOn::EverythingWith(keys) => keys,
-            HoldOn::Everything => &no_keys,
-        };
-        if let Some(watcher) = request.watcher {
-            return Part::Int(i64::from(self.is_clean(watcher, now_ms)));
-        }
-        let part = self.peek_at(request, keys, now_ms);
-        // After the reading, which may have found that a key has expired.
-        if request.call.tracks {
-            let args = request.args.as_args();
-            self.remember(request.by, keys.iter().map(|&at| args.get(at as usize)));
-        }
-        part
-    }
-
-    fn peek_at(&mut self, request: &Request, keys: &KeyIndices, now_ms: i64) -> Part {
-        let command = request.call.command;
-        if let Run::Gather(_) | Run::Errand(_) | Run::First(_) = command.run {
-            let args = request.args.as_args();
-            let mut tx = tx_of(&mut self.keyspace, request, now_ms);
-            let peek = |&at: &u32| {
-                tx.set_place(at as usize);
-                match command.run {
-                    Run::Gather(gather) => (gather.peek)(&mut tx, &args, at as usize),
-                    Run::Errand(errand) => (errand.peek)(&mut tx, &args, at as usize),
-                    Run::First(first) => first.peek(&mut tx, args.get(at as usize)),
-                    _ => Peek::Missing,
-                }
-            };
-            let peeks = keys.iter().map(peek).collect();
-            tx.finish();
-            return Part::Peeks(peeks);
-        }
-        if command.is_write() {
-            return Part::Nothing;
-        }
-        let mut tx = tx_of(&mut self.keyspace, request, now_ms);
-        let part = run_part(&mut tx, request, keys, self.place);
-        tx.finish();
-        part
-    }
-
-    fn begin_cut(&mut self, cut: Cut, now_ms: i64) -> Part {
-        self.cut_id = cut.id;
-        if cut.begins_segment {
-            let journal = self.journal.get_or_insert_default();
-            journal.begin_segment(&mut self.keyspace.effects);
-            self.keyspace.effects.recording = true;
-        }
-        if let Some(epoch) = cut.feeds {
-            let unkept = || Box::new(Journal::unkept());
-            let journal = self.journal.get_or_insert_with(unkept);
-            journal.cut_feed(epoch, cut.id, &mut self.keyspace.effects);
-            self.keyspace.effects.recording = true;
-        }
-        snapshot::begin(&mut self.keyspace, cut.style, now_ms);
-        Part::Nothing
-    }
-
-    fn apply(
-        &mut self,
-        request: &Arc<Request>,
-        keys: &KeyIndices,
-        apply: Apply,
-        now_ms: i64,
-    ) -> Part {
-        let apply = match apply {
-            Apply::Peek(on) => return self.peek(request, &on, now_ms),
-            Apply::Cut(cut) => return self.begin_cut(cut, now_ms),
-            Apply::Calls { calls, db } => return self.run_calls(request, &calls, db, now_ms),
-            Apply::Read(wanted) => {
-                let mut tx = tx_of(&mut self.keyspace, request, now_ms);
-                let mut read = |(at, wanted): &Placed<Wanted>| {
-                    tx.set_place(*at as usize);
-                    wanted.read(&mut tx)
-                };
-                let found = wanted.iter().map(&mut read).collect();
-                tx.finish();
-                return Part::Found(found);
-            }
-            apply => apply,
-        };
-        let args = request.args.as_args();
-        let place = self.place;
-        let mut tx = tx_of(&mut self.keyspace, request, now_ms);
-        let part = match apply {
-            Apply::Wait => {
-                register(&mut tx, &mut self.waiting, request, keys);
-                Part::Nothing
-            }
-            Apply::Tried => {
-                if let Some(ticket) = &request.ticket {
-                    self.waiting.tried(ticket);
-                }
-                Part::Nothing
-            }
-            Apply::Run => run_part(&mut tx, request, keys, place),
-            Apply::Changes(changes) => {
-                let mut out = Output::default();
-                let mut ends = Vec::with_capacity(changes.len());
-                for (at, change) in changes {
-                    tx.set_place(at as usize);
-                    let mut writer = Writer::new(&mut out, request.proto);
-                    command::apply(&mut tx, &args, change, &mut writer);
-                    ends.push(out.mark());
-                }
-                Part::Replies { out, ends }
-            }
-            Apply::Take { db, key, event } => {
-                tx.select(db);
-                Part::Taken(command::take(&mut tx, args.get(key), event).map(Box::new))
-            }
-            Apply::Arrive {
-                db,
-                key,
-                value,
-                event,
-            } => {
-                tx.select(db);
-                command::arrive(&mut tx, args.get(key), *value, event);
-                Part::Nothing
-            }
-            // Nothing, or done above.
-            _ => Part::Nothing,
-        };
-        tx.finish();
-        part
     }
 }
 
@@ -688,229 +359,6 @@ impl Shard {
     pub fn watched_count(&self) -> usize {
         self.watching.len()
     }
-
-    /// Commands of a transaction, all of whose keys are here and held by it.
-    fn run_calls(&mut self, request: &Request, calls: &[HopCall], db: u32, now_ms: i64) -> Part {
-        let records = self.keyspace.effects.records.len();
-        let mut out = Output::default();
-        let mut spent_ns = Vec::with_capacity(calls.len());
-        self.start_clock();
-        for call in calls {
-            let all = request.args.as_args();
-            let call = Call {
-                command: call.command,
-                id: call.id,
-                args: all.range(call.from as usize, call.to as usize),
-                db,
-                proto: request.proto,
-                no_touch: request.no_touch,
-                by: request.by,
-                tracks: call.tracks,
-            };
-            let mark = out.mark();
-            spent_ns.push(self.run(&call, now_ms, &mut out));
-            self.stats.note_error(&out.bytes[mark.0..]);
-        }
-        self.keyspace.effects.wrap_transaction(records);
-        Part::Ran { out, spent_ns }
-    }
-
-    /// Runs a command that waits if nothing can be served, all of whose keys are here; appends its
-    /// reply unless it waits, and returns whether it does.
-    pub fn run_or_wait(&mut self, request: &Arc<Request>, now_ms: i64, out: &mut Output) -> bool {
-        let mark = out.mark();
-        self.start_clock();
-        let args = request.args.as_args();
-        let call = call_of(request, args);
-        self.keyspace.effects.tracking.set_author(Some(call.by));
-        let mut tx = tx_of(&mut self.keyspace, request, now_ms);
-        let result = run_deciding(&mut tx, &call, &mut Writer::new(out, request.proto));
-        let waits = matches!(result, Ok(true));
-        if waits {
-            out.rewind(mark);
-            let keys = waited_keys(request).map(|at| at as u32).collect();
-            register(&mut tx, &mut self.waiting, request, &keys);
-            if let Some(ticket) = &request.ticket {
-                ticket.claim.give_back();
-            }
-        }
-        tx.finish();
-        self.keyspace.effects.tracking.set_author(None);
-        if call.tracks {
-            self.remember(call.by, waited_keys(request).map(|at| args.get(at)));
-        }
-        let failed = result.is_err();
-        if let Err(error) = result {
-            out.rewind(mark);
-            let written = Writer::new(out, request.proto).error(&error);
-            debug_assert!(written.is_ok());
-        }
-        let spent_ns = (self.clock)().saturating_sub(self.begun_ns);
-        self.stats.ran(request.call.id, spent_ns, failed);
-        waits
-    }
-
-    /// Number of places that clients hold in queues of this shard's keys.
-    pub fn waiting_count(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Serves clients that wait for keys which have changed, in the order of the changes. Called
-    /// after each command, so that a waiting client comes before any later one.
-    #[inline]
-    pub fn serve_waiting(&mut self, now_ms: i64, post: Post) {
-        if !self.waiting.is_empty() {
-            self.serve_ready(now_ms, post);
-        }
-    }
-
-    fn serve_ready(&mut self, now_ms: i64, post: Post) {
-        loop {
-            let mut ready = std::mem::take(&mut self.waiting.deferred);
-            ready.extend(self.keyspace.effects.take_ready());
-            let (held, free): (Vec<_>, Vec<_>) = ready
-                .into_iter()
-                .partition(|(_, key)| self.holds.is_held(key));
-            // Keys under a hold are looked at again when it is released.
-            self.waiting.deferred = held;
-            if free.is_empty() {
-                return;
-            }
-            for place in free {
-                self.serve_key(&place, now_ms, post);
-            }
-            if self.keyspace.effects.is_nothing_ready() {
-                return;
-            }
-        }
-    }
-
-    /// Serves the clients in a key's queue as far as it goes.
-    fn serve_key(&mut self, place: &super::waiting::Place, now_ms: i64, post: Post) {
-        let mut index = 0;
-        while let Some(waiter) = self.waiting.get(place, index) {
-            if waiter.is_trying {
-                return;
-            }
-            let waiter = waiter.clone();
-            let Ticket {
-                session,
-                origin,
-                id: wait,
-                claim,
-            } = &waiter.ticket;
-            let (session, wait) = (*session, *wait);
-            if !self.could_serve(&waiter, now_ms) || !claim.take() {
-                index += 1;
-                continue;
-            }
-            if self.needs_others(&waiter.request) {
-                self.waiting.set_trying(place, index);
-                post(*origin, Message::Ready { session, wait });
-                return;
-            }
-            let begun_ns = (self.clock)();
-            match self.serve(&waiter, now_ms) {
-                None => {
-                    claim.give_back();
-                    index += 1;
-                }
-                Some(out) => {
-                    self.leave_queues(&waiter.request);
-                    let served = Message::Served {
-                        session,
-                        wait,
-                        out: Box::new(out),
-                        spent_ns: (self.clock)().saturating_sub(begun_ns),
-                    };
-                    post(*origin, served);
-                }
-            }
-        }
-    }
-
-    /// Whether the key that changed is of the type that serves.
-    fn could_serve(&mut self, waiter: &Waiter, now_ms: i64) -> bool {
-        let request = &waiter.request;
-        let Some(block) = request.call.command.block else {
-            return false;
-        };
-        if matches!(block.serve, Serve::Key(_)) {
-            return true;
-        }
-        let args = request.args.as_args();
-        let mut tx = self.keyspace.tx(request.db, now_ms, false);
-        let kind = tx.kind(args.get(waiter.at));
-        tx.finish();
-        kind == Some(block.kind)
-    }
-
-    /// Whether serving takes keys that live elsewhere, or that somebody holds.
-    fn needs_others(&self, request: &Request) -> bool {
-        let command = request.call.command;
-        if !command
-            .block
-            .is_some_and(|block| matches!(block.serve, Serve::Whole))
-        {
-            return false;
-        }
-        let args = request.args.as_args();
-        let positions = keys::positions(command.keys, &args).unwrap_or_default();
-        let elsewhere = |&at: &usize| {
-            keys::home(args.get(at), self.place.shards) != self.place.shard
-                || self.holds.is_held(args.get(at))
-        };
-        positions.iter().any(elsewhere)
-    }
-
-    /// The reply, if the key has something for the client.
-    fn serve(&mut self, waiter: &Waiter, now_ms: i64) -> Option<Output> {
-        let request = &waiter.request;
-        let args = request.args.as_args();
-        let call = call_of(request, args);
-        let block = call.command.block?;
-        self.keyspace.effects.tracking.set_author(Some(call.by));
-        let mut tx = tx_of(&mut self.keyspace, request, now_ms);
-        let mut out = Output::default();
-        let mut writer = Writer::new(&mut out, request.proto);
-        let served = match (block.serve, call.command.run) {
-            (Serve::First, Run::First(first)) => {
-                (first.serve)(&mut tx, &args, waiter.at, &mut writer).map(|()| true)
-            }
-            (Serve::Key(serve), _) => serve(&mut tx, &args, waiter.at, &waiter.mark, &mut writer),
-            _ => run_deciding(&mut tx, &call, &mut writer).map(|waits| !waits),
-        };
-        tx.finish();
-        self.keyspace.effects.tracking.set_author(None);
-        match served {
-            Ok(true) => Some(out),
-            Ok(false) => None,
-            Err(error) => {
-                out.clear();
-                let written = Writer::new(&mut out, request.proto).error(&error);
-                debug_assert!(written.is_ok());
-                Some(out)
-            }
-        }
-    }
-
-    /// Takes a client that waits no longer out of the queues of this shard.
-    fn leave_queues(&mut self, request: &Request) {
-        let Some(ticket) = &request.ticket else {
-            return;
-        };
-        for ((db, key), was_trying) in self.waiting.forget(ticket, request) {
-            self.keyspace.effects.stop_waiting(db, &key);
-            if was_trying {
-                self.waiting.deferred.push((db, key));
-            }
-        }
-    }
-
-    fn forget(&mut self, request: &Request, now_ms: i64, post: Post) {
-        self.leave_queues(request);
-        self.serve_waiting(now_ms, post);
-    }
 }
 
 /// A transaction, with what its author's command makes of keys that are due.
@@ -939,34 +387,5 @@ fn call_of<'a>(request: &Request, args: Args<'a>) -> Call<'a> {
         no_touch: request.no_touch,
         by: request.by,
         tracks: request.call.tracks,
-    }
-}
-
-/// The argument indices of the keys that a blocking command waits for.
-pub fn waited_keys(request: &Request) -> impl Iterator<Item = usize> {
-    let command = request.call.command;
-    let positions = keys::positions(command.keys, &request.args.as_args()).unwrap_or_default();
-    let first_only = command.block.is_some_and(|block| block.first_key_only);
-    let count = if first_only { 1 } else { positions.len() };
-    positions.into_iter().take(count)
-}
-
-/// Puts a client into the queues of those keys of its request that are waited for here.
-fn register(tx: &mut Tx, waiting: &mut Waiting, request: &Arc<Request>, keys: &KeyIndices) {
-    let (Some(ticket), Some(block)) = (&request.ticket, request.call.command.block) else {
-        return;
-    };
-    let args = request.args.as_args();
-    for at in waited_keys(request).filter(|&at| keys.contains(&(at as u32))) {
-        let key = args.get(at);
-        let waiter = Waiter {
-            ticket: ticket.clone(),
-            request: request.clone(),
-            at,
-            mark: (block.mark)(tx, &args, at),
-            is_trying: false,
-        };
-        tx.wait_for(key);
-        waiting.push((request.db, key.into()), waiter);
     }
 }

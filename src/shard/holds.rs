@@ -98,6 +98,10 @@ impl<W> Holds<W> {
         }
     }
 
+    pub fn is_everything_held(&self) -> bool {
+        self.everything.is_some()
+    }
+
     /// Grants `scope` to `tx` if nothing is in its way.
     pub fn try_hold(&mut self, tx: TxId, scope: &Scope) -> bool {
         if self.blocks_scope(scope) {

@@ -5,6 +5,7 @@
 //! The keys stay held meanwhile, so nothing can come between.
 
 use ahash::AHashMap;
+use smallvec::SmallVec;
 
 use super::feed::{Fed, Feed};
 use super::holds::TxId;
@@ -146,7 +147,7 @@ impl Journal {
     /// Writes this shard's part of a transaction. Where that concerns whole databases as well as keys, a
     /// barrier stands in the place of each such command: what keys it concerns before and behind it differs.
     fn seal(&mut self, settle: &Settle, shard: usize, records: &Records) {
-        let records: Vec<Record> = records
+        let records: SmallVec<[Record; 8]> = records
             .iter_for(Audience::FILE)
             .filter(|record| !is_bracket(record.command))
             .collect();

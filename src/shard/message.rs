@@ -21,7 +21,7 @@ use crate::journal::Mark;
 use crate::keyspace::told::Told;
 use crate::keyspace::tracking::Reader;
 use crate::keyspace::{Audience, Event, Foreseen, Taken};
-use crate::resp::{ArgBuf, Output, Proto};
+use crate::resp::{ArgBuf, Args, Output, Proto};
 
 /// Names a session on its own core: a connection's index and generation, opaque to others.
 pub type SessionKey = u64;
@@ -47,11 +47,44 @@ pub struct Hop {
     /// The first call that has not run yet.
     pub next: usize,
     pub out: Output,
-    /// Time spent running each call, nanoseconds, for the origin's slow log.
-    pub spent_ns: SmallVec<[u64; 4]>,
+    /// Each call that has run.
+    pub ran: SmallVec<[Ran; 4]>,
+    /// Its place among the hops of a pipeline that visits all its homes at once.
+    pub part: usize,
+}
+
+/// What a hop tells of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Ran {
+    /// Where its reply ends.
+    pub end: (usize, usize),
+    /// Nanoseconds, for the origin's slow log.
+    pub spent_ns: u64,
 }
 
 impl Hop {
+    /// Adds a command.
+    pub fn push(&mut self, call: HopCall, args: &Args) {
+        let from = self.args.len() as u32;
+        (0..args.len()).for_each(|at| self.args.push_arg(args, at));
+        let to = self.args.len() as u32;
+        self.calls.push(HopCall { from, to, ..call });
+    }
+
+    /// Forgets what it carried; its allocations serve the next.
+    pub fn clear(&mut self) {
+        self.out.clear();
+        self.args.clear();
+        self.calls.clear();
+        self.ran.clear();
+        self.next = 0;
+    }
+
+    /// Bytes allocated.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Hop>() + self.args.memory_bytes() + self.out.bytes.capacity()
+    }
+
     /// What is known of its calls before they run, from one on.
     pub fn foreseen(&self, from: usize) -> impl Iterator<Item = Foreseen<'_>> {
         let args = self.args.as_args();

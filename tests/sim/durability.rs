@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::disk::{End, Policy, Recovered, recover};
-use crate::world::{Typist, World, encode};
+use crate::world::{Typist, World, encode, is_error, random_request, random_transaction};
 
 type Key = (u32, String);
 
@@ -505,4 +505,62 @@ fn two_shards_keep_what_they_have_acknowledged() {
 #[test]
 fn four_shards_keep_what_they_have_acknowledged() {
     run_all(4, 250);
+}
+
+/// All that a server did is on its disk when it ends: the next one has the same keys.
+fn end_whole(shards: usize, seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x4e1);
+    let mut world = World::new(shards, seed);
+    world.keep_journals(Policy::Written);
+    let clients: Vec<Typist> = (0..4).map(|n| world.connect(n % shards)).collect();
+    for _ in 0..150 {
+        let client = clients[rng.usize(..clients.len())];
+        let request = match rng.u8(..3) {
+            0 => random_transaction(&mut rng),
+            _ => {
+                let words = random_request(&mut rng);
+                encode(&words.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+        };
+        world.send(client, &request);
+        for _ in 0..rng.usize(..12) {
+            world.step();
+            let ms = rng.i64(..30) - 20;
+            world.tick_ms(ms.max(0));
+        }
+        let core = rng.usize(..shards);
+        world.work_disk(core, false);
+    }
+    world.settle_on_disk();
+    world.wait_out();
+    // What is due goes, and that is written, too.
+    world.advance_ms(1);
+    world.settle_on_disk();
+    let (state, table) = (world.state(), world.table());
+    let (base, generations) = world.disk.take().unwrap().end(End::Kill, &mut rng);
+    let found = recover(base, generations, &table);
+    let mut next = World::new(1, 0);
+    next.stop_clock();
+    let client = next.connect(0);
+    for item in &found.items {
+        next.send(client, &item.commands);
+        next.settle();
+        let reply = String::from_utf8_lossy(&next.received(client)).into_owned();
+        assert!(
+            !reply.lines().any(is_error),
+            "seed {seed}: {reply} to {}",
+            String::from_utf8_lossy(&item.commands)
+        );
+    }
+    for (had, has) in state.iter().zip(&next.state()) {
+        assert_eq!(had, has, "seed {seed}");
+    }
+    assert_eq!(state.len(), next.state().len(), "seed {seed}");
+}
+
+#[test]
+fn a_server_that_ends_whole_begins_with_the_same_keys() {
+    for seed in 0..48 {
+        end_whole([1, 2, 3, 4][seed as usize % 4], seed);
+    }
 }

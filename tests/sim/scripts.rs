@@ -9,6 +9,10 @@ const BUSY: &str =
 const WIDE: &str =
     "for n = 1, 20 do for at = 1, 3 do redis.call('incr', KEYS[at]) end end return 1";
 
+/// Leaves its keys if told so, after it has read them.
+const LATE: &str = "redis.call('get', KEYS[1]) redis.call('get', KEYS[2]) \
+    if ARGV[1] ~= KEYS[1] then return redis.call('get', ARGV[1]) end return 1";
+
 /// Names of keys with a given home.
 fn names_at(world: &World, home: usize, count: usize) -> Vec<String> {
     let names = (0..).map(|n| format!("key{n}"));
@@ -48,6 +52,25 @@ fn a_script_travels_to_its_keys() {
         assert!(again < 60, "{again} messages");
         let away = cost(&mut world, 3, &most, b":1\r\n");
         assert_eq!(away, again, "wherever the client is");
+    }
+}
+
+#[test]
+fn a_script_that_leaves_its_keys_begins_again() {
+    for journaled in [0, 1] {
+        let mut world = World::new(3, journaled);
+        let name = |home| names_at(&world, home, 1).remove(0);
+        let (a, b, far) = (name(0), name(1), name(2));
+        let client = world.connect(0);
+        world.ask(client, &["SET", &far, "there"]);
+        let near = ["EVAL", LATE, "2", &a, &b, &a];
+        for _ in 0..2 {
+            assert_eq!(world.ask(client, &near), b":1\r\n");
+        }
+        let reply = world.ask(client, &["EVAL", LATE, "2", &a, &b, &far]);
+        assert_eq!(reply, b"$5\r\nthere\r\n");
+        assert_eq!(world.ask(client, &near), b":1\r\n");
+        world.assert_quiet();
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use pinion::coordinator::stream::{Merge, Passed};
 use pinion::shard::feed::Fed;
 
-use crate::world::{Typist, World, encode, random_request};
+use crate::world::{Typist, World, encode, is_error, random_request, random_transaction};
 
 /// Keys that are only ever written together, by MSET or in a transaction.
 const TOGETHER: [&str; 4] = ["t0", "t1", "t2", "t3"];
@@ -116,6 +116,12 @@ impl Trial {
         self.hidden += self.replica.check_hidden();
     }
 
+    /// A moment passes, and what is due by then is still there.
+    fn tick(&mut self, ms: i64) {
+        self.world.tick_ms(ms);
+        self.replica.tick_ms(ms);
+    }
+
     /// Everything arrives: both have the same.
     fn compare(&mut self) {
         self.world.settle();
@@ -136,7 +142,7 @@ impl Trial {
 
     fn request(&mut self, number: usize) -> Vec<u8> {
         let token = format!("{number}");
-        match self.rng.u8(..6) {
+        match self.rng.u8(..7) {
             0 => {
                 let pairs = TOGETHER.iter().flat_map(|key| [*key, &token]);
                 encode(&["MSET"].into_iter().chain(pairs).collect::<Vec<_>>())
@@ -145,6 +151,7 @@ impl Trial {
                 let sets = TOGETHER.map(|key| encode(&["SET", key, &token]));
                 [encode(&["MULTI"]), sets.concat(), encode(&["EXEC"])].concat()
             }
+            2 => random_transaction(&mut self.rng),
             _ => {
                 let words = random_request(&mut self.rng);
                 // Keys may not go alone that are written together, nor to other databases.
@@ -157,12 +164,6 @@ impl Trial {
             }
         }
     }
-}
-
-/// Numbers begin with a minus, too.
-fn is_error(line: &str) -> bool {
-    line.strip_prefix('-')
-        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_uppercase()))
 }
 
 /// The replica becomes a master, and catches up with what is due.
@@ -184,6 +185,10 @@ fn run(shards: usize, seed: u64) -> (usize, usize) {
         for _ in 0..trial.rng.usize(..8) {
             trial.world.step();
             trial.post();
+            if trial.rng.u8(..6) == 0 {
+                let ms = trial.rng.i64(1..100);
+                trial.tick(ms);
+            }
         }
         if trial.rng.u8(..25) == 0 {
             let ms = trial.rng.i64(1..20_000);
@@ -210,10 +215,64 @@ fn run(shards: usize, seed: u64) -> (usize, usize) {
     (trial.compared, trial.hidden)
 }
 
+/// Keys of shard 1 and of shard 0.
+fn names_of_two(world: &World) -> (String, String) {
+    let of = |shard| {
+        let mut names = (0..).map(|n| format!("key{n}"));
+        names.find(|name| world.home(name) == shard)
+    };
+    (of(1).unwrap(), of(0).unwrap())
+}
+
+/// A reading finds that a key has expired which the same transaction has written.
+#[test]
+fn what_expires_within_a_transaction_is_told_in_its_place() {
+    let mut trial = Trial::new(2, 1);
+    let client = trial.world.connect(0);
+    let (a, b) = names_of_two(&trial.world);
+    for words in [
+        &["MULTI"][..],
+        &["SET", &a, "1", "PX", "5"],
+        &["EXISTS", &a, &b],
+        &["HSET", &a, "f", "v"],
+        &["EXEC"],
+    ] {
+        trial.world.send_line(client, words);
+    }
+    while trial.world.step() {
+        trial.tick(6);
+    }
+    let replies = trial.world.received(client);
+    assert!(replies.ends_with(b"*3\r\n+OK\r\n:0\r\n:1\r\n"));
+    trial.compare();
+}
+
+/// Somebody makes a key anew which a move to another home has left behind.
+#[test]
+fn what_follows_a_move_between_homes_is_told_behind_it() {
+    for seed in 0..20 {
+        let mut trial = Trial::new(2, seed);
+        let (mover, other) = (trial.world.connect(0), trial.world.connect(1));
+        let (a, b) = names_of_two(&trial.world);
+        trial.world.ask(mover, &["SET", &a, "old"]);
+        trial.world.send_line(mover, &["RENAME", &a, &b]);
+        loop {
+            trial.world.send_line(other, &["SET", &a, "new", "NX"]);
+            trial.post();
+            trial.deliver(false);
+            if !trial.world.step() {
+                break;
+            }
+        }
+        trial.compare();
+        assert_eq!(trial.world.state().len(), 2, "seed {seed}");
+    }
+}
+
 #[test]
 fn the_stream_leads_to_the_same_state() {
     let (mut compared, mut hidden) = (0, 0);
-    for seed in 0..24 {
+    for seed in 0..48 {
         let ran = run([1, 2, 3, 4][seed % 4], seed as u64);
         compared += ran.0;
         hidden += ran.1;

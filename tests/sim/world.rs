@@ -367,6 +367,13 @@ impl World {
         self.cores[0].table.clone()
     }
 
+    /// Time goes on, and nobody looks yet for what is due.
+    pub fn tick_ms(&mut self, ms: i64) {
+        self.links
+            .iter_mut()
+            .for_each(|link| link.now_us += ms * 1000);
+    }
+
     /// Time goes on from here.
     pub fn set_clock(&mut self, now_us: i64) {
         self.links.iter_mut().for_each(|link| link.now_us = now_us);
@@ -620,6 +627,7 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         "SETNX K N",
         "SETEX K S V",
         "PSETEX K T N",
+        "PSETEX K S N",
         "GETSET K N",
         "GETDEL K",
         "GETEX K EX S",
@@ -645,6 +653,7 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         "UNLINK K K",
         "EXPIRE K S",
         "PEXPIRE K T NX",
+        "PEXPIRE K S",
         "EXPIREAT K 1700000100",
         "PEXPIREAT K 1",
         "PERSIST K",
@@ -833,6 +842,31 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
             literal => literal.to_owned(),
         })
         .collect()
+}
+
+/// Whether a line of a reply is an error: numbers begin with a minus, too.
+pub fn is_error(line: &str) -> bool {
+    line.strip_prefix('-')
+        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_uppercase()))
+}
+
+/// A random transaction, whole databases among its keys.
+pub fn random_transaction(rng: &mut fastrand::Rng) -> Vec<u8> {
+    let wholes = ["FLUSHDB", "FLUSHALL", "SWAPDB 0 1", "SWAPDB 1 2"];
+    let mut bytes = encode(&["MULTI"]);
+    for _ in 0..rng.usize(2..8) {
+        let words = match rng.u8(..8) {
+            0 => {
+                let whole = wholes[rng.usize(..wholes.len())];
+                whole.split(' ').map(str::to_owned).collect()
+            }
+            _ => random_request(rng),
+        };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        bytes.extend(encode(&words));
+    }
+    bytes.extend(encode(&["EXEC"]));
+    bytes
 }
 
 /// A value as DUMP gives it that happens to be text, as all words of a request are here.

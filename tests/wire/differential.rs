@@ -71,7 +71,8 @@ impl Side {
     }
 
     /// An empty server and fresh connections.
-    fn begin(&mut self) {
+    /// A single client sees no difference between the orders of pipelines.
+    fn begin(&mut self, order: &str) {
         if Client::tcp(self.server.port).is_err() {
             // The sequence before this one was the end of it, and is told as a difference.
             *self = Side::start(self.server.which);
@@ -79,6 +80,10 @@ impl Side {
         let mut first = self.server.client();
         for line in ["FLUSHALL", "DEBUG SET-ACTIVE-EXPIRE 0"] {
             assert_eq!(first.text(line), "+OK\\r\\n", "{line}");
+        }
+        if self.server.which != Which::Reference {
+            let line = format!("CONFIG SET pipeline-order {order}");
+            assert_eq!(first.text(&line), "+OK\\r\\n", "{line}");
         }
         self.clients = (0..CONNECTIONS).map(|_| self.server.client()).collect();
     }
@@ -121,7 +126,8 @@ type Outcome = Result<(), Difference>;
 
 impl Sequence<'_> {
     fn run(&mut self, commands: usize) -> Outcome {
-        self.sides.iter_mut().for_each(Side::begin);
+        let order = ["exact", "relaxed"][self.seed as usize % 2];
+        self.sides.iter_mut().for_each(|side| side.begin(order));
         self.draw_thresholds();
         let mut left = commands;
         while left > 0 {

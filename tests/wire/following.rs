@@ -188,9 +188,10 @@ fn master_and_replica_change_places() {
 /// A sentinel that watches one master.
 fn sentinel(port: u16) -> Server {
     let own = free_port();
+    // It pings once a second: with less time than two pings take, it gives up who is well.
     let text = format!(
         "port {own}\nsentinel monitor it 127.0.0.1 {port} 1\nsentinel down-after-milliseconds it \
-         1000\nsentinel failover-timeout it 5000\n"
+         2500\nsentinel failover-timeout it 5000\n"
     );
     let files = [("sentinel.conf", text.as_str())];
     let mut server = Server::spawn_bare(Which::Reference, &files, &["sentinel.conf", "--sentinel"]);
@@ -243,12 +244,19 @@ fn a_sentinel_replaces_a_master_that_is_killed() {
     agree(new, other);
     // The old one comes back and is told its place.
     let again = Server::spawn(Which::Pinion { shards: 2 }, master.port, &OPTIONS);
+    let mut closed = None;
+    wait_for("the old master to listen", || {
+        closed = Client::tcp(again.port).ok();
+        closed.is_some()
+    });
+    // With its place it is told to close its clients.
+    let mut closed = closed.expect("it listens");
+    closed.set_wait(Duration::from_secs(60));
+    assert!(matches!(closed.until_closed(), Got::Closed(_)));
     wait_for("the old master to follow", || {
         Client::tcp(again.port).is_ok()
             && role(&again) == "slave"
             && told(&again, "master_link_status") == "up"
     });
-    // With its place it is told to close its clients.
-    thread::sleep(Duration::from_secs(1));
     agree(new, &again);
 }

@@ -737,3 +737,55 @@ fn a_snapshot_that_was_scheduled_is_taken() {
         });
     }
 }
+
+#[test]
+fn what_a_transaction_asks_for_begins_after_it() {
+    let asked = [
+        (
+            "BGSAVE",
+            "+Background saving scheduled",
+            "rdb_bgsave_in_progress:0",
+        ),
+        (
+            "BGREWRITEAOF",
+            "+Background append only file rewriting scheduled",
+            "aof_rewrite_scheduled:1",
+        ),
+        (
+            "CONFIG SET appendonly yes",
+            "+OK",
+            "aof_enabled:1\\r\\naof_rewrite_in_progress:0\\r\\naof_rewrite_scheduled:1",
+        ),
+    ];
+    let everywhere = [1, 2, 4].map(|shards| Which::Pinion { shards });
+    for which in everywhere.into_iter().chain([Which::Reference]) {
+        let server = Server::start(which, &[]);
+        let mut client = server.client();
+        for (ask, told, shown) in asked {
+            for command in ["MULTI", "SET a 1", "SET b 2", ask, "INFO persistence"] {
+                client.text(command);
+            }
+            let all = client.text("EXEC");
+            for part in [told, shown, "aof_rewrite_in_progress:0"] {
+                assert!(all.contains(part), "{which:?} {ask}: {all}");
+            }
+            wait_for(ask, || {
+                let is_over = |name| info(&mut client, name) == "0";
+                [
+                    "rdb_bgsave_in_progress",
+                    "aof_rewrite_scheduled",
+                    "aof_rewrite_in_progress",
+                ]
+                .into_iter()
+                .all(is_over)
+                    && info(&mut client, "rdb_last_bgsave_time_sec") != "-1"
+            });
+        }
+        assert_eq!(info(&mut client, "aof_rewrites"), "2", "{which:?}");
+        assert!(
+            server
+                .log()
+                .contains("AOF was enabled during a transaction")
+        );
+    }
+}

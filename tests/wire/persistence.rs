@@ -326,7 +326,7 @@ fn a_damaged_snapshot_is_the_end_of_a_start() {
 fn what_was_flushed_does_not_come_back() {
     for shards in [1, 2] {
         let options = ["--save", "3600 1"];
-        let mut server = Server::start(Which::Pinion { shards }, &options);
+        let server = Server::start(Which::Pinion { shards }, &options);
         let mut client = server.client();
         client.text("SET k v");
         assert_eq!(line(&mut client, "SAVE"), "+OK");
@@ -336,15 +336,68 @@ fn what_was_flushed_does_not_come_back() {
         client.text("SET k v");
         assert_eq!(line(&mut client, "SAVE"), "+OK");
         assert_eq!(line(&mut client, "FLUSHALL"), "+OK");
-        wait_for("the snapshot", || {
-            info(&mut client, "rdb_changes_since_last_save") == "0"
-        });
-        server.signal("KILL");
-        server.exit();
-        let mut again = Server::start_in(Which::Pinion { shards }, &server.dir, &options);
-        again.wait_until_up();
-        let mut client = again.client();
-        wait_for("the load", || info(&mut client, "loading") == "0");
-        assert_eq!(line(&mut client, "DBSIZE"), ":0");
+        nothing_comes_back(server, &options);
+    }
+}
+
+/// What was flushed is saved without being asked for, and gone after a SIGKILL.
+fn nothing_comes_back(mut server: Server, options: &[&str]) {
+    let mut client = server.client();
+    wait_for("the snapshot", || {
+        info(&mut client, "rdb_changes_since_last_save") == "0"
+    });
+    server.signal("KILL");
+    server.exit();
+    let mut again = Server::start_in(server.which, &server.dir, options);
+    again.wait_until_up();
+    let mut client = again.client();
+    wait_for("the load", || info(&mut client, "loading") == "0");
+    assert_eq!(line(&mut client, "DBSIZE"), ":0");
+}
+
+#[test]
+fn a_flush_beside_a_rewrite_is_saved_behind_it() {
+    for shards in [1, 2] {
+        let options = ["--save", "3600 1"];
+        let server = Server::start(Which::Pinion { shards }, &options);
+        let mut client = server.client();
+        client.text("DEBUG POPULATE 1000");
+        assert_eq!(line(&mut client, "SAVE"), OK);
+        assert_eq!(line(&mut client, "CONFIG SET rdb-key-save-delay 500"), OK);
+        client.text("BGREWRITEAOF");
+        assert_eq!(info(&mut client, "aof_rewrite_in_progress"), "1");
+        assert_eq!(line(&mut client, "FLUSHALL"), OK);
+        assert_eq!(info(&mut client, "aof_rewrite_in_progress"), "1");
+        nothing_comes_back(server, &options);
+    }
+}
+
+#[test]
+fn changes_of_whole_databases_count_as_in_redis() {
+    let commands = [
+        "SET a 1",
+        "MSET b 2 c 3 d 4",
+        "FLUSHALL",
+        "FLUSHALL",
+        "FLUSHDB",
+        "MSET a 1 b 2",
+        "SWAPDB 0 1",
+        "SWAPDB 1 1",
+        "FLUSHDB",
+        "SELECT 1",
+        "FLUSHDB",
+    ];
+    let counts = |which| {
+        let server = Server::start(which, &["--save", ""]);
+        let mut client = server.client();
+        let count = |command: &&str| {
+            client.text(command);
+            info(&mut client, "rdb_changes_since_last_save")
+        };
+        commands.iter().map(count).collect::<Vec<_>>()
+    };
+    let wanted = counts(Which::Reference);
+    for shards in [1, 2, 4] {
+        assert_eq!(counts(Which::Pinion { shards }), wanted, "{shards} shards");
     }
 }

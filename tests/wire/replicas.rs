@@ -425,3 +425,55 @@ fn scripts_choose_who_repeats_them() {
         assert_eq!(line(&mut ours, "MGET a b c d"), kept);
     }
 }
+
+/// `redis-cli --functions-rdb` asks for a snapshot without keys.
+#[test]
+fn a_snapshot_may_be_of_functions_alone() {
+    for which in [
+        Which::Reference,
+        Which::Pinion { shards: 1 },
+        Which::Pinion { shards: 2 },
+    ] {
+        let server = Server::start(which, &["--repl-diskless-sync-delay", "0"]);
+        let mut client = server.client();
+        let library = "#!lua name=l\nredis.register_function('f', function() return 'here' end)";
+        client.call(&["FUNCTION", "LOAD", library]);
+        for key in 0..100 {
+            client.words(&format!("SET key{key} value"));
+        }
+        let copy = Server::start(Which::Reference, &[]);
+        let file = copy.dir.join("dump.rdb");
+        let done = std::process::Command::new("redis-cli")
+            .args(["-p", &server.port.to_string(), "--functions-rdb"])
+            .arg(&file)
+            .output()
+            .expect("redis-cli");
+        assert!(done.status.success(), "{done:?}");
+        let mut copied = Server::start_in(Which::Reference, &copy.dir, &[]);
+        copied.wait_until_up();
+        let mut copied = copied.client();
+        assert_eq!(line(&mut copied, "DBSIZE"), ":0");
+        assert_eq!(copied.text("FCALL f 0"), "$4\\r\\nhere\\r\\n");
+        // One that wants less than everything has to take it without a length.
+        for (command, reply) in [
+            (
+                &["REPLCONF", "rdb-filter-only", "functions keys"][..],
+                "-ERR Unsupported rdb-filter-only option: keys",
+            ),
+            (
+                &["REPLCONF", "rdb-filter-only", "'"],
+                "-ERR Missing rdb-filter-only values",
+            ),
+            (&["REPLCONF", "rdb-only", "1", "rdb-filter-only", ""], "+OK"),
+            (&["SYNC"], "-ERR Filtered replica requires EOF capability"),
+            (&["REPLCONF", "capa", "eof"], "+OK"),
+        ] {
+            let got = client.call(command).shown();
+            assert_eq!(
+                got.trim_end_matches("\\r\\n"),
+                reply,
+                "{which:?}: {command:?}"
+            );
+        }
+    }
+}

@@ -271,3 +271,49 @@ fn the_time_of_a_script_stands_still() {
         assert_eq!(client.reply().shown(), ":0\\r\\n");
     }
 }
+
+/// A job is taken from a queue, and noted under a key with its name. The first call finds no job, and
+/// touches nothing but the keys that it was called with.
+const TAKES: &str = "local job = redis.call('rpoplpush', keys[1], keys[2]) \
+     if not job then return {} end \
+     redis.call('set', job .. ':lock', args[1]) redis.call('hincrby', 'count:' .. job, 'taken', 1) \
+     return {job, redis.call('get', job .. ':lock'), redis.call('llen', keys[2])}";
+
+#[test]
+fn a_script_may_compute_keys_after_it_changed_others() {
+    let eval = format!("local keys, args = KEYS, ARGV {TAKES}");
+    let library = format!(
+        "#!lua name=jobs\nredis.register_function('take', function(keys, args) {TAKES} end)"
+    );
+    let mut sides = vec![Which::Reference];
+    sides.extend([1, 2, 4].map(|shards| Which::Pinion { shards }));
+    let told = sides.into_iter().map(|which| {
+        let server = Server::start(which, &[]);
+        let mut client = server.client();
+        client.call(&["FUNCTION", "LOAD", &library]);
+        let mut told = Vec::new();
+        for by in [["EVAL", &eval], ["FCALL", "take"]] {
+            for round in 0..12 {
+                // Keys of several shards, and of one.
+                let name = format!("{}{round}", by[0]);
+                let keys = match round % 2 {
+                    0 => [format!("wait:{name}"), format!("active:{name}")],
+                    _ => [format!("{{q{name}}}wait"), format!("{{q{name}}}active")],
+                };
+                let take = [by[0], by[1], "2", &keys[0], &keys[1], "token"];
+                told.push(client.call(&take).shown());
+                for job in 0..4 {
+                    client.call(&["LPUSH", &keys[0], &format!("{name}:job{job}")]);
+                    told.push(client.call(&take).shown());
+                }
+                told.push(client.text(&format!("HGETALL count:{name}:job3")));
+            }
+        }
+        told
+    });
+    let told: Vec<Vec<String>> = told.collect();
+    assert!(told[0].iter().all(|reply| !reply.starts_with('-')));
+    for other in &told[1..] {
+        assert_eq!(*other, told[0]);
+    }
+}

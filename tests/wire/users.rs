@@ -219,7 +219,13 @@ fn a_script_stays_within_its_limits_when_its_client_leaves() {
         client.send(&crate::client::encode(&["EVAL", script, "0"]));
         match leaves {
             "by itself" => drop(client),
-            _ => assert_eq!(admin.text("ACL DELUSER u"), ":1\\r\\n"),
+            _ => {
+                let begun = Instant::now();
+                while !admin.text("CLIENT LIST").contains("cmd=eval") {
+                    assert!(begun.elapsed() < Duration::from_secs(20), "it begins");
+                }
+                assert_eq!(admin.text("ACL DELUSER u"), ":1\\r\\n");
+            }
         }
         let begun = Instant::now();
         while admin.text("EXISTS a-end") == ":0\\r\\n" {

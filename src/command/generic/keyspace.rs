@@ -54,7 +54,7 @@ fn flushall(tx: &mut Tx, args: &Args, _place: Place) -> Result<Part, CmdError> {
     Ok(Part::Nothing)
 }
 
-fn swapdb(tx: &mut Tx, args: &Args, _place: Place) -> Result<Part, CmdError> {
+fn swapdb(tx: &mut Tx, args: &Args, place: Place) -> Result<Part, CmdError> {
     let number = |at: usize, text: &'static str| {
         let db = args.int(at).ok().and_then(|db| i32::try_from(db).ok());
         db.ok_or(CmdError::Text(text))
@@ -65,6 +65,6 @@ fn swapdb(tx: &mut Tx, args: &Args, _place: Place) -> Result<Part, CmdError> {
     let (Some(first), Some(second)) = (known(first), known(second)) else {
         return Err(CmdError::DbIndexOutOfRange);
     };
-    tx.swap_dbs(first, second);
+    tx.swap_dbs(first, second, place.shard == 0);
     Ok(Part::Nothing)
 }

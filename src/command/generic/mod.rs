@@ -66,6 +66,14 @@ const SORT_MORE: KeySpec = KeySpec::told(keys::RO | keys::ACCESS, "", 0).noted(
 );
 const SORTING: &str = "O(N+M*log(M)) where N is the number of elements and M that of those shown";
 
+const RESTORE_SYNTAX: &str = "key ttl serialized-value [REPLACE @3.0.0] [ABSTTL @5.0.0] [IDLETIME \
+                              seconds @5.0.0] [FREQ frequency @5.0.0]";
+const RESTORE_HISTORY: &[(&str, &str)] = &[
+    ("3.0.0", "Takes `REPLACE`."),
+    ("5.0.0", "Takes `ABSTTL`."),
+    ("5.0.0", "Takes `IDLETIME` and `FREQ`."),
+];
+
 pub use dump::{Saved, object, stored};
 pub use object::described;
 
@@ -83,13 +91,8 @@ pub const COMMANDS: &[Command] = &[
         acl: KEYSPACE | DANGEROUS,
         summary: "Stores a value as DUMP gave it.",
         complexity: "O(N*log(N)) where N is the size of the value",
-        syntax: "key ttl serialized-value [REPLACE @3.0.0] [ABSTTL @5.0.0] [IDLETIME seconds \
-                 @5.0.0] [FREQ frequency @5.0.0]",
-        history: &[
-            ("3.0.0", "Takes `REPLACE`."),
-            ("5.0.0", "Takes `ABSTTL`."),
-            ("5.0.0", "Takes `IDLETIME` and `FREQ`."),
-        ],
+        syntax: RESTORE_SYNTAX,
+        history: RESTORE_HISTORY,
         ..row(
             "restore",
             -4,
@@ -104,13 +107,8 @@ pub const COMMANDS: &[Command] = &[
         summary: "RESTORE for keys that are migrating.",
         group: Group::Server,
         complexity: "O(N*log(N)) where N is the size of the value",
-        syntax: "key ttl serialized-value [REPLACE @3.0.0] [ABSTTL @5.0.0] [IDLETIME seconds \
-                 @5.0.0] [FREQ frequency @5.0.0]",
-        history: &[
-            ("3.0.0", "Takes `REPLACE`."),
-            ("5.0.0", "Takes `ABSTTL`."),
-            ("5.0.0", "Takes `IDLETIME` and `FREQ`."),
-        ],
+        syntax: RESTORE_SYNTAX,
+        history: RESTORE_HISTORY,
         standing: Standing::Internal,
         ..row(
             "restore-asking",

@@ -118,15 +118,15 @@ impl Tx<'_> {
     /// Empties all databases.
     pub fn flush_all(&mut self, lazy: bool) {
         let keys = self.ks.flush(0..self.databases() as usize, lazy);
-        self.ks.effects.dirty += keys as u64 + 1;
+        self.ks.effects.dirty += keys as u64;
         self.ks.effects.flushed_all = true;
         self.ks.effects.record(self.db, &[b"FLUSHALL"]);
     }
 
-    /// Exchanges the contents of two databases.
-    pub fn swap_dbs(&mut self, a: u32, b: u32) {
+    /// Exchanges the contents of two databases. It `counts` as a change: on one of all shards.
+    pub fn swap_dbs(&mut self, a: u32, b: u32, counts: bool) {
         self.ks.swap_dbs(a, b, self.now_ms);
-        self.ks.effects.dirty += 1;
+        self.ks.effects.dirty += u64::from(counts);
         let (a, b) = (a.to_string(), b.to_string());
         self.ks
             .effects

@@ -8,7 +8,7 @@ use super::{Engine, broken, first_line};
 use crate::resp::CmdError;
 use crate::script::library::{self, Libraries, Library};
 use crate::script::tail::keep_callers;
-use crate::script::{Digest, Script, Store, digest, reply};
+use crate::script::{Digest, Script, Store, digest, reply, text};
 
 impl Engine {
     /// A script that is known by its name.
@@ -102,9 +102,10 @@ impl Engine {
         if registered.is_empty() {
             return Err(CmdError::Text("ERR No functions registered"));
         }
+        let calls = text::calls(&text[end..], true).map(Arc::from);
         let functions = registered.iter().map(|(name, about, _)| {
             let (description, flags) = about;
-            library::Function::new(name, description.as_deref(), *flags)
+            library::Function::new(name, description.as_deref(), *flags, calls.clone())
         });
         // Its functions may turn out to be taken: it runs again when one is called.
         Ok(Arc::new(Library {

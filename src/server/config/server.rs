@@ -46,6 +46,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("oom-score-adj", "no", Kind::Enum(&["no", "yes", "relative", "absolute"])).synonym("relative", "yes").effective(),
     Param::new("oom-score-adj-values", "0 200 800", Kind::Words).rule(rules::oom_scores).effective(),
     Param::new("pidfile", "", Kind::Text).immutable().effective(),
+    Param::new("pipeline-order", "exact", Kind::Enum(&["exact", "relaxed"])).effective(),
     Param::new("port", "6379", Kind::Int { min: 0, max: 65535 }).effective(),
     Param::new("proc-title-template", "{title} {listen-addr} {server-mode}", Kind::Text).rule(rules::title_template).effective(),
     Param::new("protected-mode", "yes", Kind::Bool).effective(),

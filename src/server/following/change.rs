@@ -214,8 +214,8 @@ impl ServerHost {
         {
             self.following.phase = Phase::Promoting { unfed: None };
         }
-        let is_still = self.following.dispatch.is_idle() && !self.is_applying(core);
         if let Phase::Promoting { unfed } = self.following.phase {
+            let is_still = self.following.dispatch.routes.is_idle() && !self.is_applying(core);
             match unfed {
                 None if !is_still => {}
                 // It has told on all the while, or there is nobody to tell.
@@ -300,7 +300,7 @@ impl ServerHost {
         match self.following.phase {
             Phase::Promoting { unfed: Some(0) } => true,
             Phase::Promoting { unfed: None } => {
-                self.following.dispatch.is_idle() && !self.is_applying(core)
+                self.following.dispatch.routes.is_idle() && !self.is_applying(core)
             }
             _ => self.following.leaves,
         }

@@ -9,28 +9,10 @@
 //! so every key keeps its history. What concerns several, or no key, is run by shard 0 while nothing
 //! else is on its way. A stream is applied up to an offset when all that stands before it is.
 
-use std::collections::VecDeque;
-
 use super::units::{Unit, each_command};
 use crate::command::Table;
-use crate::server::persist::lanes::{Place, place, select};
-
-/// A batch is sent when it is this long.
-const BATCH_BYTES: usize = 32 * 1024;
-/// Batches on their way to one shard.
-const UNTAKEN_MAX: usize = 8;
-
-/// What is on its way to one shard.
-#[derive(Debug, Default)]
-struct Lane {
-    batch: Vec<u8>,
-    /// Where in the stream the batch begins.
-    begins: i64,
-    /// The database that the session there has selected behind it, if that is known.
-    db: Option<u32>,
-    /// Where the batches begin that the shard has not taken.
-    untaken: VecDeque<i64>,
-}
+use crate::server::persist::lanes::{Place, place};
+use crate::server::persist::routes::{Routes, select};
 
 /// What becomes of a unit.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,59 +29,48 @@ pub enum Step {
 
 #[derive(Debug)]
 pub struct Dispatch {
-    lanes: Vec<Lane>,
+    pub routes: Routes,
     /// The database that the stream has selected.
     pub db: u32,
     /// Where the stream is: all units that begin before are on their way.
     pub offset: i64,
-    /// Batches to be sent, and to whom.
-    pub sent: Vec<(usize, Vec<u8>)>,
 }
 
 impl Dispatch {
     /// Goes on behind `offset`.
     pub fn new(shards: usize, offset: i64, db: u32) -> Dispatch {
         Dispatch {
-            lanes: (0..shards).map(|_| Lane::default()).collect(),
+            routes: Routes::new(shards, None),
             db,
             offset,
-            sent: Vec::new(),
         }
-    }
-
-    /// The sessions on the shards are new ones.
-    pub fn forget_sessions(&mut self) {
-        self.lanes.iter_mut().for_each(|lane| lane.db = None);
     }
 
     /// Sends a unit where it belongs. It counts unless it has to wait.
     pub fn step(&mut self, unit: Unit, bytes: &[u8], table: &Table) -> Step {
-        if self
-            .lanes
-            .iter()
-            .any(|lane| lane.untaken.len() >= UNTAKEN_MAX)
-        {
+        if self.routes.is_full() {
             return Step::Waits;
         }
-        let (way, db) = self.way(unit, bytes, table);
+        let (way, db) = self.way(bytes, table);
         let step = match way {
             Place::Nowhere | Place::Select(_) => Step::Gone,
             Place::At(home) => {
-                self.add(home, bytes, db);
+                let dbs = (self.db, db);
+                self.routes.add(home, bytes, dbs, self.offset);
                 Step::Gone
             }
             Place::Alone => {
-                self.flush();
-                if !self.is_idle() {
+                self.routes.flush();
+                if !self.routes.is_idle() {
                     return Step::Waits;
                 }
-                match is_question(bytes) {
+                match !unit.is_transaction && is_question(bytes) {
                     true => Step::Asked,
                     false => {
                         let mut alone = Vec::new();
                         select(&mut alone, self.db);
                         alone.extend_from_slice(bytes);
-                        self.lanes[0].db = Some(db);
+                        self.routes.has_selected(0, db);
                         Step::Alone(alone)
                     }
                 }
@@ -111,8 +82,8 @@ impl Dispatch {
     }
 
     /// Where a unit runs, and the database that is selected behind it.
-    fn way(&self, unit: Unit, bytes: &[u8], table: &Table) -> (Place, u32) {
-        let shards = self.lanes.len();
+    fn way(&self, bytes: &[u8], table: &Table) -> (Place, u32) {
+        let shards = self.routes.shards();
         let mut db = self.db;
         let mut way = Place::Nowhere;
         each_command(bytes, |args, _| {
@@ -131,58 +102,12 @@ impl Dispatch {
                 _ => Place::Alone,
             };
         });
-        debug_assert!(unit.is_transaction || way != Place::Nowhere || !bytes.is_empty());
         (way, db)
-    }
-
-    fn add(&mut self, home: usize, bytes: &[u8], db: u32) {
-        let (before, offset) = (self.db, self.offset);
-        let lane = &mut self.lanes[home];
-        if lane.batch.is_empty() {
-            lane.begins = offset;
-        }
-        if lane.db != Some(before) {
-            select(&mut lane.batch, before);
-        }
-        lane.db = Some(db);
-        lane.batch.extend_from_slice(bytes);
-        if lane.batch.len() >= BATCH_BYTES {
-            self.send(home);
-        }
-    }
-
-    fn send(&mut self, home: usize) {
-        let lane = &mut self.lanes[home];
-        if !lane.batch.is_empty() {
-            lane.untaken.push_back(lane.begins);
-            self.sent.push((home, std::mem::take(&mut lane.batch)));
-        }
-    }
-
-    /// Sends what was gathered.
-    pub fn flush(&mut self) {
-        (0..self.lanes.len()).for_each(|home| self.send(home));
-    }
-
-    /// A shard has taken a batch.
-    pub fn taken(&mut self, from: usize) {
-        self.lanes[from].untaken.pop_front();
-    }
-
-    /// Whether everything has been taken.
-    pub fn is_idle(&self) -> bool {
-        let is_idle = |lane: &Lane| lane.batch.is_empty() && lane.untaken.is_empty();
-        self.lanes.iter().all(is_idle)
     }
 
     /// Everything before this offset is applied, apart from what shard 0 runs alone.
     pub fn applied(&self) -> i64 {
-        let first = |lane: &Lane| {
-            let gathered = (!lane.batch.is_empty()).then_some(lane.begins);
-            lane.untaken.front().copied().or(gathered)
-        };
-        let open = self.lanes.iter().filter_map(first).min();
-        open.unwrap_or(self.offset)
+        self.routes.first_at().unwrap_or(self.offset)
     }
 }
 
@@ -255,11 +180,14 @@ mod tests {
         assert_eq!(dispatch.applied(), 100);
         let to_a = [lines(&text(&["SELECT 3", "SET @ 1", "SELECT 5"])), own].concat();
         let to_b = lines(&text(&["SELECT 5", "SET % 2"]));
-        assert_eq!(std::mem::take(&mut dispatch.sent), [(0, to_a), (1, to_b)]);
-        dispatch.taken(0);
+        assert_eq!(
+            std::mem::take(&mut dispatch.routes.sent),
+            [(0, to_a), (1, to_b)]
+        );
+        dispatch.routes.taken(0);
         let set_b = first.len() - line(&format!("SET {b} 2")).len();
         assert_eq!(dispatch.applied(), 100 + set_b as i64);
-        dispatch.taken(1);
+        dispatch.routes.taken(1);
         assert_eq!(dispatch.applied(), dispatch.offset);
         let alone = [line("SELECT 5"), whole.clone()].concat();
         assert_eq!(run(&mut dispatch, &whole, &table).0, Step::Alone(alone));
@@ -274,7 +202,7 @@ mod tests {
         let question = line("REPLCONF GETACK *");
         assert_eq!(run(&mut dispatch, &set, &table).0, Step::Gone);
         assert_eq!(run(&mut dispatch, &question, &table), (Step::Waits, 0));
-        dispatch.taken(0);
+        dispatch.routes.taken(0);
         assert_eq!(run(&mut dispatch, &question, &table).0, Step::Asked);
     }
 }

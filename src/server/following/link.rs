@@ -21,8 +21,9 @@ const LINE_MAX_BYTES: usize = 1024;
 
 impl Following {
     /// When to look at the link, unix milliseconds.
-    pub fn due_ms(&self, timeout_ms: i64) -> Option<i64> {
-        let silence_ms = self.heard_ms.saturating_add(timeout_ms).saturating_add(1);
+    pub fn due_ms(&self) -> Option<i64> {
+        let silent_ms = self.heard_ms.saturating_add(self.timeout_ms);
+        let silence_ms = silent_ms.saturating_add(1);
         match &self.phase {
             Phase::Idle => self.failover.as_ref().and_then(|it| it.deadline_ms()),
             Phase::Preparing(_) | Phase::Promoting { .. } => None,
@@ -50,10 +51,6 @@ impl ServerHost {
         master.map_or_else(String::new, |it| format!("{}:{}", it.host, it.port))
     }
 
-    pub(in crate::server) fn repl_timeout_ms(&self) -> i64 {
-        self.config.int("repl-timeout").saturating_mul(1000)
-    }
-
     /// Begins to connect.
     pub(super) fn call_master(&mut self) {
         let Some(master) = self.following.master.clone() else {
@@ -78,7 +75,7 @@ impl ServerHost {
             return;
         };
         match lookup.poll() {
-            None if self.now_ms - self.following.heard_ms > self.repl_timeout_ms() => {
+            None if self.now_ms - self.following.heard_ms > self.following.timeout_ms => {
                 log::warning("Timeout connecting to the MASTER...");
                 self.call_again(false);
             }
@@ -324,8 +321,8 @@ impl ServerHost {
 
     /// Looks at the clock.
     pub(super) fn time_link(&mut self, link: &mut dyn Link) {
-        let (now_ms, timeout_ms) = (self.now_ms, self.repl_timeout_ms());
-        let is_silent = now_ms - self.following.heard_ms > timeout_ms;
+        let now_ms = self.now_ms;
+        let is_silent = now_ms - self.following.heard_ms > self.following.timeout_ms;
         match &self.following.phase {
             Phase::Waiting { .. } if self.part.is_any_loading() => {}
             Phase::Waiting { until_ms } if *until_ms <= now_ms => {

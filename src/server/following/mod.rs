@@ -132,6 +132,8 @@ pub struct Following {
     pub calls: Vec<Call>,
     /// When the master was heard last, unix milliseconds.
     heard_ms: i64,
+    /// `repl-timeout`, milliseconds: a master that is silent for longer is given up.
+    pub timeout_ms: i64,
     /// Since when the link is down, unix milliseconds; `None` while it never was up.
     down_since_ms: Option<i64>,
     acked_ms: i64,
@@ -180,6 +182,7 @@ impl Following {
             dialed: 0,
             calls: Vec::new(),
             heard_ms: 0,
+            timeout_ms: i64::MAX,
             down_since_ms: None,
             acked_ms: 0,
             can_continue: false,
@@ -207,6 +210,12 @@ impl Following {
     /// Whether this is the connection to the master.
     pub fn is_link(&self, session: SessionKey) -> bool {
         self.conn == Some(session)
+    }
+
+    /// Whether nothing is to be done about a master or a failover: the usual state of a master.
+    fn is_at_rest(&self) -> bool {
+        let asked = self.leaves || self.failed || self.opens || self.alone;
+        matches!(self.phase, Phase::Idle) && self.failover.is_none() && !asked && !self.has_input()
     }
 
     fn is_online(&self) -> bool {

@@ -33,7 +33,7 @@ impl Following {
     }
 
     /// Whether the next unit could be looked at.
-    fn has_input(&self) -> bool {
+    pub(super) fn has_input(&self) -> bool {
         self.at < self.input.len()
     }
 
@@ -49,7 +49,7 @@ impl Following {
 
     /// A shard has run a batch.
     pub fn taken(&mut self, from: usize) {
-        self.dispatch.taken(from);
+        self.dispatch.routes.taken(from);
         self.moved = true;
     }
 }
@@ -80,7 +80,7 @@ impl ServerHost {
         let is_needed = self.following.is_online() || self.following.opens;
         if !is_needed && core.session(MASTER).is_some() && !self.is_applying(core) {
             core.closed(MASTER, link);
-            self.following.dispatch.forget_sessions();
+            self.following.dispatch.routes.forget_sessions();
         }
     }
 
@@ -103,7 +103,8 @@ impl ServerHost {
 
     /// Whether a cut is of one place in the stream now.
     pub fn is_quiet(&self, core: &Core) -> bool {
-        !self.replicas.relays() || self.following.dispatch.is_idle() && !self.is_applying(core)
+        !self.replicas.relays()
+            || self.following.dispatch.routes.is_idle() && !self.is_applying(core)
     }
 
     /// Hands on what has come, as far as it goes. Returns whether there is more to do at once.
@@ -145,7 +146,7 @@ impl ServerHost {
             }
             self.keep_unit(from, unit.len);
         }
-        self.following.dispatch.flush();
+        self.following.dispatch.routes.flush();
         self.send_batches(core, link);
         self.trim_input(link);
         units == UNITS_MAX
@@ -159,7 +160,7 @@ impl ServerHost {
     }
 
     fn send_batches(&mut self, core: &mut Core, link: &mut dyn Link) {
-        for (home, commands) in std::mem::take(&mut self.following.dispatch.sent) {
+        for (home, commands) in std::mem::take(&mut self.following.dispatch.routes.sent) {
             if home == self.shard {
                 self.follow_here(core, link, &commands);
             } else {
@@ -196,9 +197,12 @@ impl ServerHost {
     /// Forgets what was handed on, and lets the master wait if too much has come.
     fn trim_input(&mut self, link: &mut dyn Link) {
         let following = &mut self.following;
-        following.input.drain(..following.at);
-        following.at = 0;
-        let waiting_bytes = following.input.len();
+        let waiting_bytes = following.input.len() - following.at;
+        // What stays is moved no more often than as much has been handed on.
+        if waiting_bytes <= following.at {
+            following.input.drain(..following.at);
+            following.at = 0;
+        }
         following.waits &= waiting_bytes > 0;
         // A unit that is not whole has to come, however long it is.
         if following.waits && waiting_bytes > AHEAD_MAX_BYTES {
@@ -221,11 +225,19 @@ impl ServerHost {
         self.say_to_master(link, &encode(&[b"REPLCONF", b"ACK", offset.as_bytes()]));
     }
 
+    /// Whether a turn finds nothing to do that concerns a master.
+    fn is_at_rest(&self, core: &Core) -> bool {
+        self.following.is_at_rest()
+            && !core.master_killed
+            && self.persistence.followed.is_none()
+            && core.session(MASTER).is_none()
+    }
+
     /// The work of a turn that concerns the master. Returns whether there is more to do at once.
     pub fn mind_master(&mut self, core: &mut Core, link: &mut dyn Link) -> bool {
         self.tell_followed(core);
         self.tell_settled(core);
-        if self.shard != 0 {
+        if self.shard != 0 || self.is_at_rest(core) {
             return false;
         }
         if self.following.alone && is_free(core) {

@@ -56,7 +56,7 @@ impl ServerHost {
 
     /// Whether nothing is in the way of a snapshot any more; what is, is brought to its end.
     fn is_cleared(&mut self, core: &Core) -> bool {
-        let is_idle = self.following.dispatch.is_idle() && !self.is_applying(core);
+        let is_idle = self.following.dispatch.routes.is_idle() && !self.is_applying(core);
         let persistence = &mut self.persistence;
         if persistence.is_busy() {
             log::notice(

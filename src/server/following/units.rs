@@ -2,6 +2,7 @@
 //! transactions.
 
 use crate::resp::{Args, Limits, Parsed, Parser};
+use crate::shard::journal::{EXEC, MULTI};
 
 /// How far a command was read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,8 +99,8 @@ impl Cutter {
             self.begin = self.reading.at;
             let is_transaction = self.multi;
             match self.multi {
-                false if is_word(command, b"MULTI") => self.multi = true,
-                true if !is_word(command, b"EXEC") => {}
+                false if command.eq_ignore_ascii_case(MULTI) => self.multi = true,
+                true if !command.eq_ignore_ascii_case(EXEC) => {}
                 _ => {
                     let len = self.reading.at;
                     *self = Cutter::default();
@@ -117,15 +118,6 @@ impl Cutter {
 fn trimmed(command: &[u8]) -> &[u8] {
     let begin = command.iter().position(|&byte| byte == b'*');
     &command[begin.unwrap_or(0)..]
-}
-
-/// Whether a command is this word alone.
-fn is_word(command: &[u8], word: &[u8]) -> bool {
-    let head = format!("*1\r\n${}\r\n", word.len());
-    let rest = command.strip_prefix(head.as_bytes());
-    rest.is_some_and(|rest| {
-        rest.len() == word.len() + 2 && rest[..word.len()].eq_ignore_ascii_case(word)
-    })
 }
 
 /// Calls `each` with every command of a unit, and its bytes.

@@ -7,22 +7,9 @@
 //! Nobody is served meanwhile: only the order of the commands of one key matters, and a transaction
 //! that is whole needs no brackets.
 
+use super::routes::{Routes, select};
 use crate::command::{Lookup, Run, Table, keys};
 use crate::resp::{Args, Limits, Parsed, Parser};
-
-/// A batch is sent when it is this long.
-const BATCH_BYTES: usize = 32 * 1024;
-/// Batches on their way to one shard.
-const UNTAKEN_MAX: usize = 8;
-
-/// What of it is on its way to one shard.
-#[derive(Debug, Default)]
-struct Lane {
-    batch: Vec<u8>,
-    /// The database that the session there has selected after the batch.
-    db: u32,
-    untaken: usize,
-}
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,15 +24,13 @@ pub enum Step {
 
 #[derive(Debug)]
 pub struct Lanes {
-    lanes: Vec<Lane>,
+    pub routes: Routes,
     /// The commands that are being sent home, and how far that is.
     commands: Vec<u8>,
     at: usize,
     /// The database that they have selected.
     db: u32,
     waits: bool,
-    /// Batches to be sent, and to whom.
-    pub sent: Vec<(usize, Vec<u8>)>,
 }
 
 /// Where a command runs.
@@ -61,12 +46,11 @@ pub enum Place {
 impl Lanes {
     pub fn new(shards: usize) -> Lanes {
         Lanes {
-            lanes: (0..shards).map(|_| Lane::default()).collect(),
+            routes: Routes::new(shards, Some(0)),
             commands: Vec::new(),
             at: 0,
             db: 0,
             waits: false,
-            sent: Vec::new(),
         }
     }
 
@@ -92,7 +76,7 @@ impl Lanes {
             authenticated: true,
         };
         while self.at < commands.len() {
-            if self.lanes.iter().any(|lane| lane.untaken >= UNTAKEN_MAX) {
+            if self.routes.is_full() {
                 return Step::Waits;
             }
             let rest = &commands[self.at..];
@@ -107,10 +91,13 @@ impl Lanes {
                 _ => rest.len(),
             };
             let command = &rest[..consumed];
-            match place(&parser.args(rest), table, self.lanes.len()) {
+            match place(&parser.args(rest), table, self.routes.shards()) {
                 Place::Select(db) => self.db = db,
                 Place::Nowhere => {}
-                Place::At(home) => self.add(home, command),
+                Place::At(home) => {
+                    let db = (self.db, self.db);
+                    self.routes.add(home, command, db, self.at as i64);
+                }
                 Place::Alone => {
                     if !self.is_idle() {
                         return Step::Waits;
@@ -119,7 +106,7 @@ impl Lanes {
                     let mut alone = Vec::new();
                     select(&mut alone, self.db);
                     alone.extend_from_slice(command);
-                    self.lanes[0].db = self.db;
+                    self.routes.has_selected(0, self.db);
                     return Step::Alone(alone);
                 }
             }
@@ -129,38 +116,17 @@ impl Lanes {
         Step::Empty
     }
 
-    fn add(&mut self, home: usize, command: &[u8]) {
-        let lane = &mut self.lanes[home];
-        if lane.db != self.db {
-            lane.db = self.db;
-            select(&mut lane.batch, self.db);
-        }
-        lane.batch.extend_from_slice(command);
-        if lane.batch.len() >= BATCH_BYTES {
-            self.send(home);
-        }
-    }
-
-    fn send(&mut self, home: usize) {
-        let lane = &mut self.lanes[home];
-        if !lane.batch.is_empty() {
-            lane.untaken += 1;
-            self.sent.push((home, std::mem::take(&mut lane.batch)));
-        }
-    }
-
     /// Sends what is left. Returns whether every shard has taken everything; until then the lanes
     /// wait.
     pub fn is_idle(&mut self) -> bool {
-        (0..self.lanes.len()).for_each(|home| self.send(home));
-        self.waits = self.lanes.iter().any(|lane| lane.untaken > 0);
+        self.routes.flush();
+        self.waits = !self.routes.is_idle();
         !self.waits
     }
 
     /// A shard has taken a batch.
     pub fn taken(&mut self, from: usize) {
-        let lane = &mut self.lanes[from];
-        lane.untaken = lane.untaken.saturating_sub(1);
+        self.routes.taken(from);
         self.waits = false;
     }
 
@@ -197,15 +163,9 @@ pub fn place(args: &Args, table: &Table, shards: usize) -> Place {
     }
 }
 
-/// Adds a SELECT.
-pub fn select(into: &mut Vec<u8>, db: u32) {
-    let db = db.to_string();
-    let head = format!("*2\r\n$6\r\nSELECT\r\n${}\r\n{db}\r\n", db.len());
-    into.extend_from_slice(head.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::routes::{BATCH_BYTES, UNTAKEN_MAX};
     use super::*;
 
     fn encode(line: &str) -> Vec<u8> {
@@ -254,7 +214,10 @@ mod tests {
         let set = |line: &str| encode(&text(line));
         let to_a = [set("SET a 1"), encode("SELECT 3"), set("INCR a")].concat();
         let to_b = [encode("SELECT 3"), set("SET b 2")].concat();
-        assert_eq!(std::mem::take(&mut lanes.sent), [(0, to_a), (1, to_b)]);
+        assert_eq!(
+            std::mem::take(&mut lanes.routes.sent),
+            [(0, to_a), (1, to_b)]
+        );
         lanes.taken(1);
         assert_eq!(lanes.step(&table), Step::Waits);
         lanes.taken(0);
@@ -263,7 +226,7 @@ mod tests {
         assert_eq!(lanes.step(&table), Step::Alone(alone));
         assert_eq!(lanes.step(&table), Step::Empty);
         assert!(!lanes.is_idle());
-        assert_eq!(std::mem::take(&mut lanes.sent), [(0, set("DEL a"))]);
+        assert_eq!(std::mem::take(&mut lanes.routes.sent), [(0, set("DEL a"))]);
         lanes.taken(0);
         assert!(lanes.is_idle());
     }
@@ -278,7 +241,7 @@ mod tests {
         for round in 1..=3 {
             let step = lanes.step(&table);
             assert_eq!(step, if round < 3 { Step::Waits } else { Step::Empty });
-            assert_eq!(std::mem::take(&mut lanes.sent).len(), UNTAKEN_MAX);
+            assert_eq!(std::mem::take(&mut lanes.routes.sent).len(), UNTAKEN_MAX);
             (0..UNTAKEN_MAX).for_each(|_| lanes.taken(0));
         }
     }

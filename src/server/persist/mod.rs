@@ -15,6 +15,7 @@ mod loading;
 mod part;
 mod points;
 pub mod replay;
+pub mod routes;
 mod saving;
 pub mod segment;
 
@@ -78,6 +79,8 @@ pub enum Message {
     },
     /// Keys have changed for the first time since the last save.
     Changed,
+    /// To shard 0: a transaction that it waits for is over.
+    TransactionOver,
     /// Entries come next; commands are refused meanwhile. What is there goes, with `flush`.
     LoadBegins {
         flush: bool,
@@ -195,6 +198,8 @@ pub struct Persistence {
     pub closing: Option<(usize, bool)>,
     /// BGSAVE SCHEDULE while something else is under way.
     pub scheduled: bool,
+    /// Transactions that have asked for a snapshot or a rewrite: it begins when they are over.
+    pub transactions: usize,
     /// Libraries of functions, which are in every snapshot.
     pub libraries: Arc<Libraries>,
     /// Those that a load has found, to be made known as soon as the core is at hand; and whether
@@ -289,6 +294,7 @@ impl Persistence {
             load_reply: None,
             closing: None,
             scheduled: false,
+            transactions: 0,
             libraries: Arc::default(),
             found_libraries: Vec::new(),
             merges: false,

@@ -263,6 +263,41 @@ impl Persistence {
         });
     }
 
+    /// Writes an RDB file without keys, for one who wants no others; and how long it is.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_libraries(
+        &self,
+        config: &Config,
+        has_functions: bool,
+        now_ms: i64,
+    ) -> io::Result<(Arc<File>, u64)> {
+        let mut merger = Merger::new(&[], config.flag("rdbchecksum"));
+        let mut bytes = Vec::new();
+        let about = About {
+            redis_version: REDIS_VERSION,
+            created_s: (now_ms / 1000) as u64,
+            used_memory_bytes: 0,
+            replication: None,
+            is_aof_base: false,
+        };
+        merger.begin(&about, &mut bytes);
+        if has_functions {
+            for library in self.libraries.now().libraries() {
+                merger.library(&library.text, &mut bytes);
+            }
+        }
+        let front = merger.end(&mut bytes);
+        let temporary = format!("temp-functions-{}.rdb", std::process::id());
+        let file = create(&temporary, After::Sync)?;
+        file.write_all_at(&bytes, 0)?;
+        if let Some(front) = front {
+            file.write_all_at(&front, 0)?;
+        }
+        Ok((Arc::new(file), bytes.len() as u64))
+    }
+
     fn saving_of(&mut self, id: u32) -> Option<&mut Saving> {
         self.saving.as_deref_mut().filter(|saving| saving.id == id)
     }

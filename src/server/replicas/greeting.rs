@@ -1,12 +1,19 @@
 //! What a client says before it is a replica, and while it is: REPLCONF, SYNC, PSYNC.
 
 use super::{Message, Place};
-use crate::resp::{Args, CmdError, Output, Writer};
+use crate::resp::{Args, CmdError, Output, Writer, split_quoted};
 use crate::server::ask::Requester;
 use crate::server::host::ServerHost;
 use crate::server::jobs::done;
 use crate::server::log;
 use crate::session::{Core, Performed};
+
+/// What `rdb-filter-only` leaves of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    Nothing,
+    Functions,
+}
 
 /// What REPLCONF told of one.
 #[derive(Clone, Debug, Default)]
@@ -14,9 +21,10 @@ pub struct Greeting {
     pub port: i64,
     pub ip: Option<String>,
     pub psync2: bool,
+    pub eof: bool,
     pub rdb_only: bool,
-    /// Nothing but libraries of functions is wanted; there are none.
-    pub no_data: bool,
+    /// The snapshot is to hold nothing, or nothing but the libraries of functions.
+    pub filter: Option<Filter>,
 }
 
 /// One that wants to be a replica.
@@ -63,6 +71,7 @@ impl Greeting {
             self.ip = Some(text());
         } else if args.is(at, "capa") {
             self.psync2 |= args.is(at + 1, "psync2");
+            self.eof |= args.is(at + 1, "eof");
         } else if args.is(at, "rdb-only") {
             self.rdb_only = match args.int(at + 1)? {
                 n @ 0..=1 => n == 1,
@@ -73,11 +82,18 @@ impl Greeting {
                 }
             };
         } else if args.is(at, "rdb-filter-only") {
-            self.no_data = true;
-            if let Some(other) = text().split_whitespace().find(|word| *word != "functions") {
-                return Err(CmdError::owned(format!(
-                    "ERR Unsupported rdb-filter-only option: {other}"
-                )));
+            self.filter = Some(Filter::Nothing);
+            let Some(words) = split_quoted(value) else {
+                return Err(CmdError::Text("ERR Missing rdb-filter-only values"));
+            };
+            for word in words {
+                if !word.eq_ignore_ascii_case(b"functions") {
+                    return Err(CmdError::quoting(&[
+                        b"ERR Unsupported rdb-filter-only option: ",
+                        &word,
+                    ]));
+                }
+                self.filter = Some(Filter::Functions);
             }
         } else {
             return Err(CmdError::owned(format!(
@@ -157,6 +173,12 @@ impl ServerHost {
                 "NOMASTERLINK Can't SYNC while not connected with my master",
             ));
         }
+        let greeting = self.outlets.greeting(session).clone();
+        if greeting.filter.is_some() && !greeting.eof {
+            return Performed::Failed(CmdError::Text(
+                "ERR Filtered replica requires EOF capability",
+            ));
+        }
         let psync = match args.is(0, "psync") {
             true => match args.int(2) {
                 Ok(offset) => Some((args.get(1).to_vec(), offset)),
@@ -177,7 +199,7 @@ impl ServerHost {
                 session,
             },
             ip,
-            greeting: self.outlets.greeting(session).clone(),
+            greeting,
             psync,
             takes_over,
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::backlog::Backlog;
 use super::farewell::Farewell;
-use super::greeting::Applicant;
+use super::greeting::{Applicant, Filter};
 use super::wait::Waits;
 use super::{Message, Place};
 use crate::coordinator::stream::{Merge, Passed};
@@ -326,6 +326,47 @@ impl ServerHost {
             ack_ms: now_ms,
         });
         self.count_good();
+        if !continued {
+            self.send_filtered();
+        }
+    }
+
+    /// The last replica gets its snapshot at once if no key is to be in it.
+    fn send_filtered(&mut self) {
+        let Some(replica) = self.replicas.list.last_mut() else {
+            return;
+        };
+        let greeting = &replica.applicant.greeting;
+        let Some(filter) = greeting.filter.filter(|_| greeting.rdb_only) else {
+            return;
+        };
+        let has_functions = filter == Filter::Functions;
+        let persistence = &self.persistence;
+        let written = persistence.write_libraries(&self.config, has_functions, self.now_ms);
+        let reply = match replica.is_mute() {
+            true => String::new(),
+            false => {
+                let (replid, offset) = (self.identity.replid(), self.replicas.backlog.end());
+                format!("+FULLRESYNC {replid} {offset}\r\n")
+            }
+        };
+        let Place { node, session } = replica.applicant.place;
+        let follows = false;
+        let begin = Message::Begin {
+            session,
+            reply,
+            follows,
+        };
+        let (state, then) = match written {
+            Ok((file, len)) => (State::Sending, Message::File { session, file, len }),
+            Err(error) => {
+                log::warning(&format!("SYNC failed: {error}"));
+                (State::Leaving, Message::Drop { session })
+            }
+        };
+        replica.state = state;
+        self.inform(node, begin);
+        self.inform(node, then);
     }
 
     /// Goes on with a replica where it was, if the backlog reaches back so far.

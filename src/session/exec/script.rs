@@ -144,6 +144,8 @@ impl Core {
     ) -> bool {
         self.execs.remove(&key);
         if let Some(work) = held {
+            // The journals may have to be told that something it read had expired.
+            self.coordinator.leave(work);
             self.release_exec(work, link);
         }
         match self.eval_again(key, scripted, link) {

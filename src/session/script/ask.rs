@@ -1,10 +1,12 @@
 //! What a script asks for: whether it may, and where the command runs.
 
+use super::proof::keep_to_keys;
 use super::{Reach, STRAYED, Scripted, refusal};
 use crate::command::generic::ordered_for_script;
 use crate::command::{Client, Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
 use crate::keyspace::Audience;
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
+use crate::script::Word;
 use crate::session::core::Core;
 use crate::session::link::{Admission, Host, Link, Performed};
 use crate::shard::Call;
@@ -256,7 +258,7 @@ impl Core {
                 }
                 return Some(barred());
             }
-            if self.strays(scripted, call, args) {
+            if self.strays(scripted, call, args) || self.may_stray(scripted, command) {
                 scripted.script.strayed();
                 match (scripted.reach, scripted.wrote) {
                     (Reach::All, _) => {}
@@ -281,6 +283,12 @@ impl Core {
             let positions = keys::positions(call.command.keys, args).unwrap_or_default();
             !scripted.declares(&positions, args)
         }
+    }
+
+    /// Whether a script that is about to change something could reach beyond its keys afterwards.
+    fn may_stray(&self, scripted: &Scripted, command: &Command) -> bool {
+        let keeps = |calls: &[Vec<Word>]| keep_to_keys(&self.table, calls);
+        self.shard.place.shards > 1 && command.is_write() && !scripted.script.is_proven(keeps)
     }
 
     fn ask_here(

@@ -1,0 +1,89 @@
+//! Which commands may run on this server as it is now, and who is let in once that has changed.
+
+use super::super::ask::NodeMessage;
+use super::super::journal;
+use super::super::saves::MISCONF;
+use super::ServerHost;
+use crate::command::{Command, flags};
+use crate::resp::CmdError;
+use crate::session::{Core, Link};
+use crate::shard::message::SessionKey;
+
+/// Redis: server.c, shared.noreplicaserr.
+const NO_REPLICAS: CmdError = CmdError::Text("NOREPLICAS Not enough good replicas to write.");
+
+impl ServerHost {
+    /// Why a command is not for this server as it is now.
+    pub(super) fn refusal(&self, session: SessionKey, command: &Command) -> Option<CmdError> {
+        let flags = command.flags;
+        let is_replica = self.identity.role.is_replica();
+        if is_replica
+            && command.is_write()
+            && let Some(error) = self.refuses_as_replica(session)
+        {
+            return Some(error);
+        }
+        if is_replica
+            && flags & flags::STALE == 0
+            && let Some(error) = self.refuses_as_stale(session)
+        {
+            return Some(error);
+        }
+        if flags & flags::LOADING == 0 && self.part.is_any_loading() {
+            return Some(CmdError::Loading);
+        }
+        let is_told = command.is_write() || command.name == "ping";
+        if is_told && self.part.is_journal_failing() {
+            return Some(journal::misconf(&self.part.journal_failure()));
+        }
+        if is_told && self.is_misconfigured() {
+            return Some(MISCONF);
+        }
+        self.lacks_replicas().filter(|_| command.is_write())
+    }
+
+    /// Why a master with too few replicas takes no writes.
+    pub(super) fn lacks_replicas(&self) -> Option<CmdError> {
+        let is_short = self.part.good_replicas() < self.replicas_min;
+        (is_short && !self.identity.role.is_replica()).then_some(NO_REPLICAS)
+    }
+
+    /// A node asks for memory: keys are evicted, and told of before the answer.
+    pub fn make_room(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        from: usize,
+        session: SessionKey,
+    ) {
+        core.shard.make_room(link.now_ms());
+        if !core.shard.keyspace.effects.events.is_empty() {
+            self.notify(core, link);
+        }
+        if core.shard.keyspace.effects.tracking.has_news() {
+            self.invalidate(core);
+        }
+        self.mail.push((from, NodeMessage::MadeRoom { session }));
+    }
+
+    /// A node has evicted what it could. Returns whether all have.
+    pub fn made_room(&mut self, session: SessionKey) -> bool {
+        let Some(at) = self.rooms.iter().position(|(key, _)| *key == session) else {
+            return false;
+        };
+        self.rooms[at].1 -= 1;
+        let is_all = self.rooms[at].1 == 0;
+        if is_all {
+            self.rooms.swap_remove(at);
+        }
+        is_all
+    }
+
+    /// Sessions that CLIENT PAUSE held back and that may go on now.
+    pub fn unpaused(&mut self, now_ms: i64) -> Vec<SessionKey> {
+        if self.postponed.is_empty() || self.pause.is_active(now_ms) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.postponed)
+    }
+}

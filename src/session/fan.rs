@@ -1,0 +1,208 @@
+//! A pipeline that visits all its homes at once: `pipeline-order relaxed`.
+//!
+//! ```text
+//! GET a   GET b   GET c   GET d   GET e        as they came
+//! here    1       1       here    2            where they run: what is here at once, the others
+//!  |      '-hop 0-'        |      hop 1        when their hops arrive
+//!  v         v             v        v
+//! +A        +B +C         +D       +E          replies, in the order of the requests
+//! ```
+//! Commands on one key keep their order, for they have one home. Commands on keys of different homes
+//! take effect in any order, which others can see: what [`add_to_hop`](Core) avoids by letting the
+//! session wait for each home before it goes on to the next.
+
+use super::core::Core;
+use super::link::{Host, Link};
+use super::requests::Next;
+use super::routing::{HOP_BYTES_MAX, HOP_CALLS_MAX, address};
+use super::state::Session;
+use crate::command::client::ReplyMode;
+use crate::resp::{Args, Output};
+use crate::shard::message::{Hop, HopCall, Message, SessionKey};
+
+/// A hop that has grown beyond this is freed when it is back.
+pub(super) const HOP_KEPT_BYTES: usize = 8192;
+
+/// Where a reply comes from.
+#[derive(Clone, Copy, Debug)]
+enum From {
+    /// It is here, and ends there.
+    Here((usize, usize)),
+    /// The next of the hop in this place.
+    Hop(usize),
+}
+
+/// A home that some visit went to.
+#[derive(Debug)]
+struct Part {
+    home: usize,
+    /// Absent while it is away; without commands if this visit does not go there.
+    hop: Option<Box<Hop>>,
+}
+
+/// The commands of one visit.
+#[derive(Debug, Default)]
+pub struct Fan {
+    parts: Vec<Part>,
+    order: Vec<From>,
+    /// Replies of what ran here.
+    here: Output,
+    away: usize,
+}
+
+impl Fan {
+    /// Whether it has no command.
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Whether hops are to come back.
+    pub(super) fn is_away(&self) -> bool {
+        self.away > 0
+    }
+
+    fn is_full(&self) -> bool {
+        let bytes = |part: &Part| part.hop.as_ref().map_or(0, |hop| hop.args.memory_bytes());
+        self.order.len() >= HOP_CALLS_MAX
+            || self.here.len() + self.parts.iter().map(bytes).sum::<usize>() >= HOP_BYTES_MAX
+    }
+
+    /// The hop to a home, and its place.
+    fn hop_to(&mut self, home: usize) -> (usize, &mut Hop) {
+        let place = match self.parts.iter().position(|part| part.home == home) {
+            Some(place) => place,
+            None => {
+                self.parts.push(Part { home, hop: None });
+                self.parts.len() - 1
+            }
+        };
+        (place, self.parts[place].hop.get_or_insert_default())
+    }
+
+    /// Sends all hops.
+    pub(super) fn send(&mut self, post: &mut dyn FnMut(usize, Message)) {
+        for (place, part) in self.parts.iter_mut().enumerate() {
+            if let Some(mut hop) = part.hop.take_if(|hop| !hop.calls.is_empty()) {
+                hop.part = place;
+                self.away += 1;
+                post(part.home, Message::Hop(hop));
+            }
+        }
+    }
+
+    /// A hop is back; returns whether all are.
+    pub(super) fn back(&mut self, hop: Box<Hop>) -> bool {
+        let place = hop.part;
+        self.parts[place].hop = Some(hop);
+        self.away -= 1;
+        self.away == 0
+    }
+
+    /// Writes the replies in order.
+    fn write(&self, out: &mut Output) {
+        let mut here = (0, 0);
+        let mut hops = vec![(0, (0, 0)); self.parts.len()];
+        for &from in &self.order {
+            match from {
+                From::Here(end) => {
+                    out.append_range(&self.here, here, end);
+                    here = end;
+                }
+                From::Hop(place) => {
+                    let (next, begin) = &mut hops[place];
+                    if let Some(hop) = &self.parts[place].hop
+                        && let Some(ran) = hop.ran.get(*next)
+                    {
+                        out.append_range(&hop.out, *begin, ran.end);
+                        (*next, *begin) = (*next + 1, ran.end);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ready for the next visit.
+    fn clear(&mut self) {
+        for part in &mut self.parts {
+            part.hop = part
+                .hop
+                .take()
+                .filter(|hop| hop.memory_bytes() <= HOP_KEPT_BYTES);
+            part.hop.iter_mut().for_each(|hop| hop.clear());
+        }
+        self.order.clear();
+        self.here.clear();
+    }
+
+    /// Bytes allocated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let hops = self.parts.iter().filter_map(|part| part.hop.as_ref());
+        let hops: usize = hops.map(|hop| hop.memory_bytes()).sum();
+        size_of::<Fan>() + self.here.bytes.capacity() + hops
+    }
+}
+
+impl Core {
+    /// Whether a session's commands may visit several homes at once.
+    pub(super) fn may_fan(&self, key: SessionKey) -> bool {
+        // The server's own sessions repeat what happened, in its order; a client that keeps copies is
+        // told of changes in the order of its replies.
+        let may = |its: &Session| {
+            its.user.is_some()
+                && its.client.reply == ReplyMode::On
+                && its.client.tracking.is_none()
+                && its.hop.as_ref().is_none_or(|hop| hop.calls.is_empty())
+        };
+        self.limits.is_relaxed && self.session(key).is_some_and(may)
+    }
+
+    /// Runs a command if it is one of this core's, or puts it into the hop to its home.
+    pub(super) fn fan_out(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        home: usize,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let here = self.shard.place.shard;
+        let Some(session) = self.session_mut(key) else {
+            return Next::Wait;
+        };
+        let mut fan = session.fan.take().unwrap_or_default();
+        if home == here && !self.is_blocked(&call, args) {
+            let mark = link.out(key).mark();
+            self.run_command(key, call, args, link, host);
+            let out = link.out(key);
+            fan.here.append_range(out, mark, out.mark());
+            out.rewind(mark);
+            fan.order.push(From::Here(fan.here.mark()));
+        } else if let Some(session) = self.session_mut(key) {
+            session.last_command = Some(call.id);
+            let (place, hop) = fan.hop_to(home);
+            address(hop, session, here);
+            hop.push(call, args);
+            fan.order.push(From::Hop(place));
+            self.counters.commands += 1;
+        }
+        let is_full = fan.is_full();
+        if let Some(session) = self.session_mut(key) {
+            session.fan = Some(fan);
+        }
+        if is_full { Next::Wait } else { Next::Continue }
+    }
+
+    /// All hops are back: the replies go out.
+    pub(super) fn fan_in(&mut self, key: SessionKey, link: &mut dyn Link) {
+        let Some(mut fan) = self.session_mut(key).and_then(|its| its.fan.take()) else {
+            return;
+        };
+        fan.write(link.out(key));
+        fan.clear();
+        if let Some(session) = self.session_mut(key) {
+            session.fan = (fan.here.bytes.capacity() <= HOP_KEPT_BYTES).then_some(fan);
+        }
+        self.check_limit(key, link);
+    }
+}
