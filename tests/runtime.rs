@@ -2,7 +2,7 @@
 //! with it. Sockets are unix sockets, whose small buffers make partial sends certain; one test
 //! takes TCP.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -39,8 +39,12 @@ fn pattern(at: usize) -> u8 {
 
 /// Echoes what it receives, over the next shard and back if there is one; a chunk that is one of a
 /// few words does what the word says.
+#[derive(Default)]
 struct Echo {
     paused: Vec<(u64, ConnId)>,
+    /// Connections that `CORK` came from, and the bytes it has written.
+    corked: Vec<ConnId>,
+    written: usize,
 }
 
 enum Parcel {
@@ -59,6 +63,17 @@ impl Echo {
             } else {
                 out.bytes.extend_from_slice(piece);
             }
+        }
+    }
+
+    /// Corks a connection, if it is not, and writes `len` more bytes for it.
+    fn write_corked(&mut self, conn: ConnId, len: usize, io: &mut Io<Parcel>) {
+        io.cork(conn, true);
+        let next = self.written..self.written + len;
+        self.written = next.end;
+        io.out(conn).bytes.extend(next.map(pattern));
+        if !self.corked.contains(&conn) {
+            self.corked.push(conn);
         }
     }
 }
@@ -91,6 +106,22 @@ impl App for Echo {
             b"COUNT" => {
                 let text = format!("{:4}", io.connections());
                 io.out(conn).bytes.extend_from_slice(text.as_bytes());
+            }
+            b"HELD" => {
+                let pending = self.corked.iter().map(|&conn| io.pending_bytes(conn));
+                let text = format!("{:8}", pending.sum::<usize>());
+                io.out(conn).bytes.extend_from_slice(text.as_bytes());
+            }
+            b"UNCORK" => {
+                for corked in self.corked.drain(..) {
+                    io.cork(corked, false);
+                }
+                io.out(conn).bytes.extend_from_slice(b"uncorked");
+            }
+            b"CORK BYE" => io.close_after_flush(conn),
+            _ if bytes.starts_with(b"CORK ") => {
+                let len = String::from_utf8_lossy(&bytes[5..]).parse();
+                self.write_corked(conn, len.expect("a length"), io);
             }
             b"PAUSE" => {
                 io.out(conn).bytes.extend_from_slice(b"paused");
@@ -173,10 +204,7 @@ impl Server {
             },
         };
         let bound = runtime::bind(options).expect("io_uring and a socket");
-        let thread = thread::spawn(move || {
-            let make = |_| Echo { paused: Vec::new() };
-            bound.run(make).expect("a clean end")
-        });
+        let thread = thread::spawn(move || bound.run(|_| Echo::default()).expect("a clean end"));
         Server { path, thread }
     }
 
@@ -371,4 +399,161 @@ fn a_stop_ends_a_busy_server() {
     for flood in floods {
         flood.join().expect("a flood");
     }
+}
+
+/// Bytes of a corked connection that leave without waiting for more.
+const CORKED_MAX_BYTES: usize = 16 << 10;
+
+/// A connection of a server with one shard, corked, and another one that asks after it.
+struct Corked {
+    server: Server,
+    stream: UnixStream,
+    other: UnixStream,
+    /// What was read of all that was written.
+    read: usize,
+}
+
+impl Corked {
+    fn new(name: &str) -> Corked {
+        let server = Server::start(name, 1);
+        let (stream, other) = (server.connect(), server.connect());
+        Corked {
+            server,
+            stream,
+            other,
+            read: 0,
+        }
+    }
+
+    fn write(&mut self, len: usize) {
+        let text = format!("CORK {len}");
+        self.stream.write_all(text.as_bytes()).expect("write");
+    }
+
+    /// Waits until exactly `len` bytes have not left.
+    fn await_held(&mut self, len: usize) {
+        for _ in 0..4000 {
+            if ask(&mut self.other, b"HELD", 8).trim_ascii() == len.to_string().as_bytes() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("there are never {len} bytes that wait");
+    }
+
+    fn uncork(&mut self) {
+        assert_eq!(ask(&mut self.other, b"UNCORK", 8), b"uncorked");
+    }
+
+    fn read_nothing(&mut self) {
+        self.stream.set_nonblocking(true).expect("a socket");
+        let error = self.stream.read(&mut [0]).expect_err("nothing to read");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        self.stream.set_nonblocking(false).expect("a socket");
+    }
+
+    fn expect(&mut self, bytes: &[u8]) {
+        for (at, &byte) in bytes.iter().enumerate() {
+            assert_eq!(byte, pattern(self.read + at), "byte {at} of these");
+        }
+        self.read += bytes.len();
+    }
+
+    fn read(&mut self, len: usize) {
+        let mut bytes = vec![0; len];
+        self.stream.read_exact(&mut bytes).expect("what has left");
+        self.expect(&bytes);
+    }
+
+    fn read_to_end(&mut self, len: usize) {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).expect("the end");
+        assert_eq!(bytes.len(), len);
+        self.expect(&bytes);
+    }
+}
+
+#[test]
+fn what_is_corked_leaves_once_when_it_is_uncorked() {
+    let _alone = alone();
+    let mut corked = Corked::new("uncork");
+    for len in [1, 1000, CORKED_MAX_BYTES - 1] {
+        corked.write(len);
+        corked.await_held(len);
+        corked.read_nothing();
+        corked.uncork();
+        corked.read(len);
+        // Not a byte more: what follows is the answer to this.
+        assert_eq!(ask(&mut corked.stream, b"hello", 5), b"hello");
+    }
+    corked.server.stop();
+}
+
+#[test]
+fn many_bytes_leave_though_they_are_corked() {
+    let _alone = alone();
+    let mut corked = Corked::new("corked");
+    corked.write(CORKED_MAX_BYTES - 1);
+    corked.await_held(CORKED_MAX_BYTES - 1);
+    corked.read_nothing();
+    corked.write(1);
+    corked.read(CORKED_MAX_BYTES);
+    // What follows starts to wait anew, also behind a send that takes long.
+    corked.write(HUGE_BYTES);
+    let begun = CORKED_MAX_BYTES;
+    corked.read(begun);
+    corked.write(7);
+    corked.read(HUGE_BYTES - begun);
+    corked.await_held(7);
+    corked.read_nothing();
+    corked.uncork();
+    corked.read(7);
+    assert_eq!(ask(&mut corked.stream, b"hello", 5), b"hello");
+    corked.server.stop();
+}
+
+#[test]
+fn what_is_corked_leaves_before_its_connection_closes() {
+    let _alone = alone();
+    let mut corked = Corked::new("corked-bye");
+    corked.write(100);
+    corked.await_held(100);
+    corked.stream.write_all(b"CORK BYE").expect("write");
+    corked.read_to_end(100);
+    corked.server.await_connections(2);
+    // A peer that will send no more still gets what it waits for.
+    corked.stream = corked.server.connect();
+    corked.uncork();
+    corked.write(50);
+    corked.await_held(50);
+    corked.stream.shutdown(Shutdown::Write).expect("shutdown");
+    corked.await_held(50);
+    corked.read_nothing();
+    corked.uncork();
+    corked.read_to_end(50);
+    corked.server.stop();
+}
+
+#[test]
+fn the_next_connection_in_its_place_is_not_corked() {
+    let _alone = alone();
+    let mut corked = Corked::new("corked-gone");
+    corked.write(100);
+    corked.await_held(100);
+    let mut other = corked.server.connect();
+    assert_eq!(ask(&mut other, b"hello", 5), b"hello");
+    // Gone with bytes unread in its socket: the peer resets it, and nothing can be sent any more.
+    other.write_all(b"CORK 200").expect("write");
+    corked.await_held(300);
+    other.write_all(b"HUGE").expect("write");
+    drop(other);
+    corked.server.await_connections(3);
+    corked.await_held(100);
+    for _ in 0..3 {
+        let mut next = corked.server.connect();
+        assert_eq!(ask(&mut next, b"hello", 5), b"hello");
+    }
+    corked.uncork();
+    corked.read(100);
+    corked.server.stop();
 }
