@@ -28,6 +28,8 @@ pub struct Merger {
     /// Bytes behind the version so far.
     body_bytes: u64,
     expiring_fields: bool,
+    /// The front has left already: its version stays.
+    front_is_gone: bool,
     commands: bool,
     pub keys: u64,
 }
@@ -50,8 +52,18 @@ impl Merger {
             crc: checksum.then_some(0),
             body_bytes: 0,
             expiring_fields: false,
+            front_is_gone: false,
             commands: false,
             keys: 0,
+        }
+    }
+
+    /// One of which nothing can be written again: the version is chosen before the first chunk.
+    pub fn of_stream(parts: &[Sizes], checksum: bool, expiring_fields: bool) -> Merger {
+        Merger {
+            expiring_fields,
+            front_is_gone: true,
+            ..Merger::new(parts, checksum)
         }
     }
 
@@ -73,7 +85,7 @@ impl Merger {
         if self.commands {
             return;
         }
-        file::put_signature(out, rdb::VERSION);
+        file::put_signature(out, self.version());
         let from = out.len();
         file::put_about(out, &mut StringWriter::new(false), about);
         self.count(&out[from..]);
@@ -112,7 +124,14 @@ impl Merger {
         out.extend_from_slice(&chunk.bytes);
         self.count(&out[from..]);
         self.keys += chunk.keys;
-        self.expiring_fields |= chunk.expiring_fields;
+        self.expiring_fields |= chunk.expiring_fields && !self.front_is_gone;
+    }
+
+    fn version(&self) -> u32 {
+        match self.expiring_fields {
+            true => rdb::VERSION_FIELD_EXPIRY,
+            false => rdb::VERSION,
+        }
     }
 
     fn count(&mut self, bytes: &[u8]) {
@@ -128,18 +147,13 @@ impl Merger {
             return None;
         }
         let mut front = Vec::new();
-        let version = if self.expiring_fields {
-            rdb::VERSION_FIELD_EXPIRY
-        } else {
-            rdb::VERSION
-        };
-        file::put_signature(&mut front, version);
+        file::put_signature(&mut front, self.version());
         debug_assert_eq!(front.len() as u64, FRONT_BYTES);
         let crc = self.crc.map_or(0, |body| {
             crc64::combine(crc64::update(0, &front), body, self.body_bytes)
         });
         file::put_end(out, crc);
-        self.expiring_fields.then_some(front)
+        (self.expiring_fields && !self.front_is_gone).then_some(front)
     }
 }
 

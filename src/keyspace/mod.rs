@@ -141,6 +141,8 @@ pub struct Keyspace {
     /// What entries are marked with: see [`cut`].
     mark: u8,
     cut: Option<Box<cut::Cut>>,
+    /// Some field of a hash has had a deadline since the start.
+    pub knows_expiring_fields: bool,
 }
 
 /// One database's figures for INFO keyspace.
@@ -192,6 +194,7 @@ impl Keyspace {
             object_bytes: 0,
             mark: 0,
             cut: None,
+            knows_expiring_fields: false,
         }
     }
 

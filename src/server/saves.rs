@@ -118,8 +118,20 @@ impl ServerHost {
     }
 
     /// Ends the server, perhaps after a last snapshot. On shard 0.
-    pub(super) fn request_stop(&mut self, requester: Option<Requester>, wish: Wish, force: bool) {
+    pub(super) fn request_stop(&mut self, wish: Wish, force: bool) {
         let persistence = &mut self.persistence;
+        let aof = &persistence.aof;
+        if aof.wanted && !aof.on && persistence.loading.is_none() && persistence.replay.is_none() {
+            // Redis: server.c finishShutdown.
+            if !force {
+                log::warning("Writing initial AOF, can't exit.");
+                log::warning(
+                    "Errors trying to shut down the server. Check the logs for more information.",
+                );
+                return persistence.stays(&mut self.mail);
+            }
+            log::warning("Writing initial AOF. Exit anyway.");
+        }
         let saves = match wish {
             Wish::Default => !persistence.points.is_empty(),
             Wish::Save => true,
@@ -133,7 +145,7 @@ impl ServerHost {
         }
         self.tell_nodes(|_| Message::Quiesce);
         log::notice("Saving the final RDB snapshot before exiting.");
-        let after = After::Stop { requester, force };
+        let after = After::Stop { force };
         self.persistence
             .save(&self.config, after, self.now_ms, &mut self.mail);
     }
@@ -300,8 +312,10 @@ impl ServerHost {
                 id,
                 sizes,
                 used_bytes,
+                expiring_fields,
             } if persistence.is_saving(id) => {
-                persistence.cut_begun(from, id, (sizes, used_bytes), now_ms);
+                let about = (sizes, used_bytes, expiring_fields);
+                persistence.cut_begun(from, id, about, now_ms);
                 self.cut_begun(id);
             }
             // It was given up while the cut was on its way.
@@ -429,6 +443,8 @@ impl ServerHost {
             self.part.set_saving(self.persistence.is_busy());
         }
         let writing = self.persistence.write_on(&mut self.mail, self.now_ms);
+        self.send_pieces();
+        self.send_snapshot();
         let loading = self.load_on(core);
         let replaying = self.replay_on(core, link);
         more || writing || loading || replaying || following
@@ -437,6 +453,8 @@ impl ServerHost {
     fn load_on(&mut self, core: &mut Core) -> bool {
         let (mail, now_ms) = (&mut self.mail, self.now_ms);
         let mut loaded = self.persistence.load_slice(mail, now_ms);
+        self.tell_deleted();
+        let (mail, now_ms) = (&mut self.mail, self.now_ms);
         let merges = self.persistence.merges;
         for text in self.persistence.found_libraries.drain(..) {
             if let Err(error) = core.add_library(&text, merges, u64::MAX) {
@@ -459,9 +477,25 @@ impl ServerHost {
         }
     }
 
+    /// Replicas that go on from what is loaded are told which of its keys are gone.
+    fn tell_deleted(&mut self) {
+        let is_master = self.following.master.is_none();
+        let Some(loading) = self.persistence.loading.as_mut().filter(|_| is_master) else {
+            return;
+        };
+        if loading.deleted.is_empty() {
+            return;
+        }
+        let (offset, deleted) = (loading.past_offset(), std::mem::take(&mut loading.deleted));
+        if !self.replicas.is_streaming() {
+            self.replicas.go_on_from(offset, self.now_ms);
+        }
+        self.keep_stream(&deleted);
+    }
+
     fn follow(&mut self, after: After) {
         match after {
-            After::Nothing | After::Reply(_) | After::Sync => {}
+            After::Nothing | After::Reply(_) | After::Sync | After::Pipe => {}
             After::Rewrite => self.persistence.aof.rewrite_failed(self.now_ms),
             After::Reload { requester, flush } => self.begin_load(Then::Reply(requester), flush),
             After::Stop { .. } => self.stop_now(),
@@ -569,7 +603,12 @@ impl ServerHost {
             return segment;
         }
         let master = self.following.due_ms();
-        let replicas = [self.replicas.due_ms(), self.farewell_due_ms(), master];
+        let replicas = [
+            self.replicas.due_ms(),
+            self.sync_wait_ms(),
+            self.farewell_due_ms(),
+            master,
+        ];
         let replicas = replicas.into_iter().flatten().min();
         if let Some(saving) = &self.persistence.saving {
             let delayed = saving.delayed_until_ms();

@@ -28,6 +28,7 @@ mod scanning;
 mod scripts;
 mod serializable;
 mod soak;
+mod syncing;
 mod table;
 mod tools;
 mod tracking;

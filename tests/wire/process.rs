@@ -54,6 +54,7 @@ impl Server {
         let (port_text, dir_text) = (port.to_string(), dir.to_string_lossy().into_owned());
         let mut args = vec!["--port", &port_text, "--save", "", "--dir", &dir_text];
         args.extend(["--enable-debug-command", "yes"]);
+        args.extend(["--repl-diskless-sync-delay", "0"]);
         args.extend(options);
         let mut command = command(which, &args);
         let child = spawn_logged(&mut command, &dir);
@@ -72,6 +73,7 @@ impl Server {
         let (port_text, dir_text) = (port.to_string(), dir.to_string_lossy().into_owned());
         let mut args = vec!["--port", &port_text, "--save", "", "--dir", &dir_text];
         args.extend(["--enable-debug-command", "yes"]);
+        args.extend(["--repl-diskless-sync-delay", "0"]);
         args.extend(options);
         let child = spawn_logged(&mut command(which, &args), &own);
         Server {

@@ -204,7 +204,10 @@ impl Tx<'_> {
         }
         let owner = owner(found.handle, ks.dbs[self.db as usize].incarnation) | OF_FIELDS;
         match (object.fields_node, deadline) {
-            (wheel::NONE, Some(at_ms)) => object.fields_node = ks.wheel.insert(at_ms, owner),
+            (wheel::NONE, Some(at_ms)) => {
+                object.fields_node = ks.wheel.insert(at_ms, owner);
+                ks.knows_expiring_fields = true;
+            }
             (node, Some(at_ms)) => {
                 ks.wheel.set_owner(node, owner);
                 if ks.wheel.deadline(node) != at_ms {

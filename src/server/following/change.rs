@@ -130,15 +130,30 @@ impl ServerHost {
         self.set_config("replicaof", &text);
     }
 
-    /// What this server's clients wrote comes to its end: then the master is called.
-    pub(super) fn settle(&mut self) {
-        let Phase::Settling(mut settling) = self.following.phase else {
-            return;
+    /// Whether what this server's clients wrote is a step nearer to its end.
+    pub(super) fn wants_to_settle(&self) -> bool {
+        let Phase::Settling(settling) = self.following.phase else {
+            return false;
         };
         let cuts = self.persistence.wanted_cut.is_some() || self.persistence.is_cutting();
         if !self.is_role_settled() || cuts {
+            return false;
+        }
+        match (settling.unsettled, settling.mark) {
+            (Some(1..), _) => self.now_ms - settling.asked_ms >= SETTLE_MS,
+            (Some(0), Some(mark)) => self.replicas.passed >= mark,
+            _ => true,
+        }
+    }
+
+    /// What this server's clients wrote comes to its end: then the master is called.
+    pub(super) fn settle(&mut self) {
+        if !self.wants_to_settle() {
             return;
         }
+        let Phase::Settling(mut settling) = self.following.phase else {
+            return;
+        };
         let Some(unsettled) = settling.unsettled else {
             settling.unsettled = Some(self.shards);
             settling.asked_ms = self.now_ms;
@@ -149,9 +164,9 @@ impl ServerHost {
             }
             return;
         };
-        // A script may run for ever.
-        if unsettled > 0 && self.now_ms - settling.asked_ms < SETTLE_MS {
-            return;
+        if unsettled > 0 {
+            // A script may run for ever.
+            log::warning("What clients have under way does not end: the master is called now.");
         }
         if !self.replicas.feeds() {
             self.following.can_continue = true;
@@ -159,12 +174,10 @@ impl ServerHost {
             self.begin_following();
             return;
         }
-        let Some(id) = settling.mark else {
+        if settling.mark.is_none() {
+            settling.unsettled = Some(0);
             settling.mark = Some(self.ask_for_mark());
             self.following.phase = Phase::Settling(settling);
-            return;
-        };
-        if self.replicas.passed < id {
             return;
         }
         self.end_feeds();
@@ -267,15 +280,20 @@ impl ServerHost {
     /// Tells shard 0 once nothing of this node's clients is under way: as a replica, the server lets them
     /// begin nothing that writes.
     pub(super) fn tell_settled(&mut self, core: &Core) {
-        let is_under_way = |it: &Session| {
-            let waits = matches!(it.state, State::Hopping | State::Awaiting);
-            it.key != MASTER && it.job.is_none() && waits
-        };
-        if self.settles && core.coordinator.pending() == 0 && !core.sessions().any(is_under_way) {
+        if self.is_settled(core) {
             self.settles = false;
             let message = NodeMessage::Replicas(Message::Settled);
             self.mail.push((0, message));
         }
+    }
+
+    /// Whether it is to be told that nothing of this node's clients is under way, and nothing is.
+    pub(super) fn is_settled(&self, core: &Core) -> bool {
+        let is_under_way = |it: &Session| {
+            let waits = matches!(it.state, State::Hopping | State::Awaiting);
+            it.key != MASTER && it.job.is_none() && waits
+        };
+        self.settles && core.coordinator.pending() == 0 && !core.sessions().any(is_under_way)
     }
 
     /// Nothing of a node's clients is under way.

@@ -283,8 +283,13 @@ impl ServerHost {
         if self.followed_batches > 0 && is_free(core) {
             return true;
         }
+        if self.is_settled(core) {
+            return true;
+        }
         self.shard == 0
-            && (self.following.moved && self.following.waits && self.may_apply(core)
+            && (self.wants_to_settle()
+                || self.wants_snapshot(core)
+                || self.following.moved && self.following.waits && self.may_apply(core)
                 || self.following.alone && is_free(core)
                 || self.persistence.followed.is_some()
                 || self.wants_promotion(core))

@@ -54,9 +54,25 @@ impl ServerHost {
         }
     }
 
+    /// Whether nothing is under way here that a snapshot would have to wait for.
+    fn is_clear(&self, core: &Core) -> bool {
+        let persistence = &self.persistence;
+        self.following.dispatch.routes.is_idle()
+            && !self.is_applying(core)
+            && persistence.closing.is_none()
+            && persistence.loading.is_none()
+            && persistence.replay.is_none()
+            && self.opening == 0
+            && !self.part.is_any_loading()
+    }
+
+    /// Whether a snapshot that has come can be loaded.
+    pub(super) fn wants_snapshot(&self, core: &Core) -> bool {
+        matches!(self.following.phase, Phase::Preparing(_)) && self.is_clear(core)
+    }
+
     /// Whether nothing is in the way of a snapshot any more; what is, is brought to its end.
     fn is_cleared(&mut self, core: &Core) -> bool {
-        let is_idle = self.following.dispatch.routes.is_idle() && !self.is_applying(core);
         let persistence = &mut self.persistence;
         if persistence.is_busy() {
             log::notice(
@@ -69,15 +85,10 @@ impl ServerHost {
                 persistence.aof.rewrite_failed(self.now_ms);
             }
         }
-        let persistence = &mut self.persistence;
-        let is_free = persistence.closing.is_none()
-            && persistence.loading.is_none()
-            && persistence.replay.is_none()
-            && self.opening == 0
-            && !self.part.is_any_loading();
-        if !is_idle || !is_free {
+        if !self.is_clear(core) {
             return false;
         }
+        let persistence = &mut self.persistence;
         // The append-only file is of another data set from here on: it is made anew behind the load.
         if persistence.aof.on || self.segment.is_some() {
             persistence.aof.close();
@@ -191,7 +202,9 @@ impl ServerHost {
             return;
         }
         self.identity.come_after(replid, offset + 1);
-        self.replicas.go_on_from(offset, self.now_ms);
+        if !self.replicas.is_streaming() {
+            self.replicas.go_on_from(offset, self.now_ms);
+        }
         let epoch = self.replicas.begin_feeds(self.shards);
         for node in 0..self.shards {
             let message = Message::Feed { epoch };

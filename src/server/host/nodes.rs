@@ -238,6 +238,7 @@ impl ServerHost {
             }
             Job::ConfigResetStat => {
                 self.gauges.reset();
+                self.replicas.reset_counters();
                 jobs::reset_stats(core);
             }
             Job::Debug => return self.debug_part(core, &args, question.requester.db),
@@ -251,10 +252,14 @@ impl ServerHost {
     fn figures(&self, core: &Core, link: &dyn Link) -> NodeFigures {
         let mut figures = NodeFigures::of(core, link, &self.gauges);
         let unwritten = self.segment.as_ref().map(|segment| segment.pending_bytes());
+        // Redis: replicas are no clients there.
+        figures.sessions -= self.outlets.count().min(figures.sessions);
         figures.replica_bytes = self.outlets.unsent_bytes(link);
+        figures.replica_queue_bytes = self.outlets.queued_bytes();
         figures.aof_buffer_bytes = unwritten.unwrap_or(0) as usize;
         figures.kept_lines = self.migrations.kept();
         if self.shard == 0 {
+            figures.blocked += self.persistence.stoppers.len();
             figures.pubsub = self.pubsub.figures();
             figures.files = Some(self.file_figures());
             figures.replicas = Some(self.replica_figures());

@@ -43,7 +43,9 @@ pub fn memory(nodes: &[NodeFigures], context: &Context) -> String {
     text += &layers(&memory);
     let buffers = memory.clients + memory.aof_buffer;
     let backlog = replicas_of(nodes).backlog_bytes;
-    let unsent: usize = nodes.iter().map(|node| node.replica_bytes).sum();
+    let sent: usize = nodes.iter().map(|node| node.replica_bytes).sum();
+    let queued = nodes.iter().map(|node| node.replica_queue_bytes).max();
+    let unsent = sent + queued.unwrap_or(0);
     text + &lines(&[
         // `maxmemory` is about keys alone.
         ("mem_not_counted_for_evict", buffers.to_string()),

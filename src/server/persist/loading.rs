@@ -15,7 +15,7 @@ use crate::rdb::object::Object;
 use crate::resp::CmdError;
 use crate::runtime::{FileDone, FileOp};
 use crate::server::ask::{NodeMessage, Requester};
-use crate::server::following::Past;
+use crate::server::following::{Past, encode};
 use crate::server::log;
 use crate::value::limits::Limits;
 
@@ -71,6 +71,9 @@ pub struct Loading {
     keys_empty: u64,
     limits: Limits,
     past: Past,
+    /// What the stream says of keys whose time has come, and the database that it has selected.
+    pub deleted: Vec<u8>,
+    deleted_db: Option<u32>,
 }
 
 impl Loading {
@@ -165,6 +168,8 @@ impl Persistence {
             keys_empty: 0,
             limits,
             past: Past::default(),
+            deleted: Vec::new(),
+            deleted_db: None,
         }));
         self.read_on();
         Ok(())
@@ -364,6 +369,7 @@ impl Loading {
         let expire_at = entry.attributes.expire_at_ms;
         if expire_at.is_some_and(|at_ms| at_ms <= past_ms) {
             self.keys_expired += 1;
+            self.tell_deleted(&entry.key);
             return;
         }
         let value = match entry.object {
@@ -386,6 +392,24 @@ impl Loading {
         if self.batches[shard].len() >= BATCH {
             self.send(shard, mail);
         }
+    }
+
+    /// Replicas that go on from this snapshot have a key that is not loaded. Redis: rdb.c
+    /// rdbLoadRioWithLoadingCtx, RDBFLAGS_FEED_REPL.
+    fn tell_deleted(&mut self, key: &[u8]) {
+        if self.then != Then::Serve || self.past.replid.is_empty() {
+            return;
+        }
+        if self.deleted_db.replace(self.db) != Some(self.db) {
+            let db = self.db.to_string();
+            self.deleted.extend(encode(&[b"SELECT", db.as_bytes()]));
+        }
+        self.deleted.extend(encode(&[b"DEL", key]));
+    }
+
+    /// Where the stream that continues this snapshot begins.
+    pub fn past_offset(&self) -> i64 {
+        self.past.offset
     }
 
     fn send(&mut self, shard: usize, mail: &mut Mail) {

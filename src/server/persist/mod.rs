@@ -13,6 +13,7 @@ mod direct;
 pub mod lanes;
 mod loading;
 mod part;
+mod pipe;
 mod points;
 pub mod replay;
 pub mod routes;
@@ -54,6 +55,8 @@ pub enum Message {
         id: u32,
         sizes: Sizes,
         used_bytes: u64,
+        /// Fields of hashes may expire in it.
+        expiring_fields: bool,
     },
     /// A piece of it.
     Chunk {
@@ -173,8 +176,18 @@ pub struct Status {
     pub keys_expired: u64,
 }
 
-/// A snapshot for replicas: its number, and the file with its length unless it failed.
-pub type Streamed = (u32, Option<(Arc<File>, u64)>);
+/// A snapshot for replicas: its number, and what became of it.
+pub type Streamed = (u32, Outcome);
+
+/// How a snapshot for replicas ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// In a file of this length.
+    File(Arc<File>, u64),
+    /// All of it is in the pieces that were sent already.
+    Piped,
+    Failed,
+}
 
 /// What shard 0 knows.
 pub struct Persistence {
@@ -211,6 +224,10 @@ pub struct Persistence {
     pub rewritten: Option<String>,
     /// A snapshot for replicas is complete, and how long it is; or it failed.
     pub streamed: Option<Streamed>,
+    /// Pieces of one that goes straight to replicas, to be sent at once.
+    pub pieces: Vec<Arc<[u8]>>,
+    /// Who waits for the server's end.
+    pub stoppers: Vec<Requester>,
     /// What a snapshot that ended leads to.
     pub follow_up: Option<After>,
     /// Asked of the runtime at the end of the callback.
@@ -301,6 +318,8 @@ impl Persistence {
             next_id: 0,
             rewritten: None,
             streamed: None,
+            pieces: Vec::new(),
+            stoppers: Vec::new(),
             follow_up: None,
             operations: Vec::new(),
             wanted_cut: None,

@@ -195,10 +195,12 @@ impl Part {
             self.untaken = 0;
             let sizes = sizes.clone();
             let used_bytes = keyspace.memory_bytes() as u64;
+            let expiring_fields = keyspace.knows_expiring_fields;
             tell(Message::CutBegun {
                 id,
                 sizes,
                 used_bytes,
+                expiring_fields,
             });
             self.dirty = keyspace.cut_dirty();
         }

@@ -15,7 +15,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::direct::{BLOCK_BYTES, Direct};
-use super::{Mail, Message, Operation, Persistence, Purpose, discard, reply, tag};
+use super::pipe::Pipe;
+use super::{Mail, Message, Operation, Outcome, Persistence, Purpose, discard, reply, tag};
 use crate::coordinator::merge::Merger;
 use crate::keyspace::cut::{Chunk, Clocks, Sizes};
 use crate::rdb::file::{About, Replication};
@@ -45,16 +46,17 @@ pub enum After {
     Reply(Requester),
     /// It is the new base of the append-only file.
     Rewrite,
-    /// It is sent to replicas.
+    /// It is sent to replicas, once it is complete.
     Sync,
+    /// It is sent to replicas while it is made: `repl-diskless-sync`.
+    Pipe,
     /// DEBUG RELOAD.
     Reload {
         requester: Requester,
         flush: bool,
     },
-    /// SHUTDOWN or a signal; without a requester a failure leaves the server running as well.
+    /// SHUTDOWN or a signal: a failure leaves the server running unless `force`.
     Stop {
-        requester: Option<Requester>,
         force: bool,
     },
 }
@@ -72,7 +74,9 @@ enum Stage {
 pub struct Saving {
     id: u32,
     stage: Stage,
-    file: Arc<File>,
+    /// `None`: nothing of it is written to a disk.
+    file: Option<Arc<File>>,
+    pub(super) pipe: Pipe,
     /// The way past the page cache.
     direct: Option<Direct>,
     /// Under which name it is being written, and under which it will be found.
@@ -93,6 +97,8 @@ pub struct Saving {
     told_ms: i64,
     sizes: Vec<Option<Sizes>>,
     used_bytes: u64,
+    /// Fields of hashes may expire in it.
+    expiring_fields: bool,
     /// The stream that continues it, and whether that is still to be told.
     past: Option<Past>,
     awaits_past: bool,
@@ -152,7 +158,7 @@ impl Saving {
 
     /// Whether a block has to arrive before the next is filled.
     fn waits(&self) -> bool {
-        self.is_flying() && self.spare.len() >= BLOCK_BYTES
+        self.is_flying() && self.spare.len() >= BLOCK_BYTES || self.pipe.is_full
     }
 
     pub fn after(&self) -> After {
@@ -182,11 +188,17 @@ pub fn style(config: &Config, after: After) -> Style {
     }
 }
 
-/// Makes the file of a snapshot. One for replicas has no name, so that nothing is left of it.
-fn create(path: &str, after: After) -> io::Result<File> {
-    if after != After::Sync {
-        return File::create(path);
+/// Makes the file of a snapshot. One for replicas has no name, so that nothing is left of it, or is
+/// none at all.
+fn create(path: &str, after: After) -> io::Result<Option<Arc<File>>> {
+    match after {
+        After::Pipe => Ok(None),
+        After::Sync => create_unnamed(path).map(|file| Some(Arc::new(file))),
+        _ => File::create(path).map(|file| Some(Arc::new(file))),
     }
+}
+
+fn create_unnamed(path: &str) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(true);
     let file = options.open(path)?;
@@ -197,7 +209,7 @@ fn create(path: &str, after: After) -> io::Result<File> {
 impl Persistence {
     /// Begins a snapshot into `dbfilename`.
     pub fn save(&mut self, config: &Config, after: After, now_ms: i64, mail: &mut Mail) {
-        if !matches!(after, After::Rewrite | After::Sync) {
+        if !matches!(after, After::Rewrite | After::Sync | After::Pipe) {
             self.scheduled = false;
             self.status.last_try_ms = now_ms;
         }
@@ -209,7 +221,7 @@ impl Persistence {
         };
         let opened = create(&temporary, after);
         let file = match opened {
-            Ok(file) => Arc::new(file),
+            Ok(file) => file,
             Err(error) => {
                 log::warning(&format!(
                     "Failed opening the temp RDB file {temporary} (in server root dir {}) for \
@@ -225,10 +237,15 @@ impl Persistence {
             id,
             stage: Stage::Cutting,
             file,
+            pipe: Pipe::new(),
             // What is read again soon stays in the page cache.
             direct: match after {
                 After::Nothing | After::Rewrite => Direct::open(&temporary),
-                After::Sync | After::Reply(_) | After::Reload { .. } | After::Stop { .. } => None,
+                After::Sync
+                | After::Pipe
+                | After::Reply(_)
+                | After::Reload { .. }
+                | After::Stop { .. } => None,
             },
             temporary,
             name: config.text("dbfilename").to_owned(),
@@ -243,6 +260,7 @@ impl Persistence {
             told_ms: now_ms,
             sizes: vec![None; self.shards],
             used_bytes: 0,
+            expiring_fields: false,
             past: None,
             awaits_past: false,
             merger: None,
@@ -290,7 +308,7 @@ impl Persistence {
         }
         let front = merger.end(&mut bytes);
         let temporary = format!("temp-functions-{}.rdb", std::process::id());
-        let file = create(&temporary, After::Sync)?;
+        let file = create_unnamed(&temporary)?;
         file.write_all_at(&bytes, 0)?;
         if let Some(front) = front {
             file.write_all_at(&front, 0)?;
@@ -313,7 +331,13 @@ impl Persistence {
     }
 
     /// A shard's part of the cut has begun.
-    pub fn cut_begun(&mut self, from: usize, id: u32, (sizes, bytes): (Sizes, u64), now_ms: i64) {
+    pub fn cut_begun(
+        &mut self,
+        from: usize,
+        id: u32,
+        (sizes, bytes, expiring_fields): (Sizes, u64, bool),
+        now_ms: i64,
+    ) {
         let libraries = self.libraries.now();
         let Some(saving) = self.saving_of(id) else {
             return;
@@ -325,6 +349,7 @@ impl Persistence {
             saving.libraries = libraries;
         }
         saving.used_bytes += bytes;
+        saving.expiring_fields |= expiring_fields;
         self.begin_file(id, now_ms);
     }
 
@@ -366,10 +391,14 @@ impl Persistence {
             return;
         }
         let sizes: Vec<Sizes> = saving.sizes.iter_mut().filter_map(Option::take).collect();
-        let mut merger = match saving.commands {
-            true => Merger::of_commands(&sizes),
-            false => Merger::new(&sizes, saving.checksum),
+        let mut merger = match &saving.file {
+            None => Merger::of_stream(&sizes, saving.checksum, saving.expiring_fields),
+            Some(_) if saving.commands => Merger::of_commands(&sizes),
+            Some(_) => Merger::new(&sizes, saving.checksum),
         };
+        if saving.file.is_none() {
+            saving.pipe.begin(&mut saving.spare);
+        }
         if saving.timestamps {
             let line = format!("#TS:{}\r\n", now_ms / 1000);
             saving.spare.extend_from_slice(line.as_bytes());
@@ -438,9 +467,21 @@ impl Persistence {
         if !ends && saving.direct.is_some() {
             return self.write_block(bytes, now_ms);
         }
-        if let Err(error) = saving.file.write_all_at(&bytes, saving.at) {
-            self.save_error(&error, mail);
-            return false;
+        match &saving.file {
+            Some(file) => {
+                if let Err(error) = file.write_all_at(&bytes, saving.at) {
+                    self.save_error(&error, mail);
+                    return false;
+                }
+            }
+            None => {
+                if ends {
+                    saving.pipe.end(&mut bytes);
+                }
+                if !bytes.is_empty() {
+                    self.pieces.push(bytes.as_slice().into());
+                }
+            }
         }
         saving.at += bytes.len() as u64;
         bytes.clear();
@@ -449,7 +490,7 @@ impl Persistence {
             return self.end_file(mail);
         }
         let more = !saving.chunks.is_empty() && saving.delayed_until_ms.is_none();
-        let is_kept = saving.after != After::Sync;
+        let is_kept = !matches!(saving.after, After::Sync | After::Pipe);
         if is_kept && !saving.syncing && saving.at - saving.synced >= SYNC_BYTES {
             saving.syncing = true;
             saving.synced = saving.at;
@@ -494,19 +535,19 @@ impl Persistence {
         let Some(saving) = self.saving.as_deref_mut() else {
             return false;
         };
-        if let Some(front) = saving.front.take()
-            && let Err(error) = saving.file.write_all_at(&front, 0)
+        if let (Some(front), Some(file)) = (saving.front.take(), &saving.file)
+            && let Err(error) = file.write_all_at(&front, 0)
         {
             self.save_error(&error, mail);
             return false;
         }
-        if saving.after == After::Sync {
+        if matches!(saving.after, After::Sync | After::Pipe) {
             // It is gone with its last reader: nothing of it has to be durable.
-            let len = saving.at;
-            self.streamed = self
-                .saving
-                .take()
-                .map(|saving| (saving.id, Some((saving.file, len))));
+            let outcome = match saving.file.take() {
+                Some(file) => Outcome::File(file, saving.at),
+                None => Outcome::Piped,
+            };
+            self.streamed = self.saving.take().map(|saving| (saving.id, outcome));
             return false;
         }
         saving.stage = Stage::Syncing;
@@ -535,9 +576,11 @@ impl Persistence {
     }
 
     fn operate(&mut self, purpose: Purpose, op: FileOp) {
-        if let Some(saving) = &self.saving {
+        if let Some(saving) = &self.saving
+            && let Some(file) = &saving.file
+        {
             self.operations.push(Operation {
-                file: saving.file.clone(),
+                file: file.clone(),
                 tag: tag(purpose, saving.id),
                 op,
             });
@@ -571,7 +614,7 @@ impl Persistence {
                     Err(error) => self.save_error(&error, mail),
                     Ok(directory) => {
                         saving.stage = Stage::SyncingDirectory;
-                        saving.file = Arc::new(directory);
+                        saving.file = Some(Arc::new(directory));
                         self.operate(Purpose::SyncDirectory, FileOp::Sync { metadata: true });
                     }
                 }
@@ -595,7 +638,9 @@ impl Persistence {
             Err(error) if is_refused(&error) => {
                 // The filesystem opens such files and does not write them.
                 saving.direct = None;
-                if let Err(error) = saving.file.write_all_at(&done.bytes[skip..], at) {
+                if let Some(file) = &saving.file
+                    && let Err(error) = file.write_all_at(&done.bytes[skip..], at)
+                {
                     self.save_error(&error, mail);
                 }
             }
@@ -641,8 +686,8 @@ impl Persistence {
             self.follow_up = Some(after);
             return;
         }
-        if after == After::Sync {
-            self.streamed = (id > 0).then_some((id, None));
+        if matches!(after, After::Sync | After::Pipe) {
+            self.streamed = (id > 0).then_some((id, Outcome::Failed));
             return;
         }
         // Redis: rdb.c, a save that somebody waits for says nothing about those in the background.
@@ -651,7 +696,7 @@ impl Persistence {
             self.tell_all(mail, || Message::SaveEnded { id, ok: false });
         }
         match after {
-            After::Nothing | After::Rewrite | After::Sync => {
+            After::Nothing | After::Rewrite | After::Sync | After::Pipe => {
                 log::warning("Background saving error");
             }
             After::Reply(requester) => reply(mail, requester, Err(CmdError::Text("ERR"))),
@@ -659,18 +704,21 @@ impl Persistence {
                 let error = CmdError::Text("ERR Error trying to save the DB, check server logs.");
                 reply(mail, requester, Err(error));
             }
-            After::Stop { force: true, .. } => self.follow_up = Some(after),
-            After::Stop { requester, .. } => {
+            After::Stop { force: true } => self.follow_up = Some(after),
+            After::Stop { .. } => {
                 log::warning("Error trying to save the DB, can't exit.");
-                self.stays(requester, mail);
+                log::warning(
+                    "Errors trying to shut down the server. Check the logs for more information.",
+                );
+                self.stays(mail);
             }
         }
     }
 
     /// The server does not stop after all.
-    fn stays(&self, requester: Option<Requester>, mail: &mut Mail) {
+    pub fn stays(&mut self, mail: &mut Mail) {
         self.tell_all(mail, || Message::Resume);
-        if let Some(requester) = requester {
+        for requester in std::mem::take(&mut self.stoppers) {
             let error = CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs.");
             reply(mail, requester, Err(error));
         }
@@ -687,8 +735,8 @@ impl Persistence {
         self.tell_all(mail, || Message::CutCancelled { id });
         match saving.after {
             After::Reply(requester) => reply(mail, requester, Err(CmdError::Text("ERR"))),
-            After::Stop { requester, .. } => self.stays(requester, mail),
-            After::Sync => self.streamed = Some((id, None)),
+            After::Stop { .. } => self.stays(mail),
+            After::Sync | After::Pipe => self.streamed = Some((id, Outcome::Failed)),
             After::Nothing | After::Rewrite | After::Reload { .. } => {}
         }
         true

@@ -4,14 +4,13 @@ use super::master::Lagging;
 use crate::server::ask::Requester;
 use crate::server::host::ServerHost;
 use crate::server::log;
-use crate::server::persist::{self, Message as FileMessage};
+use crate::server::persist::Message as FileMessage;
 use crate::server::saves::Wish;
 use crate::server::supervise;
 
 /// A server that ends once its replicas have everything.
 #[derive(Debug)]
 pub struct Farewell {
-    requester: Option<Requester>,
     wish: Wish,
     force: bool,
     deadline_ms: i64,
@@ -28,10 +27,14 @@ impl ServerHost {
         (wish, force, waits): (Wish, bool, bool),
     ) {
         supervise::stopping();
+        self.persistence.stoppers.extend(requester);
+        if waits && self.is_in_farewell() {
+            return;
+        }
         let timeout_ms = self.config.int("shutdown-timeout").saturating_mul(1000);
         let offset = self.replicas.offset();
         if !waits || timeout_ms == 0 || self.replicas.behind(offset, self.now_ms).is_empty() {
-            return self.request_stop(requester, wish, force);
+            return self.request_stop(wish, force);
         }
         log::notice("Waiting for replicas before shutting down.");
         self.tell_nodes(|_| FileMessage::Quiesce);
@@ -42,7 +45,6 @@ impl ServerHost {
             None => self.ask_for_mark(),
         };
         self.replicas.farewell = Some(Farewell {
-            requester,
             wish,
             force,
             deadline_ms: self.now_ms.saturating_add(timeout_ms),
@@ -63,18 +65,30 @@ impl ServerHost {
         }
     }
 
-    /// Ends the server if replicas have everything, or have had time enough.
+    /// Replicas that do not have all that was written before the end.
+    fn behind_the_end(&self, farewell: &Farewell) -> Vec<Lagging> {
+        let offset = farewell.offset.unwrap_or(i64::MAX);
+        self.replicas.behind(offset, self.now_ms)
+    }
+
+    /// Whether replicas have everything, or have had time enough.
+    pub(super) fn is_farewell_over(&self) -> bool {
+        self.replicas.farewell.as_ref().is_some_and(|farewell| {
+            self.now_ms >= farewell.deadline_ms || self.behind_the_end(farewell).is_empty()
+        })
+    }
+
+    /// Ends the server then.
     pub(super) fn mind_farewell(&mut self) {
-        let Some(farewell) = &self.replicas.farewell else {
+        let Some(farewell) = self
+            .replicas
+            .farewell
+            .as_ref()
+            .filter(|_| self.is_farewell_over())
+        else {
             return;
         };
-        let behind = match farewell.offset {
-            Some(offset) => self.replicas.behind(offset, self.now_ms),
-            None => self.replicas.behind(i64::MAX, self.now_ms),
-        };
-        if !behind.is_empty() && self.now_ms < farewell.deadline_ms {
-            return;
-        }
+        let behind = self.behind_the_end(farewell);
         let all = self.replicas.count_followers();
         for Lagging { name, bytes, lag_s } in &behind {
             log::notice(&format!(
@@ -87,20 +101,16 @@ impl ServerHost {
             "{there} of {all} replicas are in sync when shutting down."
         ));
         if let Some(farewell) = self.replicas.farewell.take() {
-            self.request_stop(farewell.requester, farewell.wish, farewell.force);
+            self.request_stop(farewell.wish, farewell.force);
         }
     }
 
     /// SHUTDOWN ABORT: the server does not end after all. Returns whether it was about to.
     pub(in crate::server) fn abort_farewell(&mut self) -> bool {
-        let Some(farewell) = self.replicas.farewell.take() else {
+        if self.replicas.farewell.take().is_none() {
             return false;
-        };
-        self.tell_nodes(|_| FileMessage::Resume);
-        if let Some(requester) = farewell.requester {
-            let error = crate::resp::CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs.");
-            persist::reply(&mut self.mail, requester, Err(error));
         }
+        self.persistence.stays(&mut self.mail);
         true
     }
 

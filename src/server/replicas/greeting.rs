@@ -128,6 +128,9 @@ impl ServerHost {
                 {
                     let session = requester.session;
                     self.inform(0, Message::Ack { session, offset });
+                    if self.outlets.awaits_ack(session) {
+                        self.inform(self.shard, Message::Has { session });
+                    }
                 }
                 return Performed::Done;
             }

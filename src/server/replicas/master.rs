@@ -1,6 +1,5 @@
 //! What shard 0 knows of replicas: who they are, the stream, and when they begin.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use super::backlog::Backlog;
@@ -13,7 +12,6 @@ use crate::resp::{Args, CmdResult, Writer};
 use crate::server::following::{self, Past};
 use crate::server::host::ServerHost;
 use crate::server::log;
-use crate::server::persist::After;
 use crate::shard::feed::Fed;
 use crate::shard::message::SessionKey;
 
@@ -22,7 +20,7 @@ const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 const TICK_MS: i64 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// For another snapshot to end, so that its own can begin.
     WaitsToSave,
     /// The cut with this number is being taken.
@@ -49,9 +47,14 @@ impl State {
 }
 
 #[derive(Debug)]
-struct Replica {
-    applicant: Applicant,
-    state: State,
+pub(super) struct Replica {
+    pub applicant: Applicant,
+    pub state: State,
+    /// When it asked, unix milliseconds.
+    pub asked_ms: i64,
+    /// Pieces of a snapshot on their way that it has not taken, and when it took one, unix milliseconds.
+    pub untaken: usize,
+    pub taken_ms: i64,
     ack_offset: i64,
     /// When it last told how far it is, unix milliseconds.
     ack_ms: i64,
@@ -59,7 +62,7 @@ struct Replica {
 
 impl Replica {
     /// SYNC was its word: it never tells how far it is.
-    fn is_mute(&self) -> bool {
+    pub fn is_mute(&self) -> bool {
         self.applicant.psync.is_none()
     }
 
@@ -68,7 +71,7 @@ impl Replica {
     }
 
     /// Whether the stream is of use to it.
-    fn follows(&self) -> bool {
+    pub fn follows(&self) -> bool {
         !self.applicant.greeting.rdb_only
     }
 
@@ -88,13 +91,13 @@ impl Replica {
 /// All replicas, and the stream.
 #[derive(Debug)]
 pub struct Replicas {
-    list: Vec<Replica>,
+    pub(super) list: Vec<Replica>,
     /// There is a stream, of this server's own or of its master.
     active: bool,
     /// Names the feeds, while there are any: the stream is this server's own.
     epoch: Option<u32>,
     next_epoch: u32,
-    merge: Merge,
+    pub(super) merge: Merge,
     backlog: Backlog,
     pub(super) waits: Waits,
     pub(super) farewell: Option<Farewell>,
@@ -190,6 +193,7 @@ impl Replicas {
         self.active = true;
         self.alone_since_ms = now_ms;
         self.tick_ms = now_ms + TICK_MS;
+        self.ping_ms = now_ms;
     }
 
     /// How far the replica with this address is, if it is online; `None`: there is no such replica.
@@ -219,6 +223,11 @@ impl Replicas {
 
     pub(super) fn has_any(&self) -> bool {
         !self.list.is_empty()
+    }
+
+    /// CONFIG RESETSTAT.
+    pub(in crate::server) fn reset_counters(&mut self) {
+        (self.full, self.partial, self.refused) = (0, 0, 0);
     }
 
     /// `master_repl_offset`
@@ -260,7 +269,7 @@ impl Replicas {
             .collect()
     }
 
-    fn find(&mut self, place: Place) -> Option<&mut Replica> {
+    pub(super) fn find(&mut self, place: Place) -> Option<&mut Replica> {
         let mut list = self.list.iter_mut();
         list.find(|one| one.applicant.place == place)
     }
@@ -322,6 +331,9 @@ impl ServerHost {
         replicas.list.push(Replica {
             applicant,
             state,
+            asked_ms: now_ms,
+            untaken: 0,
+            taken_ms: now_ms,
             ack_offset: 0,
             ack_ms: now_ms,
         });
@@ -451,6 +463,7 @@ impl ServerHost {
                 self.replicas.alone_since_ms = self.now_ms;
             }
             self.count_good();
+            self.give_up_useless();
         }
     }
 
@@ -520,75 +533,6 @@ impl ServerHost {
         self.send_snapshot();
     }
 
-    /// Replicas that wait for a cut are in the stream from here on.
-    pub(in crate::server) fn begin_replicas(&mut self, id: u32) {
-        let (replid, offset) = (self.identity.replid(), self.replicas.offset());
-        let mut messages = Vec::new();
-        for replica in &mut self.replicas.list {
-            if replica.state != State::Cutting(id) {
-                continue;
-            }
-            replica.state = State::Saving(id);
-            let reply = match replica.is_mute() {
-                true => String::new(),
-                false => format!("+FULLRESYNC {replid} {offset}\r\n"),
-            };
-            let Place { node, session } = replica.applicant.place;
-            let follows = replica.follows();
-            let begin = Message::Begin {
-                session,
-                reply,
-                follows,
-            };
-            messages.push((node, begin));
-        }
-        if !messages.is_empty() {
-            self.replicas.merge.select_anew();
-        }
-        for (node, message) in messages {
-            self.inform(node, message);
-        }
-    }
-
-    /// A snapshot for replicas is complete: it is sent once all feeds have passed its cut.
-    fn send_snapshot(&mut self) {
-        let Some((id, result)) = self.persistence.streamed.take() else {
-            return;
-        };
-        let list = &self.replicas.list;
-        if list.iter().any(|one| one.state == State::Cutting(id)) {
-            let has_feed = list
-                .iter()
-                .any(|one| one.state == State::Cutting(id) && one.follows());
-            if has_feed && result.is_some() {
-                self.persistence.streamed = Some((id, result));
-                return;
-            }
-            self.begin_replicas(id);
-        }
-        let mut messages = Vec::new();
-        for replica in &mut self.replicas.list {
-            if replica.state != State::Saving(id) {
-                continue;
-            }
-            let Place { node, session } = replica.applicant.place;
-            messages.push(match &result {
-                Some((file, len)) => {
-                    replica.state = State::Sending;
-                    let (file, len): (Arc<File>, u64) = (file.clone(), *len);
-                    (node, Message::File { session, file, len })
-                }
-                None => {
-                    replica.state = State::Leaving;
-                    (node, Message::Drop { session })
-                }
-            });
-        }
-        for (node, message) in messages {
-            self.inform(node, message);
-        }
-    }
-
     /// Work of a turn on shard 0.
     pub(in crate::server) fn mind_replicas(&mut self) {
         if self.persistence.streamed.is_some() {
@@ -613,65 +557,11 @@ impl ServerHost {
 
     /// Whether a turn would find something to do that no message announces.
     pub(in crate::server) fn replicas_want(&self) -> bool {
-        self.may_begin_sync()
-    }
-
-    fn may_begin_sync(&self) -> bool {
-        let waits = |one: &Replica| one.state == State::WaitsToSave;
-        let persistence = &self.persistence;
-        self.replicas.list.iter().any(waits)
-            && !persistence.is_busy()
-            && persistence.streamed.is_none()
-            && persistence.loading.is_none()
-            && persistence.closing.is_none()
-            && persistence.replay.is_none()
-            && !self.part.is_any_loading()
-            && self.opening == 0
-            && !self.stopping
-    }
-
-    /// Begins the snapshot of those who wait for one.
-    fn begin_sync(&mut self) {
-        if !self.may_begin_sync() {
-            return;
-        }
-        let waits = |one: &&mut Replica| one.state == State::WaitsToSave;
-        let list = &self.replicas.list;
-        let follows = |one: &Replica| one.state == State::WaitsToSave && one.follows();
-        let streams = list.iter().any(follows) || self.replicas.is_streaming();
-        if streams && !self.replicas.is_streaming() {
-            self.begin_backlog();
-        }
-        log::notice("Starting BGSAVE for SYNC with target: disk");
-        let now_ms = self.now_ms;
-        let persistence = &mut self.persistence;
-        persistence.save(&self.config, After::Sync, now_ms, &mut self.mail);
-        let Some(id) = persistence.saving_id() else {
-            // The snapshot cannot be written: they may ask again.
-            let mut places = Vec::new();
-            for replica in self.replicas.list.iter_mut().filter(waits) {
-                replica.state = State::Leaving;
-                places.push(replica.applicant.place);
-            }
-            for Place { node, session } in places {
-                self.inform(node, Message::Drop { session });
-            }
-            return;
-        };
-        let pid = std::process::id();
-        log::notice(&format!("Background saving started by pid {pid}"));
-        for replica in self.replicas.list.iter_mut().filter(waits) {
-            replica.state = State::Cutting(id);
-        }
-        if streams && self.replicas.feeds() {
-            for node in 0..self.shards {
-                self.inform(node, Message::Prepare);
-            }
-        }
+        self.may_begin_sync() || self.is_farewell_over()
     }
 
     /// A stream begins: with a history of its own, as nothing was kept of the one before.
-    fn begin_backlog(&mut self) {
+    pub(super) fn begin_backlog(&mut self) {
         self.identity.change_replid();
         let replicas = &mut self.replicas;
         replicas.begin_feeds(self.shards);
@@ -745,6 +635,7 @@ impl ServerHost {
             ));
             self.inform(node, Message::Drop { session });
         }
+        self.drop_stuck(timeout_ms);
         for node in self.replicas.nodes() {
             self.inform(node, Message::Tick);
         }

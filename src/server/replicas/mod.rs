@@ -20,6 +20,7 @@ mod farewell;
 mod greeting;
 mod master;
 mod outlet;
+mod sync;
 mod wait;
 
 use std::fs::File;
@@ -105,6 +106,21 @@ pub enum Message {
         file: Arc<File>,
         len: u64,
     },
+    /// A piece of a snapshot that is being made; that it was taken; and that there are no more.
+    Piece {
+        session: SessionKey,
+        bytes: Arc<[u8]>,
+    },
+    PieceTaken {
+        session: SessionKey,
+    },
+    LastPiece {
+        session: SessionKey,
+    },
+    /// One has all of it.
+    Has {
+        session: SessionKey,
+    },
     /// More of the stream, for all replicas of a node that are in it.
     Stream(Arc<[u8]>),
     /// A second has passed.
@@ -156,6 +172,10 @@ impl ServerHost {
                 follows,
             } => self.begin_stream(core, link, session, &reply, follows),
             Message::File { session, file, len } => self.send_file(link, session, file, len),
+            Message::Piece { session, bytes } => self.queue_piece(link, session, bytes),
+            Message::PieceTaken { session } => self.piece_taken(place(session)),
+            Message::LastPiece { session } => self.end_pieces(link, session),
+            Message::Has { session } => self.begin_online(link, session),
             Message::Stream(bytes) => self.send_stream(core, link, &bytes),
             Message::Tick => self.tick_outlets(core, link),
             Message::Drop { session } => core.abandon(session, link),

@@ -30,6 +30,13 @@ enum Phase {
         at: u64,
         len: u64,
     },
+    /// The snapshot comes in pieces, as it is made.
+    Piped {
+        pieces: VecDeque<Arc<[u8]>>,
+        ends: bool,
+    },
+    /// All of it was sent: the stream follows once the replica says that it has it.
+    Acking,
     Online,
 }
 
@@ -73,6 +80,13 @@ impl Outlets {
         });
     }
 
+    /// Whether one has been sent its snapshot, and not said that it has it.
+    pub(super) fn awaits_ack(&self, session: SessionKey) -> bool {
+        let is_it = |outlet: &&Outlet| outlet.session == session;
+        let found = self.outlets.iter().find(is_it);
+        found.is_some_and(|outlet| matches!(outlet.phase, Phase::Acking))
+    }
+
     fn find(&mut self, session: SessionKey) -> Option<&mut Outlet> {
         let mut outlets = self.outlets.iter_mut();
         outlets.find(|outlet| outlet.session == session)
@@ -86,10 +100,20 @@ impl Outlets {
         self.outlets.len() < before
     }
 
-    /// Bytes that replicas have not taken.
+    pub fn count(&self) -> usize {
+        self.outlets.len()
+    }
+
+    /// Bytes on their way to replicas, each with a copy of its own.
     pub fn unsent_bytes(&self, link: &dyn Link) -> usize {
-        let unsent = |outlet: &Outlet| outlet.queued_bytes + link.pending_bytes(outlet.session);
+        let unsent = |outlet: &Outlet| link.pending_bytes(outlet.session);
         self.outlets.iter().map(unsent).sum()
+    }
+
+    /// What is kept for those who have not taken their snapshots: all share it, on other nodes as well.
+    pub fn queued_bytes(&self) -> usize {
+        let queued = self.outlets.iter().map(|outlet| outlet.queued_bytes);
+        queued.max().unwrap_or(0)
     }
 }
 
@@ -155,6 +179,86 @@ impl ServerHost {
     pub fn replica_drained(&mut self, link: &mut dyn Link, session: SessionKey) {
         if self.outlets.has(session) && link.pending_bytes(session) < PIECE_BYTES {
             self.send_piece(link, session);
+            self.send_queued(link, session);
+        }
+    }
+
+    /// A piece of a snapshot that is being made.
+    pub(super) fn queue_piece(
+        &mut self,
+        link: &mut dyn Link,
+        session: SessionKey,
+        bytes: Arc<[u8]>,
+    ) {
+        let Some(outlet) = self.outlets.find(session) else {
+            return;
+        };
+        if !matches!(outlet.phase, Phase::Piped { .. }) {
+            outlet.phase = Phase::Piped {
+                pieces: VecDeque::new(),
+                ends: false,
+            };
+        }
+        if let Phase::Piped { pieces, .. } = &mut outlet.phase {
+            pieces.push_back(bytes);
+        }
+        self.send_queued(link, session);
+    }
+
+    /// There are no more of them.
+    pub(super) fn end_pieces(&mut self, link: &mut dyn Link, session: SessionKey) {
+        if let Some(outlet) = self.outlets.find(session)
+            && let Phase::Piped { ends, .. } = &mut outlet.phase
+        {
+            *ends = true;
+            self.send_queued(link, session);
+        }
+    }
+
+    /// Sends pieces as far as the replica takes them.
+    fn send_queued(&mut self, link: &mut dyn Link, session: SessionKey) {
+        let Some(outlet) = self.outlets.find(session) else {
+            return;
+        };
+        let Phase::Piped { pieces, ends } = &mut outlet.phase else {
+            return;
+        };
+        let mut taken = 0;
+        while link.pending_bytes(session) < PIECE_BYTES
+            && let Some(piece) = pieces.pop_front()
+        {
+            link.out(session).bytes.extend_from_slice(&piece);
+            taken += 1;
+        }
+        let is_over = *ends && pieces.is_empty();
+        for _ in 0..taken {
+            self.inform(0, Message::PieceTaken { session });
+        }
+        if !is_over {
+            return link.notify_drained(session);
+        }
+        let Some(outlet) = self.outlets.find(session) else {
+            return;
+        };
+        outlet.phase = Phase::Acking;
+        if outlet.rdb_only {
+            return link.close_after_flush(session);
+        }
+        self.inform(0, Message::Sent { session });
+    }
+
+    /// A replica told how far it is: it has its snapshot.
+    pub(super) fn begin_online(&mut self, link: &mut dyn Link, session: SessionKey) {
+        let Some(outlet) = self.outlets.find(session) else {
+            return;
+        };
+        if !matches!(outlet.phase, Phase::Acking) {
+            return;
+        }
+        outlet.phase = Phase::Online;
+        outlet.queued_bytes = 0;
+        for piece in outlet.queue.drain(..) {
+            link.out(session).bytes.extend_from_slice(&piece);
         }
     }
 
@@ -197,7 +301,7 @@ impl ServerHost {
                 Phase::Waiting => {}
                 _ if outlet.rdb_only => {}
                 Phase::Online => link.out(outlet.session).bytes.extend_from_slice(piece),
-                Phase::Held | Phase::Sending { .. } => {
+                Phase::Held | Phase::Sending { .. } | Phase::Piped { .. } | Phase::Acking => {
                     outlet.queue.push_back(piece.clone());
                     outlet.queued_bytes += piece.len();
                 }
@@ -214,7 +318,12 @@ impl ServerHost {
         let now_ms = self.now_ms;
         let mut slow = Vec::new();
         for outlet in &mut self.outlets.outlets {
-            let unsent = outlet.queued_bytes + link.pending_bytes(outlet.session);
+            // A snapshot is sent no faster than it is taken.
+            let pending = match outlet.phase {
+                Phase::Sending { .. } | Phase::Piped { .. } => 0,
+                _ => link.pending_bytes(outlet.session),
+            };
+            let unsent = outlet.queued_bytes + pending;
             let exceeds = |bytes: usize| bytes > 0 && unsent > bytes.max(least);
             if !exceeds(limit.soft_bytes) {
                 outlet.behind_since_ms = None;

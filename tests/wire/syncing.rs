@@ -1,0 +1,268 @@
+//! How replicas begin: one snapshot for all who come together, straight to their sockets, and what a
+//! snapshot that a master was restarted with leaves for them to hear.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::persistence::{line, wait_for};
+use crate::process::{Server, Which, fresh_dir};
+use crate::replicas::{agree, info, wait_until_linked, write};
+
+/// A replica that is no server.
+struct Raw {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Raw {
+    fn begin(master: &Server, words: &str) -> Raw {
+        let mut stream = TcpStream::connect(("127.0.0.1", master.port)).expect("a connection");
+        let wait = Some(Duration::from_secs(60));
+        stream.set_read_timeout(wait).expect("set a timeout");
+        stream.write_all(words.as_bytes()).expect("the greeting");
+        let received = Vec::new();
+        Raw { stream, received }
+    }
+
+    fn send(&mut self, words: &str) {
+        self.stream.write_all(words.as_bytes()).expect("a line");
+    }
+
+    /// Reads until `end` has come; what came before it.
+    fn until(&mut self, end: &[u8]) -> Vec<u8> {
+        let mut looked = 0;
+        loop {
+            let mut windows = self.received[looked..].windows(end.len());
+            if let Some(at) = windows.position(|it| it == end).map(|at| looked + at) {
+                let rest = self.received.split_off(at + end.len());
+                let mut found = std::mem::replace(&mut self.received, rest);
+                found.truncate(at);
+                return found;
+            }
+            looked = self.received.len().saturating_sub(end.len());
+            let mut chunk = vec![0; 65_536];
+            let len = self.stream.read(&mut chunk).expect("more of the stream");
+            assert!(len > 0, "{}", self.received.escape_ascii());
+            self.received.extend_from_slice(&chunk[..len]);
+        }
+    }
+
+    /// The snapshot that ends with a mark.
+    fn snapshot(&mut self) -> Vec<u8> {
+        self.until(b"$EOF:");
+        let mark = self.until(b"\r\n");
+        assert_eq!(mark.len(), 40);
+        self.until(&mark)
+    }
+}
+
+const MODERN: &str = "REPLCONF capa eof capa psync2\r\nPSYNC ? -1\r\n";
+
+fn started(master: &Server) -> usize {
+    master.log().matches("Starting BGSAVE for SYNC").count()
+}
+
+#[test]
+fn replicas_that_come_together_share_a_snapshot() {
+    let options = [
+        "--repl-diskless-sync-delay",
+        "100000",
+        "--repl-diskless-sync-max-replicas",
+        "2",
+    ];
+    for shards in [1, 2] {
+        let master = Server::start(Which::Pinion { shards }, &options);
+        let mut client = master.client();
+        write(&master, 5, 10);
+        let mut first = Raw::begin(&master, MODERN);
+        wait_for("one", || info(&mut client, "connected_slaves") == "1");
+        assert_eq!(started(&master), 0, "{}", master.log());
+        let mut second = Raw::begin(&master, MODERN);
+        assert_eq!(first.snapshot(), second.snapshot());
+        assert_eq!(started(&master), 1);
+        assert!(master.log().contains("with target: replicas sockets"));
+        wait_for("the log", || master.log().contains("2 replicas still up"));
+        // One that has to know the length gets its own at once, from a file; so do all if that is
+        // what is wanted.
+        let mut third = Raw::begin(&master, "SYNC\r\n");
+        third.until(b"\r\nREDIS00");
+        assert_eq!(started(&master), 2);
+        assert!(master.log().contains("with target: disk"));
+        assert_eq!(line(&mut client, "CONFIG SET repl-diskless-sync no"), "+OK");
+        let mut fourth = Raw::begin(&master, MODERN);
+        fourth.until(b"\r\nREDIS00");
+    }
+}
+
+#[test]
+fn a_snapshot_in_pieces_is_whole_and_the_stream_waits_for_a_word() {
+    for shards in [1, 3] {
+        let master = Server::start(Which::Pinion { shards }, &[]);
+        write(&master, 6, 20);
+        let mut client = master.client();
+        let big = "x".repeat(3_000_000);
+        for n in 0..8 {
+            client.call(&["SET", &format!("big{n}"), &big]);
+        }
+        let mut raw = Raw::begin(&master, MODERN);
+        raw.until(b"$EOF:");
+        client.call(&["SET", "since", "then"]);
+        let mark = raw.until(b"\r\n");
+        let snapshot = raw.until(&mark);
+        wait_for("the replica", || {
+            client.text("INFO replication").contains("state=online")
+        });
+        client.call(&["SET", "since", "long"]);
+        assert!(raw.received.is_empty(), "{}", raw.received.escape_ascii());
+        raw.send("REPLCONF ACK 0\r\n");
+        let stream = raw.until(b"long\r\n");
+        assert!(stream.starts_with(b"*2\r\n$6\r\nSELECT"));
+        assert!(!raw.received.starts_with(b"*"), "all of it in one order");
+
+        for which in [Which::Reference, Which::Pinion { shards: 2 }] {
+            let dir = fresh_dir();
+            std::fs::write(dir.join("dump.rdb"), &snapshot).expect("the snapshot");
+            let mut copy = Server::start_in(which, &dir, &[]);
+            copy.wait_until_up();
+            let mut copied = copy.client();
+            let then = |client: &mut Client| line(client, "GET since");
+            assert_eq!(then(&mut copied), "$-1");
+            for n in 0..8 {
+                let length = line(&mut copied, &format!("STRLEN big{n}"));
+                assert_eq!(length, ":3000000");
+            }
+            std::fs::remove_dir_all(dir).ok();
+        }
+    }
+}
+
+#[test]
+fn a_slow_replica_holds_a_snapshot_up_and_its_end_sets_it_free() {
+    let master = Server::start(Which::Pinion { shards: 2 }, &["--rdbcompression", "no"]);
+    let mut client = master.client();
+    let big = "x".repeat(1_000_000);
+    for n in 0..40 {
+        client.call(&["SET", &format!("big{n}"), &big]);
+    }
+    line(&mut client, "CONFIG SET repl-diskless-sync-delay 100000");
+    line(&mut client, "CONFIG SET repl-diskless-sync-max-replicas 2");
+    // It reads nothing behind the beginning.
+    let mut slow = Raw::begin(&master, MODERN);
+    let mut quick = Raw::begin(&master, MODERN);
+    slow.until(b"$EOF:");
+    quick.until(b"$EOF:");
+    let mark = quick.until(b"\r\n");
+    let saves = |client: &mut Client| {
+        let info = client.text("INFO persistence");
+        info.contains("rdb_bgsave_in_progress:1")
+    };
+    assert!(saves(&mut client), "40 MB do not fit into sockets");
+    drop(slow);
+    assert!(quick.until(&mark).len() > 40_000_000);
+    wait_for("the log", || master.log().contains("1 replicas still up"));
+    // Without anybody, nothing goes on.
+    line(&mut client, "CONFIG SET repl-diskless-sync-max-replicas 1");
+    let mut last = Raw::begin(&master, MODERN);
+    last.until(b"$EOF:");
+    drop(last);
+    wait_for("its end", || !saves(&mut client));
+    assert!(master.log().contains("last replica dropped"));
+}
+
+#[test]
+fn a_master_that_was_restarted_tells_which_keys_are_gone() {
+    for shards in [1, 2] {
+        let options = ["--save", "3600 1"];
+        let mut master = Server::start(Which::Pinion { shards }, &options);
+        let replica = Server::start(Which::Pinion { shards: 2 }, &[]);
+        let mut client = master.client();
+        let address = format!("REPLICAOF 127.0.0.1 {}", master.port);
+        assert_eq!(line(&mut replica.client(), &address), "+OK");
+        wait_until_linked(&mut replica.client());
+        line(&mut client, "DEBUG SET-ACTIVE-EXPIRE 0");
+        for n in 0..300 {
+            line(&mut client, &format!("SELECT {}", n % 3));
+            line(&mut client, &format!("SET soon{n} gone PX 1"));
+        }
+        line(&mut client, "SET stays here");
+        agree(&master, &replica);
+        client.send(b"SHUTDOWN SAVE NOW\r\n");
+        assert!(master.exit().success(), "{}", master.log());
+
+        let mut again = Server::start_in(Which::Pinion { shards }, &master.dir, &options);
+        again.wait_until_up();
+        let mut client = again.client();
+        assert!(
+            client
+                .text("INFO persistence")
+                .contains("rdb_last_load_keys_expired:300")
+        );
+        let address = format!("REPLICAOF 127.0.0.1 {}", again.port);
+        assert_eq!(line(&mut replica.client(), &address), "+OK");
+        wait_until_linked(&mut replica.client());
+        agree(&again, &replica);
+        assert_eq!(info(&mut client, "sync_partial_ok"), "1", "{}", again.log());
+        let mut left = replica.client();
+        assert_eq!(line(&mut client, "CONFIG RESETSTAT"), "+OK");
+        assert_eq!(info(&mut client, "sync_partial_ok"), "0");
+        for (db, count) in [(0, 0), (1, 0), (2, 1)] {
+            line(&mut left, &format!("SELECT {db}"));
+            assert_eq!(line(&mut left, "DBSIZE"), format!(":{count}"));
+        }
+    }
+}
+
+#[test]
+fn a_server_that_nobody_disturbs_calls_its_master_at_once() {
+    for shards in [1, 2] {
+        let master = Server::start(Which::Pinion { shards: 1 }, &[]);
+        let replica = Server::start(Which::Pinion { shards }, &[]);
+        let mut quiet = replica.client();
+        let address = format!("REPLICAOF 127.0.0.1 {}", master.port);
+        assert_eq!(line(&mut quiet, &address), "+OK");
+        // Only the master is asked: the replica is woken by nothing but its own work.
+        let mut client = master.client();
+        wait_for("the replica", || {
+            client.text("INFO replication").contains("state=online")
+        });
+        let log = replica.log();
+        assert!(
+            !log.contains("does not end: the master is called now"),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn all_who_ask_for_the_end_hear_that_it_does_not_come() {
+    let master = Server::start(Which::Pinion { shards: 2 }, &["--shutdown-timeout", "600"]);
+    let replica = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let mut client = master.client();
+    let address = format!("REPLICAOF 127.0.0.1 {}", master.port);
+    assert_eq!(line(&mut replica.client(), &address), "+OK");
+    wait_for("the replica", || line(&mut client, "WAIT 1 100") == ":1");
+    replica.signal("STOP");
+    for n in 0..10 {
+        line(&mut client, &format!("SET k{n} v"));
+    }
+    let mut asking = [master.client(), master.client()];
+    for one in &mut asking {
+        one.send(b"SHUTDOWN\r\n");
+    }
+    wait_for("both", || {
+        let info = client.text("INFO clients");
+        info.contains("blocked_clients:2") && info.contains("connected_clients:3")
+    });
+    assert_eq!(line(&mut client, "SHUTDOWN ABORT"), "+OK");
+    for one in &mut asking {
+        let reply = one.reply().shown();
+        assert!(
+            reply.contains("Errors trying to SHUTDOWN. Check logs."),
+            "{reply}"
+        );
+    }
+    assert_eq!(line(&mut client, "SET k v"), "+OK");
+    replica.signal("CONT");
+}
