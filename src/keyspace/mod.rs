@@ -328,12 +328,15 @@ impl Keyspace {
 
     /// Notes a change of every key of `changed` that somebody watches or waits for and that exists
     /// there, or takes its place from another database. A key that is due there was alive when it
-    /// was watched; one that is due elsewhere replaces nothing by nothing.
+    /// was watched; one that is due elsewhere replaces nothing by nothing, but who waits for it looks
+    /// at it, and so it goes.
     fn changed_as_a_whole(&mut self, changed: u32, replaced_by: Option<(u32, i64)>) {
         for key in self.effects.interest.keys(changed) {
+            let is_there = |db| self.contains(db, &key, i64::MIN);
             let arrives = |(db, now_ms)| self.contains(db, &key, now_ms);
-            if self.contains(changed, &key, i64::MIN) || replaced_by.is_some_and(arrives) {
-                self.effects.interest.changed(changed, &key, true);
+            let is_seen = is_there(changed) || replaced_by.is_some_and(arrives);
+            if is_seen || replaced_by.is_some_and(|(db, _)| is_there(db)) {
+                self.effects.interest.changed(changed, &key, is_seen);
             }
         }
     }

@@ -279,14 +279,13 @@ impl Host for ServerHost {
 
     fn admit(
         &mut self,
-        _core: &mut Core,
+        core: &mut Core,
         link: &mut dyn Link,
         session: SessionKey,
         entry: &Entry,
         _args: &Args,
     ) -> Admission {
         let now_ms = link.now_ms();
-        let flags = entry.command.flags;
         if session == replay::SESSION {
             return Admission::Run;
         }
@@ -298,7 +297,9 @@ impl Host for ServerHost {
         if self.pause.until_ms != 0 {
             if !self.pause.is_active(now_ms) {
                 self.pause = Pause::default();
-            } else if !self.pause.writes_only || flags & (flags::WRITE | flags::MAY_REPLICATE) != 0
+            } else if !self.pause.writes_only
+                || core.flags_of(session, entry.command) & (flags::WRITE | flags::MAY_REPLICATE)
+                    != 0
             {
                 self.postponed.push(session);
                 return Admission::Postpone;

@@ -12,8 +12,8 @@ use super::core::Core;
 use super::link::{Host, Link};
 use super::requests::Next;
 use super::state::State;
-use crate::command::keys;
 use crate::command::transaction::Transaction;
+use crate::command::{Command, Run, keys};
 use crate::resp::{ArgBuf, Args, CmdError};
 use crate::shard::message::{HopCall, Message, SessionKey};
 
@@ -81,6 +81,16 @@ impl Watches {
 }
 
 impl Core {
+    /// The flags of a command, and of what it carries out: EXEC does what was queued.
+    pub fn flags_of(&self, key: SessionKey, command: &Command) -> u32 {
+        let multi = self
+            .session(key)
+            .and_then(|session| session.multi.as_ref())
+            .filter(|_| matches!(command.run, Run::Transaction(Transaction::Exec)));
+        let queued = multi.into_iter().flat_map(|multi| &multi.calls);
+        queued.fold(command.flags, |all, call| all | call.command.flags)
+    }
+
     pub(super) fn transaction(
         &mut self,
         key: SessionKey,

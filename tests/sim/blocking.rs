@@ -164,3 +164,33 @@ fn every_element_goes_to_exactly_one_client() {
         }
     }
 }
+
+/// Redis: blocked.c handleClientsBlockedOnLists looks a key up for its waiters, whose time may have
+/// come in another database.
+#[test]
+fn what_is_due_and_swapped_to_a_waiting_client_goes() {
+    for shards in [1, 2, 4] {
+        for pop in [
+            &["BLPOP", "a", "b", "0"][..],
+            &["BZPOPMIN", "b", "0"],
+            &["XREAD", "BLOCK", "0", "STREAMS", "b", "$"],
+        ] {
+            let mut world = World::new(shards, 3);
+            let (waiting, other) = (world.connect(0), world.connect(shards - 1));
+            world.ask(waiting, &["SELECT", "1"]);
+            world.send_line(waiting, pop);
+            world.settle();
+            world.ask(other, &["RPUSH", "b", "x"]);
+            world.ask(other, &["RPUSH", "c", "x"]);
+            world.ask(other, &["PEXPIRE", "b", "10"]);
+            world.ask(other, &["PEXPIRE", "c", "10"]);
+            world.tick_ms(20);
+            assert_eq!(text(&world.ask(other, &["SWAPDB", "0", "1"])), "+OK|");
+            assert_eq!(world.expired(), 1, "{shards} shards: {pop:?}");
+            assert_eq!(text(&world.received(waiting)), "");
+            world.disconnect(waiting);
+            world.settle();
+            world.assert_quiet();
+        }
+    }
+}

@@ -315,3 +315,34 @@ fn memory_is_kept_below_its_limit() {
         }
     }
 }
+
+#[test]
+fn a_transaction_that_writes_waits_for_the_end_of_a_pause() {
+    for which in both() {
+        let server = Server::start(which, &[]);
+        let (mut admin, mut client) = (server.client(), server.client());
+        for line in ["MULTI", "SET a 1", "SET b 1", "SET c 1"] {
+            client.words(line);
+        }
+        assert_eq!(admin.text("CLIENT PAUSE 600000 WRITE"), "+OK\\r\\n");
+        client.send(b"EXEC\r\n");
+        let begun = Instant::now();
+        while !admin.text("INFO clients").contains("blocked_clients:1") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{which}: waits");
+            thread::sleep(Duration::from_millis(5));
+        }
+        // What only reads does not wait.
+        for (line, wanted) in [
+            ("EXISTS a b c", ":0"),
+            ("MULTI", "+OK"),
+            ("GET a", "+QUEUED"),
+            ("EXEC", "*1\\r\\n$-1"),
+            ("CLIENT UNPAUSE", "+OK"),
+        ] {
+            assert_eq!(admin.text(line), format!("{wanted}\\r\\n"), "{which}");
+        }
+        let done = b"*3\r\n+OK\r\n+OK\r\n+OK\r\n";
+        assert_eq!(client.reply(), Got::Reply(done.to_vec()), "{which}");
+        assert_eq!(admin.text("EXISTS a b c"), ":3\\r\\n", "{which}");
+    }
+}

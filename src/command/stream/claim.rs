@@ -169,9 +169,8 @@ struct Claimed {
 
 fn account(tx: &mut Tx, key: &[u8], group: &[u8], consumer: &[u8], claimed: &Claimed) {
     if claimed.created {
-        tx.wrote(key, Event::XGROUP_CREATECONSUMER, |rec| {
-            rec.cmd(&[b"XGROUP", b"CREATECONSUMER", key, group, consumer]);
-        });
+        // The claims make it as well.
+        tx.wrote(key, Event::XGROUP_CREATECONSUMER, |_| {});
     }
     let changes = claimed.ids.len() + claimed.deleted.len();
     if changes == 0 {

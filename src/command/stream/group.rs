@@ -374,9 +374,13 @@ fn ask_as_consumer(tx: &mut Tx, args: &Args, at: usize) -> CmdResult {
         group.seen(consumer, now_ms);
         created
     })?;
+    // What is delivered is recorded as claims, and they make the consumer as well.
+    let is_claimed = !options.no_ack && args.get(at + options.streams) == b">";
     if created == Some(true) {
         tx.wrote(key, Event::XGROUP_CREATECONSUMER, |rec| {
-            rec.cmd(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer]);
+            if !is_claimed {
+                rec.cmd(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer]);
+            }
         });
     } else {
         tx.unchanged();

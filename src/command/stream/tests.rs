@@ -41,8 +41,7 @@ fn groups_share_the_reading() {
             "XREADGROUP GROUP g c COUNT 1 STREAMS s >",
             "*1|*2|$1|s|*1|*2|$3|1-0|*2|$1|a|$1|1|",
             "xgroup-createconsumer s",
-            "XGROUP CREATECONSUMER s g c, XCLAIM s g c 0 1-0 TIME 1000000 RETRYCOUNT 1 FORCE JUSTID, \
-             XGROUP SETID s g 1-0 ENTRIESREAD 1",
+            "XCLAIM s g c 0 1-0 TIME 1000000 RETRYCOUNT 1 FORCE JUSTID, XGROUP SETID s g 1-0 ENTRIESREAD 1",
         ),
         ("XPENDING s g", "*4|:1|$3|1-0|$3|1-0|*1|*2|$1|c|$1|1|", "", ""),
         ("XREADGROUP GROUP g c STREAMS s 0", "*1|*2|$1|s|*1|*2|$3|1-0|*2|$1|a|$1|1|", "", ""),
@@ -56,7 +55,7 @@ fn groups_share_the_reading() {
             "XAUTOCLAIM s g d 50 0",
             "*3|$3|0-0|*1|*2|$3|1-0|*2|$1|a|$1|1|*0|",
             "xgroup-createconsumer s",
-            "XGROUP CREATECONSUMER s g d, XCLAIM s g d 0 1-0 TIME 1000100 RETRYCOUNT 3 FORCE JUSTID",
+            "XCLAIM s g d 0 1-0 TIME 1000100 RETRYCOUNT 3 FORCE JUSTID",
         ),
         ("XACK s g 1-0 9-9", ":1|", "", "XACK s g 1-0 9-9"),
         ("XINFO GROUPS s", "*1|*12|$4|name|$1|g|$9|consumers|:2|$7|pending|:0|$17|last-delivered-id|$3|1-0|$12|entries-read|:1|$3|lag|:1|", "", ""),
