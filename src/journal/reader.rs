@@ -3,7 +3,8 @@
 //! Segments are read unit by unit; a file without units is read command by command, transactions
 //! as wholes. What ends too early is *torn*: the end of the file was not written completely when the
 //! server ended. Everything else that cannot be read is *damaged*. A unit with a wrong checksum is
-//! torn if no good unit follows it: the kernel may write the last pages in any order. Commands
+//! torn if no good unit follows it: the kernel may write the last pages in any order. Nor is it damage if
+//! those that follow were made before its place was on the disk, see [`super::segment`]. Commands
 //! outside of units are those of a Redis that wrote the file before or went on with it; units may
 //! follow them again, and none of their numbers may be missing.
 
@@ -63,6 +64,8 @@ pub struct Reader {
     seq: u64,
     /// Where in the file the last item ended: comments behind it belong to the next.
     good: u64,
+    /// Where room that was made ahead begins, if nothing stands behind it.
+    room: Option<u64>,
 }
 
 /// Whether a file with this front is a segment of ours: a unit begins near it.
@@ -98,6 +101,7 @@ impl Reader {
             ended: false,
             seq: 0,
             good: 0,
+            room: None,
         }
     }
 
@@ -116,6 +120,11 @@ impl Reader {
     /// Where in the file the next item begins.
     pub fn position(&self) -> u64 {
         self.base + self.from as u64
+    }
+
+    /// Where in the file the next unit is to be written: over room that was made ahead.
+    pub fn end(&self) -> u64 {
+        self.room.unwrap_or(self.position())
     }
 
     /// The number of the last unit, 0 before the first.
@@ -145,6 +154,15 @@ impl Reader {
                 }
                 self.framed = false;
                 return self.commands();
+            }
+            match rest.iter().position(|&byte| byte != b'#') {
+                None => return self.incomplete(),
+                Some(len) if rest[len] == b'\n' => {
+                    self.room.get_or_insert(self.base + self.from as u64);
+                    self.from += len + 1;
+                    continue;
+                }
+                Some(_) => {}
             }
             let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
                 if rest.len() > COMMENT_MAX_BYTES && self.framed {
@@ -201,7 +219,7 @@ impl Reader {
             return self.bad_unit("a unit's checksum is wrong");
         }
         if head.seq != self.seq + 1 {
-            return Err(self.damaged("a unit is missing"));
+            return self.bad_unit("a unit is missing");
         }
         let item = Item {
             at: self.position(),
@@ -214,16 +232,18 @@ impl Reader {
         self.seq = head.seq;
         self.from += head_len + head.len;
         self.good = self.position();
+        self.room = None;
         Ok(Some(item))
     }
 
-    /// A unit that is not as it was written: torn, unless a good one follows.
+    /// A unit that is not as it was written, or not there: torn, unless a good one follows that was
+    /// made when this place was on the disk.
     fn bad_unit(&mut self, reason: &'static str) -> Result<Option<Item>, Fault> {
         if !self.ended {
             // All of the rest is needed to tell.
             return Ok(None);
         }
-        let rest = &self.rest()[1..];
+        let rest = self.rest();
         let heads = rest
             .windows(HEAD.len())
             .enumerate()
@@ -238,7 +258,8 @@ impl Reader {
                 let payload = after[end + 1..].get(..head.len);
                 payload.is_some_and(|payload| head.is_sum_of(payload))
             };
-            if Head::parse(line.trim_end()).is_some_and(is_good) {
+            let is_later = |head: &Head| head.synced.is_none_or(|synced| synced > self.good);
+            if Head::parse(line.trim_end()).is_some_and(|head| is_later(&head) && is_good(head)) {
                 return Err(self.damaged(reason));
             }
         }
@@ -286,6 +307,7 @@ impl Reader {
         };
         self.from += end;
         self.good = self.position();
+        self.room = None;
         Ok(Some(item))
     }
 }
@@ -300,13 +322,14 @@ struct Head {
     mark: Option<Mark>,
     barrier: Option<u64>,
     follows: Option<(u64, u64)>,
+    synced: Option<u64>,
 }
 
 impl Head {
     fn parse(line: &str) -> Option<Head> {
         let (summed, crc) = line.rsplit_once(CRC)?;
         let (mut seq, mut len) = (None, None);
-        let (mut mark, mut barrier, mut follows) = (None, None, None);
+        let (mut mark, mut barrier, mut follows, mut synced) = (None, None, None, None);
         for pair in summed.strip_prefix(HEAD)?.split(' ') {
             let (name, value) = pair.split_once('=')?;
             match name {
@@ -314,6 +337,7 @@ impl Head {
                 "len" => len = Some(value.parse().ok()?),
                 "tx" => mark = Some(parse_mark(value)?),
                 "barrier" => barrier = Some(value.parse().ok()?),
+                "synced" => synced = Some(value.parse().ok()?),
                 "after" => {
                     let (segments, units) = value.split_once(':')?;
                     follows = Some((segments.parse().ok()?, units.parse().ok()?));
@@ -329,6 +353,7 @@ impl Head {
             mark,
             barrier,
             follows,
+            synced,
         })
     }
 }
@@ -540,6 +565,71 @@ mod tests {
     }
 
     #[test]
+    fn room_made_ahead_is_no_part_of_a_segment() {
+        let mut rng = fastrand::Rng::with_seed(12);
+        let (bytes, items, _) = segment(&mut rng);
+        for len in [0, 1, 1_500, 100_000] {
+            let room = [&vec![b'#'; len + 1][..], b"\n"].concat();
+            let with_room = [&bytes[..], &room].concat();
+            for piece in [1_000, 1 << 20] {
+                assert_eq!(read(&with_room, piece), (items.clone(), None), "{len}");
+            }
+            let mut reader = Reader::new(true);
+            reader.feed(&with_room);
+            while reader.next_item().unwrap().is_some() {}
+            assert_eq!(reader.end(), bytes.len() as u64);
+            // A server that knows nothing of room appends behind it.
+            let set = encode(&["SET", "k", "v"]);
+            reader.feed(&set);
+            assert_eq!(reader.next_item().unwrap().unwrap().commands, set);
+            assert_eq!(reader.end(), (with_room.len() + set.len()) as u64);
+            // The file did not grow to its end.
+            let valid_to = bytes.len() as u64;
+            let torn = (items.clone(), Some(Fault::Torn { valid_to }));
+            assert_eq!(read(&with_room[..bytes.len() + len + 1], 1_000), torn);
+        }
+    }
+
+    /// Units that were written at once come to the disk in any order, those before them do not.
+    #[test]
+    fn a_write_through_is_torn_anywhere_but_what_was_synced_is_not() {
+        let (mut writer, mut bytes) = (Writer::default(), Vec::new());
+        let mut begins = Vec::new();
+        for n in 0..6 {
+            // Three units a write.
+            if n % 3 == 0 {
+                writer.synced(Some(bytes.len() as u64));
+            }
+            begins.push(bytes.len());
+            writer.push(0, &encode(&["SET", "k", &"v".repeat(40 + n)]));
+            writer.seal();
+            writer.take(&mut bytes);
+        }
+        let fault = |lost: std::ops::Range<usize>| {
+            let mut left = bytes.clone();
+            left[lost].fill(b'#');
+            read_framed(&left).1
+        };
+        for unit in 3..6 {
+            let valid_to = begins[unit] as u64;
+            let begin = begins[unit];
+            for lost in [begin..begin + 60, begin + 60..begin + 80] {
+                assert_eq!(fault(lost), Some(Fault::Torn { valid_to }), "{unit}");
+            }
+        }
+        // The whole unit, up to the line's end.
+        let valid_to = begins[3] as u64;
+        assert_eq!(fault(begins[3]..begins[4]), Some(Fault::Torn { valid_to }));
+        for unit in 0..3 {
+            let damaged = fault(begins[unit]..begins[unit] + 60);
+            assert!(
+                matches!(damaged, Some(Fault::Damaged { .. })),
+                "{unit}: {damaged:?}"
+            );
+        }
+    }
+
+    #[test]
     fn nothing_is_read_that_was_not_written() {
         let mut rng = fastrand::Rng::with_seed(10);
         let (mut torn, mut damaged) = (0, 0);
@@ -623,7 +713,8 @@ mod tests {
     #[test]
     fn a_comment_is_too_long_however_it_comes() {
         for (bytes, is_bad) in [(1024, false), (1025, true)] {
-            let mut file = vec![b'#'; bytes];
+            let mut file = b"# ".to_vec();
+            file.resize(bytes, b'x');
             file.extend_from_slice(b"\n");
             file.extend(encode(&["SET", "k", "v"]));
             for piece in [1, 100, file.len()] {

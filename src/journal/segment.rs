@@ -1,13 +1,19 @@
 //! Writing a segment: the records of one shard, in units that count as a whole or not at all.
 //!
 //! ```text
-//! #PINION seq=<n> len=<bytes>[ tx=<hex>:<shard>,<shard>...][ barrier=<n>][ after=<n>:<n>] crc=<16 hex digits>\r\n
+//! #PINION seq=<n> len=<bytes>[ tx=<hex>:<shard>,<shard>...][ barrier=<n>][ after=<n>:<n>][ synced=<n>] crc=<16 hex digits>\r\n
 //! *2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n            the payload: commands, the first of which selects
 //! *3\r\n$3\r\nSET\r\n...
 //! ```
 //! A segment that a rewrite begins opens with an empty unit, `after=<segments>:<units>`: how many segments
 //! of the same process come before, and how many units they have without such ones. If fewer are found,
 //! the segment builds on what is lost.
+//!
+//! `synced=<n>`: so many bytes of the file were on the disk when the unit was made. Writers who wait for
+//! the disk have one write under way at a time, and the disk may have its end without its beginning:
+//! a unit that is damaged behind this place was never acknowledged.
+//!
+//! A line of nothing but `#`, however long, is room that such a writer made ahead.
 //!
 //! A server that ends well and starts again goes on with its segments: the numbers go on, and the
 //! transactions'.
@@ -80,6 +86,7 @@ pub struct Writer {
     /// The payload of the unit being built, and the database it has selected.
     open: Vec<u8>,
     db: Option<u32>,
+    synced: Option<u64>,
 }
 
 impl Default for Writer {
@@ -91,6 +98,7 @@ impl Default for Writer {
             ready: Vec::new(),
             open: Vec::new(),
             db: None,
+            synced: None,
         }
     }
 }
@@ -160,6 +168,9 @@ impl Writer {
         } else {
             self.units += 1;
         }
+        if let Some(synced) = self.synced {
+            put_number(head, " synced=", synced);
+        }
         let crc = checksum(&head[begin..], &self.open);
         head.extend_from_slice(CRC.as_bytes());
         put_hex(head, crc);
@@ -172,6 +183,12 @@ impl Writer {
         self.seq += 1;
         // Every unit selects its database: the one before may be dropped at recovery.
         self.db = None;
+    }
+
+    /// So many bytes of the file are on the disk, and whatever follows is written when all before it
+    /// is. `None`: nobody waits for the disk.
+    pub fn synced(&mut self, to: Option<u64>) {
+        self.synced = to;
     }
 
     /// Says when what follows was written. Redis: `aof-timestamp-enabled`.
@@ -195,6 +212,7 @@ impl Writer {
         debug_assert!(self.open.is_empty() && self.ready.is_empty());
         self.seq = 1;
         self.db = None;
+        self.synced = self.synced.map(|_| 0);
         self.segments += 1;
         self.close(None, None, true);
     }

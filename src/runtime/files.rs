@@ -17,6 +17,8 @@ pub enum FileOp {
     Read { at: u64, len: usize },
     /// Writes all of the bytes.
     Write { at: u64, bytes: Vec<u8> },
+    /// Writes all of the bytes; it is over when they are on the disk.
+    WriteThrough { at: u64, bytes: Vec<u8> },
     /// Writes all of the bytes but the first `skip`.
     WriteFrom {
         at: u64,
@@ -48,7 +50,7 @@ pub(super) struct FileRequest {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Read,
-    Write,
+    Write { through: bool },
     Sync { metadata: bool },
 }
 
@@ -76,8 +78,11 @@ impl Files {
         let FileRequest { file, tag, op } = request;
         let (kind, at, bytes, skip) = match op {
             FileOp::Read { at, len } => (Kind::Read, at, vec![0; len], 0),
-            FileOp::Write { at, bytes } => (Kind::Write, at, bytes, 0),
-            FileOp::WriteFrom { at, bytes, skip } => (Kind::Write, at, bytes, skip),
+            FileOp::Write { at, bytes } => (Kind::Write { through: false }, at, bytes, 0),
+            FileOp::WriteThrough { at, bytes } => (Kind::Write { through: true }, at, bytes, 0),
+            FileOp::WriteFrom { at, bytes, skip } => {
+                (Kind::Write { through: false }, at, bytes, skip)
+            }
             FileOp::Sync { metadata } => (Kind::Sync { metadata }, 0, Vec::new(), 0),
         };
         let index = self.free.pop().unwrap_or_else(|| {
@@ -102,9 +107,9 @@ impl Files {
         let at = pending.at + pending.done as u64;
         match pending.kind {
             Kind::Read => ring.read_at(fd, &mut pending.bytes, at, token),
-            Kind::Write => {
+            Kind::Write { through } => {
                 let from = pending.skip + pending.done;
-                ring.write_at(fd, &pending.bytes[from..], at, token);
+                ring.write_at(fd, &pending.bytes[from..], at, through, token);
             }
             Kind::Sync { metadata } => ring.sync(fd, !metadata, token),
         }
@@ -114,7 +119,7 @@ impl Files {
     /// A completion arrived. Returns the operation if it is over.
     pub fn completed(&mut self, token: Token, result: i32, ring: &mut Ring) -> Option<FileDone> {
         let mut pending = self.pending.get_mut(token.index as usize)?.take()?;
-        let is_write = pending.kind == Kind::Write;
+        let is_write = matches!(pending.kind, Kind::Write { .. });
         let result = match result {
             error if matches!(-error, libc::EINTR | libc::EAGAIN) => {
                 self.submit(token.index, pending, ring);

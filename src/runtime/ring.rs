@@ -197,10 +197,12 @@ impl Ring {
     }
 
     /// Writes `bytes`, which must stay in place until the completion, to a file.
-    pub fn write_at(&mut self, fd: RawFd, bytes: &[u8], at: u64, token: Token) {
+    pub fn write_at(&mut self, fd: RawFd, bytes: &[u8], at: u64, through: bool, token: Token) {
         let len = bytes.len().min(IO_MAX_BYTES) as u32;
+        let flags = if through { libc::RWF_DSYNC } else { 0 };
         let entry = opcode::Write::new(types::Fd(fd), bytes.as_ptr(), len)
             .offset(at)
+            .rw_flags(flags)
             .build()
             .user_data(token.pack());
         self.push(&entry);

@@ -214,6 +214,13 @@ impl Journal {
         self.writer.ready_bytes()
     }
 
+    /// What of the segment's file is on the disk, see [`Writer::synced`].
+    pub fn synced(&mut self, to: Option<u64>) {
+        // What is said of the old file does not hold of the next.
+        let is_new = self.rest.is_some();
+        self.writer.synced(to.map(|to| if is_new { 0 } else { to }));
+    }
+
     /// Says when what follows was written.
     pub fn timestamp(&mut self, unix_s: i64) {
         self.writer.timestamp(unix_s);

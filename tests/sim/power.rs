@@ -39,6 +39,14 @@ impl Medium for File {
         Ok(bytes.len())
     }
 
+    /// Done at once and for good: in a file system's journal it comes before what is written next.
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let content = &mut *self.0.lock().unwrap();
+        content.cached.truncate(len as usize);
+        content.durable.truncate(len as usize);
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let content = &mut *self.0.lock().unwrap();
         content.durable.clone_from(&content.cached);
@@ -124,11 +132,41 @@ fn read(bytes: &[u8]) -> (Vec<Item>, u64, u64) {
     loop {
         match reader.next_item() {
             Ok(Some(item)) => items.push(item),
-            Ok(None) => return (items, reader.position(), reader.seq()),
+            Ok(None) => return (items, reader.end(), reader.seq()),
             Err(Fault::Torn { valid_to }) => return (items, valid_to, reader.seq()),
             Err(fault) => panic!("{fault:?}"),
         }
     }
+}
+
+/// What a file's disk has when the machine stops.
+fn on_disk(file: &Arc<File>, running: &[Running], rng: &mut fastrand::Rng) -> Vec<u8> {
+    const SECTOR_BYTES: usize = 16;
+    let content = file.0.lock().unwrap();
+    let mut bytes = content.durable.clone();
+    // Some of the rest may have come there by itself.
+    let rest = &content.cached[bytes.len().min(content.cached.len())..];
+    if rng.bool() {
+        bytes.extend_from_slice(&rest[..rng.usize(..=rest.len())]);
+    }
+    for Running { operation, .. } in running {
+        if let FileOp::WriteThrough { at, bytes: new } = &operation.op
+            && Arc::ptr_eq(&operation.file, file)
+            && rng.bool()
+        {
+            // What is written over comes sector by sector, in any order; then the file grows.
+            let at = *at as usize;
+            let over = bytes.len().saturating_sub(at).min(new.len());
+            for from in (0..over).step_by(SECTOR_BYTES).filter(|_| rng.bool()) {
+                let to = over.min(from + SECTOR_BYTES);
+                bytes[at + from..at + to].copy_from_slice(&new[from..to]);
+            }
+            if over < new.len() && bytes.len() == at + over {
+                bytes.extend_from_slice(&new[over..rng.usize(over..=new.len())]);
+            }
+        }
+    }
+    bytes
 }
 
 /// The number that comes after those of a unit, if they follow `next` without a gap.
@@ -145,7 +183,7 @@ impl Machine {
         let file = Arc::new(File::default());
         let mut effects = Effects::default();
         effects.recording = true;
-        Machine {
+        let mut machine = Machine {
             segment: Segment::new(file.clone(), policy, 0),
             journal: Journal::default(),
             effects,
@@ -164,7 +202,9 @@ impl Machine {
             syncs: 0,
             restarts: 0,
             anew: 0,
-        }
+        };
+        machine.segment.ahead_bytes = machine.rng.usize(2..2_000);
+        machine
     }
 
     fn record(&mut self) {
@@ -223,7 +263,7 @@ impl Machine {
     }
 
     fn begin(&mut self, operation: Operation<File>) {
-        let is_sync = matches!(operation.op, FileOp::Sync { .. });
+        let is_sync = !matches!(operation.op, FileOp::Write { .. });
         let takes_ms = match is_sync {
             true => self.sync_ms(),
             // A write waits for the sync beside it, now and then.
@@ -260,6 +300,18 @@ impl Machine {
             let bytes = match op {
                 FileOp::Write { at, bytes } => {
                     file.write_at(&bytes, at).unwrap();
+                    bytes
+                }
+                FileOp::WriteThrough { at, bytes } => {
+                    file.write_at(&bytes, at).unwrap();
+                    self.last_took_ms = self.now_ms - begun_ms;
+                    self.syncs += 1;
+                    let content = &mut *file.0.lock().unwrap();
+                    let (at, end) = (at as usize, at as usize + bytes.len());
+                    let len = content.durable.len();
+                    assert!(len >= at, "what stands before was synced");
+                    content.durable.resize(len.max(end), 0);
+                    content.durable[at..end].copy_from_slice(&bytes);
                     bytes
                 }
                 _ => {
@@ -309,13 +361,7 @@ impl Machine {
     fn survivors(&mut self) -> u64 {
         let mut next = self.base + 1;
         for file in &self.files {
-            let content = file.0.lock().unwrap();
-            let mut bytes = content.durable.clone();
-            // Some of the rest may have come to the disk by itself.
-            let rest = &content.cached[bytes.len().min(content.cached.len())..];
-            if self.rng.bool() {
-                bytes.extend_from_slice(&rest[..self.rng.usize(..=rest.len())]);
-            }
+            let bytes = on_disk(file, &self.running, &mut self.rng);
             for item in &read(&bytes).0 {
                 next = numbers_of(item, next);
             }
@@ -352,10 +398,12 @@ impl Machine {
         let file = self.files.last().unwrap().clone();
         let kept_max_bytes = self.segment.kept_max_bytes;
         let rests = self.segment.rests;
+        let ahead_bytes = self.segment.ahead_bytes;
         self.segment = Segment::new(file, policy, 0);
         self.segment.resume(tail.at);
         self.segment.kept_max_bytes = kept_max_bytes;
         self.segment.rests = rests;
+        self.segment.ahead_bytes = ahead_bytes;
         self.journal = Journal::resume(&tail);
         self.effects.records.clear();
         self.running.clear();
@@ -367,24 +415,19 @@ impl Machine {
     /// The machine stops: all files are what their disks have of them. Returns the last number.
     fn cut_power(&mut self) -> u64 {
         for file in &self.files {
+            let bytes = on_disk(file, &self.running, &mut self.rng);
             let content = &mut *file.0.lock().unwrap();
-            let rest = content.cached.len() - content.durable.len().min(content.cached.len());
-            let more = if self.rng.bool() {
-                self.rng.usize(..=rest)
-            } else {
-                0
-            };
-            let kept = content.durable.len() + more;
-            content.cached.truncate(kept);
-            content.durable.clone_from(&content.cached);
+            content.cached.clone_from(&bytes);
+            content.durable = bytes;
         }
+        self.running.clear();
         self.survivors()
     }
 
     /// The process is killed; what the kernel has been asked to write, it writes or not.
     fn end_process(&mut self) -> u64 {
         for Running { operation, .. } in self.running.drain(..) {
-            if let FileOp::Write { at, bytes } = operation.op {
+            if let FileOp::Write { at, bytes } | FileOp::WriteThrough { at, bytes } = operation.op {
                 let len = self.rng.usize(..=bytes.len());
                 operation.file.write_at(&bytes[..len], at).unwrap();
             }

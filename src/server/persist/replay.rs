@@ -179,7 +179,7 @@ impl Replay {
                 let may_be_torn = source.framed || seen >= last;
                 let at = match fault {
                     Some(Fault::Torn { valid_to }) => valid_to,
-                    _ => track.reader.position(),
+                    _ => track.reader.end(),
                 };
                 judge(source, fault, may_be_torn, mends)?;
                 let (shard, seq) = (source.shard, track.reader.seq());

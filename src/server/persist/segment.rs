@@ -4,7 +4,7 @@
 //! | `appendfsync` | a turn's replies leave |
 //! |---|---|
 //! | `no`, `everysec` | when its units were handed to the kernel: a killed process loses nothing |
-//! | `always` | when they are on the disk; one sync is under way while the next units collect |
+//! | `always` | when they are on the disk; one write through to it is under way while the next units collect |
 //!
 //! Without a sync under way the kernel takes a write without waiting for the disk, and one plain
 //! `pwrite` a turn is cheaper than the ring's way of doing it, which hands buffered writes to another
@@ -28,6 +28,7 @@
 mod ending;
 mod medium;
 mod policy;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +47,7 @@ use crate::server::log;
 use crate::server::waitaof::Waiter;
 use crate::shard::journal::Journal;
 use ending::Ending;
+use room::Room;
 
 /// Age at which what was written is to be on the disk under `everysec`.
 const SYNC_MS: i64 = 1_000;
@@ -83,6 +85,8 @@ pub struct Segment<F: Medium = File> {
     pub rests: bool,
     /// Most bytes that are taken back when `always` comes.
     pub kept_max_bytes: u64,
+    /// How much longer a file is made ahead under `always`.
+    pub ahead_bytes: usize,
     /// Up to here turns wait for the disk, whatever the policy is now.
     strict_to: u64,
     /// Up to here everything is synced, even if the policy is `no` now.
@@ -94,6 +98,8 @@ pub struct Segment<F: Medium = File> {
     stamped_s: i64,
     /// Where the next write to the file goes.
     at: u64,
+    /// What stands in the file behind that place.
+    room: Room,
     /// For the file, not handed to the kernel.
     buffer: Vec<u8>,
     appended: u64,
@@ -102,8 +108,11 @@ pub struct Segment<F: Medium = File> {
     /// Journal positions that the operations under way reach.
     writing: Option<u64>,
     syncing: Option<u64>,
-    /// Bytes of the write under way.
+    /// Bytes of the write under way, and of the room it makes behind them.
     in_flight: usize,
+    room_in_flight: usize,
+    /// It is over when they are on the disk.
+    is_through: bool,
     /// Under `always`: what was written last and is not synced, and where.
     kept: Vec<u8>,
     kept_at: u64,
@@ -142,12 +151,14 @@ impl<F: Medium> Segment<F> {
             wanted: policy,
             rests: false,
             kept_max_bytes: KEPT_MAX_BYTES,
+            ahead_bytes: room::AHEAD_BYTES,
             strict_to: 0,
             owed: 0,
             lead: 0,
             timestamps: false,
             stamped_s: 0,
             at: 0,
+            room: Room::default(),
             buffer: Vec::new(),
             appended: begin,
             written: begin,
@@ -155,6 +166,8 @@ impl<F: Medium> Segment<F> {
             writing: None,
             syncing: None,
             in_flight: 0,
+            room_in_flight: 0,
+            is_through: false,
             kept: Vec::new(),
             kept_at: 0,
             sync_begun_ns: 0,
@@ -173,9 +186,10 @@ impl<F: Medium> Segment<F> {
         }
     }
 
-    /// The file goes on where another server has left it.
+    /// The file goes on where another server has left it, with whatever stands behind.
     pub fn resume(&mut self, at: u64) {
         self.at = at;
+        self.room.forget();
     }
 
     /// Bytes of the current file.
@@ -226,6 +240,7 @@ impl<F: Medium> Segment<F> {
             self.stamped_s = now_ms / 1000;
             journal.timestamp(self.stamped_s);
         }
+        journal.synced(self.synced_bytes());
         journal.collect(effects);
         let begin = self.appended;
         if let Some(rest) = journal.take_rest() {
@@ -264,18 +279,45 @@ impl<F: Medium> Segment<F> {
         if self.buffer.is_empty() {
             return;
         }
-        if !self.is_strict() && self.syncing.is_none() {
-            return self.write_at_once(now_ms);
-        }
-        if self.is_strict() && (self.syncing.is_some() || self.written > self.synced) {
-            // The units of one sync, and those of the next: never more under way, nor kept.
+        if self.is_strict() {
+            // What an easier policy has left is synced first.
+            if self.syncing.is_none() && self.written == self.synced {
+                self.write_through(now_ms, operations);
+            }
             return;
+        }
+        if let Err(error) = self.room.give_back(&*self.file, self.at) {
+            return self.fail("Error writing to the AOF file", &error, now_ms);
+        }
+        if self.syncing.is_none() {
+            return self.write_at_once(now_ms);
         }
         self.writing = Some(self.appended);
         let bytes = std::mem::take(&mut self.buffer);
         self.in_flight = bytes.len();
         let op = FileOp::Write { at: self.at, bytes };
         self.operate(Purpose::JournalWrite, op, operations);
+    }
+
+    /// The units of one write, and those of the next: never more under way.
+    fn write_through(&mut self, now_ms: i64, operations: &mut Vec<Operation<F>>) {
+        self.writing = Some(self.appended);
+        self.is_through = true;
+        let mut bytes = std::mem::take(&mut self.buffer);
+        self.in_flight = bytes.len();
+        if self.failed.is_none() {
+            self.room_in_flight = self.room.make_ahead(self.at, &mut bytes, self.ahead_bytes);
+        }
+        self.last_sync_ms = now_ms;
+        self.sync_begun_ns = clock::mono_ns();
+        let op = FileOp::WriteThrough { at: self.at, bytes };
+        self.operate(Purpose::JournalWrite, op, operations);
+    }
+
+    /// How much of the file is on the disk, if turns wait for it.
+    fn synced_bytes(&self) -> Option<u64> {
+        let is_all = self.written == self.synced && self.endings.is_empty();
+        self.is_strict().then_some(if is_all { self.at } else { 0 })
     }
 
     fn write_at_once(&mut self, now_ms: i64) {
@@ -336,8 +378,7 @@ impl<F: Medium> Segment<F> {
         if is_write {
             self.write_done(done, now_ms);
         } else if let Some(to) = self.syncing.take() {
-            self.sync_took_ns = clock::mono_ns().saturating_sub(self.sync_begun_ns);
-            self.took_ms = (now_ms - self.last_sync_ms).max(0);
+            self.sync_is_over(now_ms);
             match done.result {
                 Ok(_) => {
                     // What is kept may go on beyond what this sync was asked for.
@@ -359,21 +400,41 @@ impl<F: Medium> Segment<F> {
         }
     }
 
-    fn write_done(&mut self, done: FileDone, now_ms: i64) {
+    fn sync_is_over(&mut self, now_ms: i64) {
+        self.sync_took_ns = clock::mono_ns().saturating_sub(self.sync_begun_ns);
+        self.took_ms = (now_ms - self.last_sync_ms).max(0);
+    }
+
+    fn write_done(&mut self, mut done: FileDone, now_ms: i64) {
         let Some(to) = self.writing.take() else {
             return;
         };
-        self.in_flight = 0;
+        let len = std::mem::take(&mut self.in_flight);
+        let room = std::mem::take(&mut self.room_in_flight);
+        let is_through = std::mem::take(&mut self.is_through);
+        if is_through {
+            self.sync_is_over(now_ms);
+        }
+        // The room behind it is of no more use.
+        done.bytes.truncate(len);
         // A cut may have come meanwhile.
-        let (at, bytes) = match self.endings.front_mut() {
-            Some(ending) => (&mut ending.at, &mut ending.bytes),
-            None => (&mut self.at, &mut self.buffer),
+        let (at, bytes, behind) = match self.endings.front_mut() {
+            Some(ending) => (&mut ending.at, &mut ending.bytes, &mut ending.room),
+            None => (&mut self.at, &mut self.buffer, &mut self.room),
         };
         match done.result {
-            Ok(n) => {
+            Ok(_) => {
                 let begin = *at;
-                *at += n as u64;
+                *at += len as u64;
                 self.written = to;
+                if room > 0 {
+                    behind.is_made(*at, room);
+                }
+                if is_through {
+                    self.synced = self.synced.max(to);
+                    self.reuse(done.bytes);
+                    return self.recovered();
+                }
                 if self.is_strict() {
                     if self.kept.is_empty() {
                         (self.kept, self.kept_at) = (done.bytes, begin);
@@ -386,17 +447,25 @@ impl<F: Medium> Segment<F> {
                     return;
                 }
                 self.kept.clear();
-                if self.buffer.is_empty() {
-                    self.buffer = done.bytes;
-                    self.buffer.clear();
-                }
+                self.reuse(done.bytes);
                 self.recovered();
             }
             Err(error) => {
+                if is_through {
+                    behind.forget();
+                }
                 // How far it came is not known: all of it is written again in its place.
                 bytes.splice(..0, done.bytes);
                 self.fail("Error writing to the AOF file", &error, now_ms);
             }
+        }
+    }
+
+    /// Memory of a write that is over, for the next.
+    fn reuse(&mut self, mut bytes: Vec<u8>) {
+        if self.buffer.is_empty() && bytes.capacity() < self.ahead_bytes {
+            bytes.clear();
+            self.buffer = bytes;
         }
     }
 
@@ -456,12 +525,16 @@ impl<F: Medium> Segment<F> {
             file: self.file,
             at: self.at,
             bytes: self.buffer,
+            room: self.room,
             end: self.appended,
         });
-        // A write under way has its own place before what follows it.
-        let mut behind = self.in_flight as u64;
+        // A write under way has its own place before what follows it, and so has the room it makes.
+        let mut behind = (self.in_flight + self.room_in_flight) as u64;
         let mut kept = self.kept;
-        for ending in self.endings {
+        for mut ending in self.endings {
+            if behind == 0 {
+                ending.room.give_back(&*ending.file, ending.at)?;
+            }
             ending.file.write_all_at(&kept, self.kept_at)?;
             ending
                 .file

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::{Operation, Purpose, tag};
-use super::{Medium, Segment};
+use super::{Medium, Room, Segment};
 use crate::runtime::FileOp;
 
 /// A file before a cut, and what it lacks; nothing goes into the next before it has it.
@@ -12,6 +12,8 @@ pub(super) struct Ending<F> {
     pub file: Arc<F>,
     pub at: u64,
     pub bytes: Vec<u8>,
+    /// What stands in the file behind `at`.
+    pub room: Room,
     /// The journal position at its end.
     pub end: u64,
 }
@@ -28,6 +30,7 @@ impl<F: Medium> Segment<F> {
             file: std::mem::replace(&mut self.file, next),
             at: self.at,
             bytes: std::mem::take(&mut self.buffer),
+            room: std::mem::take(&mut self.room),
             end: self.appended,
         });
         self.at = 0;
@@ -45,7 +48,8 @@ impl<F: Medium> Segment<F> {
                 ending.bytes.splice(..0, self.kept.drain(..));
                 ending.at = self.kept_at;
             }
-            let written = ending.file.write_all_at(&ending.bytes, ending.at);
+            let cut = ending.room.give_back(&*ending.file, ending.at);
+            let written = cut.and_then(|()| ending.file.write_all_at(&ending.bytes, ending.at));
             let ended = written.and_then(|()| match is_strict {
                 true => ending.file.sync_data(),
                 false => Ok(()),

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 pub trait Medium {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
     fn sync_data(&self) -> io::Result<()>;
+    fn set_len(&self, len: u64) -> io::Result<()>;
     fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
 
     /// Writes on until all is written or an error comes; also returns how many bytes were.
@@ -36,6 +37,10 @@ impl Medium for File {
 
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        File::set_len(self, len)
     }
 
     fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {

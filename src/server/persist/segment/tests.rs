@@ -35,6 +35,18 @@ impl Medium for Faulty {
         Ok(())
     }
 
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let content = &mut *self.0.lock().unwrap();
+        if content.fails && content.rng.u8(..3) == 0 {
+            return Err(io::Error::other("I/O error"));
+        }
+        let len = len as usize;
+        content.cached.truncate(len);
+        content.durable.truncate(len);
+        content.dirty.truncate(len);
+        Ok(())
+    }
+
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
         let content = &mut *self.0.lock().unwrap();
         let error = content.fails && content.rng.u8(..3) == 0;
@@ -112,7 +124,7 @@ impl Bench {
         let file = Faulty::new(seed, true);
         let mut effects = Effects::default();
         effects.recording = true;
-        Bench {
+        let mut bench = Bench {
             segment: Segment::new(file.clone(), policy, 0),
             journal: Journal::default(),
             effects,
@@ -123,7 +135,9 @@ impl Bench {
             count: 0,
             waiting: Vec::new(),
             acknowledged: 0,
-        }
+        };
+        bench.segment.ahead_bytes = bench.rng.usize(2..500);
+        bench
     }
 
     fn record(&mut self) {
@@ -171,6 +185,11 @@ impl Bench {
         let (result, bytes) = match op {
             FileOp::Write { at, bytes } => {
                 let result = file.write_all_at(&bytes, at);
+                (result.map(|()| bytes.len()), bytes)
+            }
+            FileOp::WriteThrough { at, bytes } => {
+                let written = file.write_all_at(&bytes, at);
+                let result = written.and_then(|()| file.sync_data());
                 (result.map(|()| bytes.len()), bytes)
             }
             _ => (file.sync_data().map(|()| 0), Vec::new()),
@@ -282,7 +301,7 @@ fn the_end_of_a_segment_is_complete_whatever_is_under_way() {
             let (journal, effects) = (&mut bench.journal, &mut bench.effects);
             bench.segment.close(journal, effects).unwrap();
             for Operation { file, op, .. } in running {
-                if let FileOp::Write { at, bytes } = op {
+                if let FileOp::Write { at, bytes } | FileOp::WriteThrough { at, bytes } = op {
                     file.write_all_at(&bytes, at).unwrap();
                 }
                 file.sync_data().unwrap();
