@@ -610,21 +610,20 @@ mod tests {
             left[lost].fill(b'#');
             read_framed(&left).1
         };
-        for unit in 3..6 {
-            let valid_to = begins[unit] as u64;
-            let begin = begins[unit];
+        for &begin in &begins[3..] {
+            let valid_to = begin as u64;
             for lost in [begin..begin + 60, begin + 60..begin + 80] {
-                assert_eq!(fault(lost), Some(Fault::Torn { valid_to }), "{unit}");
+                assert_eq!(fault(lost), Some(Fault::Torn { valid_to }), "{begin}");
             }
         }
         // The whole unit, up to the line's end.
         let valid_to = begins[3] as u64;
         assert_eq!(fault(begins[3]..begins[4]), Some(Fault::Torn { valid_to }));
-        for unit in 0..3 {
-            let damaged = fault(begins[unit]..begins[unit] + 60);
+        for &begin in &begins[..3] {
+            let damaged = fault(begin..begin + 60);
             assert!(
                 matches!(damaged, Some(Fault::Damaged { .. })),
-                "{unit}: {damaged:?}"
+                "{begin}: {damaged:?}"
             );
         }
     }

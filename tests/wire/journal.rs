@@ -165,11 +165,28 @@ fn keys_with_deadlines(client: &mut Client) -> Vec<Vec<u8>> {
     keys.into_iter().filter(has_deadline).collect()
 }
 
+/// Whether a segment goes on with a comment behind what was written to it.
+fn has_room_ahead(dir: &Path) -> bool {
+    let parts = fs::read_dir(dir.join("appendonlydir")).expect("the directory");
+    let mut paths = parts.map(|part| part.expect("a file").path());
+    paths.any(|path| {
+        path.to_string_lossy().ends_with(".incr.aof")
+            && fs::read(&path).expect("a segment").ends_with(b"##\n")
+    })
+}
+
 #[test]
 fn the_directory_is_one_that_redis_boots_from() {
-    for (shards, preamble) in [(1, "yes"), (2, "no"), (4, "yes"), (1, "no")] {
+    for (shards, preamble, policy, end) in [
+        (1, "yes", "everysec", "TERM"),
+        (2, "no", "always", "TERM"),
+        (4, "yes", "everysec", "KILL"),
+        // Its file goes on with room made ahead.
+        (1, "no", "always", "KILL"),
+    ] {
         let [on, yes] = ON;
-        let options = [on, yes, "--aof-use-rdb-preamble", preamble];
+        let preamble = ["--aof-use-rdb-preamble", preamble];
+        let options = [&[on, yes], &preamble[..], &["--appendfsync", policy]].concat();
         let mut server = Server::start(Which::Pinion { shards }, &options);
         let mut client = server.client();
         fill(&mut client);
@@ -191,8 +208,13 @@ fn the_directory_is_one_that_redis_boots_from() {
         assert_eq!(digest(&server), wanted, "{}", server.log());
         client.text("SET after loading");
         let wanted = digest(&server);
-        server.signal("TERM");
-        assert!(server.exit().success());
+        server.signal(end);
+        assert_eq!(server.exit().success(), end == "TERM");
+        assert_eq!(
+            has_room_ahead(&server.dir),
+            (policy, end) == ("always", "KILL"),
+            "{policy}, {end}"
+        );
         let redis = Server::start_in(Which::Reference, &server.dir, &ON);
         let mut redis = redis;
         redis.wait_until_up();
