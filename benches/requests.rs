@@ -145,13 +145,14 @@ fn parse(requests: usize) {
 }
 
 fn core() -> Core {
+    clock::start_stopwatch();
     let table = Arc::new(Table::new(&[]).expect("no command is renamed"));
     let place = Place {
         shard: 0,
         shards: 1,
     };
     let keyspace = Keyspace::new(DATABASES, 1);
-    let shard = Shard::new(place, keyspace, table.entries().len(), clock::mono_ns);
+    let shard = Shard::new(place, keyspace, table.entries().len(), clock::stopwatch_ns);
     let mut core = Core::new(shard, table);
     let client = Client {
         databases: DATABASES,

@@ -76,6 +76,7 @@ impl Bound {
         make: impl Fn(usize) -> A + Send + Clone + 'static,
     ) -> Result<i32, StartError> {
         let Bound { options, listeners } = self;
+        super::clock::start_stopwatch();
         let shards = options.cpus.len();
         let _files = SocketFiles(listeners.iter().filter_map(|l| l.unix.clone()).collect());
         let shared = Shared::new(shards);

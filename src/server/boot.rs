@@ -288,7 +288,7 @@ fn run(
         keyspace.set_replica(identity.role.is_replica());
         let place = Place { shard, shards };
         let commands = table.entries().len();
-        let mut shard_state = Shard::new(place, keyspace, commands, clock::mono_ns);
+        let mut shard_state = Shard::new(place, keyspace, commands, clock::stopwatch_ns);
         shard_state.budget = Budget::new(shard, figures.clone());
         let mut core = Core::new(shard_state, table.clone());
         core.users = users.clone();
