@@ -37,6 +37,8 @@ pub struct Entry {
     pub id: CommandId,
     pub command: &'static Command,
     pub container: Option<&'static Command>,
+    /// Its name by [`folded`], if that says all of it.
+    folded: Option<u128>,
 }
 
 impl Entry {
@@ -52,8 +54,8 @@ impl Entry {
 /// All commands this server knows, under the names its configuration leaves them.
 pub struct Table {
     entries: Vec<Entry>,
-    /// Where most names are found at once: commands that kept their name, by [`quick_slot`]. The
-    /// first that claims a slot has it.
+    /// Where most names are found at once: commands of letters alone that kept their name, by
+    /// [`quick_slot`]. The first that claims a slot has it.
     quick: Box<[Option<CommandId>; QUICK_SLOTS]>,
     by_name: AHashMap<Box<[u8]>, CommandId>,
     /// Subcommands: id of the container and lower-case name.
@@ -62,17 +64,40 @@ pub struct Table {
 
 /// Slots for some 270 names: few share one.
 const QUICK_SLOTS: usize = 2048;
+/// Longest name that is looked for there.
+const QUICK_MAX_BYTES: usize = 16;
 
-/// A slot for a name in any case, which must not be empty.
+/// A short name as one number, its letters in lower case. Other bytes become others, too: where what
+/// is looked for consists of letters alone, equal numbers are equal names.
 #[inline]
-fn quick_slot(name: &[u8]) -> usize {
-    /// What letters of both cases have in common; other bytes may collide, which costs a comparison.
-    const FOLD: u8 = 0x1f;
+fn folded(name: &[u8]) -> Option<u128> {
+    /// What tells a letter's cases apart, in each byte.
+    const CASES: u128 = u128::MAX / 0xff * 0x20;
     let len = name.len();
-    let byte = |at: usize| u32::from(name[at] & FOLD);
-    let seen =
-        byte(0) | byte(len / 2) << 5 | byte(len - 1) << 10 | (len as u32 & FOLD as u32) << 15;
-    seen.wrapping_mul(0x9e37_79b9) as usize >> (32 - QUICK_SLOTS.ilog2())
+    if !(1..=QUICK_MAX_BYTES).contains(&len) {
+        return None;
+    }
+    let ends = |first: u64, last: u64, width: usize| {
+        u128::from(first) | u128::from(last) << (8 * (len - width))
+    };
+    // Both ends together are the whole name, as far as they overlap twice the same.
+    let word = if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
+        ends(u64::from_le_bytes(*first), u64::from_le_bytes(*last), 8)
+    } else if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        ends(first.into(), last.into(), 4)
+    } else {
+        let middle = u128::from(name[len / 2]) << (8 * (len / 2));
+        ends(name[0].into(), name[len - 1].into(), 1) | middle
+    };
+    Some(word | CASES >> (8 * (QUICK_MAX_BYTES - len)))
+}
+
+/// A slot for a name.
+#[inline]
+fn quick_slot(folded: u128) -> usize {
+    let mixed = (folded as u64 ^ (folded >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> (64 - QUICK_SLOTS.ilog2())) as usize
 }
 
 /// What a request names.
@@ -117,10 +142,10 @@ impl Table {
                 return Err(to);
             }
         }
-        for &Entry { id, command, .. } in &table.entries {
-            let name = command.name.as_bytes();
-            if table.by_name.get(name) == Some(&id) {
-                table.quick[quick_slot(name)].get_or_insert(id);
+        for entry in &table.entries {
+            let has_kept_name = table.by_name.get(entry.command.name.as_bytes()) == Some(&entry.id);
+            if let Some(folded) = entry.folded.filter(|_| has_kept_name) {
+                table.quick[quick_slot(folded)].get_or_insert(entry.id);
             }
         }
         Ok(table)
@@ -132,10 +157,12 @@ impl Table {
         container: Option<&'static Command>,
     ) -> CommandId {
         let id = self.entries.len() as CommandId;
+        let name = command.name.as_bytes();
         self.entries.push(Entry {
             id,
             command,
             container,
+            folded: folded(name).filter(|_| name.iter().all(u8::is_ascii_lowercase)),
         });
         id
     }
@@ -151,10 +178,10 @@ impl Table {
 
     /// The command called `name` in any case.
     pub fn find(&self, name: &[u8]) -> Option<&Entry> {
-        if !name.is_empty()
-            && let Some(id) = self.quick[quick_slot(name)]
+        if let Some(word) = folded(name)
+            && let Some(id) = self.quick[quick_slot(word)]
             && let entry = self.entry(id)
-            && entry.command.name.as_bytes().eq_ignore_ascii_case(name)
+            && entry.folded == Some(word)
         {
             return Some(entry);
         }
@@ -245,4 +272,36 @@ fn unknown_command(args: &Args) -> CmdError {
         b"', with args beginning with: ",
         &quoted_args,
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_any_case_and_nothing_like_them() {
+        let table = Table::new(&[]).unwrap();
+        let found = |name: &[u8]| table.find(name).map(|entry| entry.command.name);
+        let commands = FAMILIES.iter().copied().flatten();
+        let names: Vec<&str> = commands.map(|command| command.name).collect();
+        for name in &names {
+            assert_eq!(found(name.to_ascii_uppercase().as_bytes()), Some(*name));
+            let mut like = name.as_bytes().to_vec();
+            for at in 0..like.len() {
+                for bit in 0..8 {
+                    like[at] ^= 1 << bit;
+                    let is_name = |name: &&&str| name.as_bytes().eq_ignore_ascii_case(&like);
+                    assert_eq!(found(&like), names.iter().find(is_name).copied());
+                    like[at] ^= 1 << bit;
+                }
+            }
+            for more in [0, b' '] {
+                like.push(more);
+                assert_eq!(found(&like), None);
+                like.pop();
+            }
+        }
+        assert_eq!(found(b""), None);
+        assert_eq!(found(&[b'g'; 1000]), None);
+    }
 }

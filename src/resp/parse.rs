@@ -244,6 +244,11 @@ impl Parser {
 
     /// Reads `*<count>\r\n` at the start of `input`.
     fn parse_count(&mut self, input: &[u8], limits: &Limits) -> Result<Option<i64>, ProtocolError> {
+        // Most requests have fewer than ten arguments, which needs no search for the line's end.
+        if let [b'*', digit @ b'0'..=b'9', b'\r', _, ..] = *input {
+            self.pos = 4;
+            return Ok(Some(i64::from(digit - b'0')));
+        }
         let Some(line) = self.line(input, ProtocolError::MultibulkLineTooLong)? else {
             return Ok(None);
         };
@@ -264,9 +269,16 @@ impl Parser {
         limits: &Limits,
     ) -> Result<Option<usize>, ProtocolError> {
         // One digit or two cover most arguments and need no search for the line's end.
-        if let [b'$', digit @ b'0'..=b'9', b'\r', _, ..] = input[self.pos..] {
-            self.pos += 4;
-            return Ok(Some(usize::from(digit - b'0')));
+        match input[self.pos..] {
+            [b'$', digit @ b'0'..=b'9', b'\r', _, ..] => {
+                self.pos += 4;
+                return Ok(Some(usize::from(digit - b'0')));
+            }
+            [b'$', ten @ b'1'..=b'9', one @ b'0'..=b'9', b'\r', _, ..] => {
+                self.pos += 5;
+                return Ok(Some(usize::from(ten - b'0') * 10 + usize::from(one - b'0')));
+            }
+            _ => {}
         }
         let Some(line) = self.line(input, ProtocolError::BulkLineTooLong)? else {
             return Ok(None);
