@@ -294,7 +294,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
 
-    use super::super::{Event, NewStr, Ttl};
+    use super::super::{Event, NewStr, Ttl, WrongType};
     use super::*;
 
     type Content = BTreeMap<(u32, Vec<u8>), (Vec<u8>, Option<i64>)>;
@@ -375,7 +375,8 @@ mod tests {
                 }
             }
             500..600 => {
-                tx.set_int(&key, rng.i64(..));
+                let n = rng.i64(..);
+                tx.change_int::<WrongType>(&key, |_| Ok(n)).unwrap();
                 tx.wrote(&key, Event::SET, |_| {});
             }
             600..650 => {

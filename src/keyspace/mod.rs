@@ -27,13 +27,14 @@ mod wheel;
 use ahash::RandomState;
 
 use arena::Arena;
+use entry::Layout;
 use garbage::{Flushed, Garbage, Whole};
 use wheel::{Step, Wheel};
 
-use crate::value::Value;
 use crate::value::dict::{Dict, Handle};
 use crate::value::limits::Limits;
 use crate::value::slab::Slab;
+use crate::value::{Kind, Value};
 pub use due::Due;
 use due::Shadow;
 pub use effects::{Effects, Event, Recorder};
@@ -105,6 +106,23 @@ struct Object {
     fields_node: u32,
 }
 
+/// Bytes of values with allocations of their own.
+#[derive(Debug, Default)]
+struct ObjectBytes {
+    all: usize,
+    /// Those of collections in which members are looked up by name.
+    sought: usize,
+}
+
+impl ObjectBytes {
+    fn changed(&mut self, kind: Kind, before: usize, after: usize) {
+        self.all = (self.all + after).saturating_sub(before);
+        if matches!(kind, Kind::Set | Kind::Hash | Kind::Zset) {
+            self.sought = (self.sought + after).saturating_sub(before);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Db {
     dict: Dict,
@@ -137,7 +155,7 @@ pub struct Keyspace {
     own: Own,
     /// A hash as it is without its fields that are due: see [`due`].
     shadow: Option<Shadow>,
-    pub object_bytes: usize,
+    object_bytes: ObjectBytes,
     /// What entries are marked with: see [`cut`].
     mark: u8,
     cut: Option<Box<cut::Cut>>,
@@ -191,7 +209,7 @@ impl Keyspace {
             is_replica: false,
             own: Own::default(),
             shadow: None,
-            object_bytes: 0,
+            object_bytes: ObjectBytes::default(),
             mark: 0,
             cut: None,
             knows_expiring_fields: false,
@@ -389,7 +407,7 @@ impl Keyspace {
                 wheel: std::mem::replace(&mut self.wheel, wheel),
                 dicts: std::mem::take(&mut self.garbage.entries),
             });
-            self.object_bytes = 0;
+            self.object_bytes = ObjectBytes::default();
         }
         if !lazy {
             (0..SLICES_AT_ONCE).any(|_| !self.free_slice());
@@ -485,7 +503,7 @@ impl Keyspace {
             self.wheel.cancel(fields_node);
         }
         let bytes = value.memory_bytes();
-        self.object_bytes = self.object_bytes.saturating_sub(bytes);
+        self.object_bytes.changed(value.kind(), bytes, 0);
         if bytes > garbage::AT_ONCE_BYTES {
             self.garbage.values.push(value);
         }
@@ -502,7 +520,7 @@ impl Keyspace {
         self.arena.used_bytes()
             + self.overhead_bytes()
             + self.objects.used_bytes()
-            + self.object_bytes
+            + self.object_bytes.all
     }
 
     /// Bytes that entries occupy, fragmentation included.
@@ -539,7 +557,12 @@ impl Keyspace {
 
 fn key_of<'a>(arena: &'a Arena, objects: &'a Slab<Object>, handle: Handle) -> &'a [u8] {
     let slot = arena.get(handle);
-    let layout = entry::layout(slot);
+    key_in(slot, &entry::layout(slot), objects)
+}
+
+/// The same where the entry has been looked at.
+#[inline]
+fn key_in<'a>(slot: &'a [u8], layout: &Layout, objects: &'a Slab<Object>) -> &'a [u8] {
     if layout.key_outside {
         objects
             .get(layout.object(slot))

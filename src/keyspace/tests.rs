@@ -274,7 +274,7 @@ fn flushes_on_the_heels_of_another_free_what_they_should() {
         tx.finish();
         while ks.free_slice() {}
         assert_eq!(ks.arena.used_bytes() + ks.wheel.memory_bytes(), 0);
-        assert_eq!(ks.objects.used_bytes() + ks.object_bytes, 0);
+        assert_eq!(ks.objects.used_bytes() + ks.object_bytes.all, 0);
     }
 }
 
@@ -303,7 +303,7 @@ fn keys_of_any_length_gain_and_lose_an_expiry() {
         tx.finish();
     }
     assert_eq!(ks.arena.used_bytes() + ks.wheel.memory_bytes(), 0);
-    assert_eq!(ks.objects.used_bytes() + ks.object_bytes, 0);
+    assert_eq!(ks.objects.used_bytes() + ks.object_bytes.all, 0);
 }
 
 #[test]

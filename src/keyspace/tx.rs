@@ -18,7 +18,7 @@ pub use whole::Seen;
 use super::due::shown;
 use super::effects::Event;
 use super::entry::{self, Encoding, Layout};
-use super::{Due, Foreseen, Keyspace, Object, Settings, key_of};
+use super::{Due, Foreseen, Keyspace, Object, Settings, key_in};
 use crate::number::parse_i64;
 use crate::value::dict::{Handle, Position};
 use crate::value::{Kind, Value};
@@ -143,12 +143,16 @@ impl<'a> Tx<'a> {
         let hash = self.ks.hash(key);
         let (arena, objects) = (&self.ks.arena, &self.ks.objects);
         let dict = &self.ks.dbs[self.db as usize].dict;
-        let (position, handle) = dict.find(hash, |handle| key_of(arena, objects, handle) == key)?;
+        let (position, handle, layout) = dict.find_map(hash, |handle| {
+            let slot = arena.get(handle);
+            let layout = entry::layout(slot);
+            (key_in(slot, &layout, objects) == key).then_some(layout)
+        })?;
         Some(Found {
             hash,
             position,
             handle,
-            layout: entry::layout(arena.get(handle)),
+            layout,
         })
     }
 

@@ -110,10 +110,11 @@ impl Keyspace {
         db.is_some_and(|db| db.dict.len() > KEYS || self.has_large_objects())
     }
 
-    /// Whether there could be collections that do not fit into the processor's caches.
+    /// Whether there could be collections that do not fit into the processor's caches, and in which
+    /// members are looked up.
     fn has_large_objects(&self) -> bool {
         const BYTES: usize = 512 * 1024;
-        self.object_bytes > BYTES
+        self.object_bytes.sought > BYTES
     }
 }
 

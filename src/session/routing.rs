@@ -178,11 +178,10 @@ impl Core {
             now_ms,
             out,
         );
+        self.shard.stats.note_error(&out.bytes[mark.0..]);
+        self.counters.commands += 1;
         self.shard
             .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
-        let out = link.out(key);
-        self.counters.commands += 1;
-        self.shard.stats.note_error(&out.bytes[mark.0..]);
         if quiet {
             self.apply_reply_mode(key, mark, link);
         }

@@ -250,6 +250,17 @@ impl Dict {
 
     /// The entry with this hash for which `is_key` holds.
     pub fn find(&self, hash: u64, is_key: impl Fn(Handle) -> bool) -> Option<(Position, Handle)> {
+        let (position, handle, ()) = self.find_map(hash, |handle| is_key(handle).then_some(()))?;
+        Some((position, handle))
+    }
+
+    /// The entry with this hash of which `look` says something, with what it says.
+    #[inline]
+    pub fn find_map<T>(
+        &self,
+        hash: u64,
+        look: impl Fn(Handle) -> Option<T>,
+    ) -> Option<(Position, Handle, T)> {
         let fingerprint = fingerprint(hash);
         let (mut at, mut in_overflow) = (self.bucket_of(hash), false);
         loop {
@@ -262,15 +273,13 @@ impl Dict {
                     continue;
                 }
                 let handle = bucket.handle(slot);
-                if is_key(handle) {
-                    return Some((
-                        Position {
-                            bucket: at,
-                            in_overflow,
-                            slot,
-                        },
-                        handle,
-                    ));
+                if let Some(seen) = look(handle) {
+                    let position = Position {
+                        bucket: at,
+                        in_overflow,
+                        slot,
+                    };
+                    return Some((position, handle, seen));
                 }
             }
             match bucket.next() {

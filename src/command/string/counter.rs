@@ -28,15 +28,15 @@ pub(super) fn decrby(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 
 fn add(tx: &mut Tx, args: &Args, n: i64, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
-    let old = match tx.peek_string(key)? {
-        None => 0,
-        Some(Str::Int(old)) => old,
-        Some(text) => {
-            number::parse_i64(text.bytes(&mut itoa::Buffer::new())).ok_or(CmdError::NotInteger)?
-        }
-    };
-    let new = old.checked_add(n).ok_or(CmdError::Overflow)?;
-    tx.set_int(key, new);
+    let new = tx.change_int(key, |old| {
+        let old = match old {
+            None => 0,
+            Some(Str::Int(old)) => old,
+            Some(text) => number::parse_i64(text.bytes(&mut itoa::Buffer::new()))
+                .ok_or(CmdError::NotInteger)?,
+        };
+        old.checked_add(n).ok_or(CmdError::Overflow)
+    })?;
     // As it was asked for, as far as that goes.
     let is_plain = args.len() == 2;
     tx.wrote(key, Event::INCRBY, |rec| match n {

@@ -130,7 +130,7 @@ impl Tx<'_> {
         let after = collection.memory_bytes();
         let is_gone = collection.is_gone();
         let deadline = collection.next_deadline();
-        ks.object_bytes = (ks.object_bytes + after).saturating_sub(before);
+        ks.object_bytes.changed(C::KIND, before, after);
         self.unaccounted = true;
         if is_gone {
             self.unlink(found);

@@ -74,7 +74,8 @@ impl Tx<'_> {
                 let object = self.ks.objects.get_mut(found.layout.object(slot));
                 let empty = Value::Shared(Bytes::new());
                 let value = std::mem::replace(&mut object.value, empty);
-                self.ks.object_bytes = self.ks.object_bytes.saturating_sub(value.memory_bytes());
+                let bytes = &mut self.ks.object_bytes;
+                bytes.changed(value.kind(), value.memory_bytes(), 0);
                 Stored::Object(value)
             }
             Encoding::Object => Stored::Object(self.shown(found.layout.object(slot)).clone()),

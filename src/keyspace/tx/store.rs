@@ -70,7 +70,8 @@ impl Tx<'_> {
                 Payload::Object(_) => unreachable!("objects come with their value"),
             }),
         };
-        self.ks.object_bytes += value.memory_bytes();
+        let bytes = value.memory_bytes();
+        self.ks.object_bytes.changed(value.kind(), 0, bytes);
         shape.payload = Payload::Object(0);
         let key = if shape.bytes() > SLOT_MAX_BYTES {
             shape.key.take().map(Box::from)

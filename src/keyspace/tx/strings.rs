@@ -67,17 +67,25 @@ impl Tx<'_> {
         self.store(key, payload, None, false, ttl)
     }
 
-    /// Replaces a string by an integer and keeps its expiry.
-    pub fn set_int(&mut self, key: &[u8], n: i64) {
-        if let Some(found) = self.find(key)
-            && found.layout.encoding == Encoding::Int
-        {
-            self.will_change(&found);
-            self.touch(found.handle);
-            found.layout.set_int(self.ks.arena.get_mut(found.handle), n);
-            return;
+    /// Replaces a string, or nothing, by the integer that `change` makes of it; its expiry stays.
+    pub fn change_int<E: From<WrongType>>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(Option<Str>) -> Result<i64, E>,
+    ) -> Result<i64, E> {
+        let found = self.find(key);
+        let old = found.map(|found| self.read_string(found)).transpose()?;
+        let new = change(old)?;
+        match found {
+            Some(found) if found.layout.encoding == Encoding::Int => {
+                self.will_change(&found);
+                self.touch(found.handle);
+                let slot = self.ks.arena.get_mut(found.handle);
+                found.layout.set_int(slot, new);
+            }
+            _ => drop(self.store(key, Payload::Int(new), None, false, Ttl::Keep)),
         }
-        self.store(key, Payload::Int(n), None, false, Ttl::Keep);
+        Ok(new)
     }
 
     /// A string's bytes for editing in place, at least `min_len` of them, new ones being zero; the
@@ -108,7 +116,8 @@ impl Tx<'_> {
                     bytes.resize(min_len, 0);
                 }
                 let after = object.value.memory_bytes();
-                self.ks.object_bytes = (self.ks.object_bytes + after).saturating_sub(before);
+                let bytes = &mut self.ks.object_bytes;
+                bytes.changed(Kind::String, before, after);
             }
         }
         self.edit(key)
