@@ -120,30 +120,32 @@ def snapshots(options):
 
 
 def journals(options):
-    policies = ["off", "everysec", "always"]
+    cases = [("off", 200), ("everysec", 200), *(("always", clients) for clients in (200, 50, 10, 1))]
     samples = {}
     servers = [bench.pinion(options), bench.reference(options)]
     try:
         for _ in range(options.pairs):
-            for policy in policies:
+            for policy, clients in cases:
                 for server in servers:
                     server.command("CONFIG SET appendonly " + ("no" if policy == "off" else "yes"))
                     if policy != "off":
                         server.command(f"CONFIG SET appendfsync {policy}")
                         while info(server, "aof_rewrite_in_progress") != "0":
                             time.sleep(0.05)
-                    got = benchmark(options, server, options.requests, "-c", "200")
-                    samples.setdefault((policy, server.name), []).append(got)
+                    # A few clients that wait for the disk each time take long.
+                    requests = min(options.requests, clients * 4_000)
+                    got = benchmark(options, server, requests, "-c", str(clients))
+                    samples.setdefault((policy, clients, server.name), []).append(got)
     finally:
         for server in servers:
             server.stop()
-    print(f"\n{'SET, 200 connections':24}{'Pinion/s':>12}{servers[1].name + '/s':>16}{'ratio':>8}{'Pinion CPU':>12}{'CPU':>8}")
-    for policy in policies:
+    print(f"\n{'SET, connections':24}{'Pinion/s':>12}{servers[1].name + '/s':>16}{'ratio':>8}{'Pinion CPU':>12}{'CPU':>8}")
+    for policy, clients in cases:
         (rate, cpu), (other, other_cpu) = (
-            tuple(bench.median(values) for values in zip(*samples[policy, server.name])) for server in servers
+            tuple(bench.median(values) for values in zip(*samples[policy, clients, server.name])) for server in servers
         )
-        print(f"{policy:24}{rate:12.0f}{other:16.0f}{rate / other:8.2f}{cpu:12.2f}{other_cpu:8.2f}")
-    return {f"{policy} {name}": values for (policy, name), values in samples.items()}
+        print(f"{f'{policy}, {clients}':24}{rate:12.0f}{other:16.0f}{rate / other:8.2f}{cpu:12.2f}{other_cpu:8.2f}")
+    return {f"{policy} {clients} {name}": values for (policy, clients, name), values in samples.items()}
 
 
 def main():
