@@ -93,8 +93,8 @@ pub struct Style {
     pub clocks: Clocks,
 }
 
-/// Begins a cut of a keyspace.
-pub fn begin(keyspace: &mut Keyspace, style: Style, now_ms: i64) {
+/// Begins a cut of a keyspace, see [`Keyspace::begin_cut`].
+pub fn begin(keyspace: &mut Keyspace, style: Style, keeps_due: bool, now_ms: i64) {
     let encoder = match style.commands {
         true => Encoder::Commands(Records::default()),
         false => Encoder::Rdb(StringWriter::new(style.compress)),
@@ -104,5 +104,5 @@ pub fn begin(keyspace: &mut Keyspace, style: Style, now_ms: i64) {
         open: Chunk::default(),
         full: VecDeque::new(),
     };
-    keyspace.begin_cut(Box::new(stream), style.clocks, now_ms);
+    keyspace.begin_cut(Box::new(stream), style.clocks, keeps_due, now_ms);
 }

@@ -246,11 +246,11 @@ fn a_server_that_stops_keeps_what_it_held() {
         let mut server = Server::start(which, &["--save", "3600 1"]);
         let mut client = server.client();
         assert_eq!(line(&mut client, "SET stays value"), OK);
-        assert_eq!(line(&mut client, "SET goes value PX 50"), OK);
+        assert_eq!(line(&mut client, "SET goes value PX 700"), OK);
         assert_eq!(line(&mut client, "SET expires value EX 1000"), OK);
         server.signal("TERM");
         assert!(server.exit().success());
-        thread::sleep(Duration::from_millis(60));
+        thread::sleep(Duration::from_millis(750));
         let mut again = Server::start_in(Which::Pinion { shards: later }, &server.dir, &[]);
         again.wait_until_up();
         let mut client = again.client();

@@ -269,7 +269,9 @@ impl Shard {
             journal.cut_feed(epoch, cut.id, &mut self.keyspace.effects);
             self.keyspace.effects.recording = true;
         }
-        snapshot::begin(&mut self.keyspace, cut.style, now_ms);
+        let is_fed = self.journal.as_ref().is_some_and(|it| it.is_fed());
+        let keeps_due = is_fed || self.keyspace.is_replica();
+        snapshot::begin(&mut self.keyspace, cut.style, keeps_due, now_ms);
         Part::Nothing
     }
 
