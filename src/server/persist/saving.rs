@@ -198,6 +198,15 @@ fn create(path: &str, after: After) -> io::Result<Option<Arc<File>>> {
     }
 }
 
+fn temporary_name(after: After) -> String {
+    let pid = std::process::id();
+    match after {
+        After::Rewrite => format!("temp-rewriteaof-bg-{pid}.aof"),
+        After::Sync => format!("temp-sync-{pid}.rdb"),
+        _ => format!("temp-{pid}.rdb"),
+    }
+}
+
 fn create_unnamed(path: &str) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(true);
@@ -214,13 +223,8 @@ impl Persistence {
             self.status.last_try_ms = now_ms;
         }
         let is_rewrite = after == After::Rewrite;
-        let temporary = match after {
-            After::Rewrite => format!("temp-rewriteaof-bg-{}.aof", std::process::id()),
-            After::Sync => format!("temp-sync-{}.rdb", std::process::id()),
-            _ => format!("temp-{}.rdb", std::process::id()),
-        };
-        let opened = create(&temporary, after);
-        let file = match opened {
+        let temporary = temporary_name(after);
+        let file = match create(&temporary, after) {
             Ok(file) => file,
             Err(error) => {
                 log::warning(&format!(
