@@ -283,7 +283,7 @@ impl Host for ServerHost {
         link: &mut dyn Link,
         session: SessionKey,
         entry: &Entry,
-        _args: &Args,
+        args: &Args,
     ) -> Admission {
         let now_ms = link.now_ms();
         if session == replay::SESSION {
@@ -298,7 +298,8 @@ impl Host for ServerHost {
             if !self.pause.is_active(now_ms) {
                 self.pause = Pause::default();
             } else if !self.pause.writes_only
-                || core.flags_of(session, entry.command) & (flags::WRITE | flags::MAY_REPLICATE)
+                || core.flags_of(session, entry.command, args)
+                    & (flags::WRITE | flags::MAY_REPLICATE)
                     != 0
             {
                 self.postponed.push(session);

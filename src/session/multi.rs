@@ -12,6 +12,7 @@ use super::core::Core;
 use super::link::{Host, Link};
 use super::requests::Next;
 use super::state::State;
+use crate::command::flags::Flags;
 use crate::command::transaction::Transaction;
 use crate::command::{Command, Run, keys};
 use crate::resp::{ArgBuf, Args, CmdError};
@@ -81,14 +82,27 @@ impl Watches {
 }
 
 impl Core {
-    /// The flags of a command, and of what it carries out: EXEC does what was queued.
-    pub fn flags_of(&self, key: SessionKey, command: &Command) -> u32 {
-        let multi = self
-            .session(key)
-            .and_then(|session| session.multi.as_ref())
-            .filter(|_| matches!(command.run, Run::Transaction(Transaction::Exec)));
-        let queued = multi.into_iter().flat_map(|multi| &multi.calls);
-        queued.fold(command.flags, |all, call| all | call.command.flags)
+    /// The flags of a command as it will be carried out: EXEC does what was queued, and a script says
+    /// itself whether it writes. Redis: server.c getCommandFlags.
+    pub fn flags_of(&mut self, key: SessionKey, command: &Command, args: &Args) -> Flags {
+        let is_exec = matches!(command.run, Run::Transaction(Transaction::Exec));
+        let multi = match self.session_mut(key) {
+            Some(session) if is_exec => session.multi.take(),
+            _ => None,
+        };
+        let Some(multi) = multi else {
+            return self.declared_flags(command, args);
+        };
+        let mut all = command.flags;
+        for call in &multi.calls {
+            let words = multi.args.as_args();
+            let words = words.range(call.from as usize, call.to as usize);
+            all |= self.declared_flags(call.command, &words);
+        }
+        if let Some(session) = self.session_mut(key) {
+            session.multi = Some(multi);
+        }
+        all
     }
 
     pub(super) fn transaction(

@@ -317,7 +317,7 @@ fn memory_is_kept_below_its_limit() {
 }
 
 #[test]
-fn a_transaction_that_writes_waits_for_the_end_of_a_pause() {
+fn transactions_and_scripts_that_write_wait_for_the_end_of_a_pause() {
     for which in both() {
         let server = Server::start(which, &[]);
         let (mut admin, mut client) = (server.client(), server.client());
@@ -331,15 +331,35 @@ fn a_transaction_that_writes_waits_for_the_end_of_a_pause() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{which}: waits");
             thread::sleep(Duration::from_millis(5));
         }
-        // What only reads does not wait.
-        for (line, wanted) in [
-            ("EXISTS a b c", ":0"),
-            ("MULTI", "+OK"),
-            ("GET a", "+QUEUED"),
-            ("EXEC", "*1\\r\\n$-1"),
-            ("CLIENT UNPAUSE", "+OK"),
-        ] {
-            assert_eq!(admin.text(line), format!("{wanted}\\r\\n"), "{which}");
+        // What only reads does not wait, nor do scripts that say so.
+        let script = "#!lua flags=no-writes\nreturn redis.call('EXISTS', KEYS[1])";
+        let reads: [&[&str]; 8] = [
+            &["EXISTS", "a", "b", "c"],
+            &["EVAL", script, "1", "a"],
+            &["EVAL_RO", "return redis.call('EXISTS', KEYS[1])", "1", "b"],
+            &["MULTI"],
+            &["GET", "a"],
+            &["EVAL", script, "1", "a"],
+            &["EXEC"],
+            &["CLIENT", "UNPAUSE"],
+        ];
+        let wanted = [
+            ":0",
+            ":0",
+            ":0",
+            "+OK",
+            "+QUEUED",
+            "+QUEUED",
+            "*2|$-1|:0",
+            "+OK",
+        ];
+        for (line, wanted) in reads.iter().zip(wanted) {
+            let wanted = format!("{}\r\n", wanted.replace('|', "\r\n"));
+            assert_eq!(
+                admin.call(line),
+                Got::Reply(wanted.into_bytes()),
+                "{which}: {line:?}"
+            );
         }
         let done = b"*3\r\n+OK\r\n+OK\r\n+OK\r\n";
         assert_eq!(client.reply(), Got::Reply(done.to_vec()), "{which}");

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::ask::Asked;
 use super::{NO_SCRIPT, Progress, Reach, Scripted, named, refusal};
-use crate::command::Run;
+use crate::command::flags::{self, Flags};
 use crate::command::script::{self as command_script, declared_keys, function_keys};
+use crate::command::{Command, Run};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::script::{Engine, Script, Step};
 use crate::session::core::Core;
@@ -17,14 +18,14 @@ impl Core {
     /// What an EVAL or FCALL runs, where its keys are, and whether it may not write.
     fn find_script(
         &mut self,
-        call: HopCall,
+        command: &Command,
         args: &Args,
     ) -> Result<(Arc<Script>, std::ops::Range<usize>, bool), CmdError> {
         let clock = self.shard.clock();
         let store = self.scripts.store.clone();
         let libraries = self.scripts.libraries.clone();
         let engine = self.scripts.engine(clock)?;
-        match call.command.run {
+        match command.run {
             Run::Script(command_script::Script::Eval { by_name, read_only }) => {
                 let declared = declared_keys(args)?;
                 let script = match by_name {
@@ -43,6 +44,21 @@ impl Core {
         }
     }
 
+    /// The flags of a command; of a script, those that it declares in its first line. Redis: script.c
+    /// scriptFlagsToCmdFlags.
+    pub(in crate::session) fn declared_flags(&mut self, command: &Command, args: &Args) -> Flags {
+        let is_run = matches!(command.run, Run::Script(what) if what.runs());
+        let script = is_run.then(|| self.find_script(command, args).ok());
+        let own = script.flatten().map(|(script, ..)| script.flags);
+        match own.filter(|own| own.declared) {
+            None => command.flags,
+            Some(own) => {
+                let changes = if own.no_writes { 0 } else { flags::WRITE };
+                command.flags & !(flags::WRITE | flags::MAY_REPLICATE) | changes
+            }
+        }
+    }
+
     /// Checks an EVAL or FCALL and prepares its script.
     pub(in crate::session) fn begin_script(
         &mut self,
@@ -51,7 +67,7 @@ impl Core {
         args: &Args,
         now_ms: i64,
     ) -> Result<Scripted, CmdError> {
-        let (script, declared, read_only) = self.find_script(call, args)?;
+        let (script, declared, read_only) = self.find_script(call.command, args)?;
         let own = script.flags;
         if own.declared && !own.no_writes && read_only {
             return Err(CmdError::Text(
