@@ -38,7 +38,7 @@ pub struct Entry {
     pub command: &'static Command,
     pub container: Option<&'static Command>,
     /// Its name by [`folded`], if that says all of it.
-    folded: Option<u128>,
+    folded: Option<Folded>,
 }
 
 impl Entry {
@@ -67,36 +67,33 @@ const QUICK_SLOTS: usize = 2048;
 /// Longest name that is looked for there.
 const QUICK_MAX_BYTES: usize = 16;
 
-/// A short name as one number, its letters in lower case. Other bytes become others, too: where what
-/// is looked for consists of letters alone, equal numbers are equal names.
+/// A short name's length and both its ends, which together are all of it; letters in lower case.
+/// Other bytes become others, too: where what is looked for consists of letters alone, equal numbers
+/// are equal names.
+type Folded = (usize, u64, u64);
+
 #[inline]
-fn folded(name: &[u8]) -> Option<u128> {
+fn folded(name: &[u8]) -> Option<Folded> {
     /// What tells a letter's cases apart, in each byte.
-    const CASES: u128 = u128::MAX / 0xff * 0x20;
-    let len = name.len();
-    if !(1..=QUICK_MAX_BYTES).contains(&len) {
-        return None;
-    }
-    let ends = |first: u64, last: u64, width: usize| {
-        u128::from(first) | u128::from(last) << (8 * (len - width))
-    };
-    // Both ends together are the whole name, as far as they overlap twice the same.
-    let word = if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
-        ends(u64::from_le_bytes(*first), u64::from_le_bytes(*last), 8)
+    const CASES: u64 = u64::MAX / 0xff * 0x20;
+    let (first, last) = if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
+        (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
     } else if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
         let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
-        ends(first.into(), last.into(), 4)
+        (first.into(), last.into())
     } else {
-        let middle = u128::from(name[len / 2]) << (8 * (len / 2));
-        ends(name[0].into(), name[len - 1].into(), 1) | middle
+        // One to three letters.
+        let middle = u64::from(*name.get(name.len() / 2)?) << 8;
+        (middle | u64::from(*name.first()?), (*name.last()?).into())
     };
-    Some(word | CASES >> (8 * (QUICK_MAX_BYTES - len)))
+    (name.len() <= QUICK_MAX_BYTES).then_some((name.len(), first | CASES, last | CASES))
 }
 
 /// A slot for a name.
 #[inline]
-fn quick_slot(folded: u128) -> usize {
-    let mixed = (folded as u64 ^ (folded >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+fn quick_slot((len, first, last): Folded) -> usize {
+    let mixed = first ^ last.rotate_left(29) ^ len as u64;
+    let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> (64 - QUICK_SLOTS.ilog2())) as usize
 }
 
