@@ -204,6 +204,7 @@ impl Arena {
     }
 
     /// A slot's bytes, all of its class's size.
+    #[inline]
     pub fn get(&self, handle: Handle) -> &[u8] {
         let page = &self.pages[page_of(handle)];
         let offset = offset_of(handle);
@@ -220,6 +221,7 @@ impl Arena {
         page.bytes[offset] ^ page.bytes[behind]
     }
 
+    #[inline]
     pub fn get_mut(&mut self, handle: Handle) -> &mut [u8] {
         let page = &mut self.pages[page_of(handle)];
         let offset = offset_of(handle);

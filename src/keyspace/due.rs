@@ -40,6 +40,7 @@ pub(super) struct Shadow {
 }
 
 /// An object's value, as far as it is to be seen.
+#[inline]
 pub(super) fn shown<'k>(
     shadow: &'k Option<Shadow>,
     objects: &'k Slab<Object>,

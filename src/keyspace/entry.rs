@@ -127,14 +127,22 @@ fn write_payload(slot: &mut [u8], payload: Payload) {
     }
 }
 
+/// So many bytes of an entry, as one read.
+#[inline]
+fn array<const N: usize>(slot: &[u8], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&slot[at..at + N]);
+    bytes
+}
+
 /// Reads the fixed part of an entry.
 #[inline]
 pub fn layout(slot: &[u8]) -> Layout {
     let meta = slot[0];
     let (key_len, expiry_at) = match slot[KEY_LEN_AT] {
         LONG_KEY => {
-            let bytes = [slot[5], slot[6], slot[7], slot[8]];
-            (u32::from_le_bytes(bytes) as usize, KEY_LEN_AT + 5)
+            let len = u32::from_le_bytes(array(slot, KEY_LEN_AT + 1));
+            (len as usize, KEY_LEN_AT + 5)
         }
         len => (usize::from(len), KEY_LEN_AT + 1),
     };
@@ -168,35 +176,35 @@ impl Layout {
         self.key_at() + self.key_len
     }
 
+    #[inline]
     pub fn int(&self, slot: &[u8]) -> i64 {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&slot[self.payload_at()..self.payload_at() + 8]);
-        i64::from_le_bytes(bytes)
+        i64::from_le_bytes(array(slot, self.payload_at()))
     }
 
     pub fn set_int(&self, slot: &mut [u8], n: i64) {
         write_payload(&mut slot[self.payload_at()..], Payload::Int(n));
     }
 
+    #[inline]
     pub fn text(&self, slot: &[u8]) -> Range<usize> {
         let at = self.payload_at();
-        let len = u16::from_le_bytes([slot[at], slot[at + 1]]);
+        let len = u16::from_le_bytes(array(slot, at));
         at + 2..at + 2 + usize::from(len)
     }
 
     #[inline]
     pub fn object(&self, slot: &[u8]) -> u32 {
-        let at = self.payload_at();
-        u32::from_le_bytes([slot[at], slot[at + 1], slot[at + 2], slot[at + 3]])
+        u32::from_le_bytes(array(slot, self.payload_at()))
     }
 
     /// Deadline (unix milliseconds) and wheel node of an entry that has an expiry.
     pub fn expiry(&self, slot: &[u8]) -> (i64, u32) {
         debug_assert!(self.has_expiry);
-        let (mut deadline, mut node) = ([0; 8], [0; 4]);
-        deadline.copy_from_slice(&slot[self.expiry_at..self.expiry_at + 8]);
-        node.copy_from_slice(&slot[self.expiry_at + 8..self.expiry_at + 12]);
-        (i64::from_le_bytes(deadline), u32::from_le_bytes(node))
+        let deadline = i64::from_le_bytes(array(slot, self.expiry_at));
+        (
+            deadline,
+            u32::from_le_bytes(array(slot, self.expiry_at + 8)),
+        )
     }
 
     pub fn set_expiry(&self, slot: &mut [u8], deadline_ms: i64, node: u32) {
@@ -224,10 +232,12 @@ pub fn set_mark(slot: &mut [u8], mark: u8) {
     slot[0] = slot[0] & !MARK | mark;
 }
 
+#[inline]
 pub fn clock(slot: &[u8]) -> u32 {
     u32::from_le_bytes([slot[1], slot[2], slot[3], 0])
 }
 
+#[inline]
 pub fn set_clock(slot: &mut [u8], clock: u32) {
     slot[1..4].copy_from_slice(&clock.to_le_bytes()[..3]);
 }

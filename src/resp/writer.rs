@@ -130,7 +130,18 @@ impl<'a> Writer<'a> {
         self.out
     }
 
+    #[inline]
     fn header(&mut self, kind: u8, n: i64) -> CmdResult {
+        if let 0..=9 = n {
+            // Most of them, and no number to be formatted.
+            let line = [kind, b'0' + n as u8, b'\r', b'\n'];
+            self.out.bytes.extend_from_slice(&line);
+            return Ok(());
+        }
+        self.long_header(kind, n)
+    }
+
+    fn long_header(&mut self, kind: u8, n: i64) -> CmdResult {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(n).as_bytes();
         let out = &mut self.out.bytes;

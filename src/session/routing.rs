@@ -112,10 +112,12 @@ impl Core {
     }
 
     /// Whether a hold is in the way of a command whose keys are all here.
+    #[inline]
     pub(super) fn is_blocked(&self, call: &HopCall, args: &Args) -> bool {
-        if self.shard.is_unheld() {
-            return false;
-        }
+        !self.shard.is_unheld() && self.is_held(call, args)
+    }
+
+    fn is_held(&self, call: &HopCall, args: &Args) -> bool {
         if matches!(call.command.run, Run::Shards { .. } | Run::At { .. }) {
             return true;
         }

@@ -6,18 +6,18 @@ use crate::keyspace::entry;
 use crate::value::dict::Handle;
 
 impl Tx<'_> {
+    #[inline]
     pub(super) fn touch(&mut self, handle: Handle) {
         if !self.touch {
             return;
         }
-        let old = entry::clock(self.ks.arena.get(handle));
-        let new = if self.ks.settings.lfu {
-            self.used_once_more(old)
-        } else {
-            self.lru_clock()
+        let new = match self.ks.settings.lfu {
+            true => self.used_once_more(entry::clock(self.ks.arena.get(handle))),
+            false => self.lru_clock(),
         };
-        if new != old {
-            entry::set_clock(self.ks.arena.get_mut(handle), new);
+        let slot = self.ks.arena.get_mut(handle);
+        if entry::clock(slot) != new {
+            entry::set_clock(slot, new);
         }
     }
 

@@ -19,6 +19,7 @@ pub struct Context<'a> {
 }
 
 impl Tx<'_> {
+    #[inline]
     fn value_of(&self, found: &Found) -> Option<&Value> {
         let slot = self.ks.arena.get(found.handle);
         match found.layout.encoding {
@@ -130,6 +131,7 @@ impl Tx<'_> {
         let after = collection.memory_bytes();
         let is_gone = collection.is_gone();
         let deadline = collection.next_deadline();
+        let has_deadline = deadline.is_some() || object.fields_node != wheel::NONE;
         ks.object_bytes.changed(C::KIND, before, after);
         self.unaccounted = true;
         if is_gone {
@@ -138,7 +140,9 @@ impl Tx<'_> {
             self.emptied = true;
         } else {
             self.touch(found.handle);
-            self.link_fields_of(found, deadline);
+            if has_deadline {
+                self.link_fields_of(found, deadline);
+            }
         }
         Ok(result)
     }
