@@ -113,7 +113,13 @@ impl Manifest {
 
     /// The sequence number of the next segment.
     pub fn next_incr_seq(&self) -> u64 {
-        let incr = self.incr.iter().chain(&self.history);
+        // A base that is history has a number of another kind.
+        let is_base = |file: &&File| {
+            let name = &file.name;
+            name.ends_with(".base.rdb") || name.ends_with(".base.aof")
+        };
+        let history = self.history.iter().filter(|file| !is_base(file));
+        let incr = self.incr.iter().chain(history);
         incr.map(|file| file.seq).max().unwrap_or(0) + 1
     }
 
@@ -237,6 +243,10 @@ mod tests {
         let manifest = Manifest::parse(redis).unwrap();
         assert_eq!(manifest.to_string(), "file a.aof seq 1 type i\n");
         assert_eq!(manifest.next_base_seq(), 1);
+        let kept = "file a.aof.9.base.rdb seq 9 type b\n\
+                    file a.aof.2.incr.aof seq 2 type h\n\
+                    file a.aof.8.base.rdb seq 8 type h\n";
+        assert_eq!(Manifest::parse(kept).unwrap().next_incr_seq(), 3);
     }
 
     #[test]

@@ -116,10 +116,11 @@ impl Keyspace {
             at: 0,
             cursor: 0,
             done: false,
-            sizes: self.dbs.iter().map(size).collect(),
+            sizes: self.seen().iter().map(size).collect(),
             dirty: self.effects.dirty,
         }));
-        for (number, db) in self.dbs.iter_mut().enumerate() {
+        let seen = &mut self.dbs[..self.databases as usize];
+        for (number, db) in seen.iter_mut().enumerate() {
             db.origin = Some(number as u32);
         }
     }
@@ -204,7 +205,7 @@ impl Keyspace {
         cut.cursor = next;
         if next == 0 {
             cut.at += 1;
-            cut.done = cut.at as usize == self.dbs.len();
+            cut.done = cut.at == self.databases;
         }
         // All of them are waited for together; one by one that was most of a snapshot's time.
         let sum = handles

@@ -119,12 +119,12 @@ impl Keyspace {
 
     /// A random key of all databases.
     fn random_of_all(&mut self) -> Option<(u32, Handle)> {
-        let total: usize = self.dbs.iter().map(|db| db.dict.len()).sum();
+        let total: usize = self.seen().iter().map(|db| db.dict.len()).sum();
         if total == 0 {
             return None;
         }
         let mut nth = self.rng.usize(..total);
-        let at = self.dbs.iter().position(|db| {
+        let at = self.seen().iter().position(|db| {
             let is_here = nth < db.dict.len();
             nth = nth.saturating_sub(db.dict.len());
             is_here
@@ -136,7 +136,7 @@ impl Keyspace {
     /// A random key with an expiry.
     fn random_volatile(&mut self) -> Option<(u32, Handle)> {
         let (_, owner) = self.wheel.random(&mut self.rng)?;
-        self.owner_of(owner)
+        self.owner_of(owner).filter(|(db, _)| *db < self.databases)
     }
 
     /// The mean time to live of a database's keys that have one, estimated from a sample;

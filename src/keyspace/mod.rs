@@ -14,6 +14,7 @@ pub mod effects;
 mod entry;
 mod evict;
 mod garbage;
+mod incoming;
 mod interest;
 mod own;
 mod records;
@@ -139,7 +140,10 @@ pub struct Keyspace {
     arena: Arena,
     objects: Slab<Object>,
     wheel: Wheel,
+    /// Behind the first `databases`, which clients see, those that are to replace them: see
+    /// [`incoming`].
     dbs: Vec<Db>,
+    databases: u32,
     garbage: Garbage,
     hasher: RandomState,
     rng: fastrand::Rng,
@@ -198,6 +202,7 @@ impl Keyspace {
             objects: Slab::default(),
             wheel: Wheel::new(0),
             dbs,
+            databases,
             garbage: Garbage::default(),
             hasher,
             rng,
@@ -222,7 +227,7 @@ impl Keyspace {
     }
 
     pub fn databases(&self) -> u32 {
-        self.dbs.len() as u32
+        self.databases
     }
 
     pub fn stats(&self, db: u32) -> DbStats {

@@ -66,6 +66,8 @@ pub struct ServerHost {
     pub followed_batches: usize,
     /// Shard 0 waits until nothing of this node's clients is under way.
     pub settles: bool,
+    /// Errors that commands of the master had, as far as they were looked at.
+    pub blamed: u64,
     /// `min-replicas-to-write`, 0 while it is off.
     pub replicas_min: usize,
     /// Shard 0's alone: nodes that have not changed their role yet.
@@ -141,6 +143,7 @@ impl ServerHost {
             following: Following::new(shards),
             followed_batches: 0,
             settles: false,
+            blamed: 0,
             replicas_min: 0,
             roles_awaited: 0,
             aof_waits: AofWaits::default(),
@@ -271,6 +274,7 @@ impl Host for ServerHost {
         self.pause.until_ms != 0
             || self.monitors.any()
             || self.part.is_any_loading()
+            || self.part.is_loading_beside()
             || self.part.save_failed
             || self.part.is_journal_failing()
             || self.replicas_min > 0
@@ -307,6 +311,14 @@ impl Host for ServerHost {
             }
         }
         Admission::Run
+    }
+
+    fn is_loading(&self) -> bool {
+        self.part.is_any_loading()
+    }
+
+    fn replica_asked(&mut self, core: &Core, link: &dyn Link, session: SessionKey, entry: &Entry) {
+        self.tell_of_invalid_use(core, link, session, entry);
     }
 
     fn refuses_reads(&self, session: SessionKey) -> Option<CmdError> {

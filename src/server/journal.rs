@@ -194,7 +194,8 @@ impl ServerHost {
             || self.part.is_any_loading()
             || self.reloading.is_some();
         // What a rewrite made while the file is off can be loaded as well.
-        if busy || persistence.aof.manifest.base.is_none() {
+        let manifest = &persistence.aof.manifest;
+        if busy || manifest.base.is_none() && manifest.incr.is_empty() {
             return Performed::Failed(CmdError::Text(
                 "ERR Error trying to load the AOF files, check server logs",
             ));
@@ -258,7 +259,15 @@ impl ServerHost {
     pub(super) fn base_written(&mut self, temporary: &str) {
         let now_ms = self.now_ms;
         match self.persistence.aof.end_rewrite(temporary, now_ms) {
-            Ok(()) => self.tell_nodes(|_| Message::JournalMended),
+            Ok(()) => {
+                self.tell_nodes(|_| Message::JournalMended);
+                // Only a base was wanted, and nothing may be written behind it.
+                let persistence = &mut self.persistence;
+                if !persistence.aof.wanted && persistence.closing.is_none() {
+                    persistence.aof.close();
+                    self.close_journals(false);
+                }
+            }
             Err(error) => {
                 log::warning(&format!("Can't end an AOF rewrite: {error}"));
                 self.persistence.aof.rewrite_failed(now_ms);

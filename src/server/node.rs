@@ -37,10 +37,22 @@ impl Node {
     }
 
     /// What was refused, in the log.
-    fn tell_complaints(core: &mut Core) {
+    fn tell_complaints(core: &mut Core, host: &mut ServerHost) {
         for complaint in core.shard.keyspace.effects.complaints.drain(..) {
             log::warning(&complaint);
         }
+        let unexpected = core.shard.stats.unexpected;
+        // Redis: networking.c afterErrorReply, a replica that clients write to differs anyhow.
+        let minds = host.config.text("propagation-error-behavior") != "ignore"
+            && host.config.flag("replica-read-only");
+        if unexpected > host.blamed && minds {
+            log::warning(
+                "This replica panicked sending an error to its master: propagation-error-behavior \
+                 asks for its end.",
+            );
+            host.stop = Some(1);
+        }
+        host.blamed = unexpected;
     }
 
     /// Runs a slice of work that may keep clients waiting, and notes it if it took long.
@@ -117,7 +129,7 @@ impl Node {
             self.host.invalidate(&mut self.core);
         }
         Node::note_lags(&mut self.core);
-        Node::tell_complaints(&mut self.core);
+        Node::tell_complaints(&mut self.core, &mut self.host);
         if self.core.shard.stats.has_spikes() {
             Node::note_spikes(&mut self.core, &mut self.host);
         }

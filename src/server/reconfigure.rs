@@ -50,7 +50,8 @@ impl ServerHost {
         let waits = |name: &str| {
             name.eq_ignore_ascii_case("dir") || name.eq_ignore_ascii_case("appendonly")
         };
-        if self.part.is_any_loading() && pairs.iter().any(|(name, _)| waits(name)) {
+        let is_loading = self.part.is_any_loading() || self.part.is_loading_beside();
+        if is_loading && pairs.iter().any(|(name, _)| waits(name)) {
             return Performed::Failed(CmdError::Loading);
         }
         let config = match self.config.set(&pairs, requester.is_local) {

@@ -338,6 +338,13 @@ impl ServerHost {
                     mail.push((0, NodeMessage::Persist(Message::LoadReady)));
                 }
             }
+            Message::IncomingBegins { serves } => self.part.incoming_begins(core, serves),
+            Message::IncomingOver { accepted } => {
+                self.part.incoming_over(core, accepted, now_ms);
+                if accepted && self.shard == 0 {
+                    self.take_incoming_libraries(core);
+                }
+            }
             Message::Reserve { db, keys } => core.shard.keyspace.reserve(db, keys),
             Message::Load(entries) => {
                 self.part.load(core, entries, now_ms);
@@ -451,8 +458,14 @@ impl ServerHost {
     }
 
     fn load_on(&mut self, core: &mut Core) -> bool {
+        self.persistence
+            .delay_keys(self.config.int("key-load-delay"));
         let (mail, now_ms) = (&mut self.mail, self.now_ms);
         let mut loaded = self.persistence.load_slice(mail, now_ms);
+        if self.following.is_incoming() {
+            let found = self.persistence.found_libraries.drain(..);
+            self.persistence.incoming_libraries.extend(found);
+        }
         self.tell_deleted();
         let (mail, now_ms) = (&mut self.mail, self.now_ms);
         let merges = self.persistence.merges;
@@ -473,6 +486,16 @@ impl ServerHost {
                     _ => {}
                 }
                 more
+            }
+        }
+    }
+
+    /// The libraries of a master take the place of all others.
+    fn take_incoming_libraries(&mut self, core: &mut Core) {
+        core.clear_libraries();
+        for text in std::mem::take(&mut self.persistence.incoming_libraries) {
+            if let Err(error) = core.add_library(&text, false, u64::MAX) {
+                log::warning(&format!("Failed creating the library: {error}"));
             }
         }
     }
@@ -509,7 +532,10 @@ impl ServerHost {
         if persistence.loading.is_some() || persistence.replay.is_some() || self.stopping {
             return;
         }
-        let is_plain = |saving: &persist::Saving| saving.after() == After::Nothing;
+        // Replicas that wait for it ask again.
+        let is_plain = |saving: &persist::Saving| {
+            matches!(saving.after(), After::Nothing | After::Sync | After::Pipe)
+        };
         if persistence.saving.as_deref().is_some_and(is_plain) {
             persistence.cancel_save(&mut self.mail);
             log::notice("FLUSHALL aborted the background saving");
@@ -574,6 +600,7 @@ impl ServerHost {
             status: persistence.status.clone(),
             saving,
             loading: loading.or(replaying),
+            serves: persistence.loading.as_ref().is_some_and(|it| it.serves()),
             journal: self.journal_figures(),
         }
     }
@@ -604,6 +631,7 @@ impl ServerHost {
         }
         let master = self.following.due_ms();
         let replicas = [
+            self.persistence.load_delayed_until_ms(),
             self.replicas.due_ms(),
             self.sync_wait_ms(),
             self.farewell_due_ms(),

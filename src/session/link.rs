@@ -1,8 +1,8 @@
 //! What a core needs of the world around it: sockets and mailboxes below, the server above.
 
 use super::{Core, Refused};
-use crate::command::Job;
 use crate::command::errand::Parcel;
+use crate::command::{Entry, Job};
 use crate::resp::{Args, CmdError, Output};
 use crate::shard::message::{Message, SessionKey};
 
@@ -76,6 +76,21 @@ pub trait Host {
         _args: &Args,
     ) -> Admission {
         Admission::Run
+    }
+
+    /// Whether clients are refused as data is being loaded.
+    fn is_loading(&self) -> bool {
+        false
+    }
+
+    /// A replica asked for something that has a reply, and is about to be disconnected.
+    fn replica_asked(
+        &mut self,
+        _core: &Core,
+        _link: &dyn Link,
+        _session: SessionKey,
+        _entry: &Entry,
+    ) {
     }
 
     /// Why a session may write nothing now.

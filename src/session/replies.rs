@@ -44,6 +44,20 @@ impl Core {
         self.reply_error(key, &error, link)
     }
 
+    /// A replica asked for something that has a reply: that would stand in its stream.
+    pub(super) fn refuse_replica(
+        &mut self,
+        key: SessionKey,
+        id: CommandId,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        let table = self.table.clone();
+        host.replica_asked(self, link, key, table.entry(id));
+        self.abandon(key, link);
+        Next::Wait
+    }
+
     /// A command fails, once replies that are under way have come.
     pub(super) fn fail_unless(
         &mut self,

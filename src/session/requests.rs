@@ -213,7 +213,7 @@ impl Core {
             tracks: session.client.tracks(command),
         };
         let (is_limited, in_multi) = (session.is_limited, session.multi.is_some());
-        let only_listens = session.client.only_listens();
+        let is_told = session.client.only_listens() || session.client.replica;
         // Redis: server.c processCommand, between authentication and what the user may do.
         let knows = session.client.authenticated || !self.users.requires_auth();
         if in_multi && knows && command.flags & flags::NO_MULTI != 0 {
@@ -224,12 +224,10 @@ impl Core {
         {
             return next;
         }
-        if only_listens && !may_listener_run(command) {
-            return self.refuse_listener(key, id, link);
+        if is_told && let Some(next) = self.refuse_told(key, (command, id), link, host) {
+            return next;
         }
-        if command.flags & flags::ALLOW_BUSY == 0
-            && let Some(error) = self.scripts.late.refusal().filter(|_| key != MASTER)
-        {
+        if let Some(error) = self.refuses_while_busy(key, command, host) {
             return match hopping {
                 true => Next::Again,
                 false => self.refuse_busy(key, call, &error, link),
@@ -255,6 +253,37 @@ impl Core {
             return self.fail_unless(hopping, (key, id), &error, link);
         }
         self.route(key, call, args, hopping, link, host)
+    }
+
+    /// Refuses what a session may not ask for to which messages, or the stream, are sent.
+    fn refuse_told(
+        &mut self,
+        key: SessionKey,
+        (command, id): (&Command, u16),
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Option<Next> {
+        let client = &self.session(key)?.client;
+        if client.replica && !may_replica_run(command) {
+            return Some(self.refuse_replica(key, id, link, host));
+        }
+        let refuses = client.only_listens() && !may_listener_run(command);
+        refuses.then(|| self.refuse_listener(key, id, link))
+    }
+
+    /// Why a command has to wait for a script, or for the load that one is a part of.
+    fn refuses_while_busy(
+        &self,
+        key: SessionKey,
+        command: &Command,
+        host: &dyn Host,
+    ) -> Option<CmdError> {
+        if command.flags & flags::ALLOW_BUSY != 0 {
+            return None;
+        }
+        let busy = self.scripts.late.refusal().filter(|_| key != MASTER)?;
+        let loads = command.flags & flags::LOADING == 0 && host.is_loading();
+        Some(if loads { CmdError::Loading } else { busy })
     }
 
     /// A command of a client that tracks is over: it is told what it changed itself.
@@ -355,6 +384,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether a command has no reply that would stand in a replica's stream.
+fn may_replica_run(command: &Command) -> bool {
+    matches!(command.name, "replconf" | "psync" | "sync")
 }
 
 /// Whether a transaction queues a command. Redis: server.c processCommand.

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::client::Client;
+use crate::client::{Client, encode};
 use crate::persistence::{line, wait_for};
 use crate::process::{Server, Which, fresh_dir};
 use crate::replicas::{agree, info, wait_until_linked, write};
@@ -265,4 +265,252 @@ fn all_who_ask_for_the_end_hear_that_it_does_not_come() {
     }
     assert_eq!(line(&mut client, "SET k v"), "+OK");
     replica.signal("CONT");
+}
+
+fn is_in(client: &mut Client, what: &str) -> bool {
+    client.text("INFO persistence").contains(what)
+}
+
+/// Makes the snapshot for replicas last until it is given up.
+fn slow_down(master: &mut Client) {
+    line(master, "CONFIG SET rdb-key-save-delay 200000");
+}
+
+/// Ends the transfer under way; the next one waits for [`let_go`].
+fn cut(master: &mut Client) {
+    line(master, "CONFIG SET repl-diskless-sync-delay 100000");
+    line(master, "CLIENT KILL TYPE replica");
+}
+
+fn let_go(master: &mut Client) {
+    line(master, "CONFIG SET rdb-key-save-delay 0");
+    line(master, "CONFIG SET repl-diskless-sync-delay 0");
+}
+
+const LOADED_DIRECTLY: [&str; 2] = ["--repl-diskless-load", "swapdb"];
+
+#[test]
+fn a_snapshot_that_breaks_off_leaves_what_was_there() {
+    for shards in [1, 3] {
+        let master = Server::start(Which::Pinion { shards: 2 }, &["--rdbcompression", "no"]);
+        let replica = Server::start(Which::Pinion { shards }, &LOADED_DIRECTLY);
+        let (mut ours, mut theirs) = (master.client(), replica.client());
+        write(&master, 8, 10);
+        let big = "x".repeat(50_000);
+        for n in 0..100 {
+            ours.call(&["SET", &format!("big{n}"), &big]);
+            theirs.call(&["SET", &format!("old{n}"), "v"]);
+        }
+        slow_down(&mut ours);
+        let address = format!("REPLICAOF 127.0.0.1 {}", master.port);
+        assert_eq!(line(&mut theirs, &address), "+OK");
+        wait_for("the load", || is_in(&mut theirs, "\\nloading:1"));
+        assert!(line(&mut theirs, "GET old1").starts_with("-LOADING"));
+        cut(&mut ours);
+        wait_for("its end", || is_in(&mut theirs, "\\nloading:0"));
+        assert!(replica.log().contains("Internal error in RDB"));
+        assert_eq!(line(&mut theirs, "DBSIZE"), ":100");
+        assert_eq!(theirs.text("GET old1"), "$1\\r\\nv\\r\\n");
+        let_go(&mut ours);
+        wait_until_linked(&mut theirs);
+        agree(&master, &replica);
+        assert_eq!(line(&mut theirs, "GET old1"), "$-1");
+        assert!(replica.log().contains("with EOF to parser"));
+        // It follows, and a replica of its own begins with what it has.
+        write(&master, 9, 10);
+        agree(&master, &replica);
+        let below = Server::start(
+            Which::Pinion { shards: 1 },
+            &["--repl-diskless-load", "on-empty-db"],
+        );
+        let address = format!("REPLICAOF 127.0.0.1 {}", replica.port);
+        assert_eq!(line(&mut below.client(), &address), "+OK");
+        wait_until_linked(&mut below.client());
+        agree(&master, &below);
+        assert!(below.log().contains("with EOF to parser"));
+    }
+}
+
+#[test]
+fn clients_are_served_while_newer_data_of_the_same_history_comes() {
+    for shards in [1, 2] {
+        let master = Server::start(Which::Pinion { shards: 1 }, &["--rdbcompression", "no"]);
+        let replica = Server::start(Which::Pinion { shards }, &LOADED_DIRECTLY);
+        let (mut ours, mut theirs) = (master.client(), replica.client());
+        let library = |says: &str| {
+            format!(
+                "#!lua name=l\nredis.register_function{{function_name='f', flags={{'no-writes'}}, \
+                 callback=function() return '{says}' end}}"
+            )
+        };
+        ours.call(&["FUNCTION", "LOAD", &library("old")]);
+        ours.call(&["SET", "key", "old"]);
+        let address = format!("REPLICAOF 127.0.0.1 {}", master.port);
+        assert_eq!(line(&mut theirs, &address), "+OK");
+        wait_until_linked(&mut theirs);
+        assert_eq!(theirs.text("FCALL f 0"), "$3\\r\\nold\\r\\n");
+        // The backlog does not reach back to what the replica has.
+        slow_down(&mut ours);
+        line(&mut ours, "CONFIG SET repl-backlog-size 16384");
+        let big = "x".repeat(50_000);
+        line(&mut ours, "MULTI");
+        line(&mut ours, "CLIENT KILL TYPE replica");
+        for n in 0..100 {
+            ours.call(&["SET", &format!("big{n}"), &big]);
+        }
+        ours.call(&["FUNCTION", "LOAD", "REPLACE", &library("new")]);
+        ours.call(&["SET", "key", "new"]);
+        line(&mut ours, "EXEC");
+        wait_for("the load", || is_in(&mut theirs, "async_loading:1"));
+        assert!(is_in(&mut theirs, "\\nloading:0"));
+        assert_eq!(theirs.text("GET key"), "$3\\r\\nold\\r\\n");
+        assert_eq!(theirs.text("FCALL f 0"), "$3\\r\\nold\\r\\n");
+        assert_eq!(line(&mut theirs, "DBSIZE"), ":1");
+        for refused in ["REPLICAOF NO ONE", "CONFIG SET appendonly no", "BGSAVE"] {
+            let reply = line(&mut theirs, refused);
+            assert!(reply.starts_with("-LOADING"), "{refused}: {reply}");
+        }
+        assert!(is_in(&mut theirs, "async_loading:1"));
+        cut(&mut ours);
+        wait_for("its end", || is_in(&mut theirs, "async_loading:0"));
+        assert_eq!(theirs.text("GET key"), "$3\\r\\nold\\r\\n");
+        assert_eq!(theirs.text("FCALL f 0"), "$3\\r\\nold\\r\\n");
+        let_go(&mut ours);
+        wait_until_linked(&mut theirs);
+        agree(&master, &replica);
+        assert_eq!(theirs.text("GET key"), "$3\\r\\nnew\\r\\n");
+        assert_eq!(theirs.text("FCALL f 0"), "$3\\r\\nnew\\r\\n");
+    }
+}
+
+#[test]
+fn a_replica_is_told_nothing_but_the_stream() {
+    let master = Server::start(Which::Pinion { shards: 2 }, &[]);
+    for (asked, told) in [
+        ("PING", "'ping'"),
+        ("GET k", "'get'"),
+        ("XINFO HELP", "'xinfo|help'"),
+    ] {
+        let mut raw = master.client();
+        raw.send(format!("SYNC\r\n{asked}\r\n").as_bytes());
+        let received = raw.until_closed().shown();
+        assert!(!received.contains("PONG"), "{received}");
+        let told = format!("Replica generated a reply to command {told}, disconnecting it: id=");
+        assert!(master.log().contains(&told), "{}", master.log());
+    }
+    assert!(
+        master
+            .log()
+            .contains("Replica can't interact with the keyspace")
+    );
+    let mut client = master.client();
+    assert!(line(&mut client, "PSYNC id offset").starts_with("-ERR value is not an integer"));
+    assert!(
+        master
+            .log()
+            .contains("asks for synchronization but with a wrong offset")
+    );
+    assert_eq!(line(&mut client, "PING"), "+PONG");
+}
+
+#[test]
+fn a_replica_may_end_where_it_would_differ() {
+    let master = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let options = ["--propagation-error-behavior", "panic"];
+    let mut replica = Server::start(Which::Pinion { shards: 2 }, &options);
+    let address = format!("REPLICAOF 127.0.0.1 {}", master.port);
+    assert_eq!(line(&mut replica.client(), &address), "+OK");
+    wait_until_linked(&mut replica.client());
+    line(&mut master.client(), "DEBUG REPLICATE fake-command");
+    assert!(!replica.exit().success());
+    assert!(replica.log().contains("fake-command"), "{}", replica.log());
+}
+
+#[test]
+fn a_rewrite_without_an_append_only_file_leaves_a_base_alone() {
+    let server = Server::start(Which::Pinion { shards: 2 }, &[]);
+    let mut client = server.client();
+    let manifest = || {
+        let path = server.dir.join("appendonlydir/appendonly.aof.manifest");
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    for wanted in ["yes", "no"] {
+        line(&mut client, &format!("CONFIG SET appendonly {wanted}"));
+        line(&mut client, "SET k v");
+        wait_for("the rewrite", || {
+            is_in(&mut client, "aof_rewrite_in_progress:0")
+        });
+    }
+    line(&mut client, "BGREWRITEAOF");
+    wait_for("the base", || {
+        manifest() == "file appendonly.aof.2.base.rdb seq 2 type b\n"
+    });
+    let files = std::fs::read_dir(server.dir.join("appendonlydir")).expect("the files");
+    let names = files.map(|file| file.expect("a file").file_name());
+    let left: Vec<_> = names
+        .filter(|name| name.to_string_lossy().contains("incr"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    wait_for("the file", || line(&mut client, "DEBUG LOADAOF") == "+OK");
+    assert_eq!(client.text("GET k"), "$1\\r\\nv\\r\\n");
+    line(&mut client, "CONFIG SET appendonly yes");
+    line(&mut client, "SET k w");
+    wait_for("segments", || manifest().contains("type i"));
+}
+
+#[test]
+fn a_flush_ends_a_snapshot_that_is_under_way() {
+    let master = Server::start(Which::Pinion { shards: 2 }, &[]);
+    let replica = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let mut client = master.client();
+    write(&master, 10, 10);
+    slow_down(&mut client);
+    let address = format!("REPLICAOF 127.0.0.1 {}", master.port);
+    assert_eq!(line(&mut replica.client(), &address), "+OK");
+    wait_for("the transfer", || {
+        is_in(&mut client, "rdb_bgsave_in_progress:1")
+    });
+    assert_eq!(line(&mut client, "FLUSHALL"), "+OK");
+    assert_eq!(line(&mut client, "SET k v"), "+OK");
+    let_go(&mut client);
+    wait_until_linked(&mut replica.client());
+    agree(&master, &replica);
+    assert_eq!(started(&master), 2, "{}", master.log());
+}
+
+#[test]
+fn a_script_of_the_append_only_file_keeps_nobody_from_hearing_of_the_load() {
+    let dir = fresh_dir();
+    let files = dir.join("appendonlydir");
+    std::fs::create_dir(&files).expect("a directory");
+    let script = "redis.call('set',KEYS[1],'y') for i=1,1000000 do redis.call('ping') end";
+    let commands = encode(&["EVAL", script, "1", "x"]);
+    std::fs::write(files.join("appendonly.aof.1.incr.aof"), commands).expect("a segment");
+    let manifest = "file appendonly.aof.1.incr.aof seq 1 type i\n";
+    std::fs::write(files.join("appendonly.aof.manifest"), manifest).expect("the manifest");
+    let options = ["--appendonly", "yes", "--lua-time-limit", "1"];
+    let server = Server::start_in(Which::Pinion { shards: 1 }, &dir, &options);
+    let mut client = None;
+    wait_for("the server", || {
+        client = Client::tcp(server.port).ok();
+        client.is_some()
+    });
+    let mut client = client.expect("a client");
+    let mut replies = Vec::new();
+    wait_for("the end of the load", || {
+        replies.push(line(&mut client, "PING"));
+        replies.last().is_some_and(|it| it == "+PONG")
+    });
+    replies.pop();
+    assert!(!replies.is_empty());
+    assert!(
+        replies.iter().all(|it| it.starts_with("-LOADING")),
+        "{replies:?}"
+    );
+    // Without a base, too, it can be read again.
+    assert_eq!(line(&mut client, "DEL x"), ":1");
+    assert_eq!(line(&mut client, "DEBUG LOADAOF"), "+OK");
+    assert_eq!(line(&mut client, "EXISTS x"), ":0");
+    drop(server);
+    std::fs::remove_dir_all(dir).ok();
 }

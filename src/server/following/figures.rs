@@ -1,6 +1,6 @@
 //! What INFO and ROLE tell of the master.
 
-use super::Phase;
+use super::{Origin, Phase};
 use crate::resp::{CmdResult, Writer};
 use crate::server::host::ServerHost;
 use crate::server::role::Role;
@@ -36,6 +36,14 @@ impl ServerHost {
         let is_up = following.is_online();
         let transfer = match &following.phase {
             Phase::Receiving(transfer) | Phase::Preparing(transfer) => Some(TransferFigures {
+                size_bytes: transfer.size_bytes,
+                read_bytes: transfer.read_bytes,
+                silent_s,
+            }),
+            Phase::Loading(Origin {
+                direct: Some(transfer),
+                ..
+            }) => Some(TransferFigures {
                 size_bytes: transfer.size_bytes,
                 read_bytes: transfer.read_bytes,
                 silent_s,

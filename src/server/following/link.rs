@@ -1,8 +1,8 @@
 //! The connection to a master, up to where its stream begins.
 
 use super::handshake::{Card, Handshake, Next, Verdict};
-use super::transfer::{Origin, Transfer};
-use super::{Call, Following, Phase};
+use super::transfer::{self, Transfer};
+use super::{Call, Following, Origin, Phase};
 use crate::runtime::resolve::Lookup;
 use crate::runtime::{ConnId, ConnInfo, Dial};
 use crate::server::host::ServerHost;
@@ -166,27 +166,49 @@ impl ServerHost {
                     }
                     None => return self.check_line(link),
                 },
-                Phase::Receiving(transfer) => {
-                    let mut wishes = Vec::new();
-                    let is_one = transfer.receive(bytes, &mut wishes);
-                    transfer.end(&mut wishes);
-                    let (id, is_behind) = (transfer.id, transfer.is_behind());
-                    self.write_transfer(id, wishes);
-                    if !is_one {
-                        self.drop_master(link);
-                        return self.call_again(false);
-                    }
-                    if is_behind {
-                        self.pause_master(link);
-                    }
-                    return;
+                Phase::Receiving(_) => return self.heard_snapshot(link, bytes),
+                Phase::Preparing(transfer) if transfer.is_direct() => {
+                    return self.heard_snapshot(link, bytes);
                 }
                 Phase::Preparing(transfer) => {
                     transfer.rest.extend_from_slice(bytes);
                     return;
                 }
+                Phase::Loading(origin) if origin.direct.is_some() => {
+                    return self.heard_snapshot(link, bytes);
+                }
                 _ => return self.following.input.extend_from_slice(bytes),
             }
+        }
+    }
+
+    /// More of a snapshot has come.
+    fn heard_snapshot(&mut self, link: &mut dyn Link, bytes: &[u8]) {
+        let transfer = match &mut self.following.phase {
+            Phase::Receiving(transfer) | Phase::Preparing(transfer) => transfer,
+            Phase::Loading(Origin {
+                direct: Some(transfer),
+                ..
+            }) => transfer,
+            _ => return,
+        };
+        let mut wishes = Vec::new();
+        let is_one = transfer.receive(bytes, &mut wishes);
+        transfer.end(&mut wishes);
+        let (id, is_behind) = (transfer.id, transfer.is_behind());
+        self.write_transfer(id, wishes);
+        if !is_one {
+            let is_loading = self.following.is_incoming();
+            self.drop_master(link);
+            if !is_loading {
+                self.call_again(false);
+            }
+            return;
+        }
+        self.prepare_direct();
+        self.feed_direct();
+        if is_behind || self.persistence.is_fed() {
+            self.pause_master(link);
         }
     }
 
@@ -231,11 +253,17 @@ impl ServerHost {
         }
     }
 
-    fn receive_snapshot(&mut self, link: &mut dyn Link, origin: Origin, bytes: &[u8]) {
+    fn receive_snapshot(&mut self, link: &mut dyn Link, origin: transfer::Origin, bytes: &[u8]) {
         self.end_failover();
         self.say_to_master(link, bytes);
         self.following.next_transfer += 1;
         let id = self.following.next_transfer;
+        if self.loads_directly() {
+            self.following.acked_ms = self.now_ms;
+            let transfer = Box::new(Transfer::begin_direct(origin, id));
+            self.following.phase = Phase::Receiving(transfer);
+            return;
+        }
         match Transfer::begin(origin, id, self.now_ms) {
             Ok(transfer) => {
                 self.following.acked_ms = self.now_ms;
@@ -280,8 +308,13 @@ impl ServerHost {
         let phase = std::mem::replace(&mut self.following.phase, Phase::Waiting { until_ms });
         match phase {
             Phase::Receiving(transfer) | Phase::Preparing(transfer) => transfer.discard(),
-            // It is loaded to its end all the same.
-            Phase::Loading(origin) => self.following.phase = Phase::Loading(origin),
+            // What is complete is loaded to its end all the same.
+            Phase::Loading(mut origin) => {
+                if origin.direct.take().is_some() {
+                    self.persistence.end_feed();
+                }
+                self.following.phase = Phase::Loading(origin);
+            }
             _ => {}
         }
     }
@@ -296,6 +329,14 @@ impl ServerHost {
                 self.drop_master(link);
                 log::notice(&format!("Reconnecting to MASTER {name} after failure"));
                 self.call_again(true);
+            }
+            _ if self.following.is_receiving() => {
+                log::warning("I/O error trying to sync with MASTER: connection lost");
+                let is_loading = self.following.is_incoming();
+                self.drop_master(link);
+                if !is_loading {
+                    self.call_again(false);
+                }
             }
             // What is complete is loaded; that the connection is gone shows afterwards.
             Phase::Preparing(_) | Phase::Loading(_) => drop(self.following.part()),
@@ -335,13 +376,16 @@ impl ServerHost {
                 self.drop_master(link);
                 self.call_again(false);
             }
-            Phase::Receiving(_) if is_silent => {
+            _ if self.following.is_receiving() && is_silent => {
                 log::warning(
                     "Timeout receiving bulk data from MASTER... If the problem persists try to set \
                      the 'repl-timeout' parameter in redis.conf to a larger value.",
                 );
+                let is_loading = self.following.is_incoming();
                 self.drop_master(link);
-                self.call_again(true);
+                if !is_loading {
+                    self.call_again(true);
+                }
             }
             Phase::Online if is_silent => {
                 log::warning("MASTER timeout: no data nor PING received...");

@@ -17,6 +17,7 @@
 //! Redis: replication.c.
 
 mod change;
+mod direct;
 mod dispatch;
 mod failover;
 mod figures;
@@ -106,6 +107,10 @@ struct Origin {
     known: transfer::Origin,
     /// The master waits for a word.
     is_marked: bool,
+    /// What of it has not come, if it is loaded as it comes.
+    direct: Option<Box<Transfer>>,
+    /// It replaces what is there when all of it is loaded.
+    is_incoming: bool,
 }
 
 /// Asked of the runtime at the end of the callback.
@@ -220,6 +225,21 @@ impl Following {
 
     fn is_online(&self) -> bool {
         matches!(self.phase, Phase::Online)
+    }
+
+    /// Whether what is loaded replaces what is there when it is over.
+    pub fn is_incoming(&self) -> bool {
+        matches!(&self.phase, Phase::Loading(origin) if origin.is_incoming)
+    }
+
+    /// Whether the master sends a snapshot, and waits where it is too fast.
+    fn is_receiving(&self) -> bool {
+        match &self.phase {
+            Phase::Receiving(_) => true,
+            Phase::Preparing(transfer) => transfer.is_direct(),
+            Phase::Loading(origin) => origin.direct.is_some(),
+            _ => false,
+        }
     }
 
     /// Whether a snapshot of the master is about to take the place of everything.

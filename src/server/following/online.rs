@@ -207,7 +207,7 @@ impl ServerHost {
         // A unit that is not whole has to come, however long it is.
         if following.waits && waiting_bytes > AHEAD_MAX_BYTES {
             self.pause_master(link);
-        } else if !matches!(self.following.phase, Phase::Receiving(_)) {
+        } else if !self.following.is_receiving() {
             self.resume_master(link);
         }
     }
@@ -260,9 +260,11 @@ impl ServerHost {
         self.time_link(link);
         self.begin_snapshot(core, link);
         self.end_snapshot(core, link);
-        if let Phase::Receiving(transfer) = &self.following.phase
-            && !transfer.is_behind()
-        {
+        let is_behind = match &self.following.phase {
+            Phase::Receiving(transfer) | Phase::Preparing(transfer) => transfer.is_behind(),
+            _ => self.persistence.is_fed(),
+        };
+        if self.following.is_receiving() && !is_behind {
             self.resume_master(link);
         }
         let more = self.apply_stream(core, link);

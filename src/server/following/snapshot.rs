@@ -117,9 +117,14 @@ impl ServerHost {
         self.end_relay();
         self.following.forget_stream();
         self.following.input = std::mem::take(&mut transfer.rest);
+        if transfer.is_direct() {
+            return self.load_directly(transfer);
+        }
         let origin = Origin {
             known: transfer.origin.take(),
             is_marked: transfer.is_marked(),
+            direct: None,
+            is_incoming: false,
         };
         let name = self.config.text("dbfilename").to_owned();
         if let Err(error) = Transfer::keep(*transfer, &name) {
@@ -149,9 +154,10 @@ impl ServerHost {
         };
         let past = self.persistence.loaded_past.take();
         if !ok {
-            log::warning(
-                "Failed trying to load the MASTER synchronization DB from disk, check server logs.",
-            );
+            let source = if origin.is_incoming { "socket" } else { "disk" };
+            log::warning(&format!(
+                "Failed trying to load the MASTER synchronization DB from {source}, check server                  logs."
+            ));
             self.drop_master(link);
             return self.call_again(false);
         }

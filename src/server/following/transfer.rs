@@ -21,10 +21,13 @@ pub type Origin = Option<(String, i64)>;
 pub struct Transfer {
     payload: Payload,
     pub origin: Origin,
-    file: Arc<File>,
+    /// `None`: it is loaded as it comes, and nothing of it is written.
+    file: Option<Arc<File>>,
     path: String,
     /// What it is known by among operations on files.
     pub id: u32,
+    /// The master has said what comes.
+    begun: bool,
     /// As the master announced it.
     pub size_bytes: Option<u64>,
     /// Bytes that came so far, the mark at the end included.
@@ -46,6 +49,11 @@ pub struct Transfer {
 pub type Wish = (Arc<File>, FileOp);
 
 impl Transfer {
+    /// One that is loaded as it comes.
+    pub fn begin_direct(origin: Origin, id: u32) -> Transfer {
+        Transfer::new(origin, id, None, String::new())
+    }
+
     pub fn begin(origin: Origin, id: u32, now_ms: i64) -> io::Result<Transfer> {
         let path = format!("temp-{}.{}.rdb", now_ms / 1000, std::process::id());
         let mut options = OpenOptions::new();
@@ -54,12 +62,17 @@ impl Transfer {
             .create(true)
             .truncate(true)
             .open(&path)?;
-        Ok(Transfer {
+        Ok(Transfer::new(origin, id, Some(Arc::new(file)), path))
+    }
+
+    fn new(origin: Origin, id: u32, file: Option<Arc<File>>, path: String) -> Transfer {
+        Transfer {
             payload: Payload::new(),
             origin,
-            file: Arc::new(file),
+            file,
             path,
             id,
+            begun: false,
             size_bytes: None,
             read_bytes: 0,
             at: 0,
@@ -70,7 +83,22 @@ impl Transfer {
             syncing: false,
             rest: Vec::new(),
             failed: false,
-        })
+        }
+    }
+
+    /// Whether it is loaded as it comes.
+    pub fn is_direct(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Whether one that is loaded as it comes has begun to come.
+    pub fn may_load(&self) -> bool {
+        self.is_direct() && self.begun
+    }
+
+    /// What has come of such a one, and whether that is its end.
+    pub fn take_piece(&mut self) -> (Vec<u8>, bool) {
+        (std::mem::take(&mut self.piece), self.ended)
     }
 
     /// Whether the master waits for a word before it goes on.
@@ -103,7 +131,7 @@ impl Transfer {
                     return false;
                 }
             }
-            if self.piece.len() >= PIECE_BYTES || self.ended {
+            if !self.is_direct() && (self.piece.len() >= PIECE_BYTES || self.ended) {
                 self.write(wishes);
             }
         }
@@ -112,13 +140,15 @@ impl Transfer {
 
     fn begun(&mut self, size: Option<u64>) {
         self.size_bytes = size;
-        log::notice(&match size {
-            Some(size) => {
-                format!("MASTER <-> REPLICA sync: receiving {size} bytes from master to disk")
-            }
-            None => "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
-                .into(),
-        });
+        self.begun = true;
+        let what = match size {
+            Some(size) => format!("{size} bytes from master"),
+            None => "streamed RDB from master with EOF".to_owned(),
+        };
+        let to = if self.is_direct() { "parser" } else { "disk" };
+        log::notice(&format!(
+            "MASTER <-> REPLICA sync: receiving {what} to {to}"
+        ));
     }
 
     fn write(&mut self, wishes: &mut Vec<Wish>) {
@@ -135,12 +165,14 @@ impl Transfer {
         self.at += bytes.len() as u64;
         self.writes += 1;
         self.unwritten_bytes += bytes.len() as u64;
-        wishes.push((self.file.clone(), FileOp::Write { at, bytes }));
+        if let Some(file) = &self.file {
+            wishes.push((file.clone(), FileOp::Write { at, bytes }));
+        }
     }
 
     /// Whether the master should wait.
     pub fn is_behind(&self) -> bool {
-        self.unwritten_bytes > UNWRITTEN_MAX_BYTES
+        self.unwritten_bytes + self.piece.len() as u64 > UNWRITTEN_MAX_BYTES
     }
 
     /// A write or the sync is over. Returns whether the file is complete; an error was said.
@@ -172,15 +204,19 @@ impl Transfer {
 
     /// Brings the file to its end if all of it is written. Returns false: it has to be synced first.
     pub fn end(&mut self, wishes: &mut Vec<Wish>) -> bool {
-        if self.ended && self.writes == 0 && !self.syncing {
+        if self.ended
+            && self.writes == 0
+            && !self.syncing
+            && let Some(file) = &self.file
+        {
             self.syncing = true;
             let length = self.read_bytes - self.payload.tail_bytes();
-            if let Err(error) = self.file.set_len(length) {
+            if let Err(error) = file.set_len(length) {
                 log::warning(&format!(
                     "Error truncating the RDB file received from the master for SYNC: {error}"
                 ));
             }
-            wishes.push((self.file.clone(), FileOp::Sync { metadata: true }));
+            wishes.push((file.clone(), FileOp::Sync { metadata: true }));
         }
         false
     }
@@ -196,6 +232,9 @@ impl Transfer {
     }
 
     fn remove(&self) {
+        if self.is_direct() {
+            return;
+        }
         // It may be gone already.
         drop(std::fs::remove_file(&self.path));
     }

@@ -32,6 +32,9 @@ impl ServerHost {
         if flags & flags::LOADING == 0 && self.part.is_any_loading() {
             return Some(CmdError::Loading);
         }
+        if flags & flags::NO_ASYNC_LOADING != 0 && self.part.is_loading_beside() {
+            return Some(CmdError::Loading);
+        }
         let is_told = command.is_write() || command.name == "ping";
         if is_told && self.part.is_journal_failing() {
             return Some(journal::misconf(&self.part.journal_failure()));

@@ -93,6 +93,8 @@ pub struct FileFigures {
     pub journal: JournalFigures,
     /// Of the load in progress: begin (unix seconds), bytes done and to do, seconds taken.
     pub loading: Option<(i64, u64, u64, i64)>,
+    /// Clients are served meanwhile.
+    pub serves: bool,
 }
 
 impl NodeFigures {

@@ -9,8 +9,8 @@ pub fn persistence(nodes: &[NodeFigures]) -> String {
     let status = &files.status;
     let (saving_s, saved, to_save) = files.saving.unwrap_or((-1, 0, 0));
     let mut text = lines(&[
-        ("loading", flag(files.loading.is_some())),
-        ("async_loading", "0".into()),
+        ("loading", flag(files.loading.is_some() && !files.serves)),
+        ("async_loading", flag(files.serves)),
         ("current_cow_peak", "0".into()),
         ("current_cow_size", "0".into()),
         ("current_cow_size_age", "0".into()),

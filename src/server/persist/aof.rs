@@ -403,12 +403,21 @@ impl Aof {
                 kind: Kind::History,
                 ..file
             });
+        let history = history.collect();
+        // Redis: aof.c backgroundRewriteDoneHandler, without an append-only file only a base is made.
+        let (incr, unused) = match self.wanted {
+            true => (rewrite.incr, Vec::new()),
+            false => (Vec::new(), rewrite.incr),
+        };
         self.manifest = Manifest {
             base: Some(rewrite.base),
-            history: history.collect(),
-            incr: rewrite.incr,
+            history,
+            incr,
         };
         self.write_manifest()?;
+        for file in unused {
+            super::discard(&self.path(&file.name).to_string_lossy());
+        }
         self.discard_history()?;
         self.note_base();
         self.on = true;

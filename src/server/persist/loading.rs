@@ -1,6 +1,7 @@
 //! Reading a snapshot: its entries go home in batches, while every command that could see a part of
 //! it is refused.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -47,7 +48,17 @@ pub enum Then {
 /// A load in progress.
 pub struct Loading {
     id: u32,
-    file: Arc<File>,
+    /// `None`: it comes from a master, piece by piece.
+    file: Option<Arc<File>>,
+    /// Its pieces that wait, and how long they are.
+    pieces: VecDeque<Bytes>,
+    pieces_bytes: usize,
+    /// Until all of it has come, the databases that it makes are not seen; and whether clients go on
+    /// with those that are there.
+    incoming: Option<Incoming>,
+    /// `key-load-delay`, which makes loading slow for tests.
+    key_delay_us: i64,
+    delayed_until_ms: Option<i64>,
     pub size_bytes: u64,
     pub started_ms: i64,
     told_ms: i64,
@@ -65,6 +76,8 @@ pub struct Loading {
     untaken: Vec<usize>,
     then: Then,
     keys_loaded: u64,
+    /// Those of them for which `key-load-delay` was waited.
+    keys_waited: u64,
     keys_expired: u64,
     keeps_due: bool,
     /// Keys of collections without elements.
@@ -76,7 +89,21 @@ pub struct Loading {
     deleted_db: Option<u32>,
 }
 
+/// A load whose databases replace others when it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incoming {
+    /// Clients are served from the others until then.
+    pub serves: bool,
+    /// Databases that there are.
+    pub databases: u32,
+}
+
 impl Loading {
+    /// Whether clients go on with what is there.
+    pub fn serves(&self) -> bool {
+        self.incoming.is_some_and(|it| it.serves)
+    }
+
     /// Bytes read and understood.
     pub fn loaded_bytes(&self) -> u64 {
         self.reader.position()
@@ -143,15 +170,53 @@ impl Persistence {
         now_ms: i64,
     ) -> io::Result<()> {
         let size_bytes = file.metadata()?.len();
+        let about = (databases, limits);
+        self.begin((verify, keeps_due), about, Some(size_bytes), then, now_ms);
+        if let Some(loading) = &mut self.loading {
+            loading.file = Some(Arc::new(file));
+        }
+        self.read_on();
+        Ok(())
+    }
+
+    /// Begins to load what a master sends, into databases that nobody sees.
+    pub fn load_incoming(
+        &mut self,
+        verify: bool,
+        about: (u32, Limits),
+        size_bytes: Option<u64>,
+        serves: bool,
+        now_ms: i64,
+    ) {
+        let databases = about.0;
+        self.begin((verify, true), about, size_bytes, Then::Follow, now_ms);
+        if let Some(loading) = &mut self.loading {
+            loading.incoming = Some(Incoming { serves, databases });
+        }
+    }
+
+    fn begin(
+        &mut self,
+        (verify, keeps_due): (bool, bool),
+        (databases, limits): (u32, Limits),
+        size_bytes: Option<u64>,
+        then: Then,
+        now_ms: i64,
+    ) {
         let id = self.new_id();
         let shards = self.shards;
         self.loading = Some(Box::new(Loading {
             id,
-            file: Arc::new(file),
-            size_bytes,
+            file: None,
+            pieces: VecDeque::new(),
+            pieces_bytes: 0,
+            incoming: None,
+            key_delay_us: 0,
+            delayed_until_ms: None,
+            size_bytes: size_bytes.unwrap_or(0),
             started_ms: now_ms,
             told_ms: now_ms,
-            reader: Reader::new(verify, Some(size_bytes)),
+            reader: Reader::new(verify, size_bytes),
             at: 0,
             reading: false,
             ahead: None,
@@ -164,6 +229,7 @@ impl Persistence {
             then,
             keeps_due,
             keys_loaded: 0,
+            keys_waited: 0,
             keys_expired: 0,
             keys_empty: 0,
             limits,
@@ -171,20 +237,64 @@ impl Persistence {
             deleted: Vec::new(),
             deleted_db: None,
         }));
-        self.read_on();
-        Ok(())
+    }
+
+    /// More of what a master sends.
+    pub fn feed(&mut self, piece: Vec<u8>) {
+        if let Some(loading) = &mut self.loading
+            && !piece.is_empty()
+        {
+            loading.pieces_bytes += piece.len();
+            loading.pieces.push_back(piece.into());
+            self.read_on();
+        }
+    }
+
+    /// There is no more of it.
+    pub fn end_feed(&mut self) {
+        if let Some(loading) = &mut self.loading {
+            loading.at_end = true;
+            self.read_on();
+        }
+    }
+
+    /// Whether the master should wait.
+    pub fn is_fed(&self) -> bool {
+        let loading = self.loading.as_ref();
+        loading.is_some_and(|loading| loading.pieces_bytes > READ_BYTES)
+    }
+
+    /// `key-load-delay`
+    pub fn delay_keys(&mut self, delay_us: i64) {
+        if let Some(loading) = &mut self.loading {
+            loading.key_delay_us = delay_us.max(0);
+        }
+    }
+
+    /// When `key-load-delay` lets the load go on: unix milliseconds.
+    pub fn load_delayed_until_ms(&self) -> Option<i64> {
+        self.loading.as_ref()?.delayed_until_ms
     }
 
     fn read_on(&mut self) {
         let Some(loading) = &mut self.loading else {
             return;
         };
+        if loading.ahead.is_none()
+            && let Some(piece) = loading.pieces.pop_front()
+        {
+            loading.pieces_bytes -= piece.len();
+            loading.ahead = Some(piece);
+        }
         if loading.reading || loading.at_end || loading.ahead.is_some() {
             return;
         }
+        let Some(file) = &loading.file else {
+            return;
+        };
         loading.reading = true;
         self.operations.push(Operation {
-            file: loading.file.clone(),
+            file: file.clone(),
             tag: tag(Purpose::Read, loading.id),
             op: FileOp::Read {
                 at: loading.at,
@@ -221,7 +331,13 @@ impl Persistence {
         let Some(loading) = &mut self.loading else {
             return Ok(false);
         };
+        if loading.is_delayed(now_ms) {
+            return Ok(false);
+        }
         for _ in 0..SLICE {
+            if loading.spend_delay(now_ms) {
+                return Ok(false);
+            }
             if loading.finished || loading.untaken.iter().any(|&n| n >= UNTAKEN_MAX) {
                 return Ok(false);
             }
@@ -257,8 +373,10 @@ impl Persistence {
     pub fn wants_to_load(&self) -> bool {
         self.loading.as_ref().is_some_and(|loading| {
             let most = loading.untaken.iter().max().copied().unwrap_or(0);
-            if loading.finished {
-                most == 0
+            if loading.delayed_until_ms.is_some() {
+                false
+            } else if loading.finished {
+                most == 0 && loading.has_come()
             } else {
                 most < UNTAKEN_MAX && (loading.ahead.is_some() || loading.at_end)
             }
@@ -269,7 +387,8 @@ impl Persistence {
     /// With it comes where in the file it ended.
     pub fn load_over(&mut self, mail: &mut Mail, now_ms: i64) -> Option<(Then, u64)> {
         let loading = self.loading.take_if(|loading| {
-            loading.finished && loading.untaken.iter().all(|&untaken| untaken == 0)
+            let is_taken = loading.untaken.iter().all(|&untaken| untaken == 0);
+            loading.finished && is_taken && loading.has_come()
         })?;
         self.status.keys_loaded = loading.keys_loaded;
         self.status.keys_expired = loading.keys_expired;
@@ -289,6 +408,9 @@ impl Persistence {
         ));
         let past = (!loading.past.replid.is_empty()).then(|| loading.past.clone());
         self.loaded_past = past;
+        if loading.incoming.is_some() {
+            self.tell_all(mail, || Message::IncomingOver { accepted: true });
+        }
         match loading.then {
             Then::Replay => {}
             Then::Serve | Then::Follow => self.end_load(mail, None),
@@ -302,7 +424,18 @@ impl Persistence {
         let Some(loading) = self.loading.take() else {
             return true;
         };
-        log::warning(&format!("Error loading the RDB file: {error}"));
+        match loading.incoming {
+            None => log::warning(&format!("Error loading the RDB file: {error}")),
+            Some(_) => {
+                let at = loading.loaded_bytes();
+                // Redis: rdb.c rdbReportError.
+                log::warning(&format!(
+                    "Internal error in RDB reading offset {at}: {error}"
+                ));
+                self.tell_all(mail, || Message::IncomingOver { accepted: false });
+                self.incoming_libraries.clear();
+            }
+        }
         match loading.then {
             Then::Serve | Then::Replay => {
                 log::warning("Terminating server after rdb file reading failure.");
@@ -326,6 +459,37 @@ impl Persistence {
 }
 
 impl Loading {
+    /// Whether all of it is here, and nothing can go wrong any more.
+    fn has_come(&self) -> bool {
+        self.incoming.is_none() || self.at_end
+    }
+
+    fn is_delayed(&mut self, now_ms: i64) -> bool {
+        self.delayed_until_ms = self.delayed_until_ms.filter(|at_ms| *at_ms > now_ms);
+        self.delayed_until_ms.is_some()
+    }
+
+    /// Whether keys that were loaded have to be waited for: some milliseconds at a time.
+    fn spend_delay(&mut self, now_ms: i64) -> bool {
+        const STEP_US: i64 = 5_000;
+        if self.key_delay_us == 0 {
+            return false;
+        }
+        let keys = self.keys_loaded as i64 - self.keys_waited as i64;
+        let takes_us = keys.saturating_mul(self.key_delay_us);
+        if takes_us < STEP_US {
+            return false;
+        }
+        self.keys_waited = self.keys_loaded;
+        self.delayed_until_ms = Some(now_ms + takes_us / 1000);
+        true
+    }
+
+    /// The number that a database has until the load is over.
+    fn number_of(&self, db: u32) -> u32 {
+        db + self.incoming.map_or(0, |it| it.databases)
+    }
+
     fn take(&mut self, event: Event, mail: &mut Mail, now_ms: i64) -> Result<(), LoadError> {
         match event {
             Event::SelectDb(db) if db >= self.databases => {
@@ -356,7 +520,7 @@ impl Loading {
             Event::ResizeDb { keys, .. } => {
                 // A key takes four bytes at least, whatever the file claims.
                 let keys = keys.min(self.size_bytes / 4) as usize / self.batches.len();
-                let db = self.db;
+                let db = self.number_of(self.db);
                 tell_nodes(self.batches.len(), mail, |_| Message::Reserve { db, keys });
             }
             Event::Start { .. } | Event::Hint | Event::Function(_) => {}
@@ -381,8 +545,9 @@ impl Loading {
         };
         self.keys_loaded += 1;
         let shard = keys::home(&entry.key, self.batches.len());
+        let db = self.number_of(self.db);
         self.batches[shard].push(Loaded {
-            db: self.db,
+            db,
             key: entry.key,
             value,
             expire_at_ms: expire_at,

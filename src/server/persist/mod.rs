@@ -88,6 +88,14 @@ pub enum Message {
     LoadBegins {
         flush: bool,
     },
+    /// What is loaded from here on replaces all there is when it is complete: this is what becomes of
+    /// it then.
+    IncomingBegins {
+        serves: bool,
+    },
+    IncomingOver {
+        accepted: bool,
+    },
     /// This node is empty, and ready to load.
     LoadReady,
     /// About so many keys of a database come to this shard.
@@ -219,6 +227,8 @@ pub struct Persistence {
     /// they replace those of the same name.
     pub found_libraries: Vec<Bytes>,
     pub merges: bool,
+    /// Those that replace all others with the databases that come.
+    pub incoming_libraries: Vec<Bytes>,
     next_id: u32,
     /// A new base of the append-only file is durable under this name.
     pub rewritten: Option<String>,
@@ -315,6 +325,7 @@ impl Persistence {
             libraries: Arc::default(),
             found_libraries: Vec::new(),
             merges: false,
+            incoming_libraries: Vec::new(),
             next_id: 0,
             rewritten: None,
             streamed: None,

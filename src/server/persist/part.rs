@@ -39,6 +39,8 @@ pub struct Figures {
     changes: AtomicU64,
     /// Size of its segment.
     journal_bytes: AtomicU64,
+    /// Keys that it has, on a replica.
+    keys: AtomicU64,
 }
 
 /// What all parts share. It needs no message: while a shard cannot write its segment, its mail is
@@ -53,6 +55,8 @@ pub struct Shared {
     reason: Mutex<String>,
     /// A snapshot or a base is being written.
     saving: AtomicBool,
+    /// Clients are served while databases that replace all others are loaded.
+    loading_beside: AtomicBool,
     /// Replicas that count for `min-replicas-to-write`.
     good_replicas: AtomicUsize,
     /// What one of them had written may be lost: only a new base makes it good.
@@ -89,6 +93,11 @@ impl Part {
     /// Whether some shard is loading.
     pub fn is_any_loading(&self) -> bool {
         self.shared.loading.load(Ordering::SeqCst)
+    }
+
+    /// Whether databases are loaded that replace those from which clients are served.
+    pub fn is_loading_beside(&self) -> bool {
+        self.shared.loading_beside.load(Ordering::SeqCst)
     }
 
     /// Some shard is loading, or all are done with it.
@@ -182,6 +191,12 @@ impl Part {
         let dirty = keyspace.effects.dirty;
         let own = &self.shared.figures[self.shard].changes;
         own.store(dirty, Ordering::Relaxed);
+        if keyspace.is_replica() {
+            let keys = (0..keyspace.databases()).map(|db| keyspace.stats(db).keys as u64);
+            self.shared.figures[self.shard]
+                .keys
+                .store(keys.sum(), Ordering::Relaxed);
+        }
         if !self.told_changed && dirty > 0 {
             self.told_changed = true;
             mail.push((0, NodeMessage::Persist(Message::Changed)));
@@ -252,6 +267,30 @@ impl Part {
             *dirty = dirty.saturating_sub(std::mem::take(&mut self.dirty));
             self.told_changed = false;
         }
+    }
+
+    /// Keys of all shards, a turn ago.
+    pub fn has_keys(&self) -> bool {
+        let has = |figures: &Figures| figures.keys.load(Ordering::Relaxed) > 0;
+        self.shared.figures.iter().any(has)
+    }
+
+    /// Entries come next that replace all others once they are complete.
+    pub fn incoming_begins(&mut self, core: &mut Core, serves: bool) {
+        match serves {
+            true => self.shared.loading_beside.store(true, Ordering::SeqCst),
+            false => self.load_begins(core, false),
+        }
+        core.shard.keyspace.begin_incoming();
+    }
+
+    /// They are, or will never be.
+    pub fn incoming_over(&mut self, core: &mut Core, accepted: bool, now_ms: i64) {
+        match accepted {
+            true => core.shard.keyspace.accept_incoming(now_ms),
+            false => core.shard.keyspace.drop_incoming(),
+        }
+        self.shared.loading_beside.store(false, Ordering::SeqCst);
     }
 
     /// Entries come next.

@@ -1,12 +1,14 @@
 //! What a client says before it is a replica, and while it is: REPLCONF, SYNC, PSYNC.
 
 use super::{Message, Place};
+use crate::command::{Entry, flags};
 use crate::resp::{Args, CmdError, Output, Writer, split_quoted};
 use crate::server::ask::Requester;
 use crate::server::host::ServerHost;
 use crate::server::jobs::done;
-use crate::server::log;
-use crate::session::{Core, Performed};
+use crate::server::{clients, log};
+use crate::session::{Core, Link, Performed};
+use crate::shard::message::SessionKey;
 
 /// What `rdb-filter-only` leaves of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +164,32 @@ impl ServerHost {
         Ok(())
     }
 
+    /// A replica asked for something that has a reply. Redis: networking.c
+    /// logInvalidUseAndFreeClientAsync.
+    pub(in crate::server) fn tell_of_invalid_use(
+        &self,
+        core: &Core,
+        link: &dyn Link,
+        session: SessionKey,
+        entry: &Entry,
+    ) {
+        const KEYSPACE: flags::Flags = flags::WRITE | flags::READONLY | flags::MAY_REPLICATE;
+        let Some(client) = core.session(session) else {
+            return;
+        };
+        let name = entry.full_name();
+        if entry.command.flags & KEYSPACE != 0 {
+            log::warning(&format!(
+                "== CRITICAL == This master is sending an error to its replica: 'ERR Replica can't \
+                 interact with the keyspace' after processing the command '{name}'"
+            ));
+        }
+        let about = clients::describe(client, core, link, &[]);
+        log::warning(&format!(
+            "Replica generated a reply to command '{name}', disconnecting it: {about}"
+        ));
+    }
+
     fn synchronize(&mut self, core: &mut Core, requester: Requester, args: &Args) -> Performed {
         let session = requester.session;
         if self.outlets.has(session) {
@@ -182,30 +210,35 @@ impl ServerHost {
                 "ERR Filtered replica requires EOF capability",
             ));
         }
-        let psync = match args.is(0, "psync") {
-            true => match args.int(2) {
-                Ok(offset) => Some((args.get(1).to_vec(), offset)),
-                Err(error) => return Performed::Failed(error),
-            },
-            false => None,
-        };
         let Some(client) = core.session_mut(session) else {
             return Performed::Done;
         };
-        client.client.replica = true;
         let addr = client.peer.addr();
         let ip = addr.rsplit_once(':').map_or(addr.as_str(), |(ip, _)| ip);
         let ip = ip.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let applicant = Applicant {
+        let mut applicant = Applicant {
             place: Place {
                 node: self.shard,
                 session,
             },
             ip,
             greeting,
-            psync,
+            psync: None,
             takes_over,
         };
+        if args.is(0, "psync") {
+            match args.int(2) {
+                Ok(offset) => applicant.psync = Some((args.get(1).to_vec(), offset)),
+                Err(error) => {
+                    let name = applicant.name();
+                    log::warning(&format!(
+                        "Replica {name} asks for synchronization but with a wrong offset"
+                    ));
+                    return Performed::Failed(error);
+                }
+            }
+        }
+        client.client.replica = true;
         self.outlets.open(session, applicant.greeting.rdb_only);
         self.inform(0, Message::Wants(Box::new(applicant)));
         Performed::Later
