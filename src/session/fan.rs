@@ -61,6 +61,13 @@ impl Fan {
         self.away > 0
     }
 
+    /// Whether a hop to this home has commands in it.
+    fn goes_to(&self, home: usize) -> bool {
+        let has_calls = |part: &Part| part.hop.as_ref().is_some_and(|hop| !hop.calls.is_empty());
+        let mut parts = self.parts.iter();
+        parts.any(|part| part.home == home && has_calls(part))
+    }
+
     fn is_full(&self) -> bool {
         let bytes = |part: &Part| part.hop.as_ref().map_or(0, |hop| hop.args.memory_bytes());
         self.order.len() >= HOP_CALLS_MAX
@@ -171,7 +178,8 @@ impl Core {
             return Next::Wait;
         };
         let mut fan = session.fan.take().unwrap_or_default();
-        if home == here && !self.is_blocked(&call, args) {
+        // What has to wait for its keys goes before what comes behind it.
+        if home == here && !fan.goes_to(here) && !self.is_blocked(&call, args) {
             let mark = link.out(key).mark();
             self.run_command(key, call, args, link, host);
             let out = link.out(key);

@@ -95,6 +95,38 @@ fn a_deep_pipeline_is_answered_whole_and_in_order() {
     }
 }
 
+/// MGET over two shards holds its keys here until its reply is out. A command that waits for such a key
+/// and others goes before one on the others alone, whatever the order between shards.
+#[test]
+fn commands_on_a_key_keep_their_order_behind_one_that_waits_for_another() {
+    for order in ["exact", "relaxed"] {
+        let options = ["--pipeline-order", order];
+        let server = Server::start(Which::Pinion { shards: 2 }, &options);
+        let mut client = server.client();
+        for (one, other) in (0..8).flat_map(|one| (0..8).map(move |other| (one, other))) {
+            let (held, free) = (format!("{{{one}}}held"), format!("{{{one}}}free"));
+            let there = format!("{{{other}}}there");
+            let requests = [
+                encode(&["MSET", &held, "1", &free, "2", &there, "3"]),
+                encode(&["MGET", &held, &there]),
+                encode(&["DEL", &held, &free]),
+                encode(&["EXISTS", &free]),
+            ];
+            client.send(&requests.concat());
+            let wanted = [
+                "+OK\r\n",
+                "*2\r\n$1\r\n1\r\n$1\r\n3\r\n",
+                ":2\r\n",
+                ":0\r\n",
+            ];
+            for wanted in wanted {
+                let wanted = Got::Reply(wanted.as_bytes().to_vec());
+                assert_eq!(client.reply(), wanted, "{order}, {one} and {other}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_client_that_half_closes_gets_its_replies() {
     use std::io::{Read, Write};
