@@ -5,11 +5,12 @@
 //! master says still works on what is there. Redis: db.c expireIfNeeded.
 //!
 //! ```text
-//!                            master    replica
-//! clients that read          Delete    Hide
-//! clients that write         Delete    Delete    (replica-read-only no: see own.rs)
-//! what the master has done             Keep
+//!                            master    paused    replica
+//! clients that read          Delete    Hide      Hide
+//! clients that write         Delete    Delete    Delete    (replica-read-only no: see own.rs)
+//! what the master has done                       Keep
 //! ```
+//! While CLIENT PAUSE is on, nothing is to change: who takes over meanwhile has everything.
 
 use super::own::Own;
 use super::{Keyspace, Object};
@@ -65,10 +66,17 @@ impl Keyspace {
         self.is_replica
     }
 
+    /// Whether keys that are due stay, since clients are paused.
+    pub fn pause_expiry(&mut self, is_paused: bool) {
+        if std::mem::replace(&mut self.is_paused, is_paused) {
+            self.shadow = None;
+        }
+    }
+
     /// What a transaction makes of keys that are due, unless it is told.
     #[inline]
     pub(super) fn due(&mut self) -> Due {
-        if !self.is_replica {
+        if !self.is_replica && !self.is_paused {
             return Due::Delete;
         }
         self.shadow = None;

@@ -155,6 +155,7 @@ pub struct Keyspace {
     pub active_expire: bool,
     /// The master of this server says when a key has expired: here nothing expires by itself.
     is_replica: bool,
+    is_paused: bool,
     /// What it deletes all the same.
     own: Own,
     /// A hash as it is without its fields that are due: see [`due`].
@@ -212,6 +213,7 @@ impl Keyspace {
             effects: Effects::default(),
             active_expire: true,
             is_replica: false,
+            is_paused: false,
             own: Own::default(),
             shadow: None,
             object_bytes: ObjectBytes::default(),

@@ -380,10 +380,11 @@ impl App for Node {
         let now = io.now();
         let mut more = false;
         self.with_link(io, |core, host, link| {
+            let is_paused = host.mind_pause(core, now.unix_ms());
             for session in host.unpaused(now.unix_ms()) {
                 core.resume(session, link, host);
             }
-            if !host.pause.is_active(now.unix_ms()) && !host.part.loading {
+            if !is_paused && !host.part.loading {
                 more = Node::expire(core, host, now.unix_ms());
                 let mut post = |to, message| link.post(to, message);
                 core.shard.serve_waiting(now.unix_ms(), &mut post);

@@ -82,6 +82,13 @@ impl ServerHost {
         is_all
     }
 
+    /// Whether clients are paused; keys that are due stay meanwhile.
+    pub fn mind_pause(&mut self, core: &mut Core, now_ms: i64) -> bool {
+        let is_paused = self.pause.is_active(now_ms);
+        core.shard.keyspace.pause_expiry(is_paused);
+        is_paused
+    }
+
     /// Sessions that CLIENT PAUSE held back and that may go on now.
     pub fn unpaused(&mut self, now_ms: i64) -> Vec<SessionKey> {
         if self.postponed.is_empty() || self.pause.is_active(now_ms) {

@@ -210,6 +210,7 @@ impl ServerHost {
             Job::ClientPause => {
                 if let Some(pause) = question.prepared::<Pause>() {
                     self.pause.merge(*pause, link.now_ms());
+                    self.mind_pause(core, link.now_ms());
                 }
             }
             Job::Subscribe(_) | Job::Unsubscribe(_) => {
@@ -222,6 +223,7 @@ impl ServerHost {
                 let target = wish.and_then(|wish| self.track(core, origin, wish));
                 return Box::new(target);
             }
+            // The end of this turn minds it.
             Job::ClientUnpause => self.pause = Pause::default(),
             Job::Monitor => self.monitors.everywhere[origin] += 1,
             Job::ConfigSet => {
