@@ -49,9 +49,12 @@ fn every_command_is_recovered() {
                     {
                         continue;
                     }
-                    let client = clients
-                        .entry(request.connection)
-                        .or_insert_with(|| server.client());
+                    let client = clients.entry(request.connection).or_insert_with(|| {
+                        let mut client = server.client();
+                        // Some wait for what nobody sends here.
+                        client.set_wait(Duration::from_secs(2));
+                        client
+                    });
                     client.send(&request.bytes);
                     (0..count).for_each(|_| drop(client.reply()));
                     sent += 1;
