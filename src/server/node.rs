@@ -42,17 +42,21 @@ impl Node {
             log::warning(&complaint);
         }
         let unexpected = core.shard.stats.unexpected;
+        if unexpected == host.blamed {
+            return;
+        }
+        let has_more = unexpected > host.blamed;
+        host.blamed = unexpected;
         // Redis: networking.c afterErrorReply, a replica that clients write to differs anyhow.
         let minds = host.config.text("propagation-error-behavior") != "ignore"
             && host.config.flag("replica-read-only");
-        if unexpected > host.blamed && minds {
+        if has_more && minds {
             log::warning(
                 "This replica panicked sending an error to its master: propagation-error-behavior \
                  asks for its end.",
             );
             host.stop = Some(1);
         }
-        host.blamed = unexpected;
     }
 
     /// Runs a slice of work that may keep clients waiting, and notes it if it took long.

@@ -458,8 +458,10 @@ impl ServerHost {
     }
 
     fn load_on(&mut self, core: &mut Core) -> bool {
-        self.persistence
-            .delay_keys(self.config.int("key-load-delay"));
+        if self.persistence.loading.is_some() {
+            let delay_us = self.config.int("key-load-delay");
+            self.persistence.delay_keys(delay_us);
+        }
         let (mail, now_ms) = (&mut self.mail, self.now_ms);
         let mut loaded = self.persistence.load_slice(mail, now_ms);
         if self.following.is_incoming() {

@@ -63,9 +63,14 @@ impl Fan {
 
     /// Whether a hop to this home has commands in it.
     fn goes_to(&self, home: usize) -> bool {
-        let has_calls = |part: &Part| part.hop.as_ref().is_some_and(|hop| !hop.calls.is_empty());
-        let mut parts = self.parts.iter();
-        parts.any(|part| part.home == home && has_calls(part))
+        let hop = self
+            .place_of(home)
+            .and_then(|at| self.parts[at].hop.as_ref());
+        hop.is_some_and(|hop| !hop.calls.is_empty())
+    }
+
+    fn place_of(&self, home: usize) -> Option<usize> {
+        self.parts.iter().position(|part| part.home == home)
     }
 
     fn is_full(&self) -> bool {
@@ -76,7 +81,7 @@ impl Fan {
 
     /// The hop to a home, and its place.
     fn hop_to(&mut self, home: usize) -> (usize, &mut Hop) {
-        let place = match self.parts.iter().position(|part| part.home == home) {
+        let place = match self.place_of(home) {
             Some(place) => place,
             None => {
                 self.parts.push(Part { home, hop: None });

@@ -198,12 +198,7 @@ impl ServerHost {
         let (id, is_behind) = (transfer.id, transfer.is_behind());
         self.write_transfer(id, wishes);
         if !is_one {
-            let is_loading = self.following.is_incoming();
-            self.drop_master(link);
-            if !is_loading {
-                self.call_again(false);
-            }
-            return;
+            return self.give_up_snapshot(link, false);
         }
         self.prepare_direct();
         self.feed_direct();
@@ -293,6 +288,16 @@ impl ServerHost {
         }
     }
 
+    /// The rest of a snapshot does not come. What is loaded of it already fails, and then the master is
+    /// called again.
+    fn give_up_snapshot(&mut self, link: &mut dyn Link, at_once: bool) {
+        let is_loading = self.following.is_incoming();
+        self.drop_master(link);
+        if !is_loading {
+            self.call_again(at_once);
+        }
+    }
+
     /// Ends the connection, or the attempt to make one, and forgets what came of it. What follows is
     /// the caller's.
     pub(super) fn drop_master(&mut self, link: &mut dyn Link) {
@@ -332,11 +337,7 @@ impl ServerHost {
             }
             _ if self.following.is_receiving() => {
                 log::warning("I/O error trying to sync with MASTER: connection lost");
-                let is_loading = self.following.is_incoming();
-                self.drop_master(link);
-                if !is_loading {
-                    self.call_again(false);
-                }
+                self.give_up_snapshot(link, false);
             }
             // What is complete is loaded; that the connection is gone shows afterwards.
             Phase::Preparing(_) | Phase::Loading(_) => drop(self.following.part()),
@@ -381,11 +382,7 @@ impl ServerHost {
                     "Timeout receiving bulk data from MASTER... If the problem persists try to set \
                      the 'repl-timeout' parameter in redis.conf to a larger value.",
                 );
-                let is_loading = self.following.is_incoming();
-                self.drop_master(link);
-                if !is_loading {
-                    self.call_again(true);
-                }
+                self.give_up_snapshot(link, true);
             }
             Phase::Online if is_silent => {
                 log::warning("MASTER timeout: no data nor PING received...");

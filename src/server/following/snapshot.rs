@@ -156,7 +156,8 @@ impl ServerHost {
         if !ok {
             let source = if origin.is_incoming { "socket" } else { "disk" };
             log::warning(&format!(
-                "Failed trying to load the MASTER synchronization DB from {source}, check server                  logs."
+                "Failed trying to load the MASTER synchronization DB from {source}, check server \
+                 logs."
             ));
             self.drop_master(link);
             return self.call_again(false);

@@ -38,7 +38,7 @@ impl Room {
         ahead
     }
 
-    /// So much was made, behind the byte before `at`.
+    /// `len` bytes from `at` on were made.
     pub fn is_made(&mut self, at: u64, len: usize) {
         *self = Room {
             end: at + len as u64,
