@@ -122,6 +122,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::temp_dir().join(format!("pinion-mailbox-{}", std::process::id()));
     let options = Options {
         cpus: placement.cpus,
+        wakes_in_batches: true,
         listening: Listening {
             bind: Vec::new(),
             port: 0,

@@ -194,6 +194,7 @@ impl Server {
         let placement = cpus::place(Some(shards), None, &allowed, None).expect("CPUs");
         let options = Options {
             cpus: placement.cpus,
+            wakes_in_batches: true,
             listening: Listening {
                 bind: vec!["127.0.0.1".to_owned()],
                 port,

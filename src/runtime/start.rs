@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level::pipe};
 
 use super::app::App;
+use super::cpus;
 use super::driver::{Driver, FrontDoor, Signals};
 use super::listen::{self, Doors, Listener, Listening};
 use super::mailbox::{Shared, mesh};
@@ -22,6 +23,8 @@ use super::preflight::{self, StartError};
 pub struct Options {
     /// The CPU of each shard.
     pub cpus: Vec<usize>,
+    /// Shards do not interrupt what else runs on their CPUs.
+    pub wakes_in_batches: bool,
     pub listening: Listening,
 }
 
@@ -105,6 +108,9 @@ impl Bound {
                 .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(1))
                 .spawn(move || async move {
                     let _ended = ended;
+                    if options.wakes_in_batches {
+                        cpus::wake_in_batches();
+                    }
                     // The driver sleeps in its own ring: the executor has no other work.
                     Driver::new(make(shard), shard, shared, mailboxes, front)?.run()
                 })

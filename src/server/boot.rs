@@ -85,6 +85,7 @@ fn options_of(config: &Config) -> Result<(Options, bool), StartError> {
     Ok((
         Options {
             cpus: placement.cpus,
+            wakes_in_batches: config.text("shard-scheduling") == "batch",
             listening: listening_of(config),
         },
         placement.crowded,

@@ -154,12 +154,12 @@ fn every_parameter_takes_back_what_it_shows() {
         let text = String::from_utf8_lossy(bytes);
         let is_fixed = fixed.iter().any(|word| text.contains(word));
         assert!(got == reply("+OK") || is_fixed, "{name} {value}: {text}");
-        if ["shards", "cpus"].contains(&name.as_str()) {
+        if ["shards", "cpus", "shard-scheduling"].contains(&name.as_str()) {
             assert_eq!(got, reply("+OK"), "{name}");
             own += 1;
         }
     }
-    assert_eq!(own, 2);
+    assert_eq!(own, 3);
 }
 
 #[test]
@@ -325,5 +325,35 @@ fn a_deadly_signal_is_reported_in_the_log() {
         let log = server.log();
         assert_eq!(log.contains("crashed by signal: 6"), reported, "{log}");
         assert_eq!(log.contains("STACK TRACE"), reported, "{log}");
+    }
+}
+
+/// How many threads of a process run by which policy of sched(7): field 41 of proc(5)'s `stat`.
+fn policies(pid: u32) -> BTreeMap<String, usize> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let stats = tasks.map(|task| fs::read_to_string(task.expect("a thread").path().join("stat")));
+    let mut counts = BTreeMap::new();
+    for stat in stats.flatten() {
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let policy = fields.split_whitespace().nth(38).expect("field 41");
+        *counts.entry(policy.to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn shards_wake_in_batches_unless_told_otherwise() {
+    let ours = policies(std::process::id());
+    let usual = ours.keys().next().expect("a thread");
+    let batch = String::from("3");
+    for (options, batches) in [(&[][..], 2), (&["--shard-scheduling", "other"], 0)] {
+        let server = Server::start(Which::Pinion { shards: 2 }, options);
+        let counts = policies(server.pid());
+        if usual == "0" {
+            assert_eq!(counts.get(&batch).copied().unwrap_or(0), batches);
+        } else {
+            // Somebody chose a policy for all of this: it stays.
+            assert_eq!(counts.keys().collect::<Vec<_>>(), [usual]);
+        }
     }
 }
