@@ -20,15 +20,18 @@
 //! children, but for those at the two edges of the tree: a leaf that overflows at its outer end is
 //! left full and a new one begun, so that elements which arrive in order pack densely.
 
+mod change;
 mod nodes;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod walk;
 
 use std::cmp::Ordering;
 
 use nodes::LEAF_MAX;
-use tree::{Ascending, Descending, Path, Tree};
+use tree::{Path, Tree};
+use walk::{Ascending, Descending};
 
 /// Elements of (score, id) in order, each with its rank.
 #[derive(Debug, Default, Clone)]
