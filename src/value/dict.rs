@@ -1,20 +1,21 @@
 //! The dictionary: linear hashing over buckets of one cache line.
 //!
 //! ```text
-//! bucket (64 bytes):  10 fingerprints | 10 handles of 5 bytes | overflow bucket (4)
-//!
 //! index:   h mod 2^(level+1) if that bucket exists already, else h mod 2^level
 //! growth:  the bucket at `split` gives half of its entries to a new one at the end
 //! ```
 //! Growing and shrinking move one bucket at a time, so no insert ever pays for a rehash, and the
-//! load stays constant at every size (Litwin, Linear Hashing, 1980). A fingerprint is 0 where
-//! nothing is stored; ten of them are compared in one 128-bit operation.
+//! load stays constant at every size (Litwin, Linear Hashing, 1980).
 //!
 //! A bucket covers all hashes that share its low bits. Read with the bits reversed these form
 //! intervals, and a SCAN cursor is a position between two of them: splitting or merging buckets
 //! never moves an entry across it.
 
+mod bucket;
+
 use smallvec::SmallVec;
+
+use bucket::{Bucket, Buckets, EMPTY, SLOTS};
 
 /// What a dictionary refers to: 40 bits, never 0, whose meaning is its owner's affair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,138 +32,11 @@ impl Handle {
     }
 }
 
-const SLOTS: usize = 10;
-const HANDLE_BYTES: usize = 5;
 /// Average entries per bucket above which one is split.
 const GROW_LOAD: usize = 8;
 /// Average entries per bucket below which the last is merged away; far from the other, so that
 /// neighbouring inserts and deletes do not split and merge in turn.
 const SHRINK_LOAD: usize = 3;
-/// Buckets per segment: 64 KiB at a time.
-const SEGMENT: usize = 1024;
-
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Bucket([u8; 64]);
-
-const EMPTY: Bucket = Bucket([0; 64]);
-const NEXT_AT: usize = SLOTS * (1 + HANDLE_BYTES);
-
-const _: () = assert!(size_of::<Bucket>() == 64 && NEXT_AT + 4 == 64);
-
-impl Bucket {
-    fn handle(&self, slot: usize) -> Handle {
-        let at = SLOTS + slot * HANDLE_BYTES;
-        let mut bits = [0; 8];
-        bits[..HANDLE_BYTES].copy_from_slice(&self.0[at..at + HANDLE_BYTES]);
-        Handle::from_bits(u64::from_le_bytes(bits)).expect("occupied slots have a handle")
-    }
-
-    fn put(&mut self, slot: usize, fingerprint: u8, handle: Handle) {
-        self.0[slot] = fingerprint;
-        let at = SLOTS + slot * HANDLE_BYTES;
-        let bits = handle.to_bits().to_le_bytes();
-        self.0[at..at + HANDLE_BYTES].copy_from_slice(&bits[..HANDLE_BYTES]);
-    }
-
-    fn clear(&mut self, slot: usize) {
-        self.0[slot] = 0;
-    }
-
-    fn is_used(&self, slot: usize) -> bool {
-        self.0[slot] != 0
-    }
-
-    fn free_slot(&self) -> Option<usize> {
-        self.0[..SLOTS]
-            .iter()
-            .position(|&fingerprint| fingerprint == 0)
-    }
-
-    fn used_slots(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..SLOTS).filter(|&slot| self.is_used(slot))
-    }
-
-    /// Index of the overflow bucket plus one, 0 for none.
-    fn next(&self) -> u32 {
-        u32::from_le_bytes([self.0[60], self.0[61], self.0[62], self.0[63]])
-    }
-
-    fn set_next(&mut self, next: u32) {
-        self.0[NEXT_AT..].copy_from_slice(&next.to_le_bytes());
-    }
-
-    /// Bit 8n+7 is set where fingerprint n may match; false positives are possible, misses not.
-    fn candidates(&self, fingerprint: u8) -> u128 {
-        const ONES: u128 = u128::MAX / 255;
-        const HIGHS: u128 = ONES << 7;
-        const USED: u128 = (1 << (8 * SLOTS)) - 1;
-        let mut head = [0; 16];
-        head.copy_from_slice(&self.0[..16]);
-        let different = u128::from_le_bytes(head) ^ (ONES * u128::from(fingerprint));
-        different.wrapping_sub(ONES) & !different & HIGHS & USED
-    }
-}
-
-/// Buckets in segments of a fixed size, so that growing never moves what is there.
-#[derive(Clone, Debug, Default)]
-struct Buckets {
-    segments: Vec<Vec<Bucket>>,
-    len: usize,
-    /// Buckets that the segments have room for.
-    capacity: usize,
-}
-
-impl Buckets {
-    fn push(&mut self, bucket: Bucket) {
-        if self.len.is_multiple_of(SEGMENT) {
-            // The first segment starts small: most databases stay empty.
-            let capacity = if self.len == 0 { 4 } else { SEGMENT };
-            self.segments.push(Vec::with_capacity(capacity));
-            self.capacity += capacity;
-        }
-        let segment = self
-            .segments
-            .last_mut()
-            .expect("a segment was pushed above if needed");
-        if segment.len() == segment.capacity() {
-            // Doubling the small first segment, up to its full size.
-            let more = segment.len().min(SEGMENT - segment.len()).max(1);
-            segment.reserve_exact(more);
-            self.capacity += more;
-        }
-        segment.push(bucket);
-        self.len += 1;
-    }
-
-    fn pop(&mut self) -> Option<Bucket> {
-        let segment = self.segments.last_mut()?;
-        let bucket = segment.pop()?;
-        if segment.is_empty() {
-            self.capacity -= segment.capacity();
-            self.segments.pop();
-        }
-        self.len -= 1;
-        Some(bucket)
-    }
-
-    fn drop_segment(&mut self) -> bool {
-        self.segments.pop();
-        !self.segments.is_empty()
-    }
-
-    fn get(&self, at: usize) -> &Bucket {
-        &self.segments[at / SEGMENT][at % SEGMENT]
-    }
-
-    fn get_mut(&mut self, at: usize) -> &mut Bucket {
-        &mut self.segments[at / SEGMENT][at % SEGMENT]
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.capacity * size_of::<Bucket>()
-    }
-}
 
 /// One database's index from hashes to entries.
 #[derive(Clone, Debug)]
@@ -269,7 +143,7 @@ impl Dict {
             while candidates != 0 {
                 let slot = candidates.trailing_zeros() as usize / 8;
                 candidates &= candidates - 1;
-                if bucket.0[slot] != fingerprint {
+                if bucket.fingerprint(slot) != fingerprint {
                     continue;
                 }
                 let handle = bucket.handle(slot);
@@ -292,7 +166,7 @@ impl Dict {
     /// The first byte of the bucket where a hash belongs: reading it fetches the bucket.
     #[inline]
     pub fn touch(&self, hash: u64) -> u8 {
-        self.buckets.get(self.bucket_of(hash)).0[0]
+        self.buckets.get(self.bucket_of(hash)).fingerprint(0)
     }
 
     /// The first byte of what overflowed from the bucket where a hash belongs, if a search for it
@@ -303,7 +177,7 @@ impl Dict {
         match bucket.next() {
             0 => 0,
             _ if bucket.candidates(fingerprint(hash)) != 0 => 0,
-            next => self.overflow.get(next as usize - 1).0[0],
+            next => self.overflow.get(next as usize - 1).fingerprint(0),
         }
     }
 
@@ -325,7 +199,7 @@ impl Dict {
     /// Puts another handle in the place of an entry's: it moved.
     pub fn replace(&mut self, position: Position, handle: Handle) {
         let bucket = self.at_mut(position.bucket, position.in_overflow);
-        let fingerprint = bucket.0[position.slot];
+        let fingerprint = bucket.fingerprint(position.slot);
         bucket.put(position.slot, fingerprint, handle);
     }
 
@@ -427,10 +301,8 @@ impl Dict {
         if let Some(slot) = last
             && !in_tail
         {
-            let (fingerprint, handle) = (
-                self.overflow.get(tail).0[slot],
-                self.overflow.get(tail).handle(slot),
-            );
+            let from = self.overflow.get(tail);
+            let (fingerprint, handle) = (from.fingerprint(slot), from.handle(slot));
             self.at_mut(gap.bucket, gap.in_overflow)
                 .put(gap.slot, fingerprint, handle);
             self.overflow.get_mut(tail).clear(slot);
@@ -445,19 +317,12 @@ impl Dict {
     fn take_all(&mut self, bucket: usize) -> SmallVec<[(u8, Handle); 2 * SLOTS]> {
         let mut entries = SmallVec::new();
         let first = std::mem::replace(self.buckets.get_mut(bucket), EMPTY);
-        entries.extend(
-            first
-                .used_slots()
-                .map(|slot| (first.0[slot], first.handle(slot))),
-        );
+        entries.extend(first.entries());
         let mut next = first.next();
         while next != 0 {
             let at = next as usize - 1;
             let here = *self.overflow.get(at);
-            entries.extend(
-                here.used_slots()
-                    .map(|slot| (here.0[slot], here.handle(slot))),
-            );
+            entries.extend(here.entries());
             next = here.next();
             self.free_overflow(at);
         }
