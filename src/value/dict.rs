@@ -38,7 +38,7 @@ const GROW_LOAD: usize = 8;
 /// neighbouring inserts and deletes do not split and merge in turn.
 const SHRINK_LOAD: usize = 3;
 
-/// One database's index from hashes to entries.
+/// An index from hashes to entries.
 #[derive(Clone, Debug)]
 pub struct Dict {
     buckets: Buckets,
@@ -209,12 +209,7 @@ impl Dict {
             return;
         }
         while self.buckets.len < entries / GROW_LOAD {
-            self.buckets.push(EMPTY);
-            self.split += 1;
-            if self.split == 1 << self.level {
-                self.level += 1;
-                self.split = 0;
-            }
+            self.add_bucket();
         }
     }
 
@@ -329,15 +324,20 @@ impl Dict {
         entries
     }
 
-    fn split(&mut self, hash_of: impl Fn(Handle) -> u64) {
-        let from = self.split;
-        let entries = self.take_all(from);
+    /// Adds the bucket that shares the entries of the one at `split`.
+    fn add_bucket(&mut self) {
         self.buckets.push(EMPTY);
         self.split += 1;
         if self.split == 1 << self.level {
             self.level += 1;
             self.split = 0;
         }
+    }
+
+    fn split(&mut self, hash_of: impl Fn(Handle) -> u64) {
+        let from = self.split;
+        let entries = self.take_all(from);
+        self.add_bucket();
         // Hashing waits for memory, for all entries together if nothing else happens meanwhile.
         let hashes: SmallVec<[u64; 2 * SLOTS]> =
             entries.iter().map(|&(_, handle)| hash_of(handle)).collect();
