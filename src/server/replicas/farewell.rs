@@ -5,7 +5,7 @@ use crate::server::ask::Requester;
 use crate::server::host::ServerHost;
 use crate::server::log;
 use crate::server::persist::Message as FileMessage;
-use crate::server::saves::Wish;
+use crate::server::stopping::Wish;
 use crate::server::supervise;
 
 /// A server that ends once its replicas have everything.

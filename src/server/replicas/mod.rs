@@ -15,11 +15,14 @@
 //!
 //! While no replica has been there for `repl-backlog-ttl`, shards tell nothing and nothing is merged.
 
+mod applying;
 mod backlog;
 mod farewell;
+mod figures;
 mod greeting;
 mod master;
 mod outlet;
+mod stream;
 mod sync;
 mod wait;
 
@@ -33,8 +36,9 @@ use crate::shard::feed::Fed;
 use crate::shard::journal::Journal;
 use crate::shard::message::SessionKey;
 
+pub use figures::Figures;
 pub use greeting::Applicant;
-pub use master::{Figures, Replicas};
+pub use master::Replicas;
 pub use outlet::Outlets;
 pub use wait::Wanted;
 
