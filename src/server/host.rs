@@ -26,9 +26,10 @@ use super::persist::{Part, Persistence};
 use super::pubsub::Pubsub;
 use super::reconfigure::Reconfigure;
 use super::replicas::{Outlets, Replicas};
-use super::saves::{self, MISCONF, StopSignals};
+use super::saves::MISCONF;
 use super::slowlog::{self, Slowlog};
 use super::spikes::Spikes;
+use super::stopping::{self, StopSignals};
 use super::tracking::Trackers;
 use super::waitaof::AofWaits;
 use crate::acl::Users;
@@ -237,7 +238,7 @@ impl Host for ServerHost {
                 self.monitors.here.push(session);
                 self.ask_all(job, requester, args.to_buf(), None)
             }
-            Job::Shutdown if saves::waits_for_script(core, args) => {
+            Job::Shutdown if stopping::waits_for_script(core, args) => {
                 Performed::Failed(core.scripts.late.refusal().unwrap_or(CmdError::Syntax))
             }
             Job::Slowlog

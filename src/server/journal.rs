@@ -1,24 +1,21 @@
-//! What keeps the append-only file going: recovery at the start, segments, rewrites, failures.
+//! A node's segment of the append-only file: opened, committed to at the end of each turn, closed.
+
+mod recovery;
+mod rewriting;
 
 use std::fs::File;
 use std::sync::Arc;
 
-use super::ask::{NodeMessage, Requester};
+use super::ask::NodeMessage;
 use super::host::ServerHost;
 use super::info::JournalFigures;
-use super::jobs::done;
 use super::log;
-use super::persist::aof::{Begin, front};
-use super::persist::replay::{self, Source, Tails};
 use super::persist::segment::{Policy, Segment};
-use super::persist::{self, After, Message, Operation, Replay, Then};
-use super::settings;
+use super::persist::{self, Message, Operation};
 use super::spikes;
-use crate::command::Table;
-use crate::journal::{manifest, reader};
-use crate::resp::{CmdError, Writer};
+use crate::resp::CmdError;
 use crate::runtime::FileDone;
-use crate::session::{Core, Link, Performed};
+use crate::session::Core;
 use crate::shard::journal::Journal;
 
 /// What a server begins with.
@@ -37,294 +34,6 @@ impl ServerHost {
     /// A message about files to every node.
     pub(super) fn tell_nodes(&mut self, message: impl Fn(usize) -> Message) {
         persist::tell_nodes(self.shards, &mut self.mail, message);
-    }
-
-    /// Ends the start: what was found cannot be used.
-    fn refuse_start(&mut self, error: &dyn std::fmt::Display) {
-        log::warning(&error.to_string());
-        self.stop = Some(1);
-    }
-
-    /// Recovers from the append-only file: first its base.
-    pub(super) fn recover(&mut self, table: &Table) {
-        let aof = &mut self.persistence.aof;
-        aof.configure(&self.config);
-        if let Err(error) = aof.open() {
-            return self.refuse_start(&error);
-        }
-        self.read_directory(table);
-    }
-
-    /// Reads what the manifest names.
-    fn read_directory(&mut self, table: &Table) {
-        let aof = &self.persistence.aof;
-        let base = aof.manifest.base.as_ref().map(|base| aof.path(&base.name));
-        match base {
-            Some(path) if reader::is_snapshot(&front(&path)) => {
-                self.begin_load_of(&path, Then::Replay, false)
-            }
-            _ => self.replay_from(0, table),
-        }
-    }
-
-    /// The base was read as far as it is a snapshot: now the commands.
-    pub(super) fn replay_from(&mut self, base_from: u64, table: &Table) {
-        let aof = &self.persistence.aof;
-        let mut generations: Vec<Vec<Source>> = Vec::new();
-        let source = |file: &manifest::File, from| Source {
-            path: aof.path(&file.name),
-            framed: file.shard.is_some() || reader::is_framed(&front(&aof.path(&file.name))),
-            shard: file.shard.unwrap_or(0),
-            from,
-        };
-        if let Some(base) = &aof.manifest.base {
-            generations.push(vec![source(base, base_from)]);
-        }
-        for file in &aof.manifest.incr {
-            let goes_on = generations.last().is_some_and(|generation| {
-                let last = generation.last();
-                last.is_some_and(|last| last.framed && Some(last.shard) < file.shard)
-            });
-            match generations.last_mut() {
-                Some(generation) if goes_on => generation.push(source(file, 0)),
-                _ => generations.push(vec![source(file, 0)]),
-            }
-        }
-        let mends = self.config.flag("aof-load-truncated");
-        let has_base = aof.manifest.base.is_some();
-        match Replay::prepare(generations, has_base, mends, (table, self.shards)) {
-            Ok(replay) => self.persistence.replay = Some(Box::new(replay)),
-            Err(error) => self.refuse_start(&error),
-        }
-    }
-
-    /// Runs a slice of what is being recovered. Returns whether there is more to do at once.
-    pub(super) fn replay_on(&mut self, core: &mut Core, link: &mut dyn Link) -> bool {
-        let Some(mut replay) = self.persistence.replay.take() else {
-            return false;
-        };
-        let done = replay.slice(core, link, self);
-        for (home, commands) in replay.lanes.routes.sent.drain(..) {
-            let message = Message::Replay(commands);
-            self.mail.push((home, NodeMessage::Persist(message)));
-        }
-        match done {
-            Err(error) => {
-                self.refuse_start(&error);
-                false
-            }
-            Ok(false) => {
-                let waits = replay.waits(core);
-                self.persistence.replay = Some(replay);
-                !waits
-            }
-            Ok(true) => {
-                self.tell_nodes(|_| Message::ReplayEnded);
-                if replay.dropped > 0 {
-                    let dropped = replay.dropped;
-                    log::warning(&format!(
-                        "{dropped} part(s) of transactions that were not complete when the server \
-                         ended were left out"
-                    ));
-                    self.persistence.aof.scheduled = true;
-                }
-                let took_ms = self.now_ms - self.started_ms;
-                let seconds = took_ms as f64 / 1000.0;
-                log::notice(&format!(
-                    "DB loaded from append only file: {seconds:.3} seconds"
-                ));
-                match self.reloading.take() {
-                    None => self.open_segments(replay.tails()),
-                    Some((requester, _)) => {
-                        let reply = Some((requester, Ok(())));
-                        self.persistence.end_load(&mut self.mail, reply);
-                    }
-                }
-                false
-            }
-        }
-    }
-
-    /// Commands that live here are run again.
-    pub(super) fn replay_here(&mut self, core: &mut Core, link: &mut dyn Link, commands: &[u8]) {
-        replay::open_session(core);
-        core.receive(replay::SESSION, commands, link, self);
-        self.part.replayed += 1;
-        self.tell_replayed(core);
-    }
-
-    pub(super) fn has_replayed(&self, core: &Core) -> bool {
-        self.part.replayed > 0 && replay::is_free(core)
-    }
-
-    /// Tells shard 0 of batches that this shard's session is done with.
-    pub(super) fn tell_replayed(&mut self, core: &Core) {
-        if self.has_replayed(core) {
-            for _ in 0..std::mem::take(&mut self.part.replayed) {
-                let taken = NodeMessage::Persist(Message::ReplayTaken);
-                self.mail.push((0, taken));
-            }
-        }
-    }
-
-    /// Everything is recovered: the shards get the segments they go on with.
-    fn open_segments(&mut self, tails: Option<&Tails>) {
-        let begin = match self.persistence.aof.begin(self.shards, tails) {
-            Ok(begin) => begin,
-            Err(error) => {
-                return self.refuse_start(&format!("Can't open the append-only file: {error}"));
-            }
-        };
-        let Begin { files, tails } = begin;
-        let policy = self.policy();
-        self.opening = files.len();
-        self.tell_nodes(|node| Message::JournalOpen {
-            file: files[node].clone(),
-            policy,
-            tail: tails.segments[node],
-            last_transaction: tails.last_transaction,
-        });
-    }
-
-    /// DEBUG LOADAOF, on shard 0: everything is forgotten and read again.
-    pub(super) fn load_journal_again(&mut self, requester: Requester) -> Performed {
-        let persistence = &self.persistence;
-        let busy = persistence.is_busy()
-            || persistence.closing.is_some()
-            || self.part.is_any_loading()
-            || self.reloading.is_some();
-        // What a rewrite made while the file is off can be loaded as well.
-        let manifest = &persistence.aof.manifest;
-        if busy || manifest.base.is_none() && manifest.incr.is_empty() {
-            return Performed::Failed(CmdError::Text(
-                "ERR Error trying to load the AOF files, check server logs",
-            ));
-        }
-        self.reloading = Some((requester, self.shards));
-        self.tell_nodes(|_| Message::LoadBegins { flush: true });
-        Performed::Later
-    }
-
-    /// A node is empty, and its segment complete: its answer is held back until it is.
-    fn node_is_ready(&mut self, table: &Table) {
-        let Some((_, left)) = &mut self.reloading else {
-            return;
-        };
-        *left -= 1;
-        if *left == 0 {
-            self.read_directory(table);
-        }
-    }
-
-    /// BGREWRITEAOF, on shard 0.
-    pub(super) fn bgrewriteaof(&mut self, requester: Requester, out: &mut Writer) -> Performed {
-        let persistence = &mut self.persistence;
-        if persistence.aof.is_rewriting() {
-            return Performed::Failed(CmdError::Text(
-                "ERR Background append only file rewriting already in progress",
-            ));
-        }
-        if persistence.is_busy() || requester.in_exec {
-            persistence.aof.scheduled = true;
-            return done(out.simple("Background append only file rewriting scheduled"));
-        }
-        self.begin_rewrite();
-        done(out.simple("Background append only file rewriting started"))
-    }
-
-    fn begin_rewrite(&mut self) {
-        let (shards, now_ms) = (self.shards, self.now_ms);
-        self.persistence.aof.configure(&self.config);
-        let files = match self.persistence.aof.begin_rewrite(shards, now_ms) {
-            Ok(files) => files,
-            Err(error) => {
-                log::warning(&format!("Can't begin an AOF rewrite: {error}"));
-                return self.persistence.aof.rewrite_failed(now_ms);
-            }
-        };
-        let policy = self.policy();
-        self.tell_nodes(|node| Message::JournalNext {
-            file: files[node].clone(),
-            policy,
-        });
-        let pid = std::process::id();
-        log::notice(&format!(
-            "Background append only file rewriting started by pid {pid}"
-        ));
-        let persistence = &mut self.persistence;
-        persistence.save(&self.config, After::Rewrite, now_ms, &mut self.mail);
-    }
-
-    /// The new base is durable under its temporary name.
-    pub(super) fn base_written(&mut self, temporary: &str) {
-        let now_ms = self.now_ms;
-        match self.persistence.aof.end_rewrite(temporary, now_ms) {
-            Ok(()) => {
-                self.tell_nodes(|_| Message::JournalMended);
-                // Only a base was wanted, and nothing may be written behind it.
-                let persistence = &mut self.persistence;
-                if !persistence.aof.wanted && persistence.closing.is_none() {
-                    persistence.aof.close();
-                    self.close_journals(false);
-                }
-            }
-            Err(error) => {
-                log::warning(&format!("Can't end an AOF rewrite: {error}"));
-                self.persistence.aof.rewrite_failed(now_ms);
-            }
-        }
-    }
-
-    /// Brings the append-only file to what the configuration asks for, and begins rewrites that
-    /// are due.
-    pub(super) fn mind_journal(&mut self) {
-        let is_starting =
-            self.part.is_any_loading() || self.opening > 0 || self.following.is_replacing();
-        let persistence = &mut self.persistence;
-        let is_busy = persistence.is_busy();
-        let in_exec = persistence.transactions > 0;
-        let aof = &mut persistence.aof;
-        let wanted = aof.wanted;
-        if (is_busy || in_exec) && wanted && !aof.on && !aof.is_rewriting() {
-            if in_exec && !aof.scheduled {
-                log::warning(
-                    "AOF was enabled during a transaction. An AOF background was scheduled to start \
-                     when possible.",
-                );
-            }
-            aof.scheduled = true;
-        }
-        if is_starting || self.stopping || is_busy || persistence.closing.is_some() {
-            return;
-        }
-        aof.scheduled |= self.part.take_wants_base();
-        if aof.on && !wanted {
-            aof.close();
-            return self.close_journals(false);
-        }
-        let may_try = self.now_ms >= aof.retry_ms;
-        if may_try && !in_exec && (wanted && !aof.on || aof.scheduled) {
-            self.begin_rewrite();
-        }
-    }
-
-    /// Begins a rewrite if the segments have grown by `auto-aof-rewrite-percentage`.
-    fn look_at_journal_size(&mut self) {
-        let percentage = self.config.int("auto-aof-rewrite-percentage");
-        let min = self.config.int("auto-aof-rewrite-min-size") as u64;
-        let aof = &mut self.persistence.aof;
-        if !aof.on || aof.is_rewriting() || percentage <= 0 {
-            return;
-        }
-        let size = aof.base_bytes + self.part.journal_bytes_of_all();
-        let base = aof.base_bytes.max(1);
-        let growth = size.saturating_sub(base) as i128 * 100 / i128::from(base);
-        if size > min && growth >= i128::from(percentage) {
-            log::notice(&format!(
-                "Starting automatic rewriting of AOF on {growth}% growth"
-            ));
-            aof.scheduled = true;
-        }
     }
 
     /// Ends all segments, and the server after them if it `stops`.
@@ -554,17 +263,6 @@ impl ServerHost {
                 .as_ref()
                 .map_or(0, |segment| segment.delayed_syncs),
         }
-    }
-
-    /// All entries are in place: commands are accepted.
-    pub(super) fn load_ended(&mut self, core: &mut Core) {
-        self.part.loading = false;
-        let left = NodeMessage::Persist(Message::LoadLeft);
-        self.mail.push((0, left));
-        core.shard.keyspace.effects.recording = core.shard.journal.is_some();
-        core.shard.keyspace.effects.dirty = 0;
-        let config = self.config.clone();
-        settings::install(&config, core, self);
     }
 }
 

@@ -1,0 +1,126 @@
+//! A new base: BGREWRITEAOF, rewrites that are due, and the append-only file being turned on and off.
+
+use crate::resp::{CmdError, Writer};
+use crate::server::ask::Requester;
+use crate::server::host::ServerHost;
+use crate::server::jobs::done;
+use crate::server::log;
+use crate::server::persist::{After, Message};
+use crate::session::Performed;
+
+impl ServerHost {
+    /// BGREWRITEAOF, on shard 0.
+    pub(in crate::server) fn bgrewriteaof(
+        &mut self,
+        requester: Requester,
+        out: &mut Writer,
+    ) -> Performed {
+        let persistence = &mut self.persistence;
+        if persistence.aof.is_rewriting() {
+            return Performed::Failed(CmdError::Text(
+                "ERR Background append only file rewriting already in progress",
+            ));
+        }
+        if persistence.is_busy() || requester.in_exec {
+            persistence.aof.scheduled = true;
+            return done(out.simple("Background append only file rewriting scheduled"));
+        }
+        self.begin_rewrite();
+        done(out.simple("Background append only file rewriting started"))
+    }
+
+    fn begin_rewrite(&mut self) {
+        let (shards, now_ms) = (self.shards, self.now_ms);
+        self.persistence.aof.configure(&self.config);
+        let files = match self.persistence.aof.begin_rewrite(shards, now_ms) {
+            Ok(files) => files,
+            Err(error) => {
+                log::warning(&format!("Can't begin an AOF rewrite: {error}"));
+                return self.persistence.aof.rewrite_failed(now_ms);
+            }
+        };
+        let policy = self.policy();
+        self.tell_nodes(|node| Message::JournalNext {
+            file: files[node].clone(),
+            policy,
+        });
+        let pid = std::process::id();
+        log::notice(&format!(
+            "Background append only file rewriting started by pid {pid}"
+        ));
+        let persistence = &mut self.persistence;
+        persistence.save(&self.config, After::Rewrite, now_ms, &mut self.mail);
+    }
+
+    /// The new base is durable under its temporary name.
+    pub(in crate::server) fn base_written(&mut self, temporary: &str) {
+        let now_ms = self.now_ms;
+        match self.persistence.aof.end_rewrite(temporary, now_ms) {
+            Ok(()) => {
+                self.tell_nodes(|_| Message::JournalMended);
+                // Only a base was wanted, and nothing may be written behind it.
+                let persistence = &mut self.persistence;
+                if !persistence.aof.wanted && persistence.closing.is_none() {
+                    persistence.aof.close();
+                    self.close_journals(false);
+                }
+            }
+            Err(error) => {
+                log::warning(&format!("Can't end an AOF rewrite: {error}"));
+                self.persistence.aof.rewrite_failed(now_ms);
+            }
+        }
+    }
+
+    /// Brings the append-only file to what the configuration asks for, and begins rewrites that
+    /// are due.
+    pub(in crate::server) fn mind_journal(&mut self) {
+        let is_starting =
+            self.part.is_any_loading() || self.opening > 0 || self.following.is_replacing();
+        let persistence = &mut self.persistence;
+        let is_busy = persistence.is_busy();
+        let in_exec = persistence.transactions > 0;
+        let aof = &mut persistence.aof;
+        let wanted = aof.wanted;
+        if (is_busy || in_exec) && wanted && !aof.on && !aof.is_rewriting() {
+            if in_exec && !aof.scheduled {
+                log::warning(
+                    "AOF was enabled during a transaction. An AOF background was scheduled to start \
+                     when possible.",
+                );
+            }
+            aof.scheduled = true;
+        }
+        if is_starting || self.stopping || is_busy || persistence.closing.is_some() {
+            return;
+        }
+        aof.scheduled |= self.part.take_wants_base();
+        if aof.on && !wanted {
+            aof.close();
+            return self.close_journals(false);
+        }
+        let may_try = self.now_ms >= aof.retry_ms;
+        if may_try && !in_exec && (wanted && !aof.on || aof.scheduled) {
+            self.begin_rewrite();
+        }
+    }
+
+    /// Begins a rewrite if the segments have grown by `auto-aof-rewrite-percentage`.
+    pub(super) fn look_at_journal_size(&mut self) {
+        let percentage = self.config.int("auto-aof-rewrite-percentage");
+        let min = self.config.int("auto-aof-rewrite-min-size") as u64;
+        let aof = &mut self.persistence.aof;
+        if !aof.on || aof.is_rewriting() || percentage <= 0 {
+            return;
+        }
+        let size = aof.base_bytes + self.part.journal_bytes_of_all();
+        let base = aof.base_bytes.max(1);
+        let growth = size.saturating_sub(base) as i128 * 100 / i128::from(base);
+        if size > min && growth >= i128::from(percentage) {
+            log::notice(&format!(
+                "Starting automatic rewriting of AOF on {growth}% growth"
+            ));
+            aof.scheduled = true;
+        }
+    }
+}
