@@ -1,0 +1,234 @@
+//! What shards, other nodes and the coordinator answer, and the replies that come of it.
+
+use super::Core;
+use crate::command::Run;
+use crate::command::errand::Receipt;
+use crate::coordinator::{Answer, Done};
+use crate::resp::{CmdError, Output, Writer};
+use crate::session::fan::HOP_KEPT_BYTES;
+use crate::session::link::{Host, Link};
+use crate::shard::message::{Hop, Message, SessionKey};
+
+impl Core {
+    /// A message from a shard (this one included).
+    pub fn deliver(&mut self, message: Message, link: &mut dyn Link, host: &mut dyn Host) {
+        let now_ms = link.now_ms();
+        let answer = match message {
+            Message::Done(hop) => return self.hop_done(hop, link, host),
+            Message::Held {
+                tx,
+                from,
+                part,
+                told,
+            } => {
+                let mut post = |to, message| link.post(to, message);
+                self.coordinator.held(tx, from, part, told, &mut post)
+            }
+            Message::Finished {
+                tx,
+                from,
+                part,
+                told,
+            } => {
+                let mut post = |to, message| link.post(to, message);
+                self.coordinator.finished(tx, from, part, told, &mut post)
+            }
+            Message::Served {
+                session,
+                wait,
+                out,
+                spent_ns,
+            } => return self.served(session, wait, (&out, spent_ns), link, host),
+            Message::Watched { session } => return self.watched(session, link, host),
+            Message::Ready { session, wait } => return self.try_again(session, wait, link),
+            Message::Busy => return self.refuse_waiting(link, host),
+            Message::Visit(visit) => return self.visit(visit, link, host),
+            Message::Visited(visit) => return self.visited(&visit, link, host),
+            Message::Hop(_)
+            | Message::Hold(_)
+            | Message::Finish(_)
+            | Message::Watch { .. }
+            | Message::Unwatch { .. }
+            | Message::Forget(_) => {
+                self.shard
+                    .deliver(message, now_ms, &mut |to, message| link.post(to, message));
+                if !self.shard.is_unheld() && self.scripts.late.is_any() {
+                    self.refuse_waiting(link, host);
+                }
+                return;
+            }
+        };
+        self.tell();
+        if let Some(answer) = answer {
+            self.work_done(answer, link, host);
+        }
+    }
+
+    /// What multi-shard work has to tell of goes out with what this shard has.
+    pub(in crate::session) fn tell(&mut self) {
+        if let Some(told) = self.coordinator.take_told() {
+            self.shard.keyspace.effects.tell(told);
+        }
+    }
+
+    /// The hop is back: its replies go out, the session goes on.
+    fn hop_done(&mut self, mut hop: Box<Hop>, link: &mut dyn Link, host: &mut dyn Host) {
+        let key = hop.session;
+        if self.session(key).is_none() {
+            return;
+        }
+        self.note_slow(&hop, link, host);
+        let fan = self.session_mut(key).and_then(|its| its.fan.as_mut());
+        if let Some(fan) = fan.filter(|fan| fan.is_away()) {
+            if fan.back(hop) {
+                link.cork(key, false);
+                self.fan_in(key, link);
+                self.resume(key, link, host);
+            }
+            return;
+        }
+        link.cork(key, false);
+        self.put_out(key, &hop.out, link);
+        hop.clear();
+        if let Some(session) = self.session_mut(key) {
+            // What a burst needed is given back; the common small hop is kept for the next one.
+            session.hop = (hop.memory_bytes() <= HOP_KEPT_BYTES).then_some(hop);
+        }
+        self.resume(key, link, host);
+    }
+
+    /// Notes the commands of a hop that were slow.
+    fn note_slow(&mut self, hop: &Hop, link: &mut dyn Link, host: &mut dyn Host) {
+        for (call, ran) in hop.calls.iter().zip(&hop.ran) {
+            if ran.spent_ns >= self.limits.slow_ns {
+                let all = hop.args.as_args();
+                let args = all.range(call.from as usize, call.to as usize);
+                host.slow(self, link, hop.session, &args, ran.spent_ns);
+            }
+        }
+    }
+
+    pub(in crate::session) fn work_done(
+        &mut self,
+        answer: Answer,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let Answer {
+            session: key,
+            call,
+            request,
+            done,
+        } = answer;
+        link.cork(key, false);
+        let reply = match done {
+            Done::Tried(reply) => return self.tried(key, &request, reply, link, host),
+            Done::Settled => return self.exec_settled(key, link, host),
+            Done::Refused => return self.refused(key, &request, link, host),
+            Done::Errand { work, parcel } => return host.errand(self, link, work, *parcel),
+            Done::Held { work, clean } => return self.exec_held(key, work, clean, link, host),
+            Done::Part {
+                reply,
+                mut spent_ns,
+            } => {
+                if spent_ns.is_empty() {
+                    // One over several shards: it is noted if all are.
+                    spent_ns.push(0);
+                }
+                // Commands that ran together on one home were counted there, EXEC when it began.
+                if !matches!(call.command.run, Run::Transaction(_) | Run::Script(_)) {
+                    self.shard.stats.ran(call.id, 0, reply.is_err());
+                }
+                return self.exec_part(key, reply, &spent_ns, link, host);
+            }
+            Done::Waits => {
+                self.shard.stats.ran(call.id, 0, false);
+                return self.waits(key, &request, link, host);
+            }
+            Done::Reply(reply) => reply,
+        };
+        self.shard.stats.ran(call.id, 0, reply.is_err());
+        // What several shards do together took as long as the client waited, in milliseconds.
+        let waited_ms = link.now_ms().saturating_sub(request.now_ms);
+        let waited_ns = u64::try_from(waited_ms).unwrap_or(0) * 1_000_000;
+        if waited_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, &request.args.as_args(), waited_ns);
+        }
+        if request.ticket.is_some() {
+            // Served at once: there is nothing to wait for.
+            self.forget_wait(key);
+        }
+        if self.session(key).is_none() {
+            return;
+        }
+        match reply {
+            Ok(out) => self.emit(key, &out, link),
+            Err(error) => {
+                let mut out = Output::default();
+                let written = Writer::new(&mut out, request.proto).error(&error);
+                debug_assert!(written.is_ok());
+                self.emit(key, &out, link);
+            }
+        }
+        self.resume(key, link, host);
+    }
+
+    /// What [`Host::errand`] was asked to send has arrived, or has not.
+    pub fn returned(
+        &mut self,
+        work: u64,
+        receipt: &Receipt,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let mut post = |to, message| link.post(to, message);
+        let answer = self.coordinator.returned(work, receipt, &mut post);
+        self.tell();
+        if let Some(answer) = answer {
+            self.work_done(answer, link, host);
+        }
+    }
+
+    /// Replies to a session whose job was performed later, and lets it go on.
+    pub fn answer(
+        &mut self,
+        key: SessionKey,
+        out: &Output,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        if self.execs.contains_key(&key) {
+            // A job was noted when it began.
+            return self.exec_part(key, Ok(out.clone()), &[], link, host);
+        }
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        // Counted once it is done, like every command: figures tell of none that asks for them.
+        if let Some(job) = session.job.take() {
+            let failed = out.bytes.first() == Some(&b'-');
+            self.shard.stats.ran(job.id, job.spent_ns, failed);
+            // It may have changed what is slow.
+            if let Some(args) = job.args.filter(|_| job.spent_ns >= self.limits.slow_ns) {
+                host.slow(self, link, key, &args.as_args(), job.spent_ns);
+            }
+        }
+        self.emit(key, out, link);
+        if self
+            .session(key)
+            .is_some_and(|session| session.client.closing)
+        {
+            self.finish_session(key, link);
+            return;
+        }
+        self.resume(key, link, host);
+    }
+
+    /// Replies with an error to a session whose job is not performed after all, and closes it.
+    pub fn answer_and_close(&mut self, key: SessionKey, error: &CmdError, link: &mut dyn Link) {
+        if let Some(job) = self.session_mut(key).and_then(|session| session.job.take()) {
+            self.shard.stats.ran(job.id, job.spent_ns, true);
+            self.refuse_and_close(key, error, link);
+        }
+    }
+}
