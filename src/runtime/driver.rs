@@ -6,25 +6,24 @@
 //! While the app has nothing to do at once, the thread sleeps in the ring until a completion, a
 //! doorbell from another core, or the app's next deadline.
 
+mod arriving;
+mod sockets;
+
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::app::{
-    App, CloseReason, ConnId, ConnInfo, Io, NOBODYS, NextTurn, Outgoing, Request, Signal,
-};
+use super::app::{App, ConnId, Io, NOBODYS, NextTurn, Signal};
 use super::clock;
 use super::conn::Conn;
 use super::dial::Lines;
 use super::files::Files;
-use super::listen::{Doors, greet};
+use super::listen::Doors;
 use super::mailbox::{Collected, Mail, Mailboxes, Shared};
 use super::ring::{Completion, Op, Ring, Token};
 
-/// After an accept that failed for want of descriptors or memory, nanoseconds until the next try.
-const ACCEPT_BACKOFF_NS: u64 = 100_000_000;
 /// Turns whose mail found a mailbox full, beyond which this core reads from no socket: what it
 /// reads makes more mail. With the receive buffers this bounds how far a core runs ahead.
 const UNSENT_MAIL_MAX: usize = 16;
@@ -304,223 +303,6 @@ impl<A: App> Driver<A> {
         }
     }
 
-    fn received(&mut self, completion: Completion) {
-        let Completion {
-            token,
-            result,
-            buffer,
-            more,
-        } = completion;
-        let mut deaf = false;
-        let id = match find(&mut self.slots, token) {
-            None => None,
-            Some((id, conn)) => {
-                conn.recv_armed &= more;
-                // What comes after the app's decision to close is read and forgotten.
-                deaf = conn.close_after_flush;
-                (!conn.closing).then_some(id)
-            }
-        };
-        if let Some(buffer) = buffer {
-            if let Some(id) = id
-                && result > 0
-                && !deaf
-            {
-                let bytes = self.ring.buffers.filled(buffer, result as usize);
-                self.app.received(id, bytes, &mut self.io);
-            }
-            self.ring.buffers.give_back(buffer);
-        }
-        match id {
-            None => self.free_if_quiet(token.index),
-            Some(id) => self.after_receive(id, result, more),
-        }
-    }
-
-    /// Goes on reading, or notes that nothing more comes.
-    fn after_receive(&mut self, id: ConnId, result: i32, more: bool) {
-        let Some(conn) = self.slots[id.index as usize].conn.as_deref_mut() else {
-            return;
-        };
-        match -result {
-            0 => {
-                conn.eof = true;
-                self.half_closed.push(id);
-            }
-            // Paused by the app, or out of buffers: armed again when that has changed.
-            libc::ECANCELED if !more => conn.arm_recv(&mut self.ring),
-            libc::ENOBUFS => conn.arm_recv(&mut self.ring),
-            errno if errno > 0 => self.close(id, CloseReason::Peer),
-            _ => conn.arm_recv(&mut self.ring),
-        }
-    }
-
-    fn sent(&mut self, completion: Completion) {
-        let Completion { token, result, .. } = completion;
-        let Some((id, conn)) = find(&mut self.slots, token) else {
-            return;
-        };
-        conn.send_in_flight = false;
-        if conn.closing {
-            return self.free_if_quiet(id.index);
-        }
-        if result < 0 && !matches!(-result, libc::EINTR | libc::EAGAIN) {
-            return self.close(id, CloseReason::Peer);
-        }
-        self.io.count_sent(result.max(0) as u64);
-        let done = conn.sent(result.max(0) as usize);
-        let outgoing = &mut self.io.outgoing[id.index as usize];
-        outgoing.in_flight_bytes = conn.unsent_bytes();
-        if !done {
-            return conn.continue_send(&mut self.ring);
-        }
-        if !outgoing.output.is_empty() && !outgoing.dirty {
-            outgoing.dirty = true;
-            self.io.dirty.push(id.index);
-        }
-        self.io.keep_buffer(conn.take_buffer());
-        self.after_flush(id);
-    }
-
-    /// If everything written is sent: tells the app, or closes, whichever was asked for.
-    fn after_flush(&mut self, id: ConnId) {
-        let Some(conn) = self.slots[id.index as usize].conn.as_deref_mut() else {
-            return;
-        };
-        if conn.closing || conn.send_in_flight || self.io.pending_bytes(id) > 0 {
-            return;
-        }
-        let closes = conn.close_after_flush;
-        if std::mem::take(&mut conn.wants_drained) {
-            self.app.drained(id, &mut self.io);
-        }
-        // Being told, the app may have written again.
-        if closes && self.io.pending_bytes(id) == 0 {
-            self.close(id, CloseReason::App);
-        }
-    }
-
-    fn arm_accepts(&mut self) {
-        for listener in 0..self.io.doors.open.len() {
-            self.arm_accept(listener);
-        }
-    }
-
-    fn arm_accept(&mut self, listener: usize) {
-        let listener = &mut self.io.doors.open[listener];
-        // At most one accept is under way for each listener.
-        if std::mem::replace(&mut listener.armed, true) {
-            return;
-        }
-        let token = Token::new(Op::Accept, listener.id, 0);
-        self.ring.accept(listener.fd(), token);
-    }
-
-    #[allow(unsafe_code)]
-    fn accepted(&mut self, completion: Completion) {
-        let listener = self.io.doors.accepted(completion.token.index);
-        match (completion.result, listener) {
-            (fd, listener) if fd >= 0 => {
-                // SAFETY: the kernel just made this descriptor for us.
-                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                if let Some(listener) = listener {
-                    self.welcome(fd, listener);
-                    self.arm_accept(listener);
-                }
-            }
-            (_, None) => {}
-            (error, Some(listener)) => match -error {
-                libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
-                    self.accepts_again_ns = Some(self.io.now.mono_ns + ACCEPT_BACKOFF_NS);
-                }
-                libc::ECANCELED | libc::EBADF => {}
-                // The peer gave up, or the network hiccuped (CVE-2025-48367): just go on.
-                _ => self.arm_accept(listener),
-            },
-        }
-    }
-
-    /// Admits a new connection and hands it to the least loaded core.
-    fn welcome(&mut self, fd: OwnedFd, listener: usize) {
-        let Ok(peer) = greet(
-            &fd,
-            &self.io.doors.open[listener],
-            self.io.doors.keepalive_s,
-        ) else {
-            return;
-        };
-        self.next_client_id += 1;
-        let info = ConnInfo {
-            client_id: self.next_client_id,
-            peer,
-            fd: fd.as_raw_fd(),
-        };
-        if let Err(refusal) = self.app.admit(&info, self.shared.connections()) {
-            refuse(&fd, &refusal);
-            return;
-        }
-        let shard = self.shared.least_loaded();
-        self.shared.doors[shard]
-            .connections
-            .fetch_add(1, Ordering::Relaxed);
-        if shard == self.io.shard {
-            self.open(fd, info);
-        } else {
-            self.adopted.push((shard, Mail::Adopt(fd, Box::new(info))));
-        }
-    }
-
-    /// A connection that this process asked for.
-    fn dialed(&mut self, completion: Completion) {
-        let Completion { token, result, .. } = completion;
-        let Some((tag, result)) = self.lines.completed(token, result) else {
-            return;
-        };
-        let result = result.map(|(fd, peer)| {
-            self.next_client_id += 1;
-            let info = ConnInfo {
-                client_id: self.next_client_id,
-                peer,
-                fd: fd.as_raw_fd(),
-            };
-            let door = &self.shared.doors[self.io.shard];
-            door.connections.fetch_add(1, Ordering::Relaxed);
-            (self.seat(fd), info)
-        });
-        self.app.dialed(tag, result, &mut self.io);
-    }
-
-    fn open(&mut self, fd: OwnedFd, info: ConnInfo) {
-        let id = self.seat(fd);
-        self.app.opened(id, info, &mut self.io);
-    }
-
-    /// Gives a connection its place, and begins to read.
-    fn seat(&mut self, fd: OwnedFd) -> ConnId {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: 0,
-                conn: None,
-            });
-            self.io.outgoing.push(Outgoing::default());
-            self.slots.len() as u32 - 1
-        });
-        let slot = &mut self.slots[index as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        let id = ConnId {
-            index,
-            generation: slot.generation,
-        };
-        let mut conn = Box::new(Conn::new(fd, index, slot.generation));
-        conn.arm_recv(&mut self.ring);
-        slot.conn = Some(conn);
-        self.io.outgoing[index as usize] = Outgoing {
-            generation: id.generation,
-            ..Outgoing::default()
-        };
-        id
-    }
-
     fn take_mail(&mut self) {
         let mut collected = std::mem::take(&mut self.collected);
         self.mailboxes.collect(&mut collected);
@@ -539,28 +321,6 @@ impl<A: App> Driver<A> {
         while !self.io.mail[shard].is_empty() {
             let messages = std::mem::take(&mut self.io.mail[shard]);
             self.app.delivered(shard, messages, &mut self.io);
-        }
-    }
-
-    /// A peer that shut down its side gets the replies to what it had sent.
-    fn finish_half_closed(&mut self) {
-        if self.half_closed.is_empty() {
-            return;
-        }
-        let waiting = std::mem::take(&mut self.half_closed);
-        for id in waiting {
-            let Some(conn) = self.slots[id.index as usize].conn.as_deref() else {
-                continue;
-            };
-            if conn.generation != id.generation || conn.closing {
-                continue;
-            }
-            let empty = self.io.pending_bytes(id) == 0 && !conn.send_in_flight;
-            if empty && self.app.is_idle(id) {
-                self.close(id, CloseReason::Peer);
-            } else {
-                self.half_closed.push(id);
-            }
         }
     }
 
@@ -613,56 +373,6 @@ impl<A: App> Driver<A> {
         }
     }
 
-    fn flush_conn(&mut self, index: u32) {
-        let outgoing = &mut self.io.outgoing[index as usize];
-        outgoing.dirty = false;
-        let Some(conn) = self.slots[index as usize].conn.as_deref_mut() else {
-            outgoing.output = Default::default();
-            return;
-        };
-        if conn.closing || conn.send_in_flight || outgoing.output.is_empty() {
-            return;
-        }
-        conn.start_send(&mut outgoing.output, &mut self.ring);
-        outgoing.in_flight_bytes = conn.unsent_bytes();
-    }
-
-    fn carry_out_requests(&mut self) {
-        let requests = std::mem::take(&mut self.io.requests);
-        for &(id, request) in &requests {
-            let Some(slot) = self.slots.get_mut(id.index as usize) else {
-                continue;
-            };
-            let generation = slot.generation;
-            let Some(conn) = slot
-                .conn
-                .as_deref_mut()
-                .filter(|_| generation == id.generation)
-            else {
-                continue;
-            };
-            match request {
-                Request::PauseRecv => {
-                    conn.paused = true;
-                    conn.cancel_recv(&mut self.ring);
-                }
-                Request::ResumeRecv => {
-                    conn.paused = false;
-                    conn.arm_recv(&mut self.ring);
-                }
-                Request::NotifyDrained => {
-                    conn.wants_drained = true;
-                    self.after_flush(id);
-                }
-                Request::CloseAfterFlush => {
-                    conn.close_after_flush = true;
-                    self.after_flush(id);
-                }
-                Request::Close => self.close(id, CloseReason::App),
-            }
-        }
-    }
-
     fn send_mail(&mut self, gate: u64) {
         self.io.sort_mail();
         if gate > self.io.released || !self.held_mail.is_empty() {
@@ -700,39 +410,6 @@ impl<A: App> Driver<A> {
         }
     }
 
-    /// Tells the app, and frees the place once the kernel is done with it.
-    fn close(&mut self, id: ConnId, reason: CloseReason) {
-        let Some(conn) = self.slots[id.index as usize].conn.as_deref_mut() else {
-            return;
-        };
-        if conn.closing {
-            return;
-        }
-        conn.closing = true;
-        conn.shutdown();
-        self.app.closed(id, reason, &mut self.io);
-        let outgoing = &mut self.io.outgoing[id.index as usize];
-        *outgoing = Outgoing {
-            generation: id.generation.wrapping_add(1),
-            ..Outgoing::default()
-        };
-        self.free_if_quiet(id.index);
-    }
-
-    fn free_if_quiet(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        if slot
-            .conn
-            .as_ref()
-            .is_some_and(|conn| conn.closing && conn.is_quiet())
-        {
-            slot.conn = None;
-            self.free.push(index);
-            let door = &self.shared.doors[self.io.shard];
-            door.connections.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
     fn arm_signals(&mut self) {
         if let Some(Signals { pipe, byte, .. }) = &mut self.signals {
             let token = Token::new(Op::Signal, 0, 0);
@@ -756,19 +433,5 @@ impl<A: App> Driver<A> {
         signals.unseen.store(false, Ordering::SeqCst);
         self.app.signalled(signal, &mut self.io);
         self.arm_signals();
-    }
-}
-
-/// Tells a peer why it is not served. Best effort, without waiting.
-#[allow(unsafe_code)]
-fn refuse(fd: &OwnedFd, text: &[u8]) {
-    // SAFETY: the bytes are valid for the duration of the call.
-    unsafe {
-        libc::send(
-            fd.as_raw_fd(),
-            text.as_ptr().cast(),
-            text.len(),
-            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-        );
     }
 }
