@@ -6,7 +6,7 @@
 //! Its length is not known before its end, so a mark that nobody can foresee says where that is. No
 //! more of it is made than the slowest replica takes.
 
-use super::Persistence;
+use super::{After, Persistence, Saving};
 
 const MARK_BYTES: usize = 40;
 
@@ -41,14 +41,14 @@ impl Pipe {
 impl Persistence {
     /// Whether the snapshot that goes straight to replicas has to wait for one of them.
     pub fn set_pipe_full(&mut self, is_full: bool) {
-        if let Some(saving) = &mut self.saving {
-            saving.pipe.is_full = is_full;
+        if let Some(pipe) = self.saving.as_mut().and_then(|saving| saving.pipe_mut()) {
+            pipe.is_full = is_full;
         }
     }
 
     /// Whether a snapshot goes straight to replicas.
     pub fn is_piping(&self) -> bool {
-        let has_no_file = |saving: &super::Saving| saving.after() == super::After::Pipe;
-        self.saving.as_deref().is_some_and(has_no_file)
+        let is_piped = |saving: &Saving| saving.after() == After::Pipe;
+        self.saving.as_deref().is_some_and(is_piped)
     }
 }

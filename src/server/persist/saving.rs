@@ -57,13 +57,38 @@ enum Stage {
     SyncingDirectory,
 }
 
+/// Where a snapshot goes.
+enum Sink {
+    File(Arc<File>),
+    /// Straight to replicas: nothing of it is written to a disk.
+    Pipe(Pipe),
+}
+
+impl Sink {
+    /// Makes the file of a snapshot, if it has one. One for replicas has no name, so that nothing is
+    /// left of it.
+    fn open(path: &str, after: After) -> io::Result<Sink> {
+        let file = match after {
+            After::Pipe => return Ok(Sink::Pipe(Pipe::new())),
+            After::Sync => create_unnamed(path)?,
+            _ => File::create(path)?,
+        };
+        Ok(Sink::File(Arc::new(file)))
+    }
+
+    fn file(&self) -> Option<&Arc<File>> {
+        match self {
+            Sink::File(file) => Some(file),
+            Sink::Pipe(_) => None,
+        }
+    }
+}
+
 /// A snapshot in progress.
 pub struct Saving {
     id: u32,
     stage: Stage,
-    /// `None`: nothing of it is written to a disk.
-    file: Option<Arc<File>>,
-    pub(super) pipe: Pipe,
+    sink: Sink,
     /// The way past the page cache.
     direct: Option<Direct>,
     /// Under which name it is being written, and under which it will be found.
@@ -145,11 +170,21 @@ impl Saving {
 
     /// Whether a block has to arrive before the next is filled.
     fn waits(&self) -> bool {
-        self.is_flying() && self.spare.len() >= BLOCK_BYTES || self.pipe.is_full
+        match &self.sink {
+            Sink::File(_) => self.is_flying() && self.spare.len() >= BLOCK_BYTES,
+            Sink::Pipe(pipe) => pipe.is_full,
+        }
     }
 
     pub fn after(&self) -> After {
         self.after
+    }
+
+    pub(super) fn pipe_mut(&mut self) -> Option<&mut Pipe> {
+        match &mut self.sink {
+            Sink::File(_) => None,
+            Sink::Pipe(pipe) => Some(pipe),
+        }
     }
 
     /// Adds what follows: a client that asked for the server's end while it was being saved.
@@ -172,16 +207,6 @@ pub fn style(config: &Config, after: After) -> Style {
         commands: after == After::Rewrite && !config.flag("aof-use-rdb-preamble"),
         compress: config.flag("rdbcompression"),
         clocks,
-    }
-}
-
-/// Makes the file of a snapshot. One for replicas has no name, so that nothing is left of it, or is
-/// none at all.
-fn create(path: &str, after: After) -> io::Result<Option<Arc<File>>> {
-    match after {
-        After::Pipe => Ok(None),
-        After::Sync => create_unnamed(path).map(|file| Some(Arc::new(file))),
-        _ => File::create(path).map(|file| Some(Arc::new(file))),
     }
 }
 
@@ -211,8 +236,8 @@ impl Persistence {
         }
         let is_rewrite = after == After::Rewrite;
         let temporary = temporary_name(after);
-        let file = match create(&temporary, after) {
-            Ok(file) => file,
+        let sink = match Sink::open(&temporary, after) {
+            Ok(sink) => sink,
             Err(error) => {
                 log::warning(&format!(
                     "Failed opening the temp RDB file {temporary} (in server root dir {}) for \
@@ -227,8 +252,7 @@ impl Persistence {
         self.saving = Some(Box::new(Saving {
             id,
             stage: Stage::Cutting,
-            file,
-            pipe: Pipe::new(),
+            sink,
             // What is read again soon stays in the page cache.
             direct: match after {
                 After::Nothing | After::Rewrite => Direct::open(&temporary),
@@ -382,14 +406,14 @@ impl Persistence {
             return;
         }
         let sizes: Vec<Sizes> = saving.sizes.iter_mut().filter_map(Option::take).collect();
-        let mut merger = match &saving.file {
-            None => Merger::of_stream(&sizes, saving.checksum, saving.expiring_fields),
-            Some(_) if saving.commands => Merger::of_commands(&sizes),
-            Some(_) => Merger::new(&sizes, saving.checksum),
+        let mut merger = match &saving.sink {
+            Sink::Pipe(pipe) => {
+                pipe.begin(&mut saving.spare);
+                Merger::of_stream(&sizes, saving.checksum, saving.expiring_fields)
+            }
+            Sink::File(_) if saving.commands => Merger::of_commands(&sizes),
+            Sink::File(_) => Merger::new(&sizes, saving.checksum),
         };
-        if saving.file.is_none() {
-            saving.pipe.begin(&mut saving.spare);
-        }
         if saving.timestamps {
             let line = format!("#TS:{}\r\n", now_ms / 1000);
             saving.spare.extend_from_slice(line.as_bytes());

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::{After, Saving, Stage};
+use super::{After, Saving, Sink, Stage};
 use crate::runtime::{FileDone, FileOp};
 use crate::server::ask::NodeMessage;
 use crate::server::log;
@@ -62,16 +62,16 @@ impl Persistence {
         if !ends && saving.direct.is_some() {
             return self.write_block(bytes, now_ms);
         }
-        match &saving.file {
-            Some(file) => {
+        match &saving.sink {
+            Sink::File(file) => {
                 if let Err(error) = file.write_all_at(&bytes, saving.at) {
                     self.save_error(&error, mail);
                     return false;
                 }
             }
-            None => {
+            Sink::Pipe(pipe) => {
                 if ends {
-                    saving.pipe.end(&mut bytes);
+                    pipe.end(&mut bytes);
                 }
                 if !bytes.is_empty() {
                     self.pieces.push(bytes.as_slice().into());
@@ -130,7 +130,7 @@ impl Persistence {
         let Some(saving) = self.saving.as_deref_mut() else {
             return false;
         };
-        if let (Some(front), Some(file)) = (saving.front.take(), &saving.file)
+        if let (Some(front), Some(file)) = (saving.front.take(), saving.sink.file())
             && let Err(error) = file.write_all_at(&front, 0)
         {
             self.save_error(&error, mail);
@@ -138,11 +138,10 @@ impl Persistence {
         }
         if matches!(saving.after, After::Sync | After::Pipe) {
             // It is gone with its last reader: nothing of it has to be durable.
-            let outcome = match saving.file.take() {
-                Some(file) => Outcome::File(file, saving.at),
-                None => Outcome::Piped,
-            };
-            self.streamed = self.saving.take().map(|saving| (saving.id, outcome));
+            self.streamed = self.saving.take().map(|saving| match saving.sink {
+                Sink::File(file) => (saving.id, Outcome::File(file, saving.at)),
+                Sink::Pipe(_) => (saving.id, Outcome::Piped),
+            });
             return false;
         }
         saving.stage = Stage::Syncing;
@@ -166,7 +165,7 @@ impl Persistence {
 
     fn operate(&mut self, purpose: Purpose, op: FileOp) {
         if let Some(saving) = &self.saving
-            && let Some(file) = &saving.file
+            && let Some(file) = saving.sink.file()
         {
             self.operations.push(Operation {
                 file: file.clone(),
@@ -203,7 +202,7 @@ impl Persistence {
                     Err(error) => self.save_error(&error, mail),
                     Ok(directory) => {
                         saving.stage = Stage::SyncingDirectory;
-                        saving.file = Some(Arc::new(directory));
+                        saving.sink = Sink::File(Arc::new(directory));
                         self.operate(Purpose::SyncDirectory, FileOp::Sync { metadata: true });
                     }
                 }
@@ -227,7 +226,7 @@ impl Persistence {
             Err(error) if is_refused(&error) => {
                 // The filesystem opens such files and does not write them.
                 saving.direct = None;
-                if let Some(file) = &saving.file
+                if let Some(file) = saving.sink.file()
                     && let Err(error) = file.write_all_at(&done.bytes[skip..], at)
                 {
                     self.save_error(&error, mail);
