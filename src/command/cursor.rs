@@ -10,6 +10,8 @@ pub fn cursor(args: &Args, at: usize) -> Result<u64, CmdError> {
     let text = std::str::from_utf8(args.get(at)).ok();
     let cursor = text.and_then(|text| match text.strip_prefix('-') {
         Some(digits) => digits.parse::<u64>().ok().map(u64::wrapping_neg),
+        // Nothing at all begins anew.
+        None if text.is_empty() => Some(0),
         None => text.parse().ok(),
     });
     cursor.ok_or(CmdError::Text("ERR invalid cursor"))

@@ -109,6 +109,14 @@ impl<'a> Args<'a> {
         number::parse_i64(self.get(i)).ok_or(CmdError::NotInteger)
     }
 
+    /// Argument `i` as a number of elements, negative if they may repeat.
+    pub fn count_or_repeats(&self, i: usize) -> Result<i64, CmdError> {
+        match self.int(i)? {
+            i64::MIN => Err(CmdError::BeyondLong),
+            count => Ok(count),
+        }
+    }
+
     /// Argument `i` as a double, `inf` and exponents included, NaN excluded.
     pub fn double(&self, i: usize) -> Result<f64, CmdError> {
         number::parse_f64(self.get(i)).ok_or(CmdError::NotFloat)

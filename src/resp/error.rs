@@ -13,6 +13,8 @@ pub enum CmdError {
     NotInteger,
     NotFloat,
     OutOfRange,
+    /// The one 64-bit number that has no positive counterpart.
+    BeyondLong,
     /// A value is outside `min..=max`: `value is out of range, must be positive` and its like.
     MustBePositive,
     NoSuchKey,
@@ -94,6 +96,9 @@ impl fmt::Display for CmdError {
             NotInteger => "ERR value is not an integer or out of range",
             NotFloat => "ERR value is not a valid float",
             OutOfRange => "ERR value is out of range",
+            BeyondLong => {
+                "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"
+            }
             MustBePositive => "ERR value is out of range, must be positive",
             NoSuchKey => "ERR no such key",
             IndexOutOfRange => "ERR index out of range",

@@ -205,7 +205,7 @@ impl Core {
             link.close(key);
             return Next::Wait;
         }
-        if let Some(&Entry { id, command, .. }) = self.table.find(args.name())
+        if let Some(&Entry { id, command, .. }) = self.table.named(args)
             && matches!(error, CmdError::Arity(_))
         {
             self.count_rejected(id);

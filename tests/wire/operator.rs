@@ -249,6 +249,35 @@ fn waits_that_end_with_an_error_are_failures() {
 }
 
 #[test]
+fn too_few_words_count_as_a_refusal_of_the_command_they_name() {
+    for which in [Which::Reference, Which::Pinion { shards: 2 }] {
+        let server = Server::start(which, &[]);
+        let mut client = server.client();
+        for refused in ["OBJECT IDLETIME", "XINFO GROUPS", "OBJECT"] {
+            assert!(client.text(refused).contains("wrong number"), "{which}");
+        }
+        for call in ["'get'", "'object', 'freq'", "'nosuch'"] {
+            let script = format!("return redis.pcall({call})");
+            client.call(&["EVAL", &script, "0"]);
+        }
+        let stats = told(&mut client, "INFO commandstats");
+        let refused = |line: &&str| line.contains("rejected_calls=1");
+        let name = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
+        let mut names: Vec<String> = stats.lines().filter(refused).map(name).collect();
+        names.sort();
+        let wanted = [
+            "get",
+            "object",
+            "object|freq",
+            "object|idletime",
+            "xinfo|groups",
+        ];
+        let wanted = wanted.map(|name| format!("cmdstat_{name}"));
+        assert_eq!(names, wanted, "{which}: {stats}");
+    }
+}
+
+#[test]
 fn the_largest_clients_go_when_they_use_too_much() {
     for which in [
         Which::Reference,

@@ -417,21 +417,22 @@ fn hvals(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 
 fn hscan(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let from = cursor::cursor(args, 2)?;
+    // Redis: options behind a key that is not there are not looked at.
+    let Some(hash) = tx.read::<Hash>(args.get(1))? else {
+        return cursor::reply(0, &[], out);
+    };
     let options = cursor::element_options(args)?;
     let mut found = Vec::new();
-    let next = match tx.read::<Hash>(args.get(1))? {
-        None => 0,
-        Some(hash) => cursor::walk(from, options.count, |cursor, visited| {
-            hash.scan(cursor, |field: Item, value: Item| {
-                *visited += 1;
-                let field = field.to_vec();
-                if options.matches(&field) {
-                    found.push(field);
-                    found.extend((!options.no_values).then(|| value.to_vec()));
-                }
-            })
-        }),
-    };
+    let next = cursor::walk(from, options.count, |cursor, visited| {
+        hash.scan(cursor, |field: Item, value: Item| {
+            *visited += 1;
+            let field = field.to_vec();
+            if options.matches(&field) {
+                found.push(field);
+                found.extend((!options.no_values).then(|| value.to_vec()));
+            }
+        })
+    });
     cursor::reply(next, &found, out)
 }
 

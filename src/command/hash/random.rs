@@ -16,14 +16,14 @@ pub(super) fn hrandfield(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResul
             Some((hash, rng)) => element(hash.random(rng).0, out),
         };
     }
-    let count = args.int(2)?;
+    let count = args.count_or_repeats(2)?;
     let with_values = match args.len() {
         3 => false,
         4 if args.is(3, "withvalues") => true,
         _ => return Err(CmdError::Syntax),
     };
-    // Redis: hrandfieldWithCountCommand bounds what a client may ask for.
-    if !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
+    // Redis: what comes in pairs is counted twice.
+    if with_values && !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
         return Err(CmdError::OutOfRange);
     }
     let Some((hash, rng)) = tx.read_random::<Hash>(key)? else {

@@ -65,7 +65,7 @@ pub const COMMANDS: &[Command] = &[
             6,
             BLOCKING_MOVE,
             MOVE_KEYS,
-            Run::Gather(&moving::LMOVE),
+            Run::Gather(&moving::BLMOVE),
         )
     },
     Command {
@@ -127,7 +127,7 @@ pub const COMMANDS: &[Command] = &[
             4,
             BLOCKING_MOVE,
             MOVE_KEYS,
-            Run::Gather(&moving::RPOPLPUSH),
+            Run::Gather(&moving::BRPOPLPUSH),
         )
     },
     Command {

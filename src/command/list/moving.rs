@@ -22,6 +22,22 @@ pub(super) static RPOPLPUSH: Gather = Gather {
     decide: decide_move,
     more: None,
 };
+pub(super) static BLMOVE: Gather = Gather {
+    peek,
+    decide: |ask, peeks| {
+        BLMOVE_WAITS.check(ask.args)?;
+        decide_move(ask, peeks)
+    },
+    more: None,
+};
+pub(super) static BRPOPLPUSH: Gather = Gather {
+    peek,
+    decide: |ask, peeks| {
+        BRPOPLPUSH_WAITS.check(ask.args)?;
+        decide_move(ask, peeks)
+    },
+    more: None,
+};
 
 /// `BLMOVE source destination LEFT|RIGHT LEFT|RIGHT timeout`
 pub(super) static BLMOVE_WAITS: Block = Block {

@@ -25,17 +25,17 @@ pub(super) static LMPOP: First = First {
 pub(super) static BLMPOP: First = First {
     kind: Kind::List,
     serve: |tx, args, at, out| serve_many(tx, args, 2, at, out),
-    check: |args| multi_options(args, 2).map(|_| ()),
+    check: |args| BLMPOP_WAITS.check(args),
 };
 pub(super) static BLPOP: First = First {
     kind: Kind::List,
     serve: |tx, args, at, out| serve_one(tx, args.get(at), End::Head, out),
-    check: |_| Ok(()),
+    check: |args| BPOP_WAITS.check(args),
 };
 pub(super) static BRPOP: First = First {
     kind: Kind::List,
     serve: |tx, args, at, out| serve_one(tx, args.get(at), End::Tail, out),
-    check: |_| Ok(()),
+    check: |args| BPOP_WAITS.check(args),
 };
 
 /// `BLPOP key ... timeout`

@@ -68,9 +68,7 @@ fn search(args: &Args) -> Result<Search, CmdError> {
                     ));
                 }
                 i64::MIN => {
-                    return Err(CmdError::Text(
-                        "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-                    ));
+                    return Err(CmdError::BeyondLong);
                 }
                 rank => rank,
             };

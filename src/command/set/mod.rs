@@ -269,20 +269,21 @@ fn smembers(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 
 fn sscan(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let from = cursor::cursor(args, 2)?;
+    // Redis: options behind a key that is not there are not looked at.
+    let Some(set) = tx.read::<Set>(args.get(1))? else {
+        return cursor::reply(0, &[], out);
+    };
     let options = cursor::element_options(args)?;
     let mut found = Vec::new();
-    let next = match tx.read::<Set>(args.get(1))? {
-        None => 0,
-        Some(set) => cursor::walk(from, options.count, |cursor, visited| {
-            set.scan(cursor, |member: Item| {
-                *visited += 1;
-                let member = member.to_vec();
-                if options.matches(&member) {
-                    found.push(member);
-                }
-            })
-        }),
-    };
+    let next = cursor::walk(from, options.count, |cursor, visited| {
+        set.scan(cursor, |member: Item| {
+            *visited += 1;
+            let member = member.to_vec();
+            if options.matches(&member) {
+                found.push(member);
+            }
+        })
+    });
     cursor::reply(next, &found, out)
 }
 

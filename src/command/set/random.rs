@@ -68,11 +68,7 @@ pub(super) fn srandmember(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
             Some((set, rng)) => element(set.random(rng), out),
         };
     }
-    let count = args.int(2)?;
-    // Redis: srandmemberWithCountCommand bounds what a client may ask for.
-    if !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
-        return Err(CmdError::OutOfRange);
-    }
+    let count = args.count_or_repeats(2)?;
     let Some((set, rng)) = tx.read_random::<Set>(key)? else {
         return out.array(0);
     };

@@ -22,7 +22,7 @@ pub(super) fn no_group(key: &[u8], group: &[u8]) -> CmdError {
     ])
 }
 
-/// `$` or an id.
+/// `$`, an id, or where a range ends. Redis: XGROUP CREATE takes no such ends.
 fn group_id(stream: Option<&Stream>, args: &Args, at: usize) -> Result<EntryId, CmdError> {
     match args.get(at) {
         b"$" => Ok(stream.map_or(EntryId::MIN, |stream| stream.last_id)),
@@ -86,7 +86,10 @@ pub(super) fn create(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     if args.len() > ARGS_MAX {
         return Err(CmdError::subcommand("XGROUP", args.get(1)));
     }
-    let id = group_id(stream, args, 4)?;
+    let id = match args.get(4) {
+        b"$" => stream.map_or(EntryId::MIN, |stream| stream.last_id),
+        _ => ids::strict(args, 4)?,
+    };
     let event = match stream {
         Some(_) => Event::XGROUP_CREATE,
         None => Event::XGROUP_MKSTREAM,

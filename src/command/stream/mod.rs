@@ -13,6 +13,7 @@ use super::keys::{self, Begin, Find, KeySpec, Keys};
 use super::{Command, Group, Run};
 use crate::resp::{Args, CmdResult, Writer};
 
+pub use read::asks_to_block;
 pub use save::{restored, write};
 
 const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run) -> Command {

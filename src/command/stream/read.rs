@@ -138,6 +138,23 @@ pub(super) fn options<'a>(args: &Args<'a>) -> Result<Options<'a>, CmdError> {
     Ok(options)
 }
 
+/// Whether BLOCK stands where an option may, whatever comes behind it.
+pub fn asks_to_block(args: &Args) -> bool {
+    let mut at = 1;
+    while at + 1 < args.len() {
+        if args.is(at, "block") {
+            return true;
+        }
+        at += match args.get(at).to_ascii_lowercase().as_slice() {
+            b"count" if ids::count(args, at + 1).is_ok() => 2,
+            b"group" if args.name().len() == "xreadgroup".len() => 3,
+            b"noack" if args.name().len() == "xreadgroup".len() => 1,
+            _ => return false,
+        };
+    }
+    false
+}
+
 pub(super) static XREAD: Gather = Gather {
     peek,
     decide,

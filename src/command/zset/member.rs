@@ -89,14 +89,14 @@ pub(super) fn zrandmember(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
         let found = set.get(rng.usize(..set.len()));
         return found.map_or(Ok(()), |(name, _)| element(name, out));
     }
-    let count = args.int(2)?;
+    let count = args.count_or_repeats(2)?;
     let with_scores = match args.len() {
         3 => false,
         4 if args.is(3, "withscores") => true,
         _ => return Err(CmdError::Syntax),
     };
-    // Redis: zrandmemberWithCountCommand bounds what a client may ask for.
-    if !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
+    // Redis: what comes in pairs is counted twice.
+    if with_scores && !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
         return Err(CmdError::OutOfRange);
     }
     let Some((set, rng)) = tx.read_random::<Zset>(key)? else {

@@ -579,21 +579,22 @@ fn zcard(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 
 fn zscan(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let from = cursor::cursor(args, 2)?;
+    // Redis: options behind a key that is not there are not looked at.
+    let Some(set) = tx.read::<Zset>(args.get(1))? else {
+        return cursor::reply(0, &[], out);
+    };
     let options = cursor::element_options(args)?;
     let mut found = Vec::new();
-    let next = match tx.read::<Zset>(args.get(1))? {
-        None => 0,
-        Some(set) => cursor::walk(from, options.count, |cursor, visited| {
-            set.scan(cursor, |name: Item, score| {
-                *visited += 1;
-                let name = name.to_vec();
-                if options.matches(&name) {
-                    found.push(name);
-                    found.push(format_f64(score).into_bytes());
-                }
-            })
-        }),
-    };
+    let next = cursor::walk(from, options.count, |cursor, visited| {
+        set.scan(cursor, |name: Item, score| {
+            *visited += 1;
+            let name = name.to_vec();
+            if options.matches(&name) {
+                found.push(name);
+                found.push(format_f64(score).into_bytes());
+            }
+        })
+    });
     cursor::reply(next, &found, out)
 }
 

@@ -33,17 +33,17 @@ pub(super) static ZMPOP: First = First {
 pub(super) static BZMPOP: First = First {
     kind: Kind::Zset,
     serve: |tx, args, at, out| serve_many(tx, args, 2, at, out),
-    check: |args| multi_options(args, 2).map(|_| ()),
+    check: |args| BZMPOP_WAITS.check(args),
 };
 pub(super) static BZPOPMIN: First = First {
     kind: Kind::Zset,
     serve: |tx, args, at, out| serve_one(tx, args.get(at), Which::Min, out),
-    check: |_| Ok(()),
+    check: |args| BZPOP_WAITS.check(args),
 };
 pub(super) static BZPOPMAX: First = First {
     kind: Kind::Zset,
     serve: |tx, args, at, out| serve_one(tx, args.get(at), Which::Max, out),
-    check: |_| Ok(()),
+    check: |args| BZPOP_WAITS.check(args),
 };
 
 /// `BZPOPMIN key ... timeout`

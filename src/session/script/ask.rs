@@ -3,6 +3,7 @@
 use super::proof::keep_to_keys;
 use super::{Reach, STRAYED, Scripted, refusal};
 use crate::command::generic::ordered_for_script;
+use crate::command::stream::asks_to_block;
 use crate::command::{Client, Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
 use crate::keyspace::Audience;
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
@@ -34,8 +35,7 @@ fn waits(command: &Command, args: &Args) -> bool {
     if !matches!(command.name, "xread" | "xreadgroup") {
         return false;
     }
-    let patience = command.block.map(|block| (block.patience)(args));
-    matches!(patience, Some(Ok(Some(_))))
+    asks_to_block(args)
 }
 
 impl Core {
@@ -52,6 +52,9 @@ impl Core {
         let entry: &Entry = match table.lookup(args) {
             Lookup::Found(entry) => entry,
             Lookup::Error(CmdError::Arity(_)) => {
+                if let Some(entry) = table.named(args) {
+                    self.count_rejected(entry.id);
+                }
                 return Err(CmdError::Text(
                     "ERR Wrong number of args calling Redis command from script",
                 ));
