@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::link::{Admission, Host, Link};
-use super::state::State;
+use super::state::{Session, State};
 use crate::command::transaction::Transaction;
 use crate::command::{Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
 use crate::keyspace::{Foreseen, WARM_KEYS};
@@ -23,38 +23,33 @@ fn may_listener_run(command: &Command) -> bool {
 struct Ahead {
     db: u32,
     requests: usize,
-    is_relaxed: bool,
 }
 
 impl Ahead {
-    /// The first request was foreseen when it arrived.
-    fn new(db: u32, is_relaxed: bool) -> Ahead {
+    fn of(session: &Session) -> Ahead {
         Ahead {
-            db,
-            requests: 1,
-            is_relaxed,
+            db: session.client.db,
+            requests: session.fetched,
         }
     }
 
-    /// Called before each request, which `input` begins with.
+    /// Called before each request, which `input` begins with. Requests for other homes are passed
+    /// over: while a session is away for them, those behind them are on their way from memory.
     #[inline]
     fn look(&mut self, shard: &Shard, input: &[u8]) {
         let keyspace = &shard.keyspace;
         if self.requests == 0 && keyspace.is_cold(self.db) {
             let place = shard.place;
-            let next = Glance::new(input).map(|args| Foreseen::new(self.db, args));
             let is_here = |next: &Foreseen| {
                 place.shards == 1 || keys::home(next.key, place.shards) == place.shard
             };
-            self.requests = match self.is_relaxed {
-                true => {
-                    let few = place.shards * WARM_KEYS;
-                    keyspace.warm(next.take(few).filter(is_here));
-                    few
-                }
-                // What is behind a visit to another home is looked at when the session is back.
-                false => keyspace.warm(next.take_while(is_here)).max(1),
-            };
+            let mut seen = 0;
+            let next = Glance::new(input)
+                .take(place.shards * WARM_KEYS)
+                .inspect(|_| seen += 1)
+                .map(|args| Foreseen::new(self.db, args));
+            keyspace.warm(next.filter(is_here));
+            self.requests = seen;
         }
         self.requests = self.requests.saturating_sub(1);
     }
@@ -81,11 +76,10 @@ impl Core {
         host: &mut dyn Host,
     ) -> std::ops::Range<usize> {
         let known = self.session(key).is_some_and(|its| self.knows(its));
-        let is_relaxed = self.limits.is_relaxed;
         let Some(session) = self.session_mut(key) else {
             return 0..0;
         };
-        let mut ahead = Ahead::new(session.client.db, is_relaxed);
+        let mut ahead = Ahead::of(session);
         // Out of the session while it runs, so that arguments do not borrow the whole core.
         let mut parser = std::mem::take(&mut session.parser);
         let mut limits = resp::Limits {
@@ -138,7 +132,7 @@ impl Core {
             }
         }
         self.send_hop(key, link);
-        match self.pause_parsing(key, parser, waited_bytes) {
+        match self.pause_parsing(key, parser, &ahead, waited_bytes) {
             true => at..end,
             false => 0..0,
         }
@@ -154,8 +148,14 @@ impl Core {
         session.client.tracking.is_some()
     }
 
-    /// Gives the parser back to its session; false if that is closing.
-    fn pause_parsing(&mut self, key: SessionKey, parser: resp::Parser, waited: usize) -> bool {
+    /// Gives the parser back to its session, and what was fetched; false if that is closing.
+    fn pause_parsing(
+        &mut self,
+        key: SessionKey,
+        parser: resp::Parser,
+        ahead: &Ahead,
+        waited_bytes: usize,
+    ) -> bool {
         let Some(session) = self.session_mut(key) else {
             return false;
         };
@@ -163,9 +163,10 @@ impl Core {
             return false;
         }
         session.parser = parser;
+        session.fetched = ahead.requests;
         // The server may be asked about a request that it is still working on.
         session.current_bytes = match session.state {
-            State::Awaiting => waited,
+            State::Awaiting => waited_bytes,
             _ => 0,
         };
         true

@@ -92,6 +92,8 @@ pub struct Session {
     pub parser: Parser,
     /// Bytes received and not consumed; starts at the request being parsed.
     pub input: Vec<u8>,
+    /// For how many of the requests to come the keys that live here were fetched from memory.
+    pub fetched: usize,
     /// Bytes of the current request and what arrived behind it: Redis' `qbuf` while a command runs.
     pub current_bytes: usize,
     /// The hop being filled, or its empty box between two hops.
@@ -129,6 +131,7 @@ impl Session {
             state: State::Running,
             parser: Parser::default(),
             input: Vec::new(),
+            fetched: 0,
             current_bytes: 0,
             hop: None,
             fan: None,

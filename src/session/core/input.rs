@@ -50,6 +50,8 @@ impl Core {
             return;
         }
         if session.input.is_empty() {
+            // The first request was foreseen when it arrived.
+            session.fetched = 1;
             let rest = self.run_requests(key, bytes, link, host);
             if let Some(session) = self.session_mut(key)
                 && !rest.is_empty()
