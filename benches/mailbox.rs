@@ -7,8 +7,8 @@
 use std::time::Instant;
 
 use pinion::runtime::{
-    self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, Listening, NextTurn, Options, Signal,
-    cpus,
+    self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, Listening, NextTurn, Options,
+    Scheduling, Signal, cpus,
 };
 
 const MESSAGES_MAX: u64 = 1_000_000;
@@ -122,7 +122,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::temp_dir().join(format!("pinion-mailbox-{}", std::process::id()));
     let options = Options {
         cpus: placement.cpus,
-        wakes_in_batches: true,
+        scheduling: Scheduling::default(),
         listening: Listening {
             bind: Vec::new(),
             port: 0,

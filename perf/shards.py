@@ -4,11 +4,13 @@ without pipeline.
 
 With two shards half of the commands cross to the other core, and the generator shares one of the
 cores; what counts is CPU time, not throughput. Two cores that need `ratio` times the CPU for a command
-carry `2 / ratio` times as many of them."""
+carry `2 / ratio` times as many of them. Throughput is told as well: where a command is work for the
+server and none for the generator (`sort`), it is near that."""
 
 import itertools
 import os
 import subprocess
+import time
 
 import bench
 
@@ -23,7 +25,10 @@ TESTS = {
     "eval": ["eval", "for i = 1, 20 do redis.call('set', 'k' .. i, i) end", "0"],
     # Work for the server: each of a thousand lists has some two hundred elements.
     "lrange": ["lrange", "list:__rand_int__", "0", "99"],
+    "sort": ["sort_ro", "list:__rand_int__", "ALPHA", "LIMIT", "0", "1"],
 }
+# How many of a test's requests cost as much as twenty of the others.
+FEWER = {"eval": 1, "sort": 2, "lrange": 10}
 LISTS = ["-r", "1000"]
 FILL = LISTS + ["-P", "16", "-n", "200000", "rpush", "list:__rand_int__", "element-abcdefgh"]
 
@@ -38,12 +43,14 @@ def send(options, server, words):
 
 
 def sample(options, server, test, depth):
-    requests = options.requests * min(depth, 4) // (20 if test == "eval" else 1)
-    words = LISTS if test == "lrange" else ["-r", "100000"]
+    """CPU seconds and seconds per million of a test's requests."""
+    requests = options.requests * min(depth, 4) * FEWER.get(test, 20) // 20
+    words = LISTS if test in ("lrange", "sort") else ["-r", "100000"]
     words = words + ["-d", "64", "-P", str(depth), "-n", str(requests)] + TESTS[test]
-    before = server.cpu_seconds()
+    before, begun = server.cpu_seconds(), time.monotonic()
     send(options, server, words)
-    return (server.cpu_seconds() - before) * 1e6 / requests
+    wall = time.monotonic() - begun
+    return (server.cpu_seconds() - before) * 1e6 / requests, wall * 1e6 / requests
 
 
 def main():
@@ -66,12 +73,13 @@ def main():
                 (sample(options, one, test, depth), sample(options, two, test, depth))
                 for _ in range(options.pairs)
             ]
-            ratio = bench.median(b / a for a, b in pairs)
-            figures[f"{test} {depth}"] = {"pairs": pairs, "ratio": ratio}
-            a, b = (bench.median(pair[index] for pair in pairs) for index in (0, 1))
+            ratio = bench.median(b / a for (a, _), (b, _) in pairs)
+            speed = bench.median(a / b for (_, a), (_, b) in pairs)
+            figures[f"{test} {depth}"] = {"pairs": pairs, "ratio": ratio, "throughput": speed}
+            a, b = (bench.median(pair[index][0] for pair in pairs) for index in (0, 1))
             print(
-                f"{test:5} pipeline {depth:3}   one shard {a:6.2f}   two shards {b:6.2f} CPU-s/M"
-                f"   ratio {ratio:.2f}"
+                f"{test:6} pipeline {depth:3}   one shard {a:6.2f}   two shards {b:6.2f} CPU-s/M"
+                f"   ratio {ratio:.2f}   throughput {speed:.2f}"
             )
     finally:
         one.stop()

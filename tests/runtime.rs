@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pinion::runtime::{
-    self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, Listening, NextTurn, Options, Signal,
-    cpus,
+    self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, Listening, NextTurn, Options,
+    Scheduling, Signal, cpus,
 };
 
 /// One test at a time: they count the descriptors of this process.
@@ -194,7 +194,7 @@ impl Server {
         let placement = cpus::place(Some(shards), None, &allowed, None).expect("CPUs");
         let options = Options {
             cpus: placement.cpus,
-            wakes_in_batches: true,
+            scheduling: Scheduling::default(),
             listening: Listening {
                 bind: vec!["127.0.0.1".to_owned()],
                 port,

@@ -1,5 +1,5 @@
 //! Which CPUs this process may use, and which executor runs where.
-#![allow(unsafe_code)] // sched_getaffinity fills a bit set; the scheduler is asked by bare calls.
+#![allow(unsafe_code)] // sched_getaffinity fills a bit set.
 
 use std::fs;
 
@@ -17,21 +17,6 @@ pub fn allowed() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize)
         .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
         .collect()
-}
-
-/// Tells the scheduler that this thread need not interrupt what runs on its CPU each time something
-/// arrives for it (SCHED_BATCH of sched(7)). Who has the CPU to himself notices nothing. A load
-/// generator, or a proxy, on the same CPU otherwise is interrupted by every request it sends, and
-/// gets every reply by itself: twice the CPU time for each. A policy that somebody chose for the
-/// process stays, and so does the usual one if the kernel refuses: nothing depends on it.
-pub fn wake_in_batches() {
-    // SAFETY: both calls concern this thread alone; the parameter is read before the call returns.
-    unsafe {
-        if libc::sched_getscheduler(0) == libc::SCHED_OTHER {
-            let parameter = libc::sched_param { sched_priority: 0 };
-            libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameter);
-        }
-    }
 }
 
 /// Whole CPUs that the cgroup's quota allows, if there is one.

@@ -23,6 +23,7 @@ use super::files::Files;
 use super::listen::Doors;
 use super::mailbox::{Collected, Mail, Mailboxes, Shared};
 use super::ring::{Completion, Op, Ring, Token};
+use super::scheduling::{Scheduling, Turns};
 
 /// Turns whose mail found a mailbox full, beyond which this core reads from no socket: what it
 /// reads makes more mail. With the receive buffers this bounds how far a core runs ahead.
@@ -82,15 +83,17 @@ pub(super) struct Driver<A: App> {
     lines: Lines,
     /// Cores share a processor: who waits awake keeps another from working.
     is_crowded: bool,
+    turns: Turns,
 }
 
-/// What shard 0 has beside the others.
+/// What shard 0 has beside the others, and what is said to all of them.
 #[derive(Default)]
 pub(super) struct FrontDoor {
     pub doors: Doors,
     pub signals: Option<Signals>,
-    /// There are more shards than processors. Said to all of them.
+    /// There are more shards than processors.
     pub is_crowded: bool,
+    pub scheduling: Scheduling,
 }
 
 /// How signals reach shard 0: each puts a byte into a pipe.
@@ -145,6 +148,7 @@ impl<A: App> Driver<A> {
             files: Files::default(),
             lines: Lines::default(),
             is_crowded: front.is_crowded,
+            turns: Turns::new(front.scheduling, clock::mono_ns()),
         })
     }
 
@@ -160,6 +164,7 @@ impl<A: App> Driver<A> {
                 self.mailboxes.awake();
             }
             self.io.now = clock::now();
+            self.turns.mind(self.io.now.mono_ns);
             self.io.connections = self.shared.connections();
             // What a client sends may follow from what another core has done: its mail comes first.
             self.take_mail();

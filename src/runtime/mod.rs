@@ -23,6 +23,7 @@ mod mailbox;
 pub mod preflight;
 pub mod resolve;
 mod ring;
+mod scheduling;
 mod start;
 pub mod title;
 
@@ -30,4 +31,5 @@ pub use app::{App, CloseReason, ConnId, ConnInfo, Dial, Io, NextTurn, Now, Peer,
 pub use files::{FileDone, FileOp};
 pub use listen::{ListenError, Listening};
 pub use preflight::StartError;
+pub use scheduling::Scheduling;
 pub use start::{Bound, Options, bind};

@@ -12,19 +12,18 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level::pipe};
 
 use super::app::App;
-use super::cpus;
 use super::driver::{Driver, FrontDoor, Signals};
 use super::listen::{self, Doors, Listener, Listening};
 use super::mailbox::{Shared, mesh};
 use super::preflight::{self, StartError};
+use super::scheduling::Scheduling;
 
 /// What the runtime needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The CPU of each shard.
     pub cpus: Vec<usize>,
-    /// Shards do not interrupt what else runs on their CPUs.
-    pub wakes_in_batches: bool,
+    pub scheduling: Scheduling,
     pub listening: Listening,
 }
 
@@ -89,6 +88,7 @@ impl Bound {
             doors: Doors::new(listeners, options.listening.keepalive_s),
             signals: Some(catch_signals().map_err(StartError::Ring)?),
             is_crowded,
+            scheduling: options.scheduling,
         });
         let (to, ends) = mpsc::channel();
         let mut executors = Vec::with_capacity(shards);
@@ -97,6 +97,7 @@ impl Bound {
             let shared = shared.clone();
             let others = || FrontDoor {
                 is_crowded,
+                scheduling: options.scheduling,
                 ..FrontDoor::default()
             };
             let front = front.take().unwrap_or_else(others);
@@ -108,9 +109,6 @@ impl Bound {
                 .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(1))
                 .spawn(move || async move {
                     let _ended = ended;
-                    if options.wakes_in_batches {
-                        cpus::wake_in_batches();
-                    }
                     // The driver sleeps in its own ring: the executor has no other work.
                     Driver::new(make(shard), shard, shared, mailboxes, front)?.run()
                 })

@@ -24,7 +24,7 @@ use super::tools;
 use crate::acl::Users;
 use crate::command::Table;
 use crate::keyspace::Keyspace;
-use crate::runtime::{self, Listening, Options, StartError, clock, cpus};
+use crate::runtime::{self, Listening, Options, Scheduling, StartError, clock, cpus};
 use crate::script;
 use crate::session::Core;
 use crate::shard::budget::{self, Budget};
@@ -85,7 +85,11 @@ fn options_of(config: &Config) -> Result<(Options, bool), StartError> {
     Ok((
         Options {
             cpus: placement.cpus,
-            wakes_in_batches: config.text("shard-scheduling") == "batch",
+            scheduling: match config.text("shard-scheduling") {
+                "batch" => Scheduling::Batch,
+                "other" => Scheduling::Other,
+                _ => Scheduling::Auto,
+            },
             listening: listening_of(config),
         },
         placement.crowded,

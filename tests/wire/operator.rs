@@ -371,15 +371,17 @@ fn policies(pid: u32) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn shards_wake_in_batches_unless_told_otherwise() {
+fn shards_run_by_the_policy_they_are_told() {
     let ours = policies(std::process::id());
     let usual = ours.keys().next().expect("a thread");
-    let batch = String::from("3");
-    for (options, batches) in [(&[][..], 2), (&["--shard-scheduling", "other"], 0)] {
-        let server = Server::start(Which::Pinion { shards: 2 }, options);
+    // What is watched depends on what else runs here.
+    for (scheduling, batches) in [("batch", 2..=2), ("other", 0..=0), ("auto", 0..=2)] {
+        let options = ["--shard-scheduling", scheduling];
+        let server = Server::start(Which::Pinion { shards: 2 }, &options);
         let counts = policies(server.pid());
         if usual == "0" {
-            assert_eq!(counts.get(&batch).copied().unwrap_or(0), batches);
+            let count = counts.get("3").copied().unwrap_or(0);
+            assert!(batches.contains(&count), "{scheduling}: {counts:?}");
         } else {
             // Somebody chose a policy for all of this: it stays.
             assert_eq!(counts.keys().collect::<Vec<_>>(), [usual]);
