@@ -3,35 +3,19 @@
 //!
 //! Members stand in order of their score, equal scores in order of their bytes.
 
+mod tree;
+
 use std::cmp::Ordering;
 
-use ahash::RandomState;
+use tree::Tree;
 
 use super::Lookup;
-use super::dict::{Dict, Handle};
 use super::limits::Limits;
 use super::listpack::{Item, Listpack, Pos};
-use super::ranked::Ranked;
-use super::slab::Slab;
 use crate::number::{format_f64, parse_f64};
 
-/// Longest text of a score.
+/// Elements of a listpack that a member takes: itself and its score.
 const PAIR: usize = 2;
-
-#[derive(Clone, Debug)]
-struct Entry {
-    score: f64,
-    name: Box<[u8]>,
-}
-
-#[derive(Clone, Debug)]
-struct Tree {
-    dict: Dict,
-    entries: Slab<Entry>,
-    ranked: Ranked,
-    hasher: RandomState,
-    name_bytes: usize,
-}
 
 #[derive(Clone, Debug)]
 enum Members {
@@ -42,104 +26,6 @@ enum Members {
 /// A sorted set.
 #[derive(Clone, Debug)]
 pub struct Zset(Members);
-
-fn handle(id: u32) -> Handle {
-    Handle::from_bits(u64::from(id) + 1).expect("never 0")
-}
-
-fn id_of(handle: Handle) -> u32 {
-    (handle.to_bits() - 1) as u32
-}
-
-impl Lookup for Tree {
-    fn hash(&self, name: &[u8]) -> u64 {
-        self.hasher.hash_one(name)
-    }
-
-    fn dict(&self) -> &Dict {
-        &self.dict
-    }
-
-    fn member(&self, handle: Handle) -> &[u8] {
-        &self.entries.get(id_of(handle)).name
-    }
-}
-
-impl Tree {
-    fn new(seed: u64) -> Tree {
-        Tree {
-            dict: Dict::default(),
-            entries: Slab::default(),
-            ranked: Ranked::default(),
-            hasher: RandomState::with_seeds(seed, !seed, seed.rotate_left(33), 0x27d4_eb2f),
-            name_bytes: 0,
-        }
-    }
-
-    fn find(&self, name: &[u8]) -> Option<u32> {
-        let is_it = |handle| *self.entries.get(id_of(handle)).name == *name;
-        let found = self.dict.find(self.hasher.hash_one(name), is_it);
-        found.map(|(_, handle)| id_of(handle))
-    }
-
-    /// Orders a name against the member with an id.
-    fn order<'a>(&'a self, name: &'a [u8]) -> impl Fn(u32) -> Ordering + 'a {
-        |id| name.cmp(&self.entries.get(id).name)
-    }
-
-    fn insert(&mut self, name: Box<[u8]>, score: f64) {
-        let hash = self.hasher.hash_one(&*name);
-        self.name_bytes += name.len().next_multiple_of(8);
-        let id = self.entries.insert(Entry { score, name });
-        let (entries, hasher) = (&self.entries, &self.hasher);
-        self.dict.insert(hash, handle(id), |handle| {
-            hasher.hash_one(&*entries.get(id_of(handle)).name)
-        });
-        let name = &entries.get(id).name;
-        self.ranked
-            .insert(score, id, |other| name.cmp(&entries.get(other).name));
-    }
-
-    fn set_score(&mut self, id: u32, score: f64) {
-        let entries = &self.entries;
-        let Entry { score: old, name } = entries.get(id);
-        let order = |other: u32| name.cmp(&entries.get(other).name);
-        self.ranked.rescore(*old, id, score, order);
-        self.entries.get_mut(id).score = score;
-    }
-
-    /// Removes what the tree no longer refers to.
-    fn forget(&mut self, id: u32) -> f64 {
-        let Entry { score, name } = self.entries.remove(id);
-        let hash = self.hasher.hash_one(&*name);
-        if let Some((position, _)) = self.dict.find(hash, |other| id_of(other) == id) {
-            self.dict.remove(hash, position);
-        }
-        self.name_bytes -= name.len().next_multiple_of(8);
-        score
-    }
-
-    fn remove(&mut self, name: &[u8]) -> Option<f64> {
-        let id = self.find(name)?;
-        let score = self.entries.get(id).score;
-        let entries = &self.entries;
-        self.ranked
-            .remove(score, id, |other| name.cmp(&entries.get(other).name));
-        Some(self.forget(id))
-    }
-
-    fn item(&self, (score, id): (f64, u32)) -> (Item<'_>, f64) {
-        (Item::Str(&self.entries.get(id).name), score)
-    }
-
-    fn memory_bytes(&self) -> usize {
-        size_of::<Tree>()
-            + self.dict.memory_bytes()
-            + self.entries.used_bytes()
-            + self.ranked.memory_bytes()
-            + self.name_bytes
-    }
-}
 
 /// The score that a listpack element holds.
 fn score_of(item: Item) -> f64 {
@@ -200,7 +86,7 @@ impl Zset {
     pub fn len(&self) -> usize {
         match &self.0 {
             Members::Listpack(pack) => pack.len() / PAIR,
-            Members::Tree(tree) => tree.ranked.len(),
+            Members::Tree(tree) => tree.len(),
         }
     }
 
@@ -227,26 +113,14 @@ impl Zset {
                 let at = pack.find(pack.first(), name, PAIR)?;
                 Some(Self::pair(pack, at).1)
             }
-            Members::Tree(tree) => Some(tree.entries.get(tree.find(name)?).score),
+            Members::Tree(tree) => tree.score(name),
         }
     }
 
     /// Gives a member a score; returns the one it had.
     pub fn set(&mut self, name: &[u8], score: f64, limits: &Limits) -> Option<f64> {
         match &mut self.0 {
-            Members::Tree(tree) => match tree.find(name) {
-                Some(id) => {
-                    let old = tree.entries.get(id).score;
-                    if old != score {
-                        tree.set_score(id, score);
-                    }
-                    Some(old)
-                }
-                None => {
-                    tree.insert(name.into(), score);
-                    None
-                }
-            },
+            Members::Tree(tree) => tree.set(name, score),
             Members::Listpack(pack) => {
                 let found = pack.find(pack.first(), name, PAIR);
                 if let Some(at) = found {
@@ -340,10 +214,7 @@ impl Zset {
     pub fn rank(&self, name: &[u8]) -> Option<usize> {
         match &self.0 {
             Members::Listpack(_) => self.iter().position(|(other, _)| other == Item::of(name)),
-            Members::Tree(tree) => {
-                let score = tree.entries.get(tree.find(name)?).score;
-                Some(tree.ranked.rank(score, tree.order(name)))
-            }
+            Members::Tree(tree) => tree.rank(name),
         }
     }
 
@@ -354,9 +225,7 @@ impl Zset {
                 .iter()
                 .take_while(|&(name, score)| before(name, score))
                 .count(),
-            Members::Tree(tree) => tree
-                .ranked
-                .partition_point(|score, id| before(Item::Str(&tree.entries.get(id).name), score)),
+            Members::Tree(tree) => tree.partition_point(before),
         }
     }
 
@@ -367,7 +236,7 @@ impl Zset {
                 let at = pack.seek((PAIR * rank) as isize)?;
                 Some(Self::pair(pack, at))
             }
-            Members::Tree(tree) => tree.ranked.get(rank).map(|found| tree.item(found)),
+            Members::Tree(tree) => tree.get(rank),
         }
     }
 
@@ -386,9 +255,7 @@ impl Zset {
                     Some(Self::pair(pack, here))
                 }))
             }
-            Members::Tree(tree) => {
-                Box::new(tree.ranked.iter_from(rank).map(|found| tree.item(found)))
-            }
+            Members::Tree(tree) => Box::new(tree.iter_from(rank)),
         }
     }
 
@@ -403,11 +270,7 @@ impl Zset {
                     Some(Self::pair(pack, here))
                 }))
             }
-            Members::Tree(tree) => Box::new(
-                tree.ranked
-                    .iter_back_from(rank)
-                    .map(|found| tree.item(found)),
-            ),
+            Members::Tree(tree) => Box::new(tree.iter_back_from(rank)),
         }
     }
 
@@ -419,24 +282,14 @@ impl Zset {
                     pack.remove_range(at, PAIR * end.saturating_sub(start));
                 }
             }
-            Members::Tree(tree) => {
-                let mut removed = Vec::new();
-                tree.ranked
-                    .remove_range(start, end, |_, id| removed.push(id));
-                removed.into_iter().for_each(|id| {
-                    tree.forget(id);
-                });
-            }
+            Members::Tree(tree) => tree.remove_range(start, end),
         }
     }
 
     /// Visits members from a cursor on; compact sets all at once, as Redis does.
     pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Item, f64)) -> u64 {
         match &self.0 {
-            Members::Tree(tree) => tree.dict.scan(cursor, |handle| {
-                let Entry { name, score } = tree.entries.get(id_of(handle));
-                visit(Item::Str(name), *score);
-            }),
+            Members::Tree(tree) => tree.scan(cursor, visit),
             Members::Listpack(_) => {
                 self.iter().for_each(|(name, score)| visit(name, score));
                 0
@@ -446,17 +299,9 @@ impl Zset {
 
     /// Frees some members of a set that is thrown away; true while more are left.
     pub fn free_slice(&mut self, members: usize) -> bool {
-        /// Members of one segment of the slab.
-        const SEGMENT: usize = 1024;
         match &mut self.0 {
             Members::Listpack(_) => false,
-            Members::Tree(tree) => {
-                let ranked = tree.ranked.free_slice(members / 32);
-                (0..members.div_ceil(SEGMENT)).any(|_| !tree.entries.dismantle());
-                let entries = tree.entries.dismantle();
-                let dict = tree.dict.drop_segment();
-                ranked || entries || dict
-            }
+            Members::Tree(tree) => tree.free_slice(members),
         }
     }
 }
