@@ -1,23 +1,24 @@
-//! What flushes left behind, freed in slices so that nobody waits for it.
+//! Flushes, and what they leave behind: it is freed in slices, so that nobody waits for it.
 //!
 //! A database that is flushed while others still have keys leaves entries that share pages with
 //! living ones: they are freed one by one. Once nothing lives in a shard, its arena, objects and
 //! wheel go as wholes, page by page, together with every dictionary that points into them.
 
-use super::Object;
 use super::arena::Arena;
-use super::wheel::Wheel;
+use super::own::Own;
+use super::wheel::{self, Wheel};
+use super::{Db, Keyspace, Object, ObjectBytes, entry};
 use crate::value::Value;
-use crate::value::dict::Dict;
+use crate::value::dict::{Dict, Handle};
 use crate::value::slab::Slab;
 
 /// Entries of these buckets are freed one by one: some tens of microseconds.
-pub const BUCKETS_PER_SLICE: usize = 64;
+const BUCKETS_PER_SLICE: usize = 64;
 /// Whole pages: an munmap each at worst.
 const PAGES_PER_SLICE: usize = 16;
 
 /// Values up to this size are freed where they are deleted.
-pub const AT_ONCE_BYTES: usize = 64 * 1024;
+const AT_ONCE_BYTES: usize = 64 * 1024;
 /// Elements (or nodes) of a large value that one slice frees.
 const PARTS_PER_SLICE: usize = 1024;
 
@@ -87,5 +88,124 @@ impl Garbage {
             self.wholes.pop();
         }
         Some(keys)
+    }
+}
+
+impl Keyspace {
+    /// Empties databases. What they held is freed by [`Keyspace::free_slice`]; unless `lazy`, a
+    /// first part of it at once. Returns how many keys there were.
+    pub(super) fn flush(&mut self, dbs: std::ops::Range<usize>, lazy: bool) -> usize {
+        /// A synchronous flush of a database of ordinary size is complete when it returns, and one
+        /// of any size stalls its shard for no more than some hundreds of microseconds.
+        const SLICES_AT_ONCE: usize = 16;
+        let mut keys = 0;
+        self.effects.tracking.flushed();
+        for at in dbs {
+            self.changed_as_a_whole(at as u32, None);
+            let incarnation = self.new_incarnation();
+            let fresh = Db {
+                incarnation,
+                ..Db::default()
+            };
+            let flushed = std::mem::replace(&mut self.dbs[at], fresh);
+            keys += flushed.dict.len();
+            if flushed.dict.is_empty() {
+                continue;
+            }
+            if let Some(dict) = self.retire(flushed, lazy) {
+                self.garbage.entries.push(Flushed { dict, lazy });
+            }
+        }
+        let is_empty = self.dbs.iter().all(|db| db.dict.is_empty());
+        if keys > 0 && is_empty && !self.has_retired() {
+            // Nothing lives in the arena any more, and what was flushed earlier points into it.
+            let wheel = Wheel::new(self.wheel.elapsed_ms());
+            self.garbage.wholes.push(Whole {
+                arena: std::mem::take(&mut self.arena),
+                objects: std::mem::take(&mut self.objects),
+                wheel: std::mem::replace(&mut self.wheel, wheel),
+                dicts: std::mem::take(&mut self.garbage.entries),
+            });
+            self.object_bytes = ObjectBytes::default();
+        }
+        if !lazy {
+            (0..SLICES_AT_ONCE).any(|_| !self.free_slice());
+        }
+        keys
+    }
+
+    /// Empties everything as if it had never been: nobody is told.
+    pub fn clear(&mut self) {
+        self.own = Own::default();
+        self.flush(0..self.dbs.len(), true);
+    }
+
+    /// Frees some of what was flushed: well under a millisecond of work. Returns whether there is
+    /// more.
+    pub fn free_slice(&mut self) -> bool {
+        if let Some(mut flushed) = self.garbage.entries.pop() {
+            if self.free_entries(&mut flushed) {
+                self.garbage.entries.push(flushed);
+            }
+        } else if let Some(keys) = self.garbage.free_whole() {
+            self.counters.lazyfreed += keys;
+        } else {
+            self.counters.lazyfreed += u64::from(self.garbage.free_value());
+        }
+        self.effects.tracking.free_slice() || !self.garbage.is_empty()
+    }
+
+    fn free_entries(&mut self, flushed: &mut Flushed) -> bool {
+        for _ in 0..BUCKETS_PER_SLICE {
+            let Some(handles) = flushed.dict.dismantle() else {
+                return false;
+            };
+            self.counters.lazyfreed += if flushed.lazy {
+                handles.len() as u64
+            } else {
+                0
+            };
+            for handle in handles {
+                self.drop_entry(handle);
+            }
+        }
+        true
+    }
+
+    /// Frees an entry that no dictionary refers to any more, with its object and its wheel node.
+    pub(super) fn drop_entry(&mut self, handle: Handle) {
+        let slot = self.arena.get(handle);
+        let layout = entry::layout(slot);
+        if layout.has_expiry {
+            let (_, node) = layout.expiry(slot);
+            if node != wheel::NONE {
+                self.wheel.cancel(node);
+            }
+        }
+        if layout.encoding == entry::Encoding::Object {
+            let at = layout.object(slot);
+            self.discard_object(at);
+        }
+        self.arena.free(handle);
+    }
+
+    /// Frees an object; a large collection later, in slices.
+    pub(super) fn discard_object(&mut self, at: u32) {
+        let Object {
+            value, fields_node, ..
+        } = self.objects.remove(at);
+        if fields_node != wheel::NONE {
+            self.wheel.cancel(fields_node);
+        }
+        let bytes = value.memory_bytes();
+        self.object_bytes.changed(value.kind(), bytes, 0);
+        if bytes > AT_ONCE_BYTES {
+            self.garbage.values.push(value);
+        }
+    }
+
+    /// Keys that were flushed and are not freed yet.
+    pub fn lazyfree_pending(&self) -> u64 {
+        (self.garbage.keys() + self.garbage.values.len()) as u64
     }
 }

@@ -17,6 +17,7 @@ mod garbage;
 mod incoming;
 mod interest;
 mod own;
+mod pulse;
 mod records;
 pub mod rewrite;
 pub mod told;
@@ -29,8 +30,9 @@ use ahash::RandomState;
 
 use arena::Arena;
 use entry::Layout;
-use garbage::{Flushed, Garbage, Whole};
-use wheel::{Step, Wheel};
+use garbage::Garbage;
+use pulse::{OF_FIELDS, owner};
+use wheel::Wheel;
 
 use crate::value::dict::{Dict, Handle};
 use crate::value::limits::Limits;
@@ -175,15 +177,6 @@ pub struct DbStats {
     pub expires: usize,
 }
 
-/// In a wheel node's owner: the deadline is that of a hash's field, not of the key.
-const OF_FIELDS: u64 = 1 << 63;
-const INCARNATION_MASK: u32 = 0x7f_ffff;
-
-/// A handle and its database's incarnation, as wheel nodes carry them.
-fn owner(handle: Handle, incarnation: u32) -> u64 {
-    handle.to_bits() | u64::from(incarnation & INCARNATION_MASK) << 40
-}
-
 impl Keyspace {
     /// `databases` empty databases. `seed` makes hashes unpredictable from outside, and is fixed in
     /// simulations.
@@ -240,105 +233,6 @@ impl Keyspace {
         }
     }
 
-    /// The next moment at which [`Keyspace::pulse`] may have something to do, unix milliseconds.
-    pub fn next_expiry_ms(&self) -> Option<i64> {
-        match self.active_expire {
-            true if self.is_replica => self.own.next_ms(),
-            true => self.wheel.next_deadline(),
-            false => None,
-        }
-    }
-
-    /// Deletes up to `budget` keys that are due, in the order of their deadlines. Keys that
-    /// `is_held` names are put off by a millisecond. Returns whether more are due.
-    ///
-    /// Differs: A key that expires is deleted, and announced, at its deadline. Redis samples keys.
-    pub fn pulse(
-        &mut self,
-        now_ms: i64,
-        budget: usize,
-        is_held: impl Fn(u32, &[u8]) -> bool,
-    ) -> bool {
-        if !self.active_expire {
-            return false;
-        }
-        if self.is_replica {
-            return self.pulse_own(now_ms, budget, is_held);
-        }
-        for _ in 0..budget {
-            match self.wheel.step(now_ms) {
-                Step::Due { owner, .. } => {
-                    self.expire_popped(owner, now_ms, &is_held);
-                }
-                Step::Cascaded => {}
-                Step::Idle => return false,
-            }
-        }
-        self.wheel
-            .next_deadline()
-            .is_some_and(|at_ms| at_ms <= now_ms)
-    }
-
-    fn expire_popped(&mut self, popped: u64, now_ms: i64, is_held: &impl Fn(u32, &[u8]) -> bool) {
-        let Some(handle) = Handle::from_bits(popped & 0xff_ffff_ffff) else {
-            return;
-        };
-        let found = self.owner_of(popped);
-        let slot = self.arena.get_mut(handle);
-        let layout = entry::layout(slot);
-        if popped & OF_FIELDS != 0 {
-            return self.fields_popped(popped, handle, now_ms, is_held);
-        }
-        // That of the wheel is later for a key that was put off before.
-        let (deadline_ms, _) = layout.expiry(slot);
-        // The node is gone from the wheel: whoever frees the entry must not cancel it again.
-        layout.set_expiry(slot, deadline_ms, wheel::NONE);
-        let Some((db, _)) = found else { return };
-        let key = self.key_of(handle).to_vec();
-        if is_held(db, &key) {
-            let node = self.wheel.insert(now_ms + 1, popped);
-            layout.set_expiry(self.arena.get_mut(handle), deadline_ms, node);
-            return;
-        }
-        let mut tx = self.tx(db, now_ms, false);
-        tx.delete_as(&key, Event::EXPIRED);
-        tx.finish();
-    }
-
-    /// The earliest deadline of a hash's fields has come.
-    fn fields_popped(
-        &mut self,
-        popped: u64,
-        handle: Handle,
-        now_ms: i64,
-        is_held: &impl Fn(u32, &[u8]) -> bool,
-    ) {
-        let layout = entry::layout(self.arena.get(handle));
-        let at = layout.object(self.arena.get(handle));
-        self.objects.get_mut(at).fields_node = wheel::NONE;
-        let Some((db, _)) = self.owner_of(popped) else {
-            return;
-        };
-        let key = self.key_of(handle).to_vec();
-        if is_held(db, &key) {
-            let node = self.wheel.insert(now_ms + 1, popped);
-            self.objects.get_mut(at).fields_node = node;
-            return;
-        }
-        let mut tx = self.tx(db, now_ms, false);
-        // Finding the key is what deletes its fields that are due.
-        tx.peek_exists(&key);
-        tx.finish();
-    }
-
-    /// Database and entry of a wheel node's owner; `None` if its database has been flushed.
-    fn owner_of(&self, owner: u64) -> Option<(u32, Handle)> {
-        let handle = Handle::from_bits(owner & 0xff_ffff_ffff)?;
-        let incarnation = (owner >> 40) as u32 & INCARNATION_MASK;
-        let is_its = |db: &Db| db.incarnation & INCARNATION_MASK == incarnation;
-        Some((self.dbs.iter().position(is_its)? as u32, handle))
-    }
-
     /// Whether a database has a key that is not due at `now_ms`.
     fn contains(&self, db: u32, key: &[u8], now_ms: i64) -> bool {
         let is_key = |handle| self.key_of(handle) == key;
@@ -380,59 +274,11 @@ impl Keyspace {
         self.next_incarnation
     }
 
-    /// Empties databases. What they held is freed by [`Keyspace::free_slice`]; unless `lazy`, a
-    /// first part of it at once. Returns how many keys there were.
-    fn flush(&mut self, dbs: std::ops::Range<usize>, lazy: bool) -> usize {
-        /// A synchronous flush of a database of ordinary size is complete when it returns, and one
-        /// of any size stalls its shard for no more than some hundreds of microseconds.
-        const SLICES_AT_ONCE: usize = 16;
-        let mut keys = 0;
-        self.effects.tracking.flushed();
-        for at in dbs {
-            self.changed_as_a_whole(at as u32, None);
-            let incarnation = self.new_incarnation();
-            let fresh = Db {
-                incarnation,
-                ..Db::default()
-            };
-            let flushed = std::mem::replace(&mut self.dbs[at], fresh);
-            keys += flushed.dict.len();
-            if flushed.dict.is_empty() {
-                continue;
-            }
-            if let Some(dict) = self.retire(flushed, lazy) {
-                self.garbage.entries.push(Flushed { dict, lazy });
-            }
-        }
-        let is_empty = self.dbs.iter().all(|db| db.dict.is_empty());
-        if keys > 0 && is_empty && !self.has_retired() {
-            // Nothing lives in the arena any more, and what was flushed earlier points into it.
-            let wheel = Wheel::new(self.wheel.elapsed_ms());
-            self.garbage.wholes.push(Whole {
-                arena: std::mem::take(&mut self.arena),
-                objects: std::mem::take(&mut self.objects),
-                wheel: std::mem::replace(&mut self.wheel, wheel),
-                dicts: std::mem::take(&mut self.garbage.entries),
-            });
-            self.object_bytes = ObjectBytes::default();
-        }
-        if !lazy {
-            (0..SLICES_AT_ONCE).any(|_| !self.free_slice());
-        }
-        keys
-    }
-
     /// Makes room for so many keys in a database that has none yet.
     pub fn reserve(&mut self, db: u32, keys: usize) {
         if let Some(db) = self.dbs.get_mut(db as usize) {
             db.dict.reserve(keys);
         }
-    }
-
-    /// Empties everything as if it had never been: nobody is told.
-    pub fn clear(&mut self) {
-        self.own = Own::default();
-        self.flush(0..self.dbs.len(), true);
     }
 
     /// Brings the table of what clients have read down towards a limit.
@@ -450,75 +296,6 @@ impl Keyspace {
         self.changed_as_a_whole(a, Some((b, now_ms)));
         self.changed_as_a_whole(b, Some((a, now_ms)));
         self.dbs.swap(a as usize, b as usize);
-    }
-
-    /// Frees some of what was flushed: well under a millisecond of work. Returns whether there is
-    /// more.
-    pub fn free_slice(&mut self) -> bool {
-        if let Some(mut flushed) = self.garbage.entries.pop() {
-            if self.free_entries(&mut flushed) {
-                self.garbage.entries.push(flushed);
-            }
-        } else if let Some(keys) = self.garbage.free_whole() {
-            self.counters.lazyfreed += keys;
-        } else {
-            self.counters.lazyfreed += u64::from(self.garbage.free_value());
-        }
-        self.effects.tracking.free_slice() || !self.garbage.is_empty()
-    }
-
-    fn free_entries(&mut self, flushed: &mut Flushed) -> bool {
-        for _ in 0..garbage::BUCKETS_PER_SLICE {
-            let Some(handles) = flushed.dict.dismantle() else {
-                return false;
-            };
-            self.counters.lazyfreed += if flushed.lazy {
-                handles.len() as u64
-            } else {
-                0
-            };
-            for handle in handles {
-                self.drop_entry(handle);
-            }
-        }
-        true
-    }
-
-    /// Frees an entry that no dictionary refers to any more, with its object and its wheel node.
-    fn drop_entry(&mut self, handle: Handle) {
-        let slot = self.arena.get(handle);
-        let layout = entry::layout(slot);
-        if layout.has_expiry {
-            let (_, node) = layout.expiry(slot);
-            if node != wheel::NONE {
-                self.wheel.cancel(node);
-            }
-        }
-        if layout.encoding == entry::Encoding::Object {
-            let at = layout.object(slot);
-            self.discard_object(at);
-        }
-        self.arena.free(handle);
-    }
-
-    /// Frees an object; a large collection later, in slices.
-    fn discard_object(&mut self, at: u32) {
-        let Object {
-            value, fields_node, ..
-        } = self.objects.remove(at);
-        if fields_node != wheel::NONE {
-            self.wheel.cancel(fields_node);
-        }
-        let bytes = value.memory_bytes();
-        self.object_bytes.changed(value.kind(), bytes, 0);
-        if bytes > garbage::AT_ONCE_BYTES {
-            self.garbage.values.push(value);
-        }
-    }
-
-    /// Keys that were flushed and are not freed yet.
-    pub fn lazyfree_pending(&self) -> u64 {
-        (self.garbage.keys() + self.garbage.values.len()) as u64
     }
 
     /// Bytes of keys, values and their index, in constant time. Counts slots, not pages: deleting a

@@ -1,0 +1,122 @@
+//! The pulse: keys, and fields of hashes, are deleted when their time comes, whether or not somebody
+//! asks for them.
+//!
+//! ```text
+//! what a wheel node is about (64 bits):  of fields (1) | incarnation of its database (23) | handle (40)
+//! ```
+//! A flush changes the incarnation, and leaves the nodes where they are: those of what is gone are
+//! about no database.
+
+use super::wheel::{self, Step};
+use super::{Db, Event, Keyspace, entry};
+use crate::value::dict::Handle;
+
+/// In a wheel node's owner: the deadline is that of a hash's field, not of the key.
+pub(super) const OF_FIELDS: u64 = 1 << 63;
+const INCARNATION_MASK: u32 = 0x7f_ffff;
+
+/// A handle and its database's incarnation, as wheel nodes carry them.
+pub(super) fn owner(handle: Handle, incarnation: u32) -> u64 {
+    handle.to_bits() | u64::from(incarnation & INCARNATION_MASK) << 40
+}
+
+impl Keyspace {
+    /// The next moment at which [`Keyspace::pulse`] may have something to do, unix milliseconds.
+    pub fn next_expiry_ms(&self) -> Option<i64> {
+        match self.active_expire {
+            true if self.is_replica => self.own.next_ms(),
+            true => self.wheel.next_deadline(),
+            false => None,
+        }
+    }
+
+    /// Deletes up to `budget` keys that are due, in the order of their deadlines. Keys that
+    /// `is_held` names are put off by a millisecond. Returns whether more are due.
+    ///
+    /// Differs: A key that expires is deleted, and announced, at its deadline. Redis samples keys.
+    pub fn pulse(
+        &mut self,
+        now_ms: i64,
+        budget: usize,
+        is_held: impl Fn(u32, &[u8]) -> bool,
+    ) -> bool {
+        if !self.active_expire {
+            return false;
+        }
+        if self.is_replica {
+            return self.pulse_own(now_ms, budget, is_held);
+        }
+        for _ in 0..budget {
+            match self.wheel.step(now_ms) {
+                Step::Due { owner, .. } => {
+                    self.expire_popped(owner, now_ms, &is_held);
+                }
+                Step::Cascaded => {}
+                Step::Idle => return false,
+            }
+        }
+        self.wheel
+            .next_deadline()
+            .is_some_and(|at_ms| at_ms <= now_ms)
+    }
+
+    fn expire_popped(&mut self, popped: u64, now_ms: i64, is_held: &impl Fn(u32, &[u8]) -> bool) {
+        let Some(handle) = Handle::from_bits(popped & 0xff_ffff_ffff) else {
+            return;
+        };
+        let found = self.owner_of(popped);
+        let slot = self.arena.get_mut(handle);
+        let layout = entry::layout(slot);
+        if popped & OF_FIELDS != 0 {
+            return self.fields_popped(popped, handle, now_ms, is_held);
+        }
+        // That of the wheel is later for a key that was put off before.
+        let (deadline_ms, _) = layout.expiry(slot);
+        // The node is gone from the wheel: whoever frees the entry must not cancel it again.
+        layout.set_expiry(slot, deadline_ms, wheel::NONE);
+        let Some((db, _)) = found else { return };
+        let key = self.key_of(handle).to_vec();
+        if is_held(db, &key) {
+            let node = self.wheel.insert(now_ms + 1, popped);
+            layout.set_expiry(self.arena.get_mut(handle), deadline_ms, node);
+            return;
+        }
+        let mut tx = self.tx(db, now_ms, false);
+        tx.delete_as(&key, Event::EXPIRED);
+        tx.finish();
+    }
+
+    /// The earliest deadline of a hash's fields has come.
+    fn fields_popped(
+        &mut self,
+        popped: u64,
+        handle: Handle,
+        now_ms: i64,
+        is_held: &impl Fn(u32, &[u8]) -> bool,
+    ) {
+        let layout = entry::layout(self.arena.get(handle));
+        let at = layout.object(self.arena.get(handle));
+        self.objects.get_mut(at).fields_node = wheel::NONE;
+        let Some((db, _)) = self.owner_of(popped) else {
+            return;
+        };
+        let key = self.key_of(handle).to_vec();
+        if is_held(db, &key) {
+            let node = self.wheel.insert(now_ms + 1, popped);
+            self.objects.get_mut(at).fields_node = node;
+            return;
+        }
+        let mut tx = self.tx(db, now_ms, false);
+        // Finding the key is what deletes its fields that are due.
+        tx.peek_exists(&key);
+        tx.finish();
+    }
+
+    /// Database and entry of a wheel node's owner; `None` if its database has been flushed.
+    pub(super) fn owner_of(&self, owner: u64) -> Option<(u32, Handle)> {
+        let handle = Handle::from_bits(owner & 0xff_ffff_ffff)?;
+        let incarnation = (owner >> 40) as u32 & INCARNATION_MASK;
+        let is_its = |db: &Db| db.incarnation & INCARNATION_MASK == incarnation;
+        Some((self.dbs.iter().position(is_its)? as u32, handle))
+    }
+}
