@@ -13,11 +13,16 @@ use crate::value::dict::Handle;
 
 /// In a wheel node's owner: the deadline is that of a hash's field, not of the key.
 pub(super) const OF_FIELDS: u64 = 1 << 63;
+const HANDLE_BITS: u32 = 40;
 const INCARNATION_MASK: u32 = 0x7f_ffff;
 
 /// A handle and its database's incarnation, as wheel nodes carry them.
 pub(super) fn owner(handle: Handle, incarnation: u32) -> u64 {
-    handle.to_bits() | u64::from(incarnation & INCARNATION_MASK) << 40
+    handle.to_bits() | u64::from(incarnation & INCARNATION_MASK) << HANDLE_BITS
+}
+
+fn handle_of(owner: u64) -> Option<Handle> {
+    Handle::from_bits(owner & ((1 << HANDLE_BITS) - 1))
 }
 
 impl Keyspace {
@@ -61,20 +66,21 @@ impl Keyspace {
     }
 
     fn expire_popped(&mut self, popped: u64, now_ms: i64, is_held: &impl Fn(u32, &[u8]) -> bool) {
-        let Some(handle) = Handle::from_bits(popped & 0xff_ffff_ffff) else {
+        let Some(handle) = handle_of(popped) else {
             return;
         };
-        let found = self.owner_of(popped);
-        let slot = self.arena.get_mut(handle);
-        let layout = entry::layout(slot);
         if popped & OF_FIELDS != 0 {
             return self.fields_popped(popped, handle, now_ms, is_held);
         }
+        let slot = self.arena.get_mut(handle);
+        let layout = entry::layout(slot);
         // That of the wheel is later for a key that was put off before.
         let (deadline_ms, _) = layout.expiry(slot);
         // The node is gone from the wheel: whoever frees the entry must not cancel it again.
         layout.set_expiry(slot, deadline_ms, wheel::NONE);
-        let Some((db, _)) = found else { return };
+        let Some((db, _)) = self.owner_of(popped) else {
+            return;
+        };
         let key = self.key_of(handle).to_vec();
         if is_held(db, &key) {
             let node = self.wheel.insert(now_ms + 1, popped);
@@ -114,8 +120,8 @@ impl Keyspace {
 
     /// Database and entry of a wheel node's owner; `None` if its database has been flushed.
     pub(super) fn owner_of(&self, owner: u64) -> Option<(u32, Handle)> {
-        let handle = Handle::from_bits(owner & 0xff_ffff_ffff)?;
-        let incarnation = (owner >> 40) as u32 & INCARNATION_MASK;
+        let handle = handle_of(owner)?;
+        let incarnation = (owner >> HANDLE_BITS) as u32 & INCARNATION_MASK;
         let is_its = |db: &Db| db.incarnation & INCARNATION_MASK == incarnation;
         Some((self.dbs.iter().position(is_its)? as u32, handle))
     }
