@@ -19,6 +19,7 @@ mod deployment;
 pub mod errand;
 pub mod expiry;
 pub mod flags;
+mod function;
 pub mod generic;
 pub mod geo;
 pub mod glob;

@@ -90,13 +90,6 @@ pub const COMMANDS: &[Command] = &[
         ..row("debug", -2, ADMINISTER, Job::Debug)
     },
     Command {
-        since: "7.0.0",
-        summary: "Groups commands about functions.",
-        complexity: "Depends on subcommand.",
-        group: Group::Scripting,
-        ..container("function", -2, FUNCTION)
-    },
-    Command {
         since: "1.0.0",
         summary: "Replies with figures about the server.",
         tips: &[
@@ -273,104 +266,6 @@ const CONFIG: &[Command] = &[
         syntax: "(parameter value) ...",
         history: &[("7.0.0", "Takes more than one parameter.")],
         ..row("set", -4, ADMINISTER, Job::ConfigSet)
-    },
-];
-
-const fn function(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    complexity: &'static str,
-    summary: &'static str,
-) -> Command {
-    Command {
-        since: "7.0.0",
-        summary,
-        complexity,
-        acl: SCRIPTING,
-        group: Group::Scripting,
-        ..row(name, arity, flags, Job::Function)
-    }
-}
-
-const EVERY_SHARD: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
-const FUNCTIONS: &str = "O(N) where N is the number of functions";
-
-const FUNCTION: &[Command] = &[
-    Command {
-        tips: EVERY_SHARD,
-        syntax: "library-name",
-        ..function("delete", 3, NOSCRIPT | WRITE, "O(1)", "Deletes a library.")
-    },
-    function(
-        "dump",
-        2,
-        NOSCRIPT,
-        FUNCTIONS,
-        "Shows all libraries in binary form.",
-    ),
-    Command {
-        tips: EVERY_SHARD,
-        syntax: "[async=ASYNC|SYNC]",
-        ..function(
-            "flush",
-            -2,
-            NOSCRIPT | WRITE,
-            FUNCTIONS,
-            "Deletes all functions.",
-        )
-    },
-    function("help", 2, ANYWHERE, "O(1)", "Lists the subcommands."),
-    Command {
-        tips: EVERY_SHARD,
-        syntax: "[REPLACE] function-code",
-        ..function(
-            "load",
-            -3,
-            NOSCRIPT | WRITE | DENYOOM,
-            "O(1) (considering compilation time is redundant)",
-            "Makes a library known.",
-        )
-    },
-    Command {
-        tips: EVERY_SHARD,
-        syntax: "serialized-value [policy=FLUSH|APPEND|REPLACE]",
-        ..function(
-            "restore",
-            -3,
-            NOSCRIPT | WRITE | DENYOOM,
-            FUNCTIONS,
-            "Makes all libraries of a payload known.",
-        )
-    },
-    Command {
-        tips: &["request_policy:all_shards", "response_policy:one_succeeded"],
-        ..function(
-            "kill",
-            2,
-            NOSCRIPT | ALLOW_BUSY,
-            "O(1)",
-            "Stops the function that runs.",
-        )
-    },
-    Command {
-        tips: &["nondeterministic_output_order"],
-        syntax: "[LIBRARYNAME library-name-pattern] [WITHCODE]",
-        ..function("list", -2, NOSCRIPT, FUNCTIONS, "Lists functions.")
-    },
-    Command {
-        tips: &[
-            "nondeterministic_output",
-            "request_policy:all_shards",
-            "response_policy:special",
-        ],
-        ..function(
-            "stats",
-            2,
-            NOSCRIPT | ALLOW_BUSY,
-            "O(1)",
-            "Tells which function runs.",
-        )
     },
 ];
 

@@ -3,8 +3,8 @@
 use ahash::AHashMap;
 
 use super::{
-    Command, Run, acl, bitmap, connection, deployment, generic, geo, hash, hyperloglog, list,
-    pubsub, script, server, set, stream, string, transaction, zset,
+    Command, Run, acl, bitmap, connection, deployment, function, generic, geo, hash, hyperloglog,
+    list, pubsub, script, server, set, stream, string, transaction, zset,
 };
 use crate::resp::{Args, CmdError};
 
@@ -14,7 +14,9 @@ const FAMILIES: &[&[Command]] = &[
     bitmap::COMMANDS,
     connection::COMMANDS,
     deployment::COMMANDS,
+    function::COMMANDS,
     generic::COMMANDS,
+    generic::expire::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
     hyperloglog::COMMANDS,
@@ -27,6 +29,8 @@ const FAMILIES: &[&[Command]] = &[
     transaction::COMMANDS,
     script::COMMANDS,
     zset::COMMANDS,
+    zset::algebra::COMMANDS,
+    zset::range::COMMANDS,
 ];
 
 /// Index of a command or subcommand in [`Table::entries`]; the key of all per-command statistics.

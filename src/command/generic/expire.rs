@@ -1,8 +1,116 @@
 //! Expiry: setting, removing and reading deadlines.
 
+use super::row;
 use crate::command::expiry::{Unit, set_or_delete};
+use crate::command::flags::*;
+use crate::command::{Command, Run, keys};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        summary: "Sets the expiry of a key in seconds from now.",
+        syntax: "key seconds [condition=(NX|XX|GT|LT) @7.0.0]",
+        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
+        ..row(
+            "expire",
+            -3,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expire),
+        )
+    },
+    Command {
+        since: "1.2.0",
+        summary: "Sets the expiry of a key as unix time in seconds.",
+        syntax: "key unix-time-seconds [condition=(NX|XX|GT|LT) @7.0.0]",
+        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
+        ..row(
+            "expireat",
+            -3,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(expireat),
+        )
+    },
+    Command {
+        since: "7.0.0",
+        summary: "Replies with the expiry of a key as unix time in seconds.",
+        syntax: "key",
+        ..row(
+            "expiretime",
+            2,
+            READONLY | FAST,
+            keys::ONE_RO,
+            Run::Key(expiretime),
+        )
+    },
+    Command {
+        since: "2.2.0",
+        summary: "Removes the expiry of a key.",
+        syntax: "key",
+        ..row(
+            "persist",
+            2,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(persist),
+        )
+    },
+    Command {
+        since: "2.6.0",
+        summary: "Sets the expiry of a key in milliseconds from now.",
+        syntax: "key milliseconds [condition=(NX|XX|GT|LT) @7.0.0]",
+        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
+        ..row(
+            "pexpire",
+            -3,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(pexpire),
+        )
+    },
+    Command {
+        since: "2.6.0",
+        summary: "Sets the expiry of a key as unix time in milliseconds.",
+        syntax: "key unix-time-milliseconds [condition=(NX|XX|GT|LT) @7.0.0]",
+        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
+        ..row(
+            "pexpireat",
+            -3,
+            WRITE | FAST,
+            keys::ONE_RW_UPDATE,
+            Run::Key(pexpireat),
+        )
+    },
+    Command {
+        since: "7.0.0",
+        summary: "Replies with the expiry of a key as unix time in milliseconds.",
+        syntax: "key",
+        ..row(
+            "pexpiretime",
+            2,
+            READONLY | FAST,
+            keys::ONE_RO,
+            Run::Key(pexpiretime),
+        )
+    },
+    Command {
+        since: "2.6.0",
+        summary: "Replies with the milliseconds until a key expires.",
+        tips: &["nondeterministic_output"],
+        syntax: "key",
+        history: &[("2.8.0", "Replies with -2 if there is no such key.")],
+        ..row("pttl", 2, READONLY | FAST, keys::ONE_RO, Run::Key(pttl))
+    },
+    Command {
+        summary: "Replies with the seconds until a key expires.",
+        tips: &["nondeterministic_output"],
+        syntax: "key",
+        history: &[("2.8.0", "Replies with -2 if there is no such key.")],
+        ..row("ttl", 2, READONLY | FAST, keys::ONE_RO, Run::Key(ttl))
+    },
+];
 
 pub(super) fn expire(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     set(tx, args, Unit::Seconds, "expire", out)

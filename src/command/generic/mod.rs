@@ -1,7 +1,7 @@
 //! GENERIC: what can be done to a key whatever it holds, and to all keys together.
 
 mod dump;
-mod expire;
+pub(super) mod expire;
 mod keyspace;
 mod migrate;
 mod moving;
@@ -158,43 +158,6 @@ pub const COMMANDS: &[Command] = &[
         )
     },
     Command {
-        summary: "Sets the expiry of a key in seconds from now.",
-        syntax: "key seconds [condition=(NX|XX|GT|LT) @7.0.0]",
-        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
-        ..row(
-            "expire",
-            -3,
-            WRITE | FAST,
-            keys::ONE_RW_UPDATE,
-            Run::Key(expire::expire),
-        )
-    },
-    Command {
-        since: "1.2.0",
-        summary: "Sets the expiry of a key as unix time in seconds.",
-        syntax: "key unix-time-seconds [condition=(NX|XX|GT|LT) @7.0.0]",
-        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
-        ..row(
-            "expireat",
-            -3,
-            WRITE | FAST,
-            keys::ONE_RW_UPDATE,
-            Run::Key(expire::expireat),
-        )
-    },
-    Command {
-        since: "7.0.0",
-        summary: "Replies with the expiry of a key as unix time in seconds.",
-        syntax: "key",
-        ..row(
-            "expiretime",
-            2,
-            READONLY | FAST,
-            keys::ONE_RO,
-            Run::Key(expire::expiretime),
-        )
-    },
-    Command {
         summary: "Deletes all keys of all databases.",
         complexity: "O(N) where N is the number of keys",
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
@@ -260,70 +223,6 @@ pub const COMMANDS: &[Command] = &[
         complexity: "Depends on subcommand.",
         sub: OBJECT,
         ..row("object", -2, 0, keys::NONE, Run::Container)
-    },
-    Command {
-        since: "2.2.0",
-        summary: "Removes the expiry of a key.",
-        syntax: "key",
-        ..row(
-            "persist",
-            2,
-            WRITE | FAST,
-            keys::ONE_RW_UPDATE,
-            Run::Key(expire::persist),
-        )
-    },
-    Command {
-        since: "2.6.0",
-        summary: "Sets the expiry of a key in milliseconds from now.",
-        syntax: "key milliseconds [condition=(NX|XX|GT|LT) @7.0.0]",
-        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
-        ..row(
-            "pexpire",
-            -3,
-            WRITE | FAST,
-            keys::ONE_RW_UPDATE,
-            Run::Key(expire::pexpire),
-        )
-    },
-    Command {
-        since: "2.6.0",
-        summary: "Sets the expiry of a key as unix time in milliseconds.",
-        syntax: "key unix-time-milliseconds [condition=(NX|XX|GT|LT) @7.0.0]",
-        history: &[("7.0.0", "Takes `NX`, `XX`, `GT` and `LT`.")],
-        ..row(
-            "pexpireat",
-            -3,
-            WRITE | FAST,
-            keys::ONE_RW_UPDATE,
-            Run::Key(expire::pexpireat),
-        )
-    },
-    Command {
-        since: "7.0.0",
-        summary: "Replies with the expiry of a key as unix time in milliseconds.",
-        syntax: "key",
-        ..row(
-            "pexpiretime",
-            2,
-            READONLY | FAST,
-            keys::ONE_RO,
-            Run::Key(expire::pexpiretime),
-        )
-    },
-    Command {
-        since: "2.6.0",
-        summary: "Replies with the milliseconds until a key expires.",
-        tips: &["nondeterministic_output"],
-        syntax: "key",
-        history: &[("2.8.0", "Replies with -2 if there is no such key.")],
-        ..row(
-            "pttl",
-            2,
-            READONLY | FAST,
-            keys::ONE_RO,
-            Run::Key(expire::pttl),
-        )
     },
     Command {
         summary: "Replies with a key chosen at random.",
@@ -404,19 +303,6 @@ pub const COMMANDS: &[Command] = &[
             READONLY | FAST,
             keys::ALL_RO_META,
             Run::Sum(touch),
-        )
-    },
-    Command {
-        summary: "Replies with the seconds until a key expires.",
-        tips: &["nondeterministic_output"],
-        syntax: "key",
-        history: &[("2.8.0", "Replies with -2 if there is no such key.")],
-        ..row(
-            "ttl",
-            2,
-            READONLY | FAST,
-            keys::ONE_RO,
-            Run::Key(expire::ttl),
         )
     },
     Command {

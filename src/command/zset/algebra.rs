@@ -2,13 +2,120 @@
 
 use ahash::AHashMap;
 
-use super::{element, scored};
-use crate::command::{Ask, Decision, Gather, Peek, peeks};
+use super::{element, row, scored};
+use crate::command::flags::*;
+use crate::command::keys::{self, KeySpec, Keys};
+use crate::command::{Ask, Command, Decision, Gather, Peek, Run, peeks};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError};
 use crate::value::set::Set;
 use crate::value::zset::Zset;
 use crate::value::{Collection, Kind, Value};
+
+const COUNTED: Keys = &[KeySpec::count(keys::RO | keys::ACCESS, 1, 0, 1, 1)];
+const COUNTED_STORE: Keys = &[
+    KeySpec::range(keys::OW | keys::UPDATE, 1, 0, 1),
+    KeySpec::count(keys::RO | keys::ACCESS, 2, 0, 1, 1),
+];
+const ALGEBRA: &str = "O(N*log(N)) where N is the number of members of all sets";
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        since: "6.2.0",
+        summary: "Replies with what the first set has and no other.",
+        complexity: ALGEBRA,
+        syntax: "numkeys key ... [WITHSCORES]",
+        ..row(
+            "zdiff",
+            -3,
+            READONLY | MOVABLEKEYS,
+            COUNTED,
+            Run::Gather(&ZDIFF),
+        )
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Stores what the first set has and no other.",
+        complexity: ALGEBRA,
+        syntax: "destination numkeys key ...",
+        ..row(
+            "zdiffstore",
+            -4,
+            WRITE | DENYOOM | MOVABLEKEYS,
+            COUNTED_STORE,
+            Run::Gather(&ZDIFFSTORE),
+        )
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Replies with what all sets have.",
+        complexity: ALGEBRA,
+        syntax: "numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|MAX)] \
+                 [WITHSCORES]",
+        ..row(
+            "zinter",
+            -3,
+            READONLY | MOVABLEKEYS,
+            COUNTED,
+            Run::Gather(&ZINTER),
+        )
+    },
+    Command {
+        since: "7.0.0",
+        summary: "Replies with how many members all sets have in common.",
+        complexity: "O(N*M) where N is the size of the smallest set and M the number of sets",
+        syntax: "numkeys key ... [LIMIT limit]",
+        ..row(
+            "zintercard",
+            -3,
+            READONLY | MOVABLEKEYS,
+            COUNTED,
+            Run::Gather(&ZINTERCARD),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Stores what all sets have.",
+        complexity: ALGEBRA,
+        syntax: "destination numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|\
+                 MAX)]",
+        ..row(
+            "zinterstore",
+            -4,
+            WRITE | DENYOOM | MOVABLEKEYS,
+            COUNTED_STORE,
+            Run::Gather(&ZINTERSTORE),
+        )
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Replies with what any set has.",
+        complexity: ALGEBRA,
+        syntax: "numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|MAX)] \
+                 [WITHSCORES]",
+        ..row(
+            "zunion",
+            -3,
+            READONLY | MOVABLEKEYS,
+            COUNTED,
+            Run::Gather(&ZUNION),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Stores what any set has.",
+        complexity: ALGEBRA,
+        syntax: "destination numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|\
+                 MAX)]",
+        ..row(
+            "zunionstore",
+            -4,
+            WRITE | DENYOOM | MOVABLEKEYS,
+            COUNTED_STORE,
+            Run::Gather(&ZUNIONSTORE),
+        )
+    },
+];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operation {

@@ -1,16 +1,16 @@
 //! SORTED SET: members in order of their scores.
 
 mod add;
-mod algebra;
+pub(super) mod algebra;
 mod bounds;
 mod member;
 mod pop;
-mod range;
+pub(super) mod range;
 
 use super::cursor::{self, element};
 use super::flags::*;
 use super::keys::{self, KeySpec, Keys};
-use super::{Command, Group, Run, Standing};
+use super::{Command, Group, Run};
 use crate::keyspace::Tx;
 use crate::number::format_f64;
 use crate::resp::{Args, CmdResult, Writer};
@@ -33,7 +33,6 @@ const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run)
     }
 }
 
-const COUNTED: Keys = &[KeySpec::count(keys::RO | keys::ACCESS, 1, 0, 1, 1)];
 const COUNTED_POP: Keys = &[KeySpec::count(
     keys::RW | keys::ACCESS | keys::DELETE,
     1,
@@ -41,18 +40,8 @@ const COUNTED_POP: Keys = &[KeySpec::count(
     1,
     1,
 )];
-const COUNTED_STORE: Keys = &[
-    KeySpec::range(keys::OW | keys::UPDATE, 1, 0, 1),
-    KeySpec::count(keys::RO | keys::ACCESS, 2, 0, 1, 1),
-];
-const STORE: Keys = &[
-    KeySpec::range(keys::OW | keys::UPDATE, 1, 0, 1),
-    KeySpec::range(keys::RO | keys::ACCESS, 2, 0, 1),
-];
 const LOG: &str = "O(log(N)) where N is the number of members";
 const EACH_LOG: &str = "O(M*log(N)) where M is the number of members given and N that of all";
-const RANGE: &str = "O(log(N)+M) where N is the number of members and M that of those in range";
-const ALGEBRA: &str = "O(N*log(N)) where N is the number of members of all sets";
 const RANDOM: &[&str] = &["nondeterministic_output"];
 
 const POP_KEYS: Keys = &[KeySpec::range(
@@ -146,45 +135,6 @@ pub const COMMANDS: &[Command] = &[
         )
     },
     Command {
-        since: "2.0.0",
-        summary: "Replies with the number of members within a range of scores.",
-        complexity: LOG,
-        syntax: "key min:double max:double",
-        ..row(
-            "zcount",
-            4,
-            READONLY | FAST,
-            keys::ONE_RO,
-            Run::Key(range::zcount),
-        )
-    },
-    Command {
-        since: "6.2.0",
-        summary: "Replies with what the first set has and no other.",
-        complexity: ALGEBRA,
-        syntax: "numkeys key ... [WITHSCORES]",
-        ..row(
-            "zdiff",
-            -3,
-            READONLY | MOVABLEKEYS,
-            COUNTED,
-            Run::Gather(&algebra::ZDIFF),
-        )
-    },
-    Command {
-        since: "6.2.0",
-        summary: "Stores what the first set has and no other.",
-        complexity: ALGEBRA,
-        syntax: "destination numkeys key ...",
-        ..row(
-            "zdiffstore",
-            -4,
-            WRITE | DENYOOM | MOVABLEKEYS,
-            COUNTED_STORE,
-            Run::Gather(&algebra::ZDIFFSTORE),
-        )
-    },
-    Command {
         since: "1.2.0",
         summary: "Adds to the score of a member.",
         complexity: LOG,
@@ -195,60 +145,6 @@ pub const COMMANDS: &[Command] = &[
             WRITE | DENYOOM | FAST,
             keys::ONE_RW_ACCESS_UPDATE,
             Run::Key(add::zincrby),
-        )
-    },
-    Command {
-        since: "6.2.0",
-        summary: "Replies with what all sets have.",
-        complexity: ALGEBRA,
-        syntax: "numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|MAX)] \
-                 [WITHSCORES]",
-        ..row(
-            "zinter",
-            -3,
-            READONLY | MOVABLEKEYS,
-            COUNTED,
-            Run::Gather(&algebra::ZINTER),
-        )
-    },
-    Command {
-        since: "7.0.0",
-        summary: "Replies with how many members all sets have in common.",
-        complexity: "O(N*M) where N is the size of the smallest set and M the number of sets",
-        syntax: "numkeys key ... [LIMIT limit]",
-        ..row(
-            "zintercard",
-            -3,
-            READONLY | MOVABLEKEYS,
-            COUNTED,
-            Run::Gather(&algebra::ZINTERCARD),
-        )
-    },
-    Command {
-        since: "2.0.0",
-        summary: "Stores what all sets have.",
-        complexity: ALGEBRA,
-        syntax: "destination numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|\
-                 MAX)]",
-        ..row(
-            "zinterstore",
-            -4,
-            WRITE | DENYOOM | MOVABLEKEYS,
-            COUNTED_STORE,
-            Run::Gather(&algebra::ZINTERSTORE),
-        )
-    },
-    Command {
-        since: "2.8.9",
-        summary: "Replies with the number of members within a range of bytes.",
-        complexity: LOG,
-        syntax: "key min max",
-        ..row(
-            "zlexcount",
-            4,
-            READONLY | FAST,
-            keys::ONE_RO,
-            Run::Key(range::zlexcount),
         )
     },
     Command {
@@ -318,69 +214,6 @@ pub const COMMANDS: &[Command] = &[
         )
     },
     Command {
-        since: "1.2.0",
-        summary: "Replies with the members of a range.",
-        complexity: RANGE,
-        syntax: "key start:string stop:string [sortby=(BYSCORE|BYLEX) @6.2.0] [REV @6.2.0] \
-                 [LIMIT (offset count) @6.2.0] [WITHSCORES]",
-        history: &[("6.2.0", "Takes `REV`, `BYSCORE`, `BYLEX` and `LIMIT`.")],
-        ..row(
-            "zrange",
-            -4,
-            READONLY,
-            keys::ONE_RO,
-            Run::Key(range::zrange),
-        )
-    },
-    Command {
-        since: "2.8.9",
-        summary: "Replies with the members of a range of bytes.",
-        complexity: RANGE,
-        syntax: "key min max [LIMIT (offset count)]",
-        standing: Standing::Deprecated {
-            since: "6.2.0",
-            by: "`ZRANGE` with the `BYLEX` argument",
-        },
-        ..row(
-            "zrangebylex",
-            -4,
-            READONLY,
-            keys::ONE_RO,
-            Run::Key(range::zrangebylex),
-        )
-    },
-    Command {
-        since: "1.0.5",
-        summary: "Replies with the members of a range of scores.",
-        complexity: RANGE,
-        syntax: "key min:double max:double [WITHSCORES @2.0.0] [LIMIT (offset count)]",
-        history: &[("2.0.0", "Takes `WITHSCORES`.")],
-        standing: Standing::Deprecated {
-            since: "6.2.0",
-            by: "`ZRANGE` with the `BYSCORE` argument",
-        },
-        ..row(
-            "zrangebyscore",
-            -4,
-            READONLY,
-            keys::ONE_RO,
-            Run::Key(range::zrangebyscore),
-        )
-    },
-    Command {
-        since: "6.2.0",
-        summary: "Stores the members of a range.",
-        complexity: RANGE,
-        syntax: "dst:key src:key min max [sortby=BYSCORE|BYLEX] [REV] [LIMIT (offset count)]",
-        ..row(
-            "zrangestore",
-            -5,
-            WRITE | DENYOOM,
-            STORE,
-            Run::Gather(&range::ZRANGESTORE),
-        )
-    },
-    Command {
         since: "2.0.0",
         summary: "Replies with the number of members before one.",
         complexity: LOG,
@@ -406,97 +239,6 @@ pub const COMMANDS: &[Command] = &[
             WRITE | FAST,
             keys::ONE_RW_DELETE,
             Run::Key(member::zrem),
-        )
-    },
-    Command {
-        since: "2.8.9",
-        summary: "Removes the members of a range of bytes.",
-        complexity: RANGE,
-        syntax: "key min max",
-        ..row(
-            "zremrangebylex",
-            4,
-            WRITE,
-            keys::ONE_RW_DELETE,
-            Run::Key(range::zremrangebylex),
-        )
-    },
-    Command {
-        since: "2.0.0",
-        summary: "Removes the members of a range of ranks.",
-        complexity: RANGE,
-        syntax: "key start stop",
-        ..row(
-            "zremrangebyrank",
-            4,
-            WRITE,
-            keys::ONE_RW_DELETE,
-            Run::Key(range::zremrangebyrank),
-        )
-    },
-    Command {
-        since: "1.2.0",
-        summary: "Removes the members of a range of scores.",
-        complexity: RANGE,
-        syntax: "key min:double max:double",
-        ..row(
-            "zremrangebyscore",
-            4,
-            WRITE,
-            keys::ONE_RW_DELETE,
-            Run::Key(range::zremrangebyscore),
-        )
-    },
-    Command {
-        since: "1.2.0",
-        summary: "Replies with the members of a range of ranks, from the end.",
-        complexity: RANGE,
-        syntax: "key start stop [WITHSCORES]",
-        standing: Standing::Deprecated {
-            since: "6.2.0",
-            by: "`ZRANGE` with the `REV` argument",
-        },
-        ..row(
-            "zrevrange",
-            -4,
-            READONLY,
-            keys::ONE_RO,
-            Run::Key(range::zrevrange),
-        )
-    },
-    Command {
-        since: "2.8.9",
-        summary: "Replies with the members of a range of bytes, from the end.",
-        complexity: RANGE,
-        syntax: "key max min [LIMIT (offset count)]",
-        standing: Standing::Deprecated {
-            since: "6.2.0",
-            by: "`ZRANGE` with the `REV` and `BYLEX` arguments",
-        },
-        ..row(
-            "zrevrangebylex",
-            -4,
-            READONLY,
-            keys::ONE_RO,
-            Run::Key(range::zrevrangebylex),
-        )
-    },
-    Command {
-        since: "2.2.0",
-        summary: "Replies with the members of a range of scores, from the end.",
-        complexity: RANGE,
-        syntax: "key max:double min:double [WITHSCORES] [LIMIT (offset count)]",
-        history: &[("2.1.6", "Takes scores that the range excludes.")],
-        standing: Standing::Deprecated {
-            since: "6.2.0",
-            by: "`ZRANGE` with the `REV` and `BYSCORE` arguments",
-        },
-        ..row(
-            "zrevrangebyscore",
-            -4,
-            READONLY,
-            keys::ONE_RO,
-            Run::Key(range::zrevrangebyscore),
         )
     },
     Command {
@@ -531,34 +273,6 @@ pub const COMMANDS: &[Command] = &[
             READONLY | FAST,
             keys::ONE_RO,
             Run::Key(member::zscore),
-        )
-    },
-    Command {
-        since: "6.2.0",
-        summary: "Replies with what any set has.",
-        complexity: ALGEBRA,
-        syntax: "numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|MAX)] \
-                 [WITHSCORES]",
-        ..row(
-            "zunion",
-            -3,
-            READONLY | MOVABLEKEYS,
-            COUNTED,
-            Run::Gather(&algebra::ZUNION),
-        )
-    },
-    Command {
-        since: "2.0.0",
-        summary: "Stores what any set has.",
-        complexity: ALGEBRA,
-        syntax: "destination numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate=(SUM|MIN|\
-                 MAX)]",
-        ..row(
-            "zunionstore",
-            -4,
-            WRITE | DENYOOM | MOVABLEKEYS,
-            COUNTED_STORE,
-            Run::Gather(&algebra::ZUNIONSTORE),
         )
     },
 ];

@@ -3,13 +3,186 @@
 use std::sync::Arc;
 
 use super::bounds::{By, Limit, Range};
-use super::{element, scored};
-use crate::command::{Ask, Change, Decision, Gather, Peek, peeks};
+use super::{LOG, element, row, scored};
+use crate::command::flags::*;
+use crate::command::keys::{self, KeySpec, Keys};
+use crate::command::{Ask, Change, Command, Decision, Gather, Peek, Run, Standing, peeks};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::listpack::Item;
 use crate::value::zset::Zset;
 use crate::value::{Collection, Value};
+
+const STORE: Keys = &[
+    KeySpec::range(keys::OW | keys::UPDATE, 1, 0, 1),
+    KeySpec::range(keys::RO | keys::ACCESS, 2, 0, 1),
+];
+const RANGE: &str = "O(log(N)+M) where N is the number of members and M that of those in range";
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        since: "2.0.0",
+        summary: "Replies with the number of members within a range of scores.",
+        complexity: LOG,
+        syntax: "key min:double max:double",
+        ..row("zcount", 4, READONLY | FAST, keys::ONE_RO, Run::Key(zcount))
+    },
+    Command {
+        since: "2.8.9",
+        summary: "Replies with the number of members within a range of bytes.",
+        complexity: LOG,
+        syntax: "key min max",
+        ..row(
+            "zlexcount",
+            4,
+            READONLY | FAST,
+            keys::ONE_RO,
+            Run::Key(zlexcount),
+        )
+    },
+    Command {
+        since: "1.2.0",
+        summary: "Replies with the members of a range.",
+        complexity: RANGE,
+        syntax: "key start:string stop:string [sortby=(BYSCORE|BYLEX) @6.2.0] [REV @6.2.0] \
+                 [LIMIT (offset count) @6.2.0] [WITHSCORES]",
+        history: &[("6.2.0", "Takes `REV`, `BYSCORE`, `BYLEX` and `LIMIT`.")],
+        ..row("zrange", -4, READONLY, keys::ONE_RO, Run::Key(zrange))
+    },
+    Command {
+        since: "2.8.9",
+        summary: "Replies with the members of a range of bytes.",
+        complexity: RANGE,
+        syntax: "key min max [LIMIT (offset count)]",
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`ZRANGE` with the `BYLEX` argument",
+        },
+        ..row(
+            "zrangebylex",
+            -4,
+            READONLY,
+            keys::ONE_RO,
+            Run::Key(zrangebylex),
+        )
+    },
+    Command {
+        since: "1.0.5",
+        summary: "Replies with the members of a range of scores.",
+        complexity: RANGE,
+        syntax: "key min:double max:double [WITHSCORES @2.0.0] [LIMIT (offset count)]",
+        history: &[("2.0.0", "Takes `WITHSCORES`.")],
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`ZRANGE` with the `BYSCORE` argument",
+        },
+        ..row(
+            "zrangebyscore",
+            -4,
+            READONLY,
+            keys::ONE_RO,
+            Run::Key(zrangebyscore),
+        )
+    },
+    Command {
+        since: "6.2.0",
+        summary: "Stores the members of a range.",
+        complexity: RANGE,
+        syntax: "dst:key src:key min max [sortby=BYSCORE|BYLEX] [REV] [LIMIT (offset count)]",
+        ..row(
+            "zrangestore",
+            -5,
+            WRITE | DENYOOM,
+            STORE,
+            Run::Gather(&ZRANGESTORE),
+        )
+    },
+    Command {
+        since: "2.8.9",
+        summary: "Removes the members of a range of bytes.",
+        complexity: RANGE,
+        syntax: "key min max",
+        ..row(
+            "zremrangebylex",
+            4,
+            WRITE,
+            keys::ONE_RW_DELETE,
+            Run::Key(zremrangebylex),
+        )
+    },
+    Command {
+        since: "2.0.0",
+        summary: "Removes the members of a range of ranks.",
+        complexity: RANGE,
+        syntax: "key start stop",
+        ..row(
+            "zremrangebyrank",
+            4,
+            WRITE,
+            keys::ONE_RW_DELETE,
+            Run::Key(zremrangebyrank),
+        )
+    },
+    Command {
+        since: "1.2.0",
+        summary: "Removes the members of a range of scores.",
+        complexity: RANGE,
+        syntax: "key min:double max:double",
+        ..row(
+            "zremrangebyscore",
+            4,
+            WRITE,
+            keys::ONE_RW_DELETE,
+            Run::Key(zremrangebyscore),
+        )
+    },
+    Command {
+        since: "1.2.0",
+        summary: "Replies with the members of a range of ranks, from the end.",
+        complexity: RANGE,
+        syntax: "key start stop [WITHSCORES]",
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`ZRANGE` with the `REV` argument",
+        },
+        ..row("zrevrange", -4, READONLY, keys::ONE_RO, Run::Key(zrevrange))
+    },
+    Command {
+        since: "2.8.9",
+        summary: "Replies with the members of a range of bytes, from the end.",
+        complexity: RANGE,
+        syntax: "key max min [LIMIT (offset count)]",
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`ZRANGE` with the `REV` and `BYLEX` arguments",
+        },
+        ..row(
+            "zrevrangebylex",
+            -4,
+            READONLY,
+            keys::ONE_RO,
+            Run::Key(zrevrangebylex),
+        )
+    },
+    Command {
+        since: "2.2.0",
+        summary: "Replies with the members of a range of scores, from the end.",
+        complexity: RANGE,
+        syntax: "key max:double min:double [WITHSCORES] [LIMIT (offset count)]",
+        history: &[("2.1.6", "Takes scores that the range excludes.")],
+        standing: Standing::Deprecated {
+            since: "6.2.0",
+            by: "`ZRANGE` with the `REV` and `BYSCORE` arguments",
+        },
+        ..row(
+            "zrevrangebyscore",
+            -4,
+            READONLY,
+            keys::ONE_RO,
+            Run::Key(zrevrangebyscore),
+        )
+    },
+];
 
 /// A request for a range.
 struct Query {
