@@ -40,7 +40,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "Groups commands about client connections.",
         complexity: "Depends on subcommand.",
         sub: client::COMMANDS,
-        ..row("client", -2, SENTINEL_ONLY, Run::Container)
+        ..row("client", -2, 0, Run::Container)
     },
     Command {
         since: "1.0.0",
@@ -97,9 +97,6 @@ pub const COMMANDS: &[Command] = &[
         ..row("select", 2, ANYWHERE | FAST, Run::Client(select))
     },
 ];
-
-/// CLIENT itself carries no flag; only its subcommands do.
-const SENTINEL_ONLY: Flags = 0;
 
 fn echo(_client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
     out.bulk(args.get(1))
