@@ -24,6 +24,8 @@ pub mod packing;
 mod reply;
 mod store;
 mod tail;
+#[cfg(test)]
+mod testing;
 mod text;
 
 pub use engine::{Engine, LogLine, Manner, Run, Step};

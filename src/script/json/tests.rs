@@ -1,7 +1,7 @@
 use fastrand::Rng;
 use mlua::{Lua, Table, Value};
 
-use crate::script::native::testing;
+use crate::script::testing;
 
 #[test]
 fn answers_are_those_of_redis() -> mlua::Result<()> {
