@@ -1,8 +1,8 @@
 //! Entries that consumers were given and have not acknowledged: XPENDING, XCLAIM, XAUTOCLAIM.
 
-use super::group::{change_group, no_group, record_claim};
+use super::group::{change_group, no_group};
 use super::ids::{self, write_entry, write_id};
-use crate::keyspace::{Event, Tx};
+use crate::keyspace::{Event, Recorder, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::stream::{EntryId, Group, Pending, Stream};
 
@@ -369,4 +369,28 @@ fn show_auto(
     show(stream, claimed, just_id, out)?;
     out.array(claimed.deleted.len())?;
     claimed.deleted.iter().try_for_each(|&id| write_id(id, out))
+}
+
+/// Records that an entry is pending for a consumer.
+pub(super) fn record_claim(
+    rec: &mut Recorder,
+    key: &[u8],
+    group: &[u8],
+    consumer: &[u8],
+    id: EntryId,
+    delivered_at_ms: i64,
+    deliveries: u64,
+) {
+    let (id, time) = (id.to_string(), delivered_at_ms.to_string());
+    let count = deliveries.to_string();
+    let head = [&b"XCLAIM"[..], key, group, consumer, b"0", id.as_bytes()];
+    let tail = [
+        &b"TIME"[..],
+        time.as_bytes(),
+        b"RETRYCOUNT",
+        count.as_bytes(),
+        b"FORCE",
+        b"JUSTID",
+    ];
+    rec.cmd_of(12, head.into_iter().chain(tail));
 }

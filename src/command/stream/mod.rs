@@ -2,6 +2,7 @@
 
 mod add;
 mod claim;
+mod deliver;
 mod group;
 mod ids;
 mod info;
@@ -192,7 +193,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         summary: "Replies with entries for a consumer of a group, waiting for some if asked to.",
         complexity: RANGE,
-        block: Some(&group::XREADGROUP_WAITS),
+        block: Some(&deliver::XREADGROUP_WAITS),
         syntax: "GROUP (group consumer) [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS \
                  streams=(key ... id ...)",
         ..row(
@@ -200,7 +201,7 @@ pub const COMMANDS: &[Command] = &[
             -7,
             WRITE | BLOCKING | MOVABLEKEYS,
             GROUP_READ_KEYS,
-            Run::Gather(&group::XREADGROUP),
+            Run::Gather(&deliver::XREADGROUP),
         )
     },
     Command {

@@ -1,0 +1,324 @@
+//! XREADGROUP: what a consumer is given, and what is noted of that.
+//!
+//! New entries become pending for the consumer, and are logged as claims of it; what it has not
+//! acknowledged yet it may read again.
+
+use bytes::Bytes;
+
+use super::claim::record_claim;
+use super::group::change_group;
+use super::ids::{self, INVALID, write_entry, write_id};
+use super::read::{Options, begin_stream, begin_streams, options};
+use crate::command::block::{Block, Serve};
+use crate::command::{Ask, Change, Decision, Gather, Peek};
+use crate::keyspace::{Event, Tx};
+use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
+use crate::value::Kind;
+use crate::value::stream::{EntryId, Stream};
+
+pub(super) static XREADGROUP: Gather = Gather {
+    peek,
+    decide,
+    more: None,
+};
+
+pub(super) static XREADGROUP_WAITS: Block = Block {
+    patience: |args| Ok(options(args)?.block),
+    kind: Kind::Stream,
+    serve: Serve::Key(serve),
+    mark: |_, _, _| Bytes::new(),
+    first_key_only: false,
+};
+
+/// Whether the key has something for the consumer: what it has not acknowledged always counts.
+fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+    match available(tx, args, at) {
+        Ok(0) => Peek::Missing,
+        Ok(count) => Peek::Reply {
+            out: Output::default(),
+            count,
+        },
+        Err(error) => Peek::Failed(error),
+    }
+}
+
+fn look(tx: &mut Tx, args: &Args, at: usize) -> Result<bool, CmdError> {
+    available(tx, args, at).map(|count| count > 0)
+}
+
+/// How many entries a key has for the consumer, counted as far as the request can tell: one is
+/// enough, unless the key is named again and what the first takes is missing to the second.
+fn available(tx: &mut Tx, args: &Args, at: usize) -> Result<usize, CmdError> {
+    let options = options(args)?;
+    let keys = args.range(options.keys, options.keys + options.streams);
+    let times = keys.iter().filter(|key| *key == args.get(at)).count();
+    let enough = match times {
+        0 | 1 => 1,
+        _ => (options.count as usize).saturating_mul(times).max(1),
+    };
+    let (key, text) = (args.get(at), args.get(at + options.streams));
+    let Some((name, _)) = options.group else {
+        return Ok(0);
+    };
+    let stream = tx.read::<Stream>(key)?;
+    let group = stream.and_then(|stream| stream.groups.get(name));
+    let (Some(stream), Some(group)) = (stream, group) else {
+        return Err(CmdError::quoting(&[
+            b"NOGROUP No such key '",
+            key,
+            b"' or consumer group '",
+            name,
+            b"' in XREADGROUP with GROUP option",
+        ]));
+    };
+    match text {
+        b">" => {
+            let unread = group.last_id.next().filter(|&from| from <= stream.last_id);
+            let unread = unread.map(|from| stream.range(from, EntryId::MAX).take(enough));
+            Ok(unread.map_or(0, Iterator::count))
+        }
+        b"$" => Err(CmdError::Text(
+            "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
+        )),
+        text => ids::parse(text, 0).map(|_| 1).ok_or(INVALID),
+    }
+}
+
+/// Whether the `i`-th key still has something for the consumer when those before it were served.
+fn is_ready(ask: &Ask, options: &Options, i: usize, peek: &Peek) -> bool {
+    let Peek::Reply { count, .. } = peek else {
+        return false;
+    };
+    let is_new = |at: usize| ask.args.get(at + options.streams) == b">";
+    let same = |at: usize| ask.args.get(at) == ask.args.get(ask.keys[i]) && is_new(at);
+    let before = ask.keys[..i].iter().filter(|&&at| same(at)).count();
+    match options.count as usize {
+        _ if before == 0 || !is_new(ask.keys[i]) => *count > 0,
+        0 => false,
+        max => *count > before.saturating_mul(max),
+    }
+}
+
+fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
+    let options = options(ask.args)?;
+    for peek in peeks {
+        if let Peek::Failed(error) = peek {
+            return Err(error.clone());
+        }
+    }
+    let ready: Vec<usize> = ask
+        .keys
+        .iter()
+        .zip(peeks)
+        .enumerate()
+        .filter(|(i, (_, peek))| is_ready(ask, &options, *i, peek))
+        .map(|(_, (&at, _))| at)
+        .collect();
+    let decision = Decision::reply(ask, |out| match ready.len() {
+        0 => out.null_array(),
+        count => begin_streams(count, out),
+    })?;
+    let calls = ask.keys.iter().map(|&key| Change::Call {
+        db: ask.db,
+        key,
+        value: Bytes::new(),
+        run: deliver_ready,
+    });
+    let waits = ready.is_empty();
+    Ok(Decision {
+        waits,
+        ..decision.with(calls.collect())
+    })
+}
+
+fn deliver_ready(
+    tx: &mut Tx,
+    args: &Args,
+    at: usize,
+    _value: &Bytes,
+    out: &mut Writer,
+) -> CmdResult {
+    if look(tx, args, at)? {
+        ask_as_consumer(tx, args, at)?;
+        begin_stream(out)?;
+        deliver(tx, args, at, out)?;
+    }
+    Ok(())
+}
+
+/// Makes sure that the consumer exists, and notes that it asked. Redis 7.0: not before there is
+/// something for it.
+fn ask_as_consumer(tx: &mut Tx, args: &Args, at: usize) -> CmdResult {
+    let options = options(args)?;
+    let Some((name, consumer)) = options.group else {
+        return Ok(());
+    };
+    let (key, now_ms) = (args.get(at), tx.now_ms());
+    let created = change_group(tx, key, name, |group| {
+        let created = group.create_consumer(consumer, now_ms);
+        group.seen(consumer, now_ms);
+        created
+    })?;
+    // What is delivered is recorded as claims, and they make the consumer as well.
+    let is_claimed = !options.no_ack && args.get(at + options.streams) == b">";
+    if created == Some(true) {
+        tx.wrote(key, Event::XGROUP_CREATECONSUMER, |rec| {
+            if !is_claimed {
+                rec.cmd(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer]);
+            }
+        });
+    } else {
+        tx.unchanged();
+    }
+    Ok(())
+}
+
+/// Writes the key and what it has for the consumer, and notes the delivery.
+fn deliver(tx: &mut Tx, args: &Args, at: usize, out: &mut Writer) -> CmdResult {
+    let options = options(args)?;
+    let (key, text) = (args.get(at), args.get(at + options.streams));
+    let Some((name, consumer)) = options.group else {
+        return Ok(());
+    };
+    let max = match options.count {
+        0 => usize::MAX,
+        count => count as usize,
+    };
+    out.bulk(key)?;
+    if text != b">" {
+        return history(tx, args, at, max, out);
+    }
+    let now_ms = tx.now_ms();
+    let delivered = tx.change(key, |stream: &mut Stream, _| {
+        let from = stream.groups.get(name)?.last_id.next()?;
+        let found: Vec<_> = stream.range(from, EntryId::MAX).take(max).collect();
+        let ids: Vec<EntryId> = found.iter().map(|entry| entry.id).collect();
+        let written = out
+            .array(found.len())
+            .and_then(|()| found.iter().try_for_each(|entry| write_entry(entry, out)));
+        debug_assert!(written.is_ok());
+        let last = *ids.last()?;
+        let read = read_counter(stream, name, &ids);
+        let group = stream.groups.get_mut(name)?;
+        group.last_id = last;
+        group.entries_read = read;
+        if !options.no_ack {
+            ids.iter()
+                .for_each(|&id| group.deliver(id, consumer, now_ms, 1));
+            group.active(consumer, now_ms);
+        }
+        Some((ids, last, read))
+    })?;
+    let Some((ids, last, read)) = delivered.flatten() else {
+        tx.unchanged();
+        return Ok(());
+    };
+    let no_ack = options.no_ack;
+    tx.wrote_many(ids.len() as u64, key, Event::XREADGROUP, |rec| {
+        if !no_ack {
+            ids.iter()
+                .for_each(|&id| record_claim(rec, key, name, consumer, id, now_ms, 1));
+        }
+        let (last, read) = (
+            last.to_string(),
+            read.map_or(-1, |read| read as i64).to_string(),
+        );
+        let head = [&b"XGROUP"[..], b"SETID", key, name, last.as_bytes()];
+        rec.cmd_of(
+            7,
+            head.into_iter()
+                .chain([&b"ENTRIESREAD"[..], read.as_bytes()]),
+        );
+    });
+    Ok(())
+}
+
+/// The group's counter of entries read after it has read some more, up to `last`. Redis: t_stream.c
+/// streamReplyWithRange.
+fn read_counter(stream: &Stream, name: &[u8], ids: &[EntryId]) -> Option<u64> {
+    let mut counter = stream.groups.get(name)?.entries_read;
+    for &id in ids {
+        counter = match counter {
+            Some(read) if !stream.has_tombstones_from(id) => Some(read + 1),
+            _ if stream.entries_added > 0 => stream.entries_read_at(id),
+            unknown => unknown,
+        };
+    }
+    counter
+}
+
+/// What the consumer was given before and has not acknowledged.
+fn history(tx: &mut Tx, args: &Args, at: usize, max: usize, out: &mut Writer) -> CmdResult {
+    let options = options(args)?;
+    let (key, text) = (args.get(at), args.get(at + options.streams));
+    let Some((name, consumer)) = options.group else {
+        return Ok(());
+    };
+    let after = ids::parse(text, 0).ok_or(INVALID)?;
+    let now_ms = tx.now_ms();
+    tx.change(key, |stream: &mut Stream, _| {
+        let Some(owner) = stream
+            .groups
+            .get(name)
+            .and_then(|group| group.consumer(consumer))
+        else {
+            return out.array(0);
+        };
+        let pending = owner.pending.iter().filter(|&&id| id > after).take(max);
+        let pending: Vec<EntryId> = pending.copied().collect();
+        out.array(pending.len())?;
+        let mut delivered = Vec::with_capacity(pending.len());
+        for id in pending {
+            match stream.get(id) {
+                Some(entry) => {
+                    write_entry(&entry, out)?;
+                    delivered.push(id);
+                }
+                None => {
+                    out.array(2)?;
+                    write_id(id, out)?;
+                    out.null_array()?;
+                }
+            }
+        }
+        if let Some(group) = stream.groups.get_mut(name) {
+            delivered.iter().for_each(|&id| group.redeliver(id, now_ms));
+        }
+        Ok(())
+    })?
+    .unwrap_or(Ok(()))?;
+    // Redis: deliveries of the past are counted, but that is no change of the data set.
+    tx.unchanged();
+    Ok(())
+}
+
+/// Serves a waiting XREADGROUP from the key that changed.
+fn serve(
+    tx: &mut Tx,
+    args: &Args,
+    at: usize,
+    _mark: &Bytes,
+    out: &mut Writer,
+) -> Result<bool, CmdError> {
+    let key = args.get(at);
+    let name = options(args)?.group.map_or(&b""[..], |(name, _)| name);
+    if tx.kind(key) != Some(Kind::Stream) {
+        return Err(CmdError::Text("UNBLOCKED the stream key no longer exists"));
+    }
+    let stream = tx.peek::<Stream>(key)?;
+    if !stream.is_some_and(|stream| stream.groups.contains_key(name)) {
+        return Err(CmdError::Text(
+            "NOGROUP the consumer group this client was blocked on no longer exists",
+        ));
+    }
+    if !look(tx, args, at)? {
+        return Ok(false);
+    }
+    ask_as_consumer(tx, args, at)?;
+    let mut part = Output::default();
+    deliver(tx, args, at, &mut Writer::new(&mut part, out.proto()))?;
+    begin_streams(1, out)?;
+    begin_stream(out)?;
+    out.output().append(&part);
+    Ok(true)
+}
