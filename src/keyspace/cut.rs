@@ -130,6 +130,12 @@ impl Keyspace {
         self.cut.is_some()
     }
 
+    /// Whether a cut has begun of which nothing has been streamed yet.
+    pub fn is_cut_new(&self) -> bool {
+        let is_new = |cut: &Cut| cut.at == 0 && cut.cursor == 0 && !cut.done;
+        self.cut.as_deref().is_some_and(is_new)
+    }
+
     /// The sizes of the databases at the cut in progress.
     pub fn cut_sizes(&self) -> Option<&Sizes> {
         self.cut.as_ref().map(|cut| &cut.sizes)

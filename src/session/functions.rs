@@ -74,7 +74,13 @@ impl Core {
         let text = args.get(last);
         let (name, _) = library::head(text)?;
         self.add_library(text, replaces, LOAD_MAX_NS)?;
-        self.note_functions(db, &[b"FUNCTION", b"LOAD", b"REPLACE", text]);
+        // A replica may have a library of its own by this name: it keeps that, unless told otherwise. But
+        // the libraries of a snapshot are taken when its first piece is, a little behind its cut: one
+        // that comes in between stands in it and is told of behind it.
+        match replaces || self.shard.keyspace.is_cut_new() {
+            true => self.note_functions(db, &[b"FUNCTION", b"LOAD", b"REPLACE", text]),
+            false => self.note_functions(db, &[b"FUNCTION", b"LOAD", text]),
+        }
         out.bulk(&name)
     }
 

@@ -383,6 +383,38 @@ fn clients_are_served_while_newer_data_of_the_same_history_comes() {
     }
 }
 
+/// FUNCTION LOAD without REPLACE is that for replicas as well: a library of their own stays.
+#[test]
+fn a_library_of_a_replicas_own_stays_unless_it_is_replaced() {
+    let load = |client: &mut Client, option: &[&str], says: &str| {
+        let text = format!(
+            "#!lua name=l\nredis.register_function{{function_name='f', flags={{'no-writes'}}, \
+             callback=function() return '{says}' end}}"
+        );
+        let words = [&["FUNCTION", "LOAD"], option, &[&text]].concat();
+        client.call(&words)
+    };
+    for (of_master, of_replica) in [
+        (Which::Pinion { shards: 2 }, Which::Pinion { shards: 2 }),
+        (Which::Pinion { shards: 1 }, Which::Reference),
+        (Which::Reference, Which::Pinion { shards: 1 }),
+    ] {
+        let master = Server::start(of_master, &[]);
+        let address = format!("127.0.0.1 {}", master.port);
+        let options = ["--replicaof", &address, "--replica-read-only", "no"];
+        let replica = Server::start(of_replica, &options);
+        let (mut ours, mut theirs) = (master.client(), replica.client());
+        wait_until_linked(&mut theirs);
+        load(&mut theirs, &[], "own");
+        load(&mut ours, &[], "masters");
+        assert_eq!(line(&mut ours, "SET behind it"), "+OK");
+        wait_for("the stream", || line(&mut theirs, "EXISTS behind") == ":1");
+        assert_eq!(theirs.text("FCALL f 0"), "$3\\r\\nown\\r\\n", "{of_master}");
+        load(&mut ours, &["REPLACE"], "another");
+        wait_for("the other", || theirs.text("FCALL f 0").contains("another"));
+    }
+}
+
 #[test]
 fn a_replica_is_told_nothing_but_the_stream() {
     let master = Server::start(Which::Pinion { shards: 2 }, &[]);

@@ -359,8 +359,8 @@ impl Persistence {
         };
         saving.sizes[from] = Some(sizes);
         if from == 0 {
-            // As they were at the cut: only shard 0 changes them. What it changes in between stands
-            // in its new segment as well, and means the same when it is read.
+            // As they were at the cut, about: only shard 0 changes them. What it changes in between
+            // stands in its new segment as well, and means the same when it is read.
             saving.libraries = libraries;
         }
         saving.used_bytes += bytes;
