@@ -120,7 +120,9 @@ impl ServerHost {
             Boot::Snapshot => self.begin_load(Then::Serve, false),
             Boot::Journal => self.recover(&core.table),
         }
-        if self.is_quiet(core)
+        self.begin_reload();
+        if self.may_cut()
+            && self.is_quiet(core)
             && let Some(mut cut) = self.persistence.wanted_cut.take()
         {
             cut.feeds = self.replicas.feeds_name();
@@ -137,11 +139,14 @@ impl ServerHost {
         if let Some(after) = self.persistence.follow_up.take() {
             self.follow(after);
         }
-        if let Some(temporary) = self.persistence.rewritten.take() {
+        if self.may_cut()
+            && let Some(temporary) = self.persistence.rewritten.take()
+        {
             self.base_written(&temporary);
         }
         let is_free = !self.persistence.is_busy() && !self.following.is_replacing();
-        if self.persistence.scheduled && is_free && self.persistence.transactions == 0 {
+        let has_all = !self.part.is_any_loading() && self.may_cut();
+        if self.persistence.scheduled && is_free && has_all && self.persistence.transactions == 0 {
             self.begin_bgsave();
         }
         let following = self.mind_master(core, link);
@@ -156,6 +161,12 @@ impl ServerHost {
         let loading = self.load_on(core);
         let replaying = self.replay_on(core, link);
         more || writing || loading || replaying || following
+    }
+
+    /// Whether a cut may begin, and a new base take the place of the files before it: not while those
+    /// are read again.
+    fn may_cut(&self) -> bool {
+        self.reloading.is_none()
     }
 
     fn follow(&mut self, after: After) {
@@ -198,9 +209,9 @@ impl ServerHost {
         let persistence = &self.persistence;
         self.part.wants(core)
             || self.has_replayed(core)
-            || persistence.wanted_cut.is_some()
             || persistence.follow_up.is_some()
-            || persistence.rewritten.is_some()
+            || self.may_cut()
+                && (persistence.wanted_cut.is_some() || persistence.rewritten.is_some())
             || persistence.wants_to_write(self.now_ms)
             || persistence
                 .replay

@@ -108,6 +108,8 @@ pub struct ServerHost {
     /// Nodes that have not opened their segments yet.
     pub opening: usize,
     /// Who asked for DEBUG LOADAOF, and nodes that are not ready for it yet.
+    /// Who asked for DEBUG LOADAOF while a cut was on its way: it begins when all shards have taken it.
+    pub reload_asked: Option<Requester>,
     pub reloading: Option<(Requester, usize)>,
     /// Nothing is begun any more.
     pub stopping: bool,
@@ -172,6 +174,7 @@ impl ServerHost {
             opening: 0,
             reloading: None,
             stopping: false,
+            reload_asked: None,
             limits: Limits::default(),
             transactions: Vec::new(),
             mail: Vec::new(),

@@ -123,6 +123,8 @@ impl ServerHost {
         let is_time = |at_ms| at_ms <= self.now_ms;
         if persistence.saving.is_some()
             || persistence.loading.is_some()
+            || persistence.replay.is_some()
+            || self.reloading.is_some()
             || !persistence.points.next_look_ms().is_some_and(is_time)
         {
             return;

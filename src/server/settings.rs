@@ -24,6 +24,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     host.patrol.set_listening(host.pubsub.has_subscribers());
     host.persistence.points.configure(config.text("save"));
     host.persistence.aof.wanted = config.flag("appendonly");
+    host.persistence.configure_saving(config);
     let keeps = config.flag("aof-disable-auto-gc");
     host.persistence.aof.keep_history(keeps);
     core.limits = host.patrol.session_limits(core.limits.clone());

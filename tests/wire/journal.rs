@@ -746,6 +746,52 @@ fn a_file_that_has_grown_is_rewritten_by_itself() {
     }
 }
 
+/// Neither a snapshot nor a rewrite that is under way is disturbed, nor do they disturb it.
+#[test]
+fn the_file_is_loaded_again_beside_what_is_being_written() {
+    for shards in [1, 3] {
+        let server = Server::start(Which::Pinion { shards }, &ON);
+        let mut client = server.client();
+        fill(&mut client);
+        for (begin, shown) in [
+            ("BGSAVE", "rdb_bgsave_in_progress"),
+            ("BGREWRITEAOF", "aof_rewrite_in_progress"),
+        ] {
+            assert_eq!(
+                line(&mut client, "CONFIG SET rdb-key-save-delay 1000000"),
+                "+OK"
+            );
+            let begun = line(&mut client, begin);
+            assert!(begun.starts_with("+Background"), "{begun}");
+            assert_eq!(info(&mut client, shown), "1");
+            // Some of it behind the cut.
+            client.text(&format!("SET {begin} written"));
+            let before = digest(&server);
+            assert_eq!(line(&mut client, "DEBUG LOADAOF"), "+OK", "{begin}");
+            assert_eq!(digest(&server), before);
+            assert_eq!(info(&mut client, shown), "1");
+            client.text("SET behind it");
+            let before = digest(&server);
+            assert_eq!(line(&mut client, "DEBUG LOADAOF"), "+OK", "{begin}");
+            assert_eq!(digest(&server), before);
+            assert_eq!(line(&mut client, "CONFIG SET rdb-key-save-delay 0"), "+OK");
+            wait_for("its end", || info(&mut client, shown) == "0");
+        }
+        assert_eq!(info(&mut client, "rdb_last_bgsave_status"), "ok");
+        assert_eq!(info(&mut client, "aof_last_bgrewrite_status"), "ok");
+        assert_eq!(info(&mut client, "aof_rewrites"), "1");
+        client.text("SET last one");
+        let before = digest(&server);
+        assert_eq!(line(&mut client, "DEBUG LOADAOF"), "+OK");
+        assert_eq!(digest(&server), before);
+        server.signal("KILL");
+        let mut server = server;
+        server.exit();
+        let again = restart(shards, &server.dir, &[]);
+        assert_eq!(digest(&again), before);
+    }
+}
+
 #[test]
 fn a_snapshot_that_was_scheduled_is_taken() {
     for shards in [1, 2] {

@@ -8,7 +8,7 @@ use crate::server::host::ServerHost;
 use crate::server::log;
 use crate::server::persist::aof::{Begin, front};
 use crate::server::persist::replay::{self, Source, Tails};
-use crate::server::persist::{Message, Replay, Then};
+use crate::server::persist::{After, Message, Replay, Saving, Then};
 use crate::session::{Core, Link, Performed};
 
 impl ServerHost {
@@ -164,12 +164,18 @@ impl ServerHost {
         });
     }
 
-    /// DEBUG LOADAOF, on shard 0: everything is forgotten and read again.
+    /// DEBUG LOADAOF, on shard 0: everything is forgotten and read again. A snapshot or a base that is
+    /// being written goes on with what was there at its cut.
     pub(in crate::server) fn load_journal_again(&mut self, requester: Requester) -> Performed {
         let persistence = &self.persistence;
-        let busy = persistence.is_busy()
+        let leads_on = |saving: &Saving| {
+            let after = saving.after();
+            matches!(after, After::Reload { .. } | After::Stop { .. })
+        };
+        let busy = persistence.saving.as_deref().is_some_and(leads_on)
             || persistence.closing.is_some()
             || self.part.is_any_loading()
+            || self.reload_asked.is_some()
             || self.reloading.is_some();
         // What a rewrite made while the file is off can be loaded as well.
         let manifest = &persistence.aof.manifest;
@@ -178,9 +184,20 @@ impl ServerHost {
                 "ERR Error trying to load the AOF files, check server logs",
             ));
         }
-        self.reloading = Some((requester, self.shards));
-        self.tell_nodes(|_| Message::LoadBegins { flush: true });
+        self.reload_asked = Some(requester);
+        self.begin_reload();
         Performed::Later
+    }
+
+    /// Begins DEBUG LOADAOF if it was asked for, and no shard has a cut before it.
+    pub(in crate::server) fn begin_reload(&mut self) {
+        if self.persistence.is_cutting() {
+            return;
+        }
+        if let Some(requester) = self.reload_asked.take() {
+            self.reloading = Some((requester, self.shards));
+            self.tell_nodes(|_| Message::LoadBegins { flush: true });
+        }
     }
 
     /// A node is empty, and its segment complete: its answer is held back until it is.

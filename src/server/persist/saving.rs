@@ -164,6 +164,14 @@ impl Saving {
         waits
     }
 
+    /// `rdb-key-save-delay` has changed, perhaps.
+    fn set_key_delay(&mut self, delay_us: u64) {
+        if self.key_delay_us != delay_us {
+            self.key_delay_us = delay_us;
+            self.delayed_until_ms = None;
+        }
+    }
+
     fn is_flying(&self) -> bool {
         self.direct.as_ref().is_some_and(Direct::is_busy)
     }
@@ -191,6 +199,11 @@ impl Saving {
     pub fn set_after(&mut self, after: After) {
         self.after = after;
     }
+}
+
+/// `rdb-key-save-delay`
+fn key_delay_us(config: &Config) -> u64 {
+    u64::try_from(config.int("rdb-key-save-delay")).unwrap_or(0)
 }
 
 /// What `rdbcompression` and `maxmemory-policy` say about snapshots.
@@ -269,7 +282,7 @@ impl Persistence {
             timestamps: style.commands && config.flag("aof-timestamp-enabled"),
             after,
             yields: false,
-            key_delay_us: config.int("rdb-key-save-delay").max(0) as u64,
+            key_delay_us: key_delay_us(config),
             delayed_until_ms: None,
             started_ms: now_ms,
             told_ms: now_ms,
@@ -294,6 +307,13 @@ impl Persistence {
             begins_segment: is_rewrite,
             feeds: None,
         });
+    }
+
+    /// `rdb-key-save-delay` holds for a snapshot under way as well.
+    pub fn configure_saving(&mut self, config: &Config) {
+        if let Some(saving) = &mut self.saving {
+            saving.set_key_delay(key_delay_us(config));
+        }
     }
 
     /// Writes an RDB file without keys, for one who wants no others; and how long it is.
