@@ -14,7 +14,7 @@ use super::following::Following;
 use super::gauges::Gauges;
 use super::info::Identity;
 use super::jobs::done;
-use super::journal::{self, Boot};
+use super::journal::Boot;
 use super::log;
 use super::migrate::Migrations;
 use super::monitor::{self, Monitors};
@@ -26,7 +26,6 @@ use super::persist::{Part, Persistence};
 use super::pubsub::Pubsub;
 use super::reconfigure::Reconfigure;
 use super::replicas::{Outlets, Replicas};
-use super::saves::MISCONF;
 use super::slowlog::{self, Slowlog};
 use super::spikes::Spikes;
 use super::stopping::{self, StopSignals};
@@ -105,11 +104,13 @@ pub struct ServerHost {
     pub flush_sleep: std::time::Duration,
     /// Where the last segment ended: positions go on there.
     pub journal_end: u64,
+    /// When the log was last told that a master's writes do not come to the disk, unix milliseconds.
+    pub(super) undurable_told_ms: i64,
     /// Nodes that have not opened their segments yet.
     pub opening: usize,
-    /// Who asked for DEBUG LOADAOF, and nodes that are not ready for it yet.
     /// Who asked for DEBUG LOADAOF while a cut was on its way: it begins when all shards have taken it.
     pub reload_asked: Option<Requester>,
+    /// Who asked for DEBUG LOADAOF, and nodes that are not ready for it yet.
     pub reloading: Option<(Requester, usize)>,
     /// Nothing is begun any more.
     pub stopping: bool,
@@ -171,10 +172,11 @@ impl ServerHost {
             signals: StopSignals::default(),
             flush_sleep: std::time::Duration::ZERO,
             journal_end: 0,
+            undurable_told_ms: 0,
             opening: 0,
+            reload_asked: None,
             reloading: None,
             stopping: false,
-            reload_asked: None,
             limits: Limits::default(),
             transactions: Vec::new(),
             mail: Vec::new(),
@@ -297,9 +299,9 @@ impl Host for ServerHost {
         if session == replay::SESSION {
             return Admission::Run;
         }
-        if session != MASTER
-            && let Some(error) = self.refusal(session, entry.command)
-        {
+        if session == MASTER {
+            self.mind_disk(entry.command);
+        } else if let Some(error) = self.refusal(session, entry.command) {
             return Admission::Refuse(error);
         }
         if self.pause.until_ms != 0 {
@@ -333,13 +335,8 @@ impl Host for ServerHost {
         if matches!(session, replay::SESSION | MASTER) {
             return None;
         }
-        if self.part.is_journal_failing() {
-            return Some(journal::misconf(&self.part.journal_failure()));
-        }
-        if self.is_misconfigured() {
-            return Some(MISCONF);
-        }
-        self.lacks_replicas()
+        self.disk_error()
+            .or_else(|| self.lacks_replicas())
             .or_else(|| self.refuses_as_replica(session))
     }
 

@@ -458,6 +458,48 @@ fn a_replica_may_end_where_it_would_differ() {
     assert!(replica.log().contains("fake-command"), "{}", replica.log());
 }
 
+/// What the disk of a replica does not take is carried out all the same, or is its end.
+#[test]
+fn a_replica_ends_where_its_disk_refuses_unless_it_is_not_to_mind() {
+    let options = ["--save", "3600 1000000"];
+    for which in [Which::Reference, Which::Pinion { shards: 2 }] {
+        let master = Server::start(Which::Pinion { shards: 1 }, &[]);
+        let mut replica = Server::start(which, &options);
+        let (mut ours, mut theirs) = (master.client(), replica.client());
+        let address = format!("REPLICAOF 127.0.0.1 {}", master.port);
+        assert_eq!(line(&mut theirs, &address), "+OK");
+        wait_until_linked(&mut theirs);
+        line(
+            &mut theirs,
+            "CONFIG SET replica-ignore-disk-write-errors yes",
+        );
+        // A directory stands where the file is to be; what came of the master may be there already.
+        let _ = std::fs::remove_file(replica.dir.join("dump.rdb"));
+        std::fs::create_dir(replica.dir.join("dump.rdb")).expect("create");
+        assert_eq!(line(&mut theirs, "BGSAVE"), "+Background saving started");
+        wait_for("the status", || {
+            is_in(&mut theirs, "rdb_last_bgsave_status:err")
+        });
+        assert_eq!(line(&mut ours, "SET k v"), "+OK");
+        wait_for("the key", || line(&mut theirs, "EXISTS k") == ":1");
+        let told = "Replica is applying a command even though it is unable to write to disk.";
+        assert!(replica.log().contains(told), "{which}");
+        line(
+            &mut theirs,
+            "CONFIG SET replica-ignore-disk-write-errors no",
+        );
+        line(&mut ours, "PING");
+        assert_eq!(line(&mut ours, "SET k other"), "+OK");
+        assert!(!replica.exit().success(), "{which}");
+        assert!(
+            replica
+                .log()
+                .contains("Replica was unable to write command to disk."),
+            "{which}"
+        );
+    }
+}
+
 #[test]
 fn a_rewrite_without_an_append_only_file_leaves_a_base_alone() {
     let server = Server::start(Which::Pinion { shards: 2 }, &[]);

@@ -42,7 +42,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("replica-announce-ip", "", Kind::Text).alias("slave-announce-ip").effective(),
     Param::new("replica-announce-port", "0", Kind::Int { min: 0, max: 65535 }).alias("slave-announce-port").effective(),
     Param::new("replica-announced", "yes", Kind::Bool).effective(),
-    Param::new("replica-ignore-disk-write-errors", "no", Kind::Bool),
+    Param::new("replica-ignore-disk-write-errors", "no", Kind::Bool).effective(),
     Param::new("replica-ignore-maxmemory", "yes", Kind::Bool).alias("slave-ignore-maxmemory").effective(),
     Param::new("replica-lazy-flush", "no", Kind::Bool).alias("slave-lazy-flush"),
     Param::new("replica-priority", "100", Kind::Int { min: 0, max: 2147483647 }).alias("slave-priority").effective(),

@@ -2,6 +2,7 @@
 
 use super::super::ask::NodeMessage;
 use super::super::journal;
+use super::super::log;
 use super::super::saves::MISCONF;
 use super::ServerHost;
 use crate::command::{Command, flags};
@@ -36,13 +37,39 @@ impl ServerHost {
             return Some(CmdError::Loading);
         }
         let is_told = command.is_write() || command.name == "ping";
-        if is_told && self.part.is_journal_failing() {
-            return Some(journal::misconf(&self.part.journal_failure()));
-        }
-        if is_told && self.is_misconfigured() {
-            return Some(MISCONF);
+        if is_told && let Some(error) = self.disk_error() {
+            return Some(error);
         }
         self.lacks_replicas().filter(|_| command.is_write())
+    }
+
+    /// Why writes are refused, if they are: they would not come to the disk.
+    pub(super) fn disk_error(&self) -> Option<CmdError> {
+        if self.part.is_journal_failing() {
+            return Some(journal::misconf(&self.part.journal_failure()));
+        }
+        self.is_misconfigured().then_some(MISCONF)
+    }
+
+    /// A command of the master cannot be refused: where the disk does not take it, it is carried out all
+    /// the same, or the server ends. Redis: server.c processCommand.
+    pub(super) fn mind_disk(&mut self, command: &Command) {
+        /// Redis: as often.
+        const TOLD_MS: i64 = 10_000;
+        if !command.is_write() || self.disk_error().is_none() {
+            return;
+        }
+        if !self.config.flag("replica-ignore-disk-write-errors") {
+            if self.stop.is_none() {
+                log::warning("Replica was unable to write command to disk.");
+            }
+            self.stop = Some(1);
+        } else if self.now_ms >= self.undurable_told_ms + TOLD_MS {
+            self.undurable_told_ms = self.now_ms;
+            log::warning(
+                "Replica is applying a command even though it is unable to write to disk.",
+            );
+        }
     }
 
     /// Why a master with too few replicas takes no writes.
