@@ -25,6 +25,9 @@ pub struct Memory {
     pub overhead: usize,
     pub dataset: usize,
     pub clients: usize,
+    /// Of the stream: as much as `repl-backlog-size` says, and what is kept for replicas beyond that.
+    pub backlog: usize,
+    pub replicas: usize,
     pub aof_buffer: usize,
     /// Used, and what is free in the pages that hold it.
     pub active: usize,
@@ -70,6 +73,17 @@ impl Memory {
             free: node.slack_bytes,
             clients: node.client_bytes,
         };
+        let replication = nodes.iter().find_map(|node| node.replicas.as_ref());
+        let (kept, kept_max) =
+            replication.map_or((0, 0), |it| (it.backlog_bytes, it.backlog_max_bytes));
+        // Redis: object.c getMemoryOverheadData.
+        let stream = kept + sum(|n| n.replica_bytes);
+        let has_replicas = replication.is_some_and(|it| !it.replicas.is_empty());
+        let backlog = if has_replicas {
+            stream.min(kept_max)
+        } else {
+            stream
+        };
         Memory {
             used,
             peak: (sum(|n| n.gauges.peak_bytes) + buffers).max(used),
@@ -77,6 +91,8 @@ impl Memory {
             overhead,
             dataset: used.saturating_sub(overhead),
             clients,
+            backlog,
+            replicas: stream - backlog,
             aof_buffer,
             active: used + sum(|n| n.slack_bytes),
             allocated: anonymous,
@@ -119,8 +135,8 @@ impl Memory {
                 ("peak.allocated", self.peak),
                 ("total.allocated", self.used),
                 ("startup.allocated", self.startup),
-                ("replication.backlog", 0),
-                ("clients.slaves", 0),
+                ("replication.backlog", self.backlog),
+                ("clients.slaves", self.replicas),
                 ("clients.normal", self.clients),
                 ("cluster.links", 0),
                 ("aof.buffer", self.aof_buffer),

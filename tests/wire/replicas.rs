@@ -273,6 +273,73 @@ fn a_replica_that_does_not_read_is_cut_off() {
     assert!(master.log().contains("overcoming of output buffer limits"));
 }
 
+/// A number of INFO.
+fn figure(client: &mut Client, section: &str, name: &str) -> usize {
+    let text = client.text(&format!("INFO {section}"));
+    let mut lines = text.split("\\r\\n");
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap_or_default().parse().expect("a number")
+}
+
+/// What a slow replica has not taken is kept for all: one that comes back goes on from far behind
+/// `repl-backlog-size`, and nothing of it is kept twice.
+#[test]
+fn who_comes_back_goes_on_from_what_is_kept_for_a_slow_replica() {
+    const BACKLOG: usize = 16 * 1024;
+    const KEPT: usize = 512 * 1024;
+    for shards in [1, 2] {
+        let size = BACKLOG.to_string();
+        let options = ["--repl-backlog-size", &size, "--client-output-buffer-limit"];
+        let options = [&options[..], &["replica 0 0 0"]].concat();
+        let master = Server::start(Which::Pinion { shards }, &options);
+        let mut client = master.client();
+        let replica = replica_of(&master);
+        wait_until_linked(&mut replica.client());
+        let listed = client.text("CLIENT LIST TYPE replica");
+        let id = listed
+            .split("id=")
+            .nth(1)
+            .and_then(|it| it.split(' ').next());
+        let kill = format!("CLIENT KILL ID {}", id.expect("a replica"));
+        // Another waits for a snapshot that takes long.
+        write(&master, 5, 2);
+        line(&mut client, "CONFIG SET rdb-key-save-delay 1000000");
+        let mut slow = master.client();
+        slow.send(b"SYNC\r\n");
+        let value = "x".repeat(10_000);
+        let mut histlen = 0;
+        wait_for("the backlog to grow", || {
+            client.call(&["SET", "k", &value]);
+            histlen = figure(&mut client, "replication", "repl_backlog_histlen");
+            histlen > KEPT
+        });
+        let all = figure(&mut client, "memory", "mem_total_replication_buffers");
+        assert!((histlen..2 * histlen).contains(&all), "{all} for {histlen}");
+        let backlog = figure(&mut client, "memory", "mem_replication_backlog");
+        let beyond = figure(&mut client, "memory", "mem_clients_slaves");
+        assert_eq!(backlog, BACKLOG);
+        assert!(beyond >= histlen - BACKLOG, "{beyond} for {histlen}");
+        // The first one misses more than the backlog is to hold.
+        replica.signal("STOP");
+        assert_eq!(line(&mut client, &kill), ":1");
+        let before = info(&mut client, "sync_full");
+        for _ in 0..20 {
+            client.call(&["SET", "k", &value]);
+        }
+        replica.signal("CONT");
+        wait_for("the link", || info(&mut client, "sync_partial_ok") == "1");
+        agree(&master, &replica);
+        assert_eq!(info(&mut client, "sync_full"), before);
+        assert_eq!(info(&mut client, "connected_slaves"), "2");
+        // Nobody needs it any more.
+        drop(slow);
+        wait_for("the backlog to shrink", || {
+            figure(&mut client, "replication", "repl_backlog_histlen") <= BACKLOG
+        });
+        agree(&master, &replica);
+    }
+}
+
 #[test]
 fn a_server_ends_when_its_replicas_have_everything() {
     let mut master = Server::start(Which::Pinion { shards: 2 }, &[]);

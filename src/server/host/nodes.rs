@@ -257,7 +257,6 @@ impl ServerHost {
         // Redis: replicas are no clients there.
         figures.sessions -= self.outlets.count().min(figures.sessions);
         figures.replica_bytes = self.outlets.unsent_bytes(link);
-        figures.replica_queue_bytes = self.outlets.queued_bytes();
         figures.aof_buffer_bytes = unwritten.unwrap_or(0) as usize;
         figures.kept_lines = self.migrations.kept();
         if self.shard == 0 {

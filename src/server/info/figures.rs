@@ -30,8 +30,6 @@ pub struct NodeFigures {
     pub kept_lines: usize,
     /// What replicas have not taken.
     pub replica_bytes: usize,
-    /// What is kept for replicas behind their snapshots, once however many share it.
-    pub replica_queue_bytes: usize,
     pub rates: Rates,
     /// Milliseconds for which memory exceeded `maxmemory` in all, and does now.
     pub over_ms: (i64, i64),
@@ -128,7 +126,6 @@ impl NodeFigures {
             aof_buffer_bytes: 0,
             kept_lines: 0,
             replica_bytes: 0,
-            replica_queue_bytes: 0,
             rates: gauges.rates(core, link.now_ms()),
             over_ms: gauges.over_ms(link.now_ms()),
             gauges: gauges.clone(),

@@ -1,6 +1,6 @@
 //! INFO memory: of this process, and of what Pinion knows to hold.
 
-use super::{Context, NodeFigures, lines, replicas_of, total};
+use super::{Context, NodeFigures, lines, total};
 use crate::server::memory::{Memory, human, over, system_bytes};
 
 pub fn memory(nodes: &[NodeFigures], context: &Context) -> String {
@@ -42,19 +42,15 @@ pub fn memory(nodes: &[NodeFigures], context: &Context) -> String {
     ]);
     text += &layers(&memory);
     let buffers = memory.clients + memory.aof_buffer;
-    let backlog = replicas_of(nodes).backlog_bytes;
-    let sent: usize = nodes.iter().map(|node| node.replica_bytes).sum();
-    let queued = nodes.iter().map(|node| node.replica_queue_bytes).max();
-    let unsent = sent + queued.unwrap_or(0);
     text + &lines(&[
         // `maxmemory` is about keys alone.
         ("mem_not_counted_for_evict", buffers.to_string()),
-        ("mem_replication_backlog", backlog.to_string()),
+        ("mem_replication_backlog", memory.backlog.to_string()),
         (
             "mem_total_replication_buffers",
-            (backlog + unsent).to_string(),
+            (memory.backlog + memory.replicas).to_string(),
         ),
-        ("mem_clients_slaves", unsent.to_string()),
+        ("mem_clients_slaves", memory.replicas.to_string()),
         ("mem_clients_normal", memory.clients.to_string()),
         ("mem_cluster_links", "0".into()),
         ("mem_aof_buffer", memory.aof_buffer.to_string()),

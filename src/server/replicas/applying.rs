@@ -125,15 +125,19 @@ impl ServerHost {
         log::notice(&format!(
             "Partial resynchronization request from {name} accepted. Sending {} bytes of backlog \
              starting from offset {offset}.",
-            rest.len()
+            self.replicas.offset() + 1 - offset
         ));
-        let mut bytes = match applicant.greeting.psync2 {
-            true => format!("+CONTINUE {replid}\r\n").into_bytes(),
-            false => b"+CONTINUE\r\n".to_vec(),
+        let reply = match applicant.greeting.psync2 {
+            true => format!("+CONTINUE {replid}\r\n"),
+            false => "+CONTINUE\r\n".to_owned(),
         };
-        bytes.extend_from_slice(&rest);
         let Place { node, session } = applicant.place;
-        self.inform(node, Message::Continue { session, bytes });
+        let go_on = Message::Continue {
+            session,
+            reply,
+            rest,
+        };
+        self.inform(node, go_on);
         true
     }
 }

@@ -19,6 +19,8 @@ pub struct Figures {
     pub offset: i64,
     pub first: i64,
     pub backlog_bytes: usize,
+    /// `repl-backlog-size`
+    pub backlog_max_bytes: usize,
     /// How long the server waits for replicas before it ends, at most.
     pub ends_in_ms: Option<i64>,
     pub full: u64,
@@ -52,6 +54,7 @@ impl ServerHost {
                 false => 0,
             },
             backlog_bytes: replicas.backlog.len(),
+            backlog_max_bytes: self.backlog_max_bytes(),
             ends_in_ms: self.farewell_due_ms().map(|at_ms| at_ms - self.now_ms),
             full: replicas.full,
             partial: replicas.partial,

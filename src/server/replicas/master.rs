@@ -312,6 +312,7 @@ impl ServerHost {
             }
             self.count_good();
             self.give_up_useless();
+            self.trim_backlog();
         }
     }
 
@@ -334,6 +335,7 @@ impl ServerHost {
         }
         self.begin_sync();
         self.mind_farewell();
+        self.trim_backlog();
         if self
             .replicas
             .waits
@@ -351,7 +353,7 @@ impl ServerHost {
 
     /// Whether a turn would find something to do that no message announces.
     pub(in crate::server) fn replicas_want(&self) -> bool {
-        self.may_begin_sync() || self.is_farewell_over()
+        self.may_begin_sync() || self.is_farewell_over() || self.has_excess()
     }
 
     fn tick_replicas(&mut self) {

@@ -93,10 +93,11 @@ pub enum Message {
     EndWait {
         session: SessionKey,
     },
-    /// The stream goes on from here, after these bytes: a partial resynchronization.
+    /// The reply to PSYNC, and what the stream goes on behind: a partial resynchronization.
     Continue {
         session: SessionKey,
-        bytes: Vec<u8>,
+        reply: String,
+        rest: Vec<Arc<[u8]>>,
     },
     /// The snapshot holds everything up to here. The reply to PSYNC, and whether the stream follows.
     Begin {
@@ -169,7 +170,11 @@ impl ServerHost {
             }
             Message::Wait(wanted) => self.wait_wanted(wanted),
             Message::EndWait { session } => self.forget_wait(place(session)),
-            Message::Continue { session, bytes } => self.go_on(core, link, session, &bytes),
+            Message::Continue {
+                session,
+                reply,
+                rest,
+            } => self.go_on(core, link, session, &reply, rest),
             Message::Begin {
                 session,
                 reply,

@@ -15,7 +15,8 @@ use crate::server::{clients, log};
 use crate::session::{Core, Link};
 use crate::shard::message::SessionKey;
 
-/// Bytes of the snapshot read and sent at once: some tens of microseconds of copying.
+/// Bytes of the snapshot or the stream sent at once: some tens of microseconds of copying. More of the
+/// stream is not copied for a replica before it has taken that.
 const PIECE_BYTES: usize = 128 * 1024;
 
 /// Where a replica is.
@@ -46,11 +47,18 @@ struct Outlet {
     session: SessionKey,
     phase: Phase,
     rdb_only: bool,
-    /// What follows the snapshot.
+    /// What follows the snapshot, or what was sent: shared with the backlog.
     queue: VecDeque<Arc<[u8]>>,
     queued_bytes: usize,
     /// Since when it has been behind by more than the soft limit, unix milliseconds.
     behind_since_ms: Option<i64>,
+}
+
+impl Outlet {
+    fn keep(&mut self, piece: Arc<[u8]>) {
+        self.queued_bytes += piece.len();
+        self.queue.push_back(piece);
+    }
 }
 
 /// All of one node.
@@ -109,12 +117,6 @@ impl Outlets {
         let unsent = |outlet: &Outlet| link.pending_bytes(outlet.session);
         self.outlets.iter().map(unsent).sum()
     }
-
-    /// What is kept for those who have not taken their snapshots: all share it, on other nodes as well.
-    pub fn queued_bytes(&self) -> usize {
-        let queued = self.outlets.iter().map(|outlet| outlet.queued_bytes);
-        queued.max().unwrap_or(0)
-    }
 }
 
 impl ServerHost {
@@ -131,15 +133,18 @@ impl ServerHost {
         core: &mut Core,
         link: &mut dyn Link,
         session: SessionKey,
-        bytes: &[u8],
+        reply: &str,
+        rest: Vec<Arc<[u8]>>,
     ) {
         let Some(outlet) = self.outlets.find(session) else {
             return;
         };
         outlet.phase = Phase::Online;
+        rest.into_iter().for_each(|piece| outlet.keep(piece));
         let mut out = Output::default();
-        out.bytes.extend_from_slice(bytes);
+        out.bytes.extend_from_slice(reply.as_bytes());
         core.answer(session, &out, link, self);
+        self.send_on(link, session);
     }
 
     /// The snapshot is being written: what follows is kept.
@@ -180,6 +185,7 @@ impl ServerHost {
         if self.outlets.has(session) && link.pending_bytes(session) < PIECE_BYTES {
             self.send_piece(link, session);
             self.send_queued(link, session);
+            self.send_on(link, session);
         }
     }
 
@@ -256,9 +262,25 @@ impl ServerHost {
             return;
         }
         outlet.phase = Phase::Online;
-        outlet.queued_bytes = 0;
-        for piece in outlet.queue.drain(..) {
+        self.send_on(link, session);
+    }
+
+    /// Sends what is kept for a replica that is in the stream, as far as it takes it.
+    fn send_on(&mut self, link: &mut dyn Link, session: SessionKey) {
+        let Some(outlet) = self.outlets.find(session) else {
+            return;
+        };
+        if !matches!(outlet.phase, Phase::Online) {
+            return;
+        }
+        while link.pending_bytes(session) < PIECE_BYTES
+            && let Some(piece) = outlet.queue.pop_front()
+        {
+            outlet.queued_bytes -= piece.len();
             link.out(session).bytes.extend_from_slice(&piece);
+        }
+        if !outlet.queue.is_empty() {
+            link.notify_drained(session);
         }
     }
 
@@ -284,14 +306,11 @@ impl ServerHost {
             return link.notify_drained(session);
         }
         outlet.phase = Phase::Online;
-        outlet.queued_bytes = 0;
         if outlet.rdb_only {
             return link.close_after_flush(session);
         }
-        for piece in outlet.queue.drain(..) {
-            link.out(session).bytes.extend_from_slice(&piece);
-        }
         self.inform(0, Message::Sent { session });
+        self.send_on(link, session);
     }
 
     /// More of the stream.
@@ -300,10 +319,21 @@ impl ServerHost {
             match outlet.phase {
                 Phase::Waiting => {}
                 _ if outlet.rdb_only => {}
-                Phase::Online => link.out(outlet.session).bytes.extend_from_slice(piece),
+                Phase::Online
+                    if outlet.queue.is_empty()
+                        && link.pending_bytes(outlet.session) < PIECE_BYTES =>
+                {
+                    link.out(outlet.session).bytes.extend_from_slice(piece);
+                }
+                Phase::Online => {
+                    // Once for all that is kept.
+                    if outlet.queue.is_empty() {
+                        link.notify_drained(outlet.session);
+                    }
+                    outlet.keep(piece.clone());
+                }
                 Phase::Held | Phase::Sending { .. } | Phase::Piped { .. } | Phase::Acking => {
-                    outlet.queue.push_back(piece.clone());
-                    outlet.queued_bytes += piece.len();
+                    outlet.keep(piece.clone());
                 }
             }
         }

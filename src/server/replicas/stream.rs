@@ -1,7 +1,5 @@
 //! The stream: merged from the shards' feeds or taken from a master, kept in the backlog, and sent on.
 
-use std::sync::Arc;
-
 use super::Message;
 use crate::coordinator::stream::{Merge, Passed};
 use crate::resp::{Args, CmdResult, Writer};
@@ -46,15 +44,31 @@ impl ServerHost {
 
     /// More of the stream: it is kept, and sent to all who are in it.
     pub(in crate::server) fn keep_stream(&mut self, bytes: &[u8]) {
-        let max = usize::try_from(self.config.int("repl-backlog-size")).unwrap_or(usize::MAX);
-        self.replicas.backlog.push(bytes, max);
+        let max = self.backlog_max_bytes();
         if !self.replicas.has_any() {
-            return;
+            return self.replicas.backlog.push(bytes, max);
         }
-        let piece: Arc<[u8]> = bytes.into();
+        let pieces = self.replicas.backlog.share(bytes, max);
         for node in self.replicas.nodes() {
-            self.inform(node, Message::Stream(piece.clone()));
+            for piece in &pieces {
+                self.inform(node, Message::Stream(piece.clone()));
+            }
         }
+    }
+
+    /// `repl-backlog-size`
+    pub(super) fn backlog_max_bytes(&self) -> usize {
+        usize::try_from(self.config.int("repl-backlog-size")).unwrap_or(usize::MAX)
+    }
+
+    /// Forgets some of what was kept for a replica that has taken it, or is gone.
+    pub(super) fn trim_backlog(&mut self) {
+        let max = self.backlog_max_bytes();
+        self.replicas.backlog.trim(max);
+    }
+
+    pub(super) fn has_excess(&self) -> bool {
+        self.replicas.backlog.has_excess(self.backlog_max_bytes())
     }
 
     /// The snapshot with this number holds the stream up to here.
