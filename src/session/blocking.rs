@@ -353,7 +353,11 @@ impl Core {
                 return;
             }
             self.timeouts.pop_first();
-            let wait = self.session(key).and_then(|session| session.wait.as_ref());
+            // While its homes still look for the first time, what they find comes before the end: then
+            // the time is looked at again.
+            let session = self.session(key);
+            let session = session.filter(|session| session.state != State::Awaiting);
+            let wait = session.and_then(|session| session.wait.as_ref());
             let Some(wait) = wait.filter(|wait| wait.until_ms == Some(at_ms)) else {
                 continue;
             };

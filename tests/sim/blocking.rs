@@ -1,5 +1,7 @@
 //! Waiting clients: each element goes to exactly one of them, first come first served.
 
+use std::collections::BTreeSet;
+
 use crate::world::{Typist, World};
 
 fn text(reply: &[u8]) -> String {
@@ -56,6 +58,39 @@ fn waits_end_in_time_and_leave_nothing_behind() {
         world.settle();
         world.ask(adder, &["ZADD", "c", "5", "m"]);
         assert_eq!(text(&world.ask(adder, &["ZCARD", "c"])), ":1|");
+        world.assert_quiet();
+    }
+}
+
+/// A client whose time is up while its homes still look hears nothing before what they found is told.
+#[test]
+fn no_wait_ends_before_it_began() {
+    for (shards, seed) in [2, 4]
+        .into_iter()
+        .flat_map(|n| (0..40).map(move |seed| (n, seed)))
+    {
+        let mut world = World::new(shards, seed);
+        world.listen_for_misses();
+        let client = world.connect(0);
+        let names = ["a", "b", "c", "d"];
+        let read = [
+            "XREAD", "BLOCK", "1", "STREAMS", "a", "b", "c", "d", "0", "0", "0", "0",
+        ];
+        world.send_line(client, &read);
+        for _ in 0..seed {
+            world.step();
+        }
+        world.advance_ms(5);
+        while world.received(client).is_empty() {
+            assert!(world.step(), "no reply: {shards} shards, seed {seed}");
+        }
+        let missed: BTreeSet<&str> = world.announced.iter().map(|(_, key)| &**key).collect();
+        assert_eq!(
+            missed,
+            BTreeSet::from(names),
+            "{shards} shards, seed {seed}"
+        );
+        world.settle();
         world.assert_quiet();
     }
 }

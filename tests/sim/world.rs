@@ -258,6 +258,13 @@ impl World {
         }
     }
 
+    /// Somebody wants to know of keys that were looked for in vain.
+    pub fn listen_for_misses(&mut self) {
+        for core in &mut self.cores {
+            core.shard.keyspace.effects.classes = class::ALL | class::KEY_MISS;
+        }
+    }
+
     /// A client connects to a core.
     pub fn connect(&mut self, core: usize) -> Typist {
         let key = self.next_client;
