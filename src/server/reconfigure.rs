@@ -35,7 +35,7 @@ pub struct Reconfigure {
 impl ServerHost {
     pub(super) fn config_set(&mut self, requester: Requester, args: &Args) -> Performed {
         if !args.len().is_multiple_of(2) {
-            return Performed::Failed(CmdError::arity("config|set"));
+            return Performed::Failed(CmdError::Syntax);
         }
         if self.reconfigure.relisten.is_some() {
             self.reconfigure.later.push((requester, args.to_buf()));

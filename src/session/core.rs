@@ -253,7 +253,10 @@ impl Core {
         let written = Writer::new(&mut out, Default::default()).error(error);
         debug_assert!(written.is_ok());
         self.shard.stats.note_error(&out.bytes);
-        link.out(key).append(&out);
+        let hears = |session: &Session| !session.client.reply.suppresses();
+        if self.session(key).is_none_or(hears) {
+            link.out(key).append(&out);
+        }
         self.finish_session(key, link);
     }
 

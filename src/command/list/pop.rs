@@ -49,9 +49,8 @@ pub(super) static BPOP_WAITS: Block = Block {
 /// `BLMPOP timeout numkeys key ... LEFT|RIGHT [COUNT count]`
 pub(super) static BLMPOP_WAITS: Block = Block {
     patience: |args| {
-        let patience = block::seconds(args, 1)?;
         multi_options(args, 2)?;
-        Ok(patience)
+        block::seconds(args, 1)
     },
     kind: Kind::List,
     serve: Serve::First,

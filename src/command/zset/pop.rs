@@ -57,9 +57,8 @@ pub(super) static BZPOP_WAITS: Block = Block {
 /// `BZMPOP timeout numkeys key ... MIN|MAX [COUNT count]`
 pub(super) static BZMPOP_WAITS: Block = Block {
     patience: |args| {
-        let patience = block::seconds(args, 1)?;
         multi_options(args, 2)?;
-        Ok(patience)
+        block::seconds(args, 1)
     },
     kind: Kind::Zset,
     serve: Serve::First,
