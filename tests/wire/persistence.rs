@@ -356,6 +356,32 @@ fn nothing_comes_back(mut server: Server, options: &[&str]) {
 }
 
 #[test]
+fn snapshots_that_nobody_asked_for_do_not_count() {
+    let reference = [Which::Reference].into_iter();
+    for which in reference.chain([1, 2].map(|shards| Which::Pinion { shards })) {
+        let server = Server::start(which, &["--save", "3600 1"]);
+        let mut client = server.client();
+        let counted = |client: &mut Client, asked: &str, saves: &str, took: bool| {
+            client.text(asked);
+            wait_for("the snapshot", || {
+                info(client, "rdb_changes_since_last_save") == "0"
+                    && info(client, "rdb_bgsave_in_progress") == "0"
+            });
+            assert_eq!(info(client, "rdb_saves"), saves, "{which} {asked}");
+            let last = info(client, "rdb_last_bgsave_time_sec");
+            assert_eq!(last != "-1", took, "{which} {asked}");
+        };
+        client.text("SET k v");
+        counted(&mut client, "FLUSHALL", "0", false);
+        client.text("SET k v");
+        counted(&mut client, "SAVE", "1", false);
+        counted(&mut client, "DEBUG RELOAD", "1", false);
+        client.text("SET k v");
+        counted(&mut client, "BGSAVE", "2", true);
+    }
+}
+
+#[test]
 fn a_flush_beside_a_rewrite_is_saved_behind_it() {
     for shards in [1, 2] {
         let options = ["--save", "3600 1"];

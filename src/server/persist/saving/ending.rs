@@ -15,9 +15,15 @@ impl Persistence {
         log::notice("DB saved on disk");
         let status = &mut self.status;
         status.last_save_s = now_ms / 1000;
-        status.last_took_s = (now_ms - saving.started_ms) / 1000;
         status.last_ok = true;
-        status.saves += 1;
+        // Redis: rdb.c, those of FLUSHALL, DEBUG RELOAD and the server's end do not count.
+        let is_background = saving.after == After::Nothing && !saving.yields;
+        if is_background {
+            status.last_took_s = (now_ms - saving.started_ms) / 1000;
+        }
+        if is_background || matches!(saving.after, After::Reply(_)) {
+            status.saves += 1;
+        }
         self.points.disarm();
         let id = saving.id;
         self.tell_all(mail, || Message::SaveEnded { id, ok: true });
