@@ -16,12 +16,16 @@ pub fn check(args: &Args) -> Result<(), CmdError> {
 }
 
 /// Makes the keys that live on this shard: `<prefix>:<n>` with `value:<n>`, padded with zeros to a
-/// size. Keys that exist are left alone. Redis: debug.c.
+/// size. Keys that exist are left alone. The others are told to nobody: neither replicas nor the
+/// append-only file have them, nor do they count as changes. Redis: debug.c.
 pub fn fill(core: &mut Core, args: &Args, db: u32, now_ms: i64) {
     let number = |at: usize| (args.len() > at).then(|| args.int(at).unwrap_or(0) as usize);
     let prefix = if args.len() > 3 { args.get(3) } else { b"key" };
     let (count, size) = (number(2).unwrap_or(0), number(4));
     let place = core.shard.place;
+    let effects = &mut core.shard.keyspace.effects;
+    let before = (effects.recording, effects.classes, effects.dirty);
+    (effects.recording, effects.classes) = (false, 0);
     let mut tx = core.shard.keyspace.tx(db, now_ms, false);
     for n in 0..count {
         let key = [prefix, b":", n.to_string().as_bytes()].concat();
@@ -34,4 +38,6 @@ pub fn fill(core: &mut Core, args: &Args, db: u32, now_ms: i64) {
         tx.wrote(&key, Event::SET, |rec| rec.cmd(&[b"SET", &key, &value]));
     }
     tx.finish();
+    let effects = &mut core.shard.keyspace.effects;
+    (effects.recording, effects.classes, effects.dirty) = before;
 }

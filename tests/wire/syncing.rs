@@ -415,6 +415,27 @@ fn a_library_of_a_replicas_own_stays_unless_it_is_replaced() {
     }
 }
 
+/// Keys that DEBUG POPULATE makes are this server's alone, and no change that save points count.
+#[test]
+fn keys_that_are_made_up_are_told_to_nobody() {
+    let reference = [Which::Reference].into_iter();
+    for which in reference.chain([1, 2].map(|shards| Which::Pinion { shards })) {
+        let master = Server::start(which, &["--appendonly", "yes"]);
+        let address = format!("127.0.0.1 {}", master.port);
+        let replica = Server::start(Which::Pinion { shards: 1 }, &["--replicaof", &address]);
+        let (mut ours, mut theirs) = (master.client(), replica.client());
+        wait_until_linked(&mut theirs);
+        assert_eq!(line(&mut ours, "DEBUG POPULATE 100"), "+OK");
+        assert_eq!(line(&mut ours, "DBSIZE"), ":100");
+        assert!(is_in(&mut ours, "rdb_changes_since_last_save:0"), "{which}");
+        assert_eq!(line(&mut ours, "SET behind it"), "+OK");
+        wait_for("the stream", || line(&mut theirs, "EXISTS behind") == ":1");
+        assert_eq!(line(&mut theirs, "DBSIZE"), ":1", "{which}");
+        assert_eq!(line(&mut ours, "DEBUG LOADAOF"), "+OK");
+        assert_eq!(line(&mut ours, "DBSIZE"), ":1", "{which}");
+    }
+}
+
 #[test]
 fn a_replica_is_told_nothing_but_the_stream() {
     let master = Server::start(Which::Pinion { shards: 2 }, &[]);
