@@ -19,6 +19,8 @@ fn scan(client: &mut Client, cursor: &str, options: &[&str]) -> (String, Vec<Str
         .split("\r\n")
         .filter(|word| !word.starts_with(['*', '$']));
     let next = words.next().expect("a cursor").to_string();
+    let is_cursor = next.bytes().all(|byte| byte.is_ascii_digit());
+    assert!(is_cursor, "SCAN {cursor} is answered {text:?}");
     let keys = words.filter(|key| !key.is_empty()).map(str::to_string);
     (next, keys.collect())
 }
