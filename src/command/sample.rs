@@ -2,6 +2,18 @@
 
 use std::collections::HashSet;
 
+use crate::resp::{CmdError, CmdResult};
+
+/// Refuses to repeat elements of a collection without end: beyond this no client can take the reply,
+/// and the server would write it until its memory ends, as Redis does.
+pub fn check_repeats(count: i64) -> CmdResult {
+    const REPEATS_MAX: i64 = 1 << 31;
+    match count < -REPEATS_MAX {
+        true => Err(CmdError::OutOfRange),
+        false => Ok(()),
+    }
+}
+
 /// `count` different indices below `len`, every choice equally likely; all of them, in order, if
 /// `count` is no less.
 pub fn distinct(len: usize, count: usize, rng: &mut fastrand::Rng) -> Vec<usize> {

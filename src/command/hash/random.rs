@@ -1,7 +1,7 @@
 //! Random fields.
 
 use super::element;
-use crate::command::sample::distinct;
+use crate::command::sample::{check_repeats, distinct};
 use crate::keyspace::Tx;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::hash::Hash;
@@ -29,6 +29,7 @@ pub(super) fn hrandfield(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResul
     let Some((hash, rng)) = tx.read_random::<Hash>(key)? else {
         return out.array(0);
     };
+    check_repeats(count)?;
     let chosen = if count < 0 {
         None
     } else {

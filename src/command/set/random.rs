@@ -1,7 +1,7 @@
 //! Random members.
 
 use super::element;
-use crate::command::sample::distinct;
+use crate::command::sample::{check_repeats, distinct};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::set::Set;
@@ -72,6 +72,7 @@ pub(super) fn srandmember(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
     let Some((set, rng)) = tx.read_random::<Set>(key)? else {
         return out.array(0);
     };
+    check_repeats(count)?;
     if count < 0 {
         out.array(count.unsigned_abs() as usize)?;
         return (0..count.unsigned_abs()).try_for_each(|_| element(set.random(rng), out));

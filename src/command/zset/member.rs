@@ -1,7 +1,7 @@
 //! Single members: score, rank, removal, random ones.
 
 use super::{element, scored};
-use crate::command::sample::distinct;
+use crate::command::sample::{check_repeats, distinct};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::zset::Zset;
@@ -102,6 +102,7 @@ pub(super) fn zrandmember(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
     let Some((set, rng)) = tx.read_random::<Zset>(key)? else {
         return out.array(0);
     };
+    check_repeats(count)?;
     let len = set.len();
     let chosen = if count < 0 {
         None
