@@ -76,13 +76,12 @@ impl Memory {
         let replication = nodes.iter().find_map(|node| node.replicas.as_ref());
         let (kept, kept_max) =
             replication.map_or((0, 0), |it| (it.backlog_bytes, it.backlog_max_bytes));
-        // Redis: object.c getMemoryOverheadData.
-        let stream = kept + sum(|n| n.replica_bytes);
+        // Redis: object.c getMemoryOverheadData. What was copied for a replica counts as a client's.
         let has_replicas = replication.is_some_and(|it| !it.replicas.is_empty());
         let backlog = if has_replicas {
-            stream.min(kept_max)
+            kept.min(kept_max)
         } else {
-            stream
+            kept
         };
         Memory {
             used,
@@ -92,7 +91,7 @@ impl Memory {
             dataset: used.saturating_sub(overhead),
             clients,
             backlog,
-            replicas: stream - backlog,
+            replicas: kept - backlog,
             aof_buffer,
             active: used + sum(|n| n.slack_bytes),
             allocated: anonymous,

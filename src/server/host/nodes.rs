@@ -256,7 +256,6 @@ impl ServerHost {
         let unwritten = self.segment.as_ref().map(|segment| segment.pending_bytes());
         // Redis: replicas are no clients there.
         figures.sessions -= self.outlets.count().min(figures.sessions);
-        figures.replica_bytes = self.outlets.unsent_bytes(link);
         figures.aof_buffer_bytes = unwritten.unwrap_or(0) as usize;
         figures.kept_lines = self.migrations.kept();
         if self.shard == 0 {

@@ -28,8 +28,6 @@ pub struct NodeFigures {
     pub aof_buffer_bytes: usize,
     /// Connections that MIGRATE keeps.
     pub kept_lines: usize,
-    /// What replicas have not taken.
-    pub replica_bytes: usize,
     pub rates: Rates,
     /// Milliseconds for which memory exceeded `maxmemory` in all, and does now.
     pub over_ms: (i64, i64),
@@ -125,7 +123,6 @@ impl NodeFigures {
             db_bytes: (0..keys.databases()).map(db_bytes).collect(),
             aof_buffer_bytes: 0,
             kept_lines: 0,
-            replica_bytes: 0,
             rates: gauges.rates(core, link.now_ms()),
             over_ms: gauges.over_ms(link.now_ms()),
             gauges: gauges.clone(),

@@ -111,12 +111,6 @@ impl Outlets {
     pub fn count(&self) -> usize {
         self.outlets.len()
     }
-
-    /// Bytes on their way to replicas, each with a copy of its own.
-    pub fn unsent_bytes(&self, link: &dyn Link) -> usize {
-        let unsent = |outlet: &Outlet| link.pending_bytes(outlet.session);
-        self.outlets.iter().map(unsent).sum()
-    }
 }
 
 impl ServerHost {
