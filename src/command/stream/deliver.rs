@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::claim::record_claim;
-use super::group::change_group;
+use super::group::{change_group, record_place};
 use super::ids::{self, INVALID, write_entry, write_id};
 use super::read::{Options, begin_stream, begin_streams, options};
 use crate::command::block::{Block, Serve};
@@ -219,16 +219,7 @@ fn deliver(tx: &mut Tx, args: &Args, at: usize, out: &mut Writer) -> CmdResult {
             ids.iter()
                 .for_each(|&id| record_claim(rec, key, name, consumer, id, now_ms, 1));
         }
-        let (last, read) = (
-            last.to_string(),
-            read.map_or(-1, |read| read as i64).to_string(),
-        );
-        let head = [&b"XGROUP"[..], b"SETID", key, name, last.as_bytes()];
-        rec.cmd_of(
-            7,
-            head.into_iter()
-                .chain([&b"ENTRIESREAD"[..], read.as_bytes()]),
-        );
+        record_place(rec, key, name, last, read);
     });
     Ok(())
 }

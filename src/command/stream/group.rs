@@ -100,10 +100,7 @@ pub(super) fn create(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
             stream.groups.insert(name.into(), Group::new(id, read));
         },
     )?;
-    let (id, read) = (
-        id.to_string(),
-        read.map_or(-1, |read| read as i64).to_string(),
-    );
+    let (id, read) = (id.to_string(), entries_read(read));
     tx.wrote(key, event, |rec| {
         let head = [&b"XGROUP"[..], b"CREATE", key, name, id.as_bytes()];
         let tail = [&b"MKSTREAM"[..], b"ENTRIESREAD", read.as_bytes()];
@@ -131,19 +128,29 @@ pub(super) fn setid(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         group.last_id = id;
         group.entries_read = read;
     })?;
-    let (id, read) = (
-        id.to_string(),
-        read.map_or(-1, |read| read as i64).to_string(),
-    );
     tx.wrote(key, Event::XGROUP_SETID, |rec| {
-        let head = [&b"XGROUP"[..], b"SETID", key, name, id.as_bytes()];
-        rec.cmd_of(
-            7,
-            head.into_iter()
-                .chain([&b"ENTRIESREAD"[..], read.as_bytes()]),
-        );
+        record_place(rec, key, name, id, read);
     });
     out.ok()
+}
+
+/// `ENTRIESREAD` as it is written: -1 where it is not known.
+fn entries_read(read: Option<u64>) -> String {
+    read.map_or(-1, |read| read as i64).to_string()
+}
+
+/// Records up to where a group has read.
+pub(super) fn record_place(
+    rec: &mut Recorder,
+    key: &[u8],
+    name: &[u8],
+    last: EntryId,
+    read: Option<u64>,
+) {
+    let (last, read) = (last.to_string(), entries_read(read));
+    let head = [&b"XGROUP"[..], b"SETID", key, name, last.as_bytes()];
+    let tail = [&b"ENTRIESREAD"[..], read.as_bytes()];
+    rec.cmd_of(7, head.into_iter().chain(tail));
 }
 
 /// Changes a group that exists.
