@@ -23,14 +23,14 @@ pub enum Scheduling {
     Other,
 }
 
-/// How long a thread may wait for its CPU on average, nanoseconds. Beside redis-benchmark with 50 to 500
-/// connections it is 20 to 220 us, beside a program that never pauses 800 to 1,700.
-const WAIT_MAX_NS: u64 = 300_000;
+/// How long a thread may wait for its CPU on average, nanoseconds. Beside redis-benchmark with 50
+/// connections it is 50 to 700 us, beside a program that never pauses 850 to 1,900.
+const WAIT_MAX_NS: u64 = 1_000_000;
 /// How long it is watched, and how many times a second it must be put on the CPU for batches to begin and
-/// to go on. Under redis-benchmark it is 11,000 to 18,000 times, with either policy.
-const WATCH_NS: u64 = 20_000_000;
+/// to go on. Under redis-benchmark it is 15,000 times without them, and 1,100 to 11,000 with them.
+const WATCH_NS: u64 = 100_000_000;
 const BEGIN_PER_S: u64 = 5_000;
-const GO_ON_PER_S: u64 = 1_000;
+const GO_ON_PER_S: u64 = 200;
 /// After how long batches are tried again: longer each time they fail, within these bounds.
 const RETRY_MIN_NS: u64 = 1_000_000_000;
 const RETRY_MAX_NS: u64 = 64_000_000_000;
@@ -214,9 +214,9 @@ mod tests {
         let mut watch = Watch::new(now.0, now.1);
         assert_eq!(pass(&mut watch, &mut now, 1000, [5, 50], 10), 0.0);
         let busy = pass(&mut watch, &mut now, 80, [5, 50], 10);
-        assert!(busy > 9.9 && watch.is_batch, "{busy}");
-        let idle = pass(&mut watch, &mut now, 5000, [5, 50], 10);
-        assert!(idle < 0.1 && !watch.is_batch, "{idle}");
+        assert!(busy > 9.7 && watch.is_batch, "{busy}");
+        let idle = pass(&mut watch, &mut now, 20_000, [5, 50], 10);
+        assert!(idle < 0.3 && !watch.is_batch, "{idle}");
     }
 
     #[test]
@@ -225,9 +225,9 @@ mod tests {
         let mut watch = Watch::new(now.0, now.1);
         // Less and less often is it tried again.
         let early = pass(&mut watch, &mut now, 80, [10, 1900], 60);
-        assert!((0.05..0.2).contains(&early), "{early}");
+        assert!((0.4..1.2).contains(&early), "{early}");
         let late = pass(&mut watch, &mut now, 80, [10, 1900], 600);
-        assert!((0.1..0.3).contains(&late), "{late}");
+        assert!((0.6..1.6).contains(&late), "{late}");
         let after = pass(&mut watch, &mut now, 80, [10, 100], 200);
         assert!(after > 130.0 && watch.is_batch, "{after}");
         assert_eq!(watch.retry_ns, RETRY_MIN_NS);
