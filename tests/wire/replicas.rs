@@ -36,7 +36,7 @@ pub fn wait_until_linked(replica: &mut Client) {
 /// Waits until a replica has everything, and compares.
 pub fn agree(master: &Server, replica: &Server) {
     let (mut ours, mut theirs) = (master.client(), replica.client());
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let offset = info(&mut ours, "master_repl_offset");
         let has_all = offset == info(&mut theirs, "slave_repl_offset");
