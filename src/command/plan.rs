@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::keys;
 use crate::keyspace::{EMBSTR_MAX_BYTES, Event, NewStr, Str, Taken, Ttl, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Proto, Writer};
 use crate::value::hash::Hash;
@@ -16,6 +17,14 @@ use crate::value::{Kind, Value};
 pub struct Place {
     pub shard: usize,
     pub shards: usize,
+}
+
+impl Place {
+    /// Whether a key lives on this shard.
+    #[inline]
+    pub fn is_home(self, key: &[u8]) -> bool {
+        keys::home(key, self.shards) == self.shard
+    }
 }
 
 /// A command of three steps. `peek` runs once per key on its home, `decide` sees all peeks in key

@@ -1,6 +1,6 @@
 //! DEBUG DIGEST and DIGEST-VALUE: each node sums up its keys, one adds the sums.
 
-use crate::command::{generic, keys};
+use crate::command::generic;
 use crate::keyspace::{Due, Keyspace, Taken, Tx};
 use crate::rdb::digest::{self, Digest};
 use crate::resp::{Args, CmdResult, Writer};
@@ -27,7 +27,7 @@ pub fn part(core: &mut Core, args: &Args, db: u32, now_ms: i64) -> Sums {
         let sum = |db| (db, database(keyspace, db, now_ms));
         return used.into_iter().map(sum).collect();
     }
-    let here = (2..args.len()).filter(|&i| keys::home(args.get(i), place.shards) == place.shard);
+    let here = (2..args.len()).filter(|&i| place.is_home(args.get(i)));
     let mut sums = Sums::new();
     let mut tx = whole(keyspace, db, now_ms);
     for i in here {

@@ -106,6 +106,8 @@ pub struct ServerHost {
     pub journal_end: u64,
     /// When the log was last told that a master's writes do not come to the disk, unix milliseconds.
     pub(super) undurable_told_ms: i64,
+    /// `repl-backlog-size`
+    pub(super) backlog_max_bytes: usize,
     /// Nodes that have not opened their segments yet.
     pub opening: usize,
     /// Who asked for DEBUG LOADAOF while a cut was on its way: it begins when all shards have taken it.
@@ -173,6 +175,7 @@ impl ServerHost {
             flush_sleep: std::time::Duration::ZERO,
             journal_end: 0,
             undurable_told_ms: 0,
+            backlog_max_bytes: 0,
             opening: 0,
             reload_asked: None,
             reloading: None,

@@ -19,6 +19,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     host.trackers.max_keys = bytes("tracking-table-max-keys").div_ceil(host.shards);
     host.patrol = Patrol::new(config);
     host.replicas_min = replicas_min(config);
+    host.backlog_max_bytes = bytes("repl-backlog-size");
     host.following.timeout_ms = config.int("repl-timeout").saturating_mul(1000);
     host.patrol.set_strangers(core.users.requires_auth());
     host.patrol.set_listening(host.pubsub.has_subscribers());

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::link::{Admission, Host, Link};
 use super::state::{Session, State};
 use crate::command::transaction::Transaction;
-use crate::command::{Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
+use crate::command::{Command, CommandId, Entry, Job, Lookup, Run, flags};
 use crate::keyspace::{Foreseen, WARM_KEYS};
 use crate::resp::{self, Args, CmdError, Glance, Parsed, ProtocolError};
 use crate::shard::message::{HopCall, MASTER, SessionKey};
@@ -40,15 +40,12 @@ impl Ahead {
         let keyspace = &shard.keyspace;
         if self.requests == 0 && keyspace.is_cold(self.db) {
             let place = shard.place;
-            let is_here = |next: &Foreseen| {
-                place.shards == 1 || keys::home(next.key, place.shards) == place.shard
-            };
             let mut seen = 0;
             let next = Glance::new(input)
                 .take(place.shards * WARM_KEYS)
                 .inspect(|_| seen += 1)
                 .map(|args| Foreseen::new(self.db, args));
-            keyspace.warm(next.filter(is_here));
+            keyspace.warm(next.filter(|next| place.is_home(next.key)));
             self.requests = seen;
         }
         self.requests = self.requests.saturating_sub(1);

@@ -140,6 +140,7 @@ pub(super) fn options<'a>(args: &Args<'a>) -> Result<Options<'a>, CmdError> {
 
 /// Whether BLOCK stands where an option may, whatever comes behind it.
 pub fn asks_to_block(args: &Args) -> bool {
+    let is_grouped = args.is(0, "xreadgroup");
     let mut at = 1;
     while at + 1 < args.len() {
         if args.is(at, "block") {
@@ -147,8 +148,8 @@ pub fn asks_to_block(args: &Args) -> bool {
         }
         at += match args.get(at).to_ascii_lowercase().as_slice() {
             b"count" if ids::count(args, at + 1).is_ok() => 2,
-            b"group" if args.name().len() == "xreadgroup".len() => 3,
-            b"noack" if args.name().len() == "xreadgroup".len() => 1,
+            b"group" if is_grouped => 3,
+            b"noack" if is_grouped => 1,
             _ => return false,
         };
     }

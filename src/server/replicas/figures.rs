@@ -54,7 +54,7 @@ impl ServerHost {
                 false => 0,
             },
             backlog_bytes: replicas.backlog.len(),
-            backlog_max_bytes: self.backlog_max_bytes(),
+            backlog_max_bytes: self.backlog_max_bytes,
             ends_in_ms: self.farewell_due_ms().map(|at_ms| at_ms - self.now_ms),
             full: replicas.full,
             partial: replicas.partial,

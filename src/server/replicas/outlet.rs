@@ -338,7 +338,7 @@ impl ServerHost {
     fn cut_off_slow(&mut self, core: &mut Core, link: &mut dyn Link) {
         let limit = self.patrol.replica_limit();
         // Redis: networking.c checkClientOutputBufferLimits, the backlog is shared memory anyhow.
-        let least = usize::try_from(self.config.int("repl-backlog-size")).unwrap_or(0);
+        let least = self.backlog_max_bytes;
         let now_ms = self.now_ms;
         let mut slow = Vec::new();
         for outlet in &mut self.outlets.outlets {

@@ -44,7 +44,7 @@ impl ServerHost {
 
     /// More of the stream: it is kept, and sent to all who are in it.
     pub(in crate::server) fn keep_stream(&mut self, bytes: &[u8]) {
-        let max = self.backlog_max_bytes();
+        let max = self.backlog_max_bytes;
         if !self.replicas.has_any() {
             return self.replicas.backlog.push(bytes, max);
         }
@@ -56,19 +56,13 @@ impl ServerHost {
         }
     }
 
-    /// `repl-backlog-size`
-    pub(super) fn backlog_max_bytes(&self) -> usize {
-        usize::try_from(self.config.int("repl-backlog-size")).unwrap_or(usize::MAX)
-    }
-
     /// Forgets some of what was kept for a replica that has taken it, or is gone.
     pub(super) fn trim_backlog(&mut self) {
-        let max = self.backlog_max_bytes();
-        self.replicas.backlog.trim(max);
+        self.replicas.backlog.trim(self.backlog_max_bytes);
     }
 
     pub(super) fn has_excess(&self) -> bool {
-        self.replicas.backlog.has_excess(self.backlog_max_bytes())
+        self.replicas.backlog.has_excess(self.backlog_max_bytes)
     }
 
     /// The snapshot with this number holds the stream up to here.

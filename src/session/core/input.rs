@@ -1,7 +1,6 @@
 //! What a client sends: run as it comes, kept while the client waits, refused beyond its limit.
 
 use super::Core;
-use crate::command::keys;
 use crate::keyspace::{Foreseen, WARM_KEYS};
 use crate::resp::Glance;
 use crate::session::link::{Host, Link};
@@ -19,9 +18,7 @@ impl Core {
                 return None;
             }
             let foreseen = Foreseen::new(db, Glance::new(bytes).next()?);
-            let is_here =
-                place.shards == 1 || keys::home(foreseen.key, place.shards) == place.shard;
-            (is_here && session.input.is_empty()).then_some(foreseen)
+            (place.is_home(foreseen.key) && session.input.is_empty()).then_some(foreseen)
         });
         while self.shard.keyspace.warm(&mut keys) == WARM_KEYS {}
     }
