@@ -122,6 +122,10 @@ const UNSAFE_ALLOWED: &[(&str, &str)] = &[
         "script/engine/interpreter.rs",
         "Lua's debug library and the hook that suspends scripts; the binding has no safe way to either",
     ),
+    (
+        "value/fetch.rs",
+        "one instruction that asks memory ahead: SADD into 100,000 members 0.62 us without, 0.56 with it",
+    ),
 ];
 
 /// Lines of a file without its tests.

@@ -11,6 +11,7 @@
 //! Safe Rust throughout: a slot is a range of its page's bytes.
 
 use crate::value::dict::Handle;
+use crate::value::fetch::fetch_front;
 
 /// Bytes per page.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -211,14 +212,10 @@ impl Arena {
         &page.bytes[offset..offset + usize::from(page.slot_bytes)]
     }
 
-    /// A byte of the slot's beginning and one of what is behind it: reading them fetches the slot.
+    /// Asks memory for the beginning of a slot and what is behind it.
     #[inline]
-    pub fn touch(&self, handle: Handle) -> u8 {
-        const LINE_BYTES: usize = 64;
-        let page = &self.pages[page_of(handle)];
-        let offset = offset_of(handle);
-        let behind = (offset + LINE_BYTES).min(page.bytes.len() - 1);
-        page.bytes[offset] ^ page.bytes[behind]
+    pub fn fetch(&self, handle: Handle) {
+        fetch_front(&self.pages[page_of(handle)].bytes[offset_of(handle)..]);
     }
 
     #[inline]

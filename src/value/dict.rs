@@ -15,6 +15,7 @@ mod bucket;
 
 use smallvec::SmallVec;
 
+use super::fetch::fetch;
 use bucket::{Bucket, Buckets, EMPTY, SLOTS};
 
 /// What a dictionary refers to: 40 bits, never 0, whose meaning is its owner's affair.
@@ -163,21 +164,20 @@ impl Dict {
         }
     }
 
-    /// The first byte of the bucket where a hash belongs: reading it fetches the bucket.
+    /// Asks memory for the bucket where a hash belongs.
     #[inline]
-    pub fn touch(&self, hash: u64) -> u8 {
-        self.buckets.get(self.bucket_of(hash)).fingerprint(0)
+    pub fn fetch_bucket(&self, hash: u64) {
+        fetch(self.buckets.get(self.bucket_of(hash)));
     }
 
-    /// The first byte of what overflowed from the bucket where a hash belongs, if a search for it
-    /// goes there: the bucket has no entry that may be the one.
+    /// Asks memory for what overflowed from the bucket where a hash belongs, if a search for it goes
+    /// there: the bucket has no entry that may be the one.
     #[inline]
-    pub fn touch_overflow(&self, hash: u64) -> u8 {
+    pub fn fetch_overflow(&self, hash: u64) {
         let bucket = self.buckets.get(self.bucket_of(hash));
-        match bucket.next() {
-            0 => 0,
-            _ if bucket.candidates(fingerprint(hash)) != 0 => 0,
-            next => self.overflow.get(next as usize - 1).fingerprint(0),
+        let next = bucket.next();
+        if next != 0 && bucket.candidates(fingerprint(hash)) == 0 {
+            fetch(self.overflow.get(next as usize - 1));
         }
     }
 

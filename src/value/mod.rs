@@ -5,6 +5,7 @@
 
 mod closed;
 pub mod dict;
+pub mod fetch;
 pub mod geohash;
 pub mod hash;
 pub mod hyperloglog;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use dict::{Dict, Handle};
+use fetch::fetch_front;
 use hash::Hash;
 use limits::Limits;
 use list::List;
@@ -61,24 +63,25 @@ impl Kind {
 pub trait Lookup {
     fn hash(&self, name: &[u8]) -> u64;
     fn dict(&self) -> &Dict;
-    /// Where the bytes of a member begin that the dictionary refers to.
+    /// Asks memory for a member's place.
+    fn fetch_place(&self, handle: Handle);
+    /// The bytes of a member that the dictionary refers to.
     fn member(&self, handle: Handle) -> &[u8];
 
-    /// A byte of what looking up a name with this hash reads at its nth reach into memory, from 0
-    /// to [`REACHES`] - 1. Each follows from the one before; reading it fetches it.
-    fn reach(&self, hash: u64, n: usize) -> u8 {
+    /// Asks memory for what looking up a name with this hash reads at its nth reach, from 0 to
+    /// [`REACHES`] - 1. Each follows from what the one before has brought.
+    fn reach(&self, hash: u64, n: usize) {
         match n {
-            0 => return self.dict().touch(hash),
-            1 => return self.dict().touch_overflow(hash),
+            0 => return self.dict().fetch_bucket(hash),
+            1 => return self.dict().fetch_overflow(hash),
             _ => {}
         }
         let Some(found) = self.dict().likely(hash) else {
-            return 0;
+            return;
         };
-        let member = self.member(found);
         match n {
-            2 => member.as_ptr().addr() as u8,
-            _ => member.first().copied().unwrap_or(0),
+            2 => self.fetch_place(found),
+            _ => fetch_front(self.member(found)),
         }
     }
 }

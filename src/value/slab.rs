@@ -4,6 +4,8 @@
 //! form a list through themselves. A slab that has become empty gives its segments back one per
 //! operation: emptying ten million places never ends in one long free.
 
+use super::fetch::fetch;
+
 const SEGMENT: usize = 1024;
 /// End of the list of freed places.
 const NONE: u32 = u32::MAX;
@@ -98,6 +100,11 @@ impl<T> Slab<T> {
 
     fn place_mut(&mut self, at: u32) -> &mut Place<T> {
         &mut self.segments[at as usize / SEGMENT][at as usize % SEGMENT]
+    }
+
+    /// Asks memory for a place.
+    pub fn fetch(&self, at: u32) {
+        fetch(&self.segments[at as usize / SEGMENT][at as usize % SEGMENT]);
     }
 
     #[inline]

@@ -9,6 +9,7 @@ use ahash::RandomState;
 
 use super::Lookup;
 use super::dict::{Dict, Handle};
+use super::fetch::fetch;
 
 const CHUNK: usize = 1024;
 
@@ -99,6 +100,10 @@ impl<T: Member> Lookup for Table<T> {
 
     fn dict(&self) -> &Dict {
         &self.dict
+    }
+
+    fn fetch_place(&self, handle: Handle) {
+        fetch(self.items.get(index(handle)));
     }
 
     fn member(&self, handle: Handle) -> &[u8] {

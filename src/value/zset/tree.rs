@@ -43,6 +43,10 @@ impl Lookup for Tree {
         &self.dict
     }
 
+    fn fetch_place(&self, handle: Handle) {
+        self.entries.fetch(id_of(handle));
+    }
+
     fn member(&self, handle: Handle) -> &[u8] {
         &self.entries.get(id_of(handle)).name
     }
