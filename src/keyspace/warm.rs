@@ -12,9 +12,10 @@ use smallvec::SmallVec;
 use super::arena::Arena;
 use super::entry::{self, Encoding};
 use super::{Keyspace, Object};
-use crate::value::dict::{Dict, Handle};
+use crate::value::dict::{Dict, Handle, Likely};
+use crate::value::fetch::fetch_front;
 use crate::value::slab::Slab;
-use crate::value::{Kind, Lookup, REACHES};
+use crate::value::{Kind, Lookup};
 
 /// Commands taken at once: more waits than a core has under way at a time.
 pub const WARM_KEYS: usize = 16;
@@ -39,8 +40,28 @@ impl<'k> Foreseen<'k> {
     }
 }
 
-/// The dictionary of a key, its hash there, and what is behind it.
-type Hashed<'a> = (&'a Dict, u64, [&'a [u8]; 2]);
+/// Something to search for: in which dictionary, by which hash, and what belongs to it.
+type Sought<'a, T> = (&'a Dict, u64, T);
+
+/// Finds what may well be sought, asking memory for all buckets at once, and calls `found` for each.
+fn seek<T: Copy>(sought: &[Sought<T>], mut found: impl FnMut(T, Handle)) {
+    for &(dict, hash, _) in sought {
+        dict.fetch_bucket(hash);
+    }
+    let mut far: SmallVec<[&Sought<T>; WARM_KEYS]> = SmallVec::new();
+    for search @ &(dict, hash, of) in sought {
+        match dict.likely_near(hash) {
+            Likely::Handle(handle) => found(of, handle),
+            Likely::Far => far.push(search),
+            Likely::Missing => {}
+        }
+    }
+    for &(dict, hash, of) in far {
+        if let Some(handle) = dict.likely_far(hash) {
+            found(of, handle);
+        }
+    }
+}
 
 /// The collection in an entry, if it is a large one, and the hash of what is looked up in it.
 fn lookup<'a>(
@@ -48,7 +69,7 @@ fn lookup<'a>(
     objects: &'a Slab<Object>,
     handle: Handle,
     [first, second]: [&[u8]; 2],
-) -> Option<(&'a dyn Lookup, u64)> {
+) -> Option<Sought<'a, &'a dyn Lookup>> {
     let slot = arena.get(handle);
     let layout = entry::layout(slot);
     if layout.encoding != Encoding::Object || first.is_empty() {
@@ -61,44 +82,43 @@ fn lookup<'a>(
         _ => first,
     };
     let collection = value.far()?;
-    Some((collection, collection.hash(member)))
+    Some((collection.dict(), collection.hash(member), collection))
 }
 
 impl Keyspace {
-    /// Fetches what up to [`WARM_KEYS`] commands will look at; returns how many there were.
+    /// Asks memory for what up to [`WARM_KEYS`] commands will look at; returns how many there were.
     pub fn warm<'k>(&self, commands: impl Iterator<Item = Foreseen<'k>>) -> usize {
-        // Each loop looks at what the one before it asked for, all of which is under way together.
-        let mut hashes: SmallVec<[Hashed; WARM_KEYS]> = SmallVec::new();
+        let mut keys: SmallVec<[Sought<_>; WARM_KEYS]> = SmallVec::new();
         let mut count = 0;
         for Foreseen { db, key, rest } in commands.take(WARM_KEYS) {
             count += 1;
             if self.is_cold(db) {
-                hashes.push((&self.dbs[db as usize].dict, self.hash(key), rest));
+                keys.push((&self.dbs[db as usize].dict, self.hash(key), rest));
             }
         }
-        for &(dict, hash, _) in &hashes {
-            dict.fetch_bucket(hash);
-        }
-        for &(dict, hash, _) in &hashes {
-            dict.fetch_overflow(hash);
-        }
-        let mut handles: SmallVec<[_; WARM_KEYS]> = SmallVec::new();
-        for &(dict, hash, rest) in &hashes {
-            handles.extend(dict.likely(hash).map(|handle| (handle, rest)));
-        }
-        for &(handle, _) in &handles {
+        let mut entries: SmallVec<[_; WARM_KEYS]> = SmallVec::new();
+        seek(&keys, |rest, handle| {
             self.arena.fetch(handle);
-        }
+            entries.push((handle, rest));
+        });
         if self.has_large_objects() {
-            let of = |&(handle, rest)| lookup(&self.arena, &self.objects, handle, rest);
-            let lookups: SmallVec<[_; WARM_KEYS]> = handles.iter().filter_map(of).collect();
-            for n in 0..REACHES {
-                for &(collection, hash) in &lookups {
-                    collection.reach(hash, n);
-                }
-            }
+            self.warm_members(&entries);
         }
         count
+    }
+
+    /// Asks memory for members of large collections that are likely looked up in these entries.
+    fn warm_members(&self, entries: &[(Handle, [&[u8]; 2])]) {
+        let of = |&(handle, rest): &_| lookup(&self.arena, &self.objects, handle, rest);
+        let lookups: SmallVec<[_; WARM_KEYS]> = entries.iter().filter_map(of).collect();
+        let mut members: SmallVec<[_; WARM_KEYS]> = SmallVec::new();
+        seek(&lookups, |collection, handle| {
+            collection.fetch_place(handle);
+            members.push((collection, handle));
+        });
+        for (collection, handle) in members {
+            fetch_front(collection.member(handle));
+        }
     }
 
     /// Whether a database is so large that its entries are not in the processor's caches anyway.

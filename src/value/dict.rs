@@ -52,6 +52,15 @@ pub struct Dict {
     len: usize,
 }
 
+/// What a bucket says of a hash at first sight.
+#[derive(Clone, Copy, Debug)]
+pub enum Likely {
+    Handle(Handle),
+    /// If anywhere, then in what overflowed from the bucket.
+    Far,
+    Missing,
+}
+
 /// Where an entry's handle stands; valid until the next change of the dictionary.
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
@@ -170,30 +179,30 @@ impl Dict {
         fetch(self.buckets.get(self.bucket_of(hash)));
     }
 
-    /// Asks memory for what overflowed from the bucket where a hash belongs, if a search for it goes
-    /// there: the bucket has no entry that may be the one.
+    /// A handle that may well be the one with this hash, by its bucket alone. Where there is none,
+    /// memory is asked for what overflowed from the bucket.
     #[inline]
-    pub fn fetch_overflow(&self, hash: u64) {
+    pub fn likely_near(&self, hash: u64) -> Likely {
         let bucket = self.buckets.get(self.bucket_of(hash));
-        let next = bucket.next();
-        if next != 0 && bucket.candidates(fingerprint(hash)) == 0 {
-            fetch(self.overflow.get(next as usize - 1));
+        match (bucket.likely(fingerprint(hash)), bucket.next()) {
+            (Some(handle), _) => Likely::Handle(handle),
+            (None, 0) => Likely::Missing,
+            (None, next) => {
+                fetch(self.overflow.get(next as usize - 1));
+                Likely::Far
+            }
         }
     }
 
-    /// A handle that may well be the one with this hash.
-    #[inline]
-    pub fn likely(&self, hash: u64) -> Option<Handle> {
-        let bucket = self.buckets.get(self.bucket_of(hash));
-        let fingerprint = fingerprint(hash);
-        let first = |bucket: &Bucket| match bucket.candidates(fingerprint) {
+    /// A handle that may well be the one with this hash, in what overflowed from its bucket first.
+    pub fn likely_far(&self, hash: u64) -> Option<Handle> {
+        match self.buckets.get(self.bucket_of(hash)).next() {
             0 => None,
-            candidates => Some(bucket.handle(candidates.trailing_zeros() as usize / 8)),
-        };
-        first(bucket).or_else(|| match bucket.next() {
-            0 => None,
-            next => first(self.overflow.get(next as usize - 1)),
-        })
+            next => self
+                .overflow
+                .get(next as usize - 1)
+                .likely(fingerprint(hash)),
+        }
     }
 
     /// Puts another handle in the place of an entry's: it moved.

@@ -27,7 +27,6 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use dict::{Dict, Handle};
-use fetch::fetch_front;
 use hash::Hash;
 use limits::Limits;
 use list::List;
@@ -67,27 +66,7 @@ pub trait Lookup {
     fn fetch_place(&self, handle: Handle);
     /// The bytes of a member that the dictionary refers to.
     fn member(&self, handle: Handle) -> &[u8];
-
-    /// Asks memory for what looking up a name with this hash reads at its nth reach, from 0 to
-    /// [`REACHES`] - 1. Each follows from what the one before has brought.
-    fn reach(&self, hash: u64, n: usize) {
-        match n {
-            0 => return self.dict().fetch_bucket(hash),
-            1 => return self.dict().fetch_overflow(hash),
-            _ => {}
-        }
-        let Some(found) = self.dict().likely(hash) else {
-            return;
-        };
-        match n {
-            2 => self.fetch_place(found),
-            _ => fetch_front(self.member(found)),
-        }
-    }
 }
-
-/// Bucket, its overflow, place, bytes.
-pub const REACHES: usize = 4;
 
 /// Members of a collection that fits into the processor's caches.
 const NEAR_MEMBERS: usize = 1024;

@@ -73,6 +73,13 @@ impl Bucket {
         self.0[NEXT_AT..].copy_from_slice(&next.to_le_bytes());
     }
 
+    /// The first handle whose fingerprint may match.
+    pub(super) fn likely(&self, fingerprint: u8) -> Option<Handle> {
+        let candidates = self.candidates(fingerprint);
+        let slot = candidates.trailing_zeros() as usize / 8;
+        (candidates != 0).then(|| self.handle(slot))
+    }
+
     /// Bit 8n+7 is set where fingerprint n may match; false positives are possible, misses not.
     pub(super) fn candidates(&self, fingerprint: u8) -> u128 {
         const ONES: u128 = u128::MAX / 255;
