@@ -3,190 +3,24 @@
 //!
 //! ```text
 //! total bytes u32 | elements u16 (65535: count them) | entry ... | 0xff
-//!
-//! entry:   0xxxxxxx                        integer 0..=127
-//!          10llllll  bytes                 string of up to 63 bytes
-//!          110xxxxx  x                     integer of 13 bits, two's complement
-//!          1110llll  l  bytes              string of up to 4,095 bytes, length big-endian
-//!          f1 | f2 | f3 | f4  x...         integer of 16, 24, 32, 64 bits, little-endian
-//!          f0  l l l l  bytes              longer string, length little-endian
-//! each followed by its own length in 1 to 5 groups of 7 bits, to be read backwards.
 //! ```
+//! What an entry looks like stands in `item.rs`.
 
-use std::cmp::Ordering;
+mod item;
 
-use crate::number::parse_i64;
+use item::{BACK_MAX_BYTES, HEAD_MAX_BYTES, back_len, checked_len, decode, write_back_len};
+
+pub use item::Item;
+pub(super) use item::{encoded_len, int_at};
 
 const HEADER: usize = 6;
 const END: u8 = 0xff;
-/// The longest integer; what precedes a string is shorter.
-const HEAD_MAX_BYTES: usize = 9;
-const BACK_MAX_BYTES: usize = 5;
 /// The element count says "unknown" from here on.
 const COUNT_UNKNOWN: u16 = u16::MAX;
 
 /// Where an entry begins; valid until the listpack changes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pos(usize);
-
-/// One element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Item<'a> {
-    Int(i64),
-    Str(&'a [u8]),
-}
-
-impl<'a> Item<'a> {
-    /// What is stored for these bytes: an integer if they are the canonical text of one.
-    pub fn of(bytes: &'a [u8]) -> Item<'a> {
-        match parse_i64(bytes) {
-            Some(n) => Item::Int(n),
-            None => Item::Str(bytes),
-        }
-    }
-
-    /// The element's bytes; integers are printed into `scratch`.
-    pub fn bytes<'s>(self, scratch: &'s mut itoa::Buffer) -> &'s [u8]
-    where
-        'a: 's,
-    {
-        match self {
-            Item::Int(n) => scratch.format(n).as_bytes(),
-            Item::Str(bytes) => bytes,
-        }
-    }
-
-    pub fn to_vec(self) -> Vec<u8> {
-        self.bytes(&mut itoa::Buffer::new()).to_vec()
-    }
-
-    /// Number of bytes as text.
-    pub fn len(self) -> usize {
-        self.bytes(&mut itoa::Buffer::new()).len()
-    }
-
-    pub fn is_empty(self) -> bool {
-        matches!(self, Item::Str([]))
-    }
-
-    pub fn int(self) -> Option<i64> {
-        match self {
-            Item::Int(n) => Some(n),
-            Item::Str(_) => None,
-        }
-    }
-
-    /// Orders two elements by their bytes.
-    pub fn cmp_bytes(self, other: &[u8]) -> Ordering {
-        self.bytes(&mut itoa::Buffer::new()).cmp(other)
-    }
-
-    /// Bytes of the entry without its back length.
-    fn encoded_len(self) -> usize {
-        match self {
-            Item::Int(n) => match n {
-                0..=127 => 1,
-                -4096..=4095 => 2,
-                -0x8000..=0x7fff => 3,
-                -0x80_0000..=0x7f_ffff => 4,
-                -0x8000_0000..=0x7fff_ffff => 5,
-                _ => 9,
-            },
-            Item::Str(bytes) => {
-                bytes.len()
-                    + match bytes.len() {
-                        0..=63 => 1,
-                        64..=4095 => 2,
-                        _ => 5,
-                    }
-            }
-        }
-    }
-
-    /// Bytes of the whole entry.
-    pub fn entry_len(self) -> usize {
-        let len = self.encoded_len();
-        len + back_len(len)
-    }
-
-    /// Writes what precedes a string's bytes, or an integer; returns how many bytes that is.
-    fn write_head(self, out: &mut [u8]) -> usize {
-        match self {
-            Item::Int(n) => {
-                write_int(n, out);
-                self.encoded_len()
-            }
-            Item::Str(bytes) => {
-                let len = bytes.len();
-                match len {
-                    0..=63 => {
-                        out[0] = 0x80 | len as u8;
-                        1
-                    }
-                    64..=4095 => {
-                        out[0] = 0xe0 | (len >> 8) as u8;
-                        out[1] = len as u8;
-                        2
-                    }
-                    _ => {
-                        out[0] = 0xf0;
-                        out[1..5].copy_from_slice(&(len as u32).to_le_bytes());
-                        5
-                    }
-                }
-            }
-        }
-    }
-
-    /// Writes the whole entry.
-    fn write(self, out: &mut [u8]) {
-        let (head, len) = (self.write_head(out), self.encoded_len());
-        if let Item::Str(bytes) = self {
-            out[head..len].copy_from_slice(bytes);
-        }
-        write_back_len(len, &mut out[len..]);
-    }
-}
-
-fn write_int(n: i64, out: &mut [u8]) {
-    let bytes = n.to_le_bytes();
-    match n {
-        0..=127 => out[0] = n as u8,
-        -4096..=4095 => {
-            out[0] = 0xc0 | ((n >> 8) as u8 & 0x1f);
-            out[1] = n as u8;
-        }
-        _ => {
-            let (tag, width) = match n {
-                -0x8000..=0x7fff => (0xf1, 2),
-                -0x80_0000..=0x7f_ffff => (0xf2, 3),
-                -0x8000_0000..=0x7fff_ffff => (0xf3, 4),
-                _ => (0xf4, 8),
-            };
-            out[0] = tag;
-            out[1..=width].copy_from_slice(&bytes[..width]);
-        }
-    }
-}
-
-/// Bytes that the back length of an entry takes. Redis: lpEncodeBacklen, whose limits these are.
-fn back_len(len: usize) -> usize {
-    match len {
-        0..=127 => 1,
-        128..=16_382 => 2,
-        16_383..=2_097_150 => 3,
-        2_097_151..=268_435_454 => 4,
-        _ => 5,
-    }
-}
-
-fn write_back_len(len: usize, out: &mut [u8]) {
-    let groups = back_len(len);
-    for (i, byte) in out[..groups].iter_mut().enumerate() {
-        let group = (len >> (7 * (groups - 1 - i))) as u8 & 0x7f;
-        *byte = if i == 0 { group } else { group | 0x80 };
-    }
-}
 
 /// Puts a listpack together from elements that are encoded already.
 #[derive(Debug)]
@@ -641,7 +475,7 @@ fn check(bytes: &[u8]) -> Option<()> {
         let len = checked_len(&bytes[at..total - 1])?;
         let groups = back_len(len);
         let back = bytes.get(at + len..at + len + groups)?;
-        let mut expected = [0; 5];
+        let mut expected = [0; BACK_MAX_BYTES];
         write_back_len(len, &mut expected);
         if back != &expected[..groups] || at + len + groups > total - 1 {
             return None;
@@ -653,177 +487,5 @@ fn check(bytes: &[u8]) -> Option<()> {
     (at == total - 1 && counted).then_some(())
 }
 
-/// Bytes of the entry at the start of `bytes`, without its back length.
-#[inline]
-pub(super) fn encoded_len(bytes: &[u8]) -> usize {
-    match bytes[0] {
-        0..=0x7f => 1,
-        tag @ 0x80..=0xbf => 1 + usize::from(tag & 0x3f),
-        0xc0..=0xdf => 2,
-        tag @ 0xe0..=0xef => 2 + (usize::from(tag & 0xf) << 8 | usize::from(bytes[1])),
-        0xf1 => 3,
-        0xf2 => 4,
-        0xf3 => 5,
-        0xf4 => 9,
-        0xf0 => 5 + u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize,
-        _ => 1,
-    }
-}
-
-/// The same for bytes from outside; `None` if they end before the entry does.
-fn checked_len(bytes: &[u8]) -> Option<usize> {
-    let needed = match *bytes.first()? {
-        0xe0..=0xef => 2,
-        0xf0 => 5,
-        0xf5..=0xff => return None,
-        _ => 1,
-    };
-    bytes.get(..needed)?;
-    let len = encoded_len(bytes);
-    (len <= bytes.len()).then_some(len)
-}
-
-/// The integer that an encoded element is; 0 for a string.
-pub(super) fn int_at(encoded: &[u8]) -> i64 {
-    decode(encoded).int().unwrap_or(0)
-}
-
-#[inline]
-fn decode(bytes: &[u8]) -> Item<'_> {
-    let int = |width: usize| {
-        let mut wide = [0; 8];
-        wide[8 - width..].copy_from_slice(&bytes[1..=width]);
-        Item::Int(i64::from_le_bytes(wide) >> (64 - 8 * width))
-    };
-    match bytes[0] {
-        n @ 0..=0x7f => Item::Int(i64::from(n)),
-        tag @ 0x80..=0xbf => Item::Str(&bytes[1..1 + usize::from(tag & 0x3f)]),
-        tag @ 0xc0..=0xdf => {
-            let raw = i64::from(tag & 0x1f) << 8 | i64::from(bytes[1]);
-            Item::Int(raw << 51 >> 51)
-        }
-        0xf1 => int(2),
-        0xf2 => int(3),
-        0xf3 => int(4),
-        0xf4 => int(8),
-        tag => {
-            let start = if tag == 0xf0 { 5 } else { 2 };
-            Item::Str(&bytes[start..encoded_len(bytes)])
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn items(pack: &Listpack) -> Vec<Vec<u8>> {
-        pack.iter().map(Item::to_vec).collect()
-    }
-
-    #[test]
-    fn bytes_are_those_of_redis() {
-        // Captured: DUMP of a list made by RPUSH l 1 -1 hello 300 -70000.
-        let mut pack = Listpack::new();
-        for text in ["1", "-1", "hello", "300", "-70000"] {
-            pack.push(text.as_bytes());
-        }
-        let mut expected = vec![0x1d, 0, 0, 0, 5, 0, 1, 1, 0xdf, 0xff, 2, 0x85];
-        expected.extend_from_slice(b"hello\x06");
-        expected.extend_from_slice(&[0xc1, 0x2c, 2, 0xf2, 0x90, 0xee, 0xfe, 4, 0xff]);
-        expected[0] = expected.len() as u8;
-        assert_eq!(pack.as_bytes(), expected);
-    }
-
-    #[test]
-    fn integers_of_every_width_come_back() {
-        let mut pack = Listpack::new();
-        let mut expected = Vec::new();
-        for shift in 0..64 {
-            for delta in [-1i64, 0, 1] {
-                for sign in [1i64, -1] {
-                    let n = (1i64 << shift).wrapping_add(delta).wrapping_mul(sign);
-                    pack.push(n.to_string().as_bytes());
-                    expected.push(Item::Int(n));
-                }
-            }
-        }
-        assert_eq!(pack.iter().collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn changes_agree_with_a_vector() {
-        for seed in 0..200 {
-            let mut rng = fastrand::Rng::with_seed(seed);
-            let mut pack = Listpack::new();
-            let mut model: Vec<Vec<u8>> = Vec::new();
-            for _ in 0..200 {
-                let text = match rng.u8(..4) {
-                    0 => rng.i64(..).to_string().into_bytes(),
-                    1 => rng.i8(..).to_string().into_bytes(),
-                    2 => vec![b'x'; rng.usize(..200)],
-                    _ => vec![b'y'; if rng.u8(..) == 0 { 20_000 } else { 5 }],
-                };
-                let index = rng.usize(..=model.len());
-                match (rng.u8(..5), pack.seek(index as isize)) {
-                    (0, Some(pos)) => {
-                        pack.replace(pos, &text);
-                        model[index] = text;
-                    }
-                    (1, Some(pos)) => {
-                        let count = rng.usize(1..4);
-                        pack.remove_range(pos, count);
-                        model.drain(index..(index + count).min(model.len()));
-                    }
-                    (_, Some(pos)) => {
-                        pack.insert_before(pos, &text);
-                        model.insert(index, text);
-                    }
-                    (_, None) => {
-                        pack.push(&text);
-                        model.push(text);
-                    }
-                }
-                assert_eq!(pack.len(), model.len(), "seed {seed}");
-            }
-            assert_eq!(items(&pack), model, "seed {seed}");
-            let back: Vec<_> = pack.iter_back().map(Item::to_vec).collect();
-            assert!(back.iter().rev().eq(model.iter()), "seed {seed}");
-            let copy = Listpack::from_bytes_checked(pack.as_bytes().to_vec());
-            assert_eq!(copy.as_ref(), Some(&pack), "seed {seed}");
-        }
-    }
-
-    #[test]
-    fn damaged_bytes_are_refused() {
-        let mut pack = Listpack::new();
-        for text in ["1", "hello", "70000", &"z".repeat(5000)] {
-            pack.push(text.as_bytes());
-        }
-        let good = pack.as_bytes();
-        for len in 0..good.len() {
-            assert!(Listpack::from_bytes_checked(good[..len].to_vec()).is_none());
-        }
-        let mut rng = fastrand::Rng::with_seed(1);
-        for _ in 0..5000 {
-            let mut bad = good.to_vec();
-            bad[rng.usize(..good.len())] ^= 1 << rng.u8(..8);
-            if let Some(pack) = Listpack::from_bytes_checked(bad) {
-                assert_eq!(pack.iter().count(), pack.len());
-            }
-        }
-    }
-
-    #[test]
-    fn more_elements_than_the_header_counts() {
-        let mut pack = Listpack::new();
-        for _ in 0..70_000 {
-            pack.push(b"1");
-        }
-        assert_eq!(pack.len(), 70_000);
-        let first = pack.first().expect("not empty");
-        pack.remove_range(first, 10_000);
-        assert_eq!(pack.len(), 60_000);
-        assert_eq!(&pack.as_bytes()[4..6], 60_000u16.to_le_bytes());
-    }
-}
+mod tests;
