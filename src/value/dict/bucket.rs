@@ -66,7 +66,9 @@ impl Bucket {
 
     /// Index of the overflow bucket plus one, 0 for none.
     pub(super) fn next(&self) -> u32 {
-        u32::from_le_bytes([self.0[60], self.0[61], self.0[62], self.0[63]])
+        let mut next = [0; 4];
+        next.copy_from_slice(&self.0[NEXT_AT..]);
+        u32::from_le_bytes(next)
     }
 
     pub(super) fn set_next(&mut self, next: u32) {
