@@ -24,6 +24,7 @@ pub mod generic;
 pub mod geo;
 pub mod glob;
 pub mod hash;
+pub mod help;
 pub mod hyperloglog;
 pub mod introspection;
 pub mod keys;

@@ -1,8 +1,9 @@
 //! EVAL and its family: what they are. The session runs them.
 
 use super::flags::*;
+use super::help::help;
 use super::keys::{self, KeySpec, Keys};
-use super::{Client, Command, Group, Run, connection};
+use super::{Client, Command, Group, Run};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
 /// What a command does with scripts.
@@ -202,7 +203,7 @@ const SCRIPT: &[Command] = &[
     Command {
         since: "5.0.0",
         summary: "Lists the subcommands.",
-        run: Run::Client(help),
+        run: Run::Client(show_help),
         ..row("help", 2, LOADING | STALE, Script::Kill)
     },
     Command {
@@ -222,8 +223,8 @@ const SCRIPT: &[Command] = &[
 ];
 
 /// SCRIPT HELP
-fn help(_client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
-    connection::help(
+fn show_help(_client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
+    help(
         out,
         "SCRIPT",
         &[

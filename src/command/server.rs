@@ -1,8 +1,9 @@
 //! SERVER: the server itself. These are jobs: the server room performs them.
 
 use super::flags::*;
+use super::help::help;
 use super::keys::{self, KeySpec, Keys};
-use super::{Command, Group, Job, Run, Standing, connection};
+use super::{Command, Group, Job, Run, Standing};
 use crate::keyspace::Tx;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
@@ -416,7 +417,7 @@ fn memory_usage(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 
 /// Kept beside the rows it lists: HELP of CONFIG.
 pub fn config_help(out: &mut Writer) -> CmdResult {
-    connection::help(
+    help(
         out,
         "CONFIG",
         &[

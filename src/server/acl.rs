@@ -15,7 +15,7 @@ use super::clients;
 use super::host::ServerHost;
 use super::jobs::done;
 use crate::acl::{Context, Denial, Log, Reason, Users};
-use crate::command::connection::help;
+use crate::command::help::help;
 use crate::command::{Job, acl as command_acl};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Core, Link, Performed, Refused};

@@ -6,7 +6,7 @@ use super::host::ServerHost;
 use super::jobs::done;
 use super::log;
 use super::populate;
-use crate::command::connection::help;
+use crate::command::help::help;
 use crate::command::{Job, generic, glob};
 use crate::keyspace::{Due, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};

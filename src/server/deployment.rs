@@ -2,7 +2,7 @@
 //! replica, no cluster. Tools ask about them all the same, and get true answers.
 
 use super::host::ServerHost;
-use crate::command::connection::help;
+use crate::command::help::help;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
 impl ServerHost {

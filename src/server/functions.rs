@@ -3,7 +3,7 @@
 use super::ask::{Forwarded, NodeMessage, Requester};
 use super::host::ServerHost;
 use super::jobs::done;
-use crate::command::connection::help;
+use crate::command::help::help;
 use crate::command::{Job, glob};
 use crate::rdb::dump;
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};

@@ -5,7 +5,7 @@
 //! resident memory that belongs to no file.
 
 use super::info::NodeFigures;
-use crate::command::connection::help;
+use crate::command::help::help;
 use crate::resp::{Args, CmdResult, Writer};
 
 /// One database's share of the indexes.

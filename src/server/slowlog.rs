@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::command::connection::help;
+use crate::command::help::help;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
 /// Arguments kept per entry, and bytes kept per argument. Redis: slowlog.h.

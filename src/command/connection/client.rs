@@ -1,9 +1,10 @@
 //! CLIENT: what a connection is told of itself, and what it has done to others. What concerns others
 //! are jobs: the server room performs them.
 
-use super::{ANYWHERE, help, is_plain_word, row, set_name};
+use super::{ANYWHERE, is_plain_word, row, set_name};
 use crate::command::client::{Client, ReplyMode};
 use crate::command::flags::*;
+use crate::command::help::help;
 use crate::command::{Command, Job, Run, tracking};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 

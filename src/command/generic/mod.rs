@@ -355,7 +355,7 @@ const OBJECT: &[Command] = &[
             2,
             LOADING | STALE,
             keys::NONE,
-            Run::Client(object::help),
+            Run::Client(object::show_help),
         )
     },
     Command {

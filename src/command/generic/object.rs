@@ -1,6 +1,7 @@
 //! OBJECT: how a value is kept.
 
-use crate::command::{Client, connection};
+use crate::command::Client;
+use crate::command::help::help;
 use crate::keyspace::{Encoded, Stored, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::Value;
@@ -99,8 +100,8 @@ pub(super) fn freq(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     out.int(frequency)
 }
 
-pub(super) fn help(_client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
-    connection::help(
+pub(super) fn show_help(_client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
+    help(
         out,
         "OBJECT",
         &[

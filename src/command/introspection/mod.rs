@@ -9,7 +9,8 @@ pub mod syntax;
 
 use self::docs::document;
 use self::info::describe;
-use super::{Command, Entry, Table, connection, flags, glob, keys};
+use super::help::help;
+use super::{Command, Entry, Table, flags, glob, keys};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
 /// COMMAND and its subcommands.
@@ -35,7 +36,7 @@ pub fn command(table: &Table, args: &Args, out: &mut Writer) -> CmdResult {
     if args.is(1, "getkeysandflags") {
         return get_keys(table, &args.from(2), true, out);
     }
-    connection::help(
+    help(
         out,
         "COMMAND",
         &[

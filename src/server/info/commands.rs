@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{Context, NodeFigures};
-use crate::command::{CommandId, Table, connection};
+use crate::command::help::help;
+use crate::command::{CommandId, Table};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::shard::stats::{CommandStats, Stats};
 
@@ -149,7 +150,7 @@ fn powers_of_two(histogram: &hdrhistogram::Histogram<u32>) -> Vec<(i64, i64)> {
 
 /// LATENCY's subcommands that need no figures.
 pub fn latency_help(out: &mut Writer) -> Result<(), CmdError> {
-    connection::help(
+    help(
         out,
         "LATENCY",
         &[
