@@ -32,7 +32,11 @@ pub(super) static XREADGROUP_WAITS: Block = Block {
 
 /// Whether the key has something for the consumer: what it has not acknowledged always counts.
 fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
-    match available(tx, args, at) {
+    let options = match options(args) {
+        Ok(options) => options,
+        Err(error) => return Peek::Failed(error),
+    };
+    match available(tx, args, at, &options) {
         Ok(0) => Peek::Missing,
         Ok(count) => Peek::Reply {
             out: Output::default(),
@@ -42,14 +46,14 @@ fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
     }
 }
 
-fn look(tx: &mut Tx, args: &Args, at: usize) -> Result<bool, CmdError> {
-    available(tx, args, at).map(|count| count > 0)
-}
-
 /// How many entries a key has for the consumer, counted as far as the request can tell: one is
 /// enough, unless the key is named again and what the first takes is missing to the second.
-fn available(tx: &mut Tx, args: &Args, at: usize) -> Result<usize, CmdError> {
-    let options = options(args)?;
+fn available(
+    tx: &mut Tx,
+    args: &Args,
+    at: usize,
+    options: &Options,
+) -> Result<usize, CmdError> {
     let keys = args.range(options.keys, options.keys + options.streams);
     let times = keys.iter().filter(|key| *key == args.get(at)).count();
     let enough = match times {
@@ -138,18 +142,18 @@ fn deliver_ready(
     _value: &Bytes,
     out: &mut Writer,
 ) -> CmdResult {
-    if look(tx, args, at)? {
-        ask_as_consumer(tx, args, at)?;
+    let options = options(args)?;
+    if available(tx, args, at, &options)? > 0 {
+        ask_as_consumer(tx, args, at, &options)?;
         begin_stream(out)?;
-        deliver(tx, args, at, out)?;
+        deliver(tx, args, at, &options, out)?;
     }
     Ok(())
 }
 
 /// Makes sure that the consumer exists, and notes that it asked. Redis 7.0: not before there is
 /// something for it.
-fn ask_as_consumer(tx: &mut Tx, args: &Args, at: usize) -> CmdResult {
-    let options = options(args)?;
+fn ask_as_consumer(tx: &mut Tx, args: &Args, at: usize, options: &Options) -> CmdResult {
     let Some((name, consumer)) = options.group else {
         return Ok(());
     };
@@ -174,19 +178,22 @@ fn ask_as_consumer(tx: &mut Tx, args: &Args, at: usize) -> CmdResult {
 }
 
 /// Writes the key and what it has for the consumer, and notes the delivery.
-fn deliver(tx: &mut Tx, args: &Args, at: usize, out: &mut Writer) -> CmdResult {
-    let options = options(args)?;
+fn deliver(
+    tx: &mut Tx,
+    args: &Args,
+    at: usize,
+    options: &Options,
+    out: &mut Writer,
+) -> CmdResult {
     let (key, text) = (args.get(at), args.get(at + options.streams));
     let Some((name, consumer)) = options.group else {
         return Ok(());
     };
-    let max = match options.count {
-        0 => usize::MAX,
-        count => count as usize,
-    };
+    let max = options.max();
     out.bulk(key)?;
     if text != b">" {
-        return history(tx, args, at, max, out);
+        let after = ids::parse(text, 0).ok_or(INVALID)?;
+        return history(tx, key, (name, consumer), after, max, out);
     }
     let now_ms = tx.now_ms();
     let delivered = tx.change(key, |stream: &mut Stream, _| {
@@ -238,14 +245,15 @@ fn read_counter(stream: &Stream, name: &[u8], ids: &[EntryId]) -> Option<u64> {
     counter
 }
 
-/// What the consumer was given before and has not acknowledged.
-fn history(tx: &mut Tx, args: &Args, at: usize, max: usize, out: &mut Writer) -> CmdResult {
-    let options = options(args)?;
-    let (key, text) = (args.get(at), args.get(at + options.streams));
-    let Some((name, consumer)) = options.group else {
-        return Ok(());
-    };
-    let after = ids::parse(text, 0).ok_or(INVALID)?;
+/// What the consumer was given before and has not acknowledged, behind an id.
+fn history(
+    tx: &mut Tx,
+    key: &[u8],
+    (name, consumer): (&[u8], &[u8]),
+    after: EntryId,
+    max: usize,
+    out: &mut Writer,
+) -> CmdResult {
     let now_ms = tx.now_ms();
     tx.change(key, |stream: &mut Stream, _| {
         let Some(owner) = stream
@@ -292,7 +300,8 @@ fn serve(
     out: &mut Writer,
 ) -> Result<bool, CmdError> {
     let key = args.get(at);
-    let name = options(args)?.group.map_or(&b""[..], |(name, _)| name);
+    let options = options(args)?;
+    let name = options.group.map_or(&b""[..], |(name, _)| name);
     if tx.kind(key) != Some(Kind::Stream) {
         return Err(CmdError::Text("UNBLOCKED the stream key no longer exists"));
     }
@@ -302,12 +311,13 @@ fn serve(
             "NOGROUP the consumer group this client was blocked on no longer exists",
         ));
     }
-    if !look(tx, args, at)? {
+    if available(tx, args, at, &options)? == 0 {
         return Ok(false);
     }
-    ask_as_consumer(tx, args, at)?;
+    ask_as_consumer(tx, args, at, &options)?;
     let mut part = Output::default();
-    deliver(tx, args, at, &mut Writer::new(&mut part, out.proto()))?;
+    let mut writer = Writer::new(&mut part, out.proto());
+    deliver(tx, args, at, &options, &mut writer)?;
     begin_streams(1, out)?;
     begin_stream(out)?;
     out.output().append(&part);

@@ -86,6 +86,16 @@ pub(super) struct Options<'a> {
     pub streams: usize,
 }
 
+impl Options<'_> {
+    /// How many entries of a key are wanted at the most.
+    pub fn max(&self) -> usize {
+        match self.count {
+            0 => usize::MAX,
+            count => count as usize,
+        }
+    }
+}
+
 /// `[GROUP group consumer] [COUNT count] [BLOCK ms] [NOACK] STREAMS key ... id ...`
 pub(super) fn options<'a>(args: &Args<'a>) -> Result<Options<'a>, CmdError> {
     let grouped = args.name().eq_ignore_ascii_case(b"xreadgroup");
@@ -167,26 +177,25 @@ pub(super) static XREAD_WAITS: Block = Block {
     kind: Kind::Stream,
     serve: Serve::Key(serve),
     mark: |tx, args, at| {
-        let after = after(tx, args, at).ok().flatten().unwrap_or(EntryId::MIN);
-        Bytes::from(after.to_string())
+        let after = options(args).and_then(|options| after(tx, args, at, &options));
+        Bytes::from(after.unwrap_or(EntryId::MIN).to_string())
     },
     first_key_only: false,
 };
 
 /// The id behind which entries of the key at `at` are wanted.
-fn after(tx: &mut Tx, args: &Args, at: usize) -> Result<Option<EntryId>, CmdError> {
-    let options = options(args)?;
+fn after(tx: &mut Tx, args: &Args, at: usize, options: &Options) -> Result<EntryId, CmdError> {
     let text = args.get(at + options.streams);
     let stream = tx.peek::<Stream>(args.get(at))?;
     if text == b"$" {
-        return Ok(Some(stream.map_or(EntryId::MIN, |stream| stream.last_id)));
+        return Ok(stream.map_or(EntryId::MIN, |stream| stream.last_id));
     }
     if text == b">" {
         return Err(CmdError::Text(
             "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
         ));
     }
-    ids::parse(text, 0).map(Some).ok_or(INVALID)
+    ids::parse(text, 0).ok_or(INVALID)
 }
 
 /// The entries wanted of one key, with the key, as part of the reply.
@@ -197,9 +206,9 @@ fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
     let is_there = tx.peek_exists(args.get(at));
     tx.count_read(args.get(at), is_there);
     tx.set_place(args.len() + at);
-    let read = after(tx, args, at).and_then(|after| match after {
-        Some(after) => write_after(tx, args, at, after, &mut writer),
-        None => Ok(false),
+    let read = options(args).and_then(|options| {
+        let after = after(tx, args, at, &options)?;
+        write_after(tx, args.get(at), after, options.max(), &mut writer)
     });
     match read {
         Err(error) => Peek::Failed(error),
@@ -211,18 +220,13 @@ fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
 /// Writes the key's name and entries; `false` if there are none.
 fn write_after(
     tx: &mut Tx,
-    args: &Args,
-    at: usize,
+    key: &[u8],
     after: EntryId,
+    max: usize,
     out: &mut Writer,
 ) -> Result<bool, CmdError> {
-    let options = options(args)?;
-    let (key, Some(from)) = (args.get(at), after.next()) else {
+    let Some(from) = after.next() else {
         return Ok(false);
-    };
-    let max = match options.count {
-        0 => usize::MAX,
-        count => count as usize,
     };
     let Some(stream) = tx
         .read::<Stream>(key)?
@@ -287,13 +291,15 @@ fn serve(
     mark: &Bytes,
     out: &mut Writer,
 ) -> Result<bool, CmdError> {
-    if tx.kind(args.get(at)) != Some(Kind::Stream) {
+    let key = args.get(at);
+    if tx.kind(key) != Some(Kind::Stream) {
         return Ok(false);
     }
     let after = ids::parse(mark, 0).unwrap_or(EntryId::MIN);
+    let max = options(args)?.max();
     let mut part = Output::default();
     let mut writer = Writer::new(&mut part, out.proto());
-    if !write_after(tx, args, at, after, &mut writer)? {
+    if !write_after(tx, key, after, max, &mut writer)? {
         return Ok(false);
     }
     begin_streams(1, out)?;
