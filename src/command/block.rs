@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::keyspace::Tx;
-use crate::resp::{Args, CmdError, CmdResult, Writer};
+use crate::resp::{Args, CmdError, Writer};
 use crate::value::Kind;
 
 /// How long a client waits.
@@ -40,14 +40,6 @@ pub struct Block {
     pub mark: fn(&mut Tx, &Args, usize) -> Bytes,
     /// Whether only the first key is waited for: the others are destinations.
     pub first_key_only: bool,
-}
-
-impl Block {
-    /// Whether a request could wait: it says for how long also where nothing ever does, as in a
-    /// transaction.
-    pub fn check(&self, args: &Args) -> CmdResult {
-        (self.patience)(args).map(|_| ())
-    }
 }
 
 /// Notes nothing.

@@ -139,6 +139,15 @@ impl Command {
         }
     }
 
+    /// Checks what a command that can wait is told of that: for how long has to be said also where
+    /// nothing ever waits, as in a transaction.
+    pub fn check_wait(&self, args: &Args) -> CmdResult {
+        match self.block {
+            Some(block) => (block.patience)(args).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     pub const fn is_read(&self) -> bool {
         self.flags & flags::READONLY != 0
     }

@@ -81,7 +81,7 @@ pub struct First {
     pub kind: Kind,
     /// Serves the command from the key at argument `at`, which exists and has the right type.
     pub serve: fn(tx: &mut Tx, args: &Args, at: usize, out: &mut Writer) -> CmdResult,
-    /// Checks the arguments beyond the keys.
+    /// Checks the arguments beyond the keys, as far as they are not about waiting.
     pub check: fn(args: &Args) -> CmdResult,
 }
 

@@ -161,6 +161,7 @@ fn run_gather(
         };
         keys.iter().map(peek).collect::<Vec<Peek>>()
     });
+    call.command.check_wait(args)?;
     let ask = Ask {
         args,
         keys: &keys,
@@ -193,6 +194,7 @@ fn run_gather(
 /// Serves a command from the first of its keys that holds something.
 fn run_first(tx: &mut Tx, first: &First, call: &Call, out: &mut Writer) -> Result<bool, CmdError> {
     let args = &call.args;
+    call.command.check_wait(args)?;
     (first.check)(args)?;
     for at in key_positions(call.command, args)? {
         match first.peek(tx, args.get(at)) {

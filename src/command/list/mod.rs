@@ -65,7 +65,7 @@ pub const COMMANDS: &[Command] = &[
             6,
             BLOCKING_MOVE,
             MOVE_KEYS,
-            Run::Gather(&moving::BLMOVE),
+            Run::Gather(&moving::MOVE),
         )
     },
     Command {
@@ -127,7 +127,7 @@ pub const COMMANDS: &[Command] = &[
             4,
             BLOCKING_MOVE,
             MOVE_KEYS,
-            Run::Gather(&moving::BRPOPLPUSH),
+            Run::Gather(&moving::MOVE),
         )
     },
     Command {
@@ -169,7 +169,7 @@ pub const COMMANDS: &[Command] = &[
             5,
             WRITE | DENYOOM,
             MOVE_KEYS,
-            Run::Gather(&moving::LMOVE),
+            Run::Gather(&moving::MOVE),
         )
     },
     Command {
@@ -294,7 +294,7 @@ pub const COMMANDS: &[Command] = &[
             3,
             WRITE | DENYOOM,
             MOVE_KEYS,
-            Run::Gather(&moving::RPOPLPUSH),
+            Run::Gather(&moving::MOVE),
         )
     },
     Command {

@@ -12,30 +12,10 @@ use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::Kind;
 use crate::value::list::{End, List};
 
-pub(super) static LMOVE: Gather = Gather {
+/// LMOVE and RPOPLPUSH, and BLMOVE and BRPOPLPUSH, which wait if there is nothing to move.
+pub(super) static MOVE: Gather = Gather {
     peek,
     decide: decide_move,
-    more: None,
-};
-pub(super) static RPOPLPUSH: Gather = Gather {
-    peek,
-    decide: decide_move,
-    more: None,
-};
-pub(super) static BLMOVE: Gather = Gather {
-    peek,
-    decide: |ask, peeks| {
-        BLMOVE_WAITS.check(ask.args)?;
-        decide_move(ask, peeks)
-    },
-    more: None,
-};
-pub(super) static BRPOPLPUSH: Gather = Gather {
-    peek,
-    decide: |ask, peeks| {
-        BRPOPLPUSH_WAITS.check(ask.args)?;
-        decide_move(ask, peeks)
-    },
     more: None,
 };
 

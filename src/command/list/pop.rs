@@ -25,17 +25,17 @@ pub(super) static LMPOP: First = First {
 pub(super) static BLMPOP: First = First {
     kind: Kind::List,
     serve: |tx, args, at, out| serve_many(tx, args, 2, at, out),
-    check: |args| BLMPOP_WAITS.check(args),
+    check: |_| Ok(()),
 };
 pub(super) static BLPOP: First = First {
     kind: Kind::List,
     serve: |tx, args, at, out| serve_one(tx, args.get(at), End::Head, out),
-    check: |args| BPOP_WAITS.check(args),
+    check: |_| Ok(()),
 };
 pub(super) static BRPOP: First = First {
     kind: Kind::List,
     serve: |tx, args, at, out| serve_one(tx, args.get(at), End::Tail, out),
-    check: |args| BPOP_WAITS.check(args),
+    check: |_| Ok(()),
 };
 
 /// `BLPOP key ... timeout`

@@ -244,7 +244,6 @@ fn write_after(
 }
 
 fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
-    options(ask.args)?;
     let mut found = Vec::new();
     for peek in peeks {
         match peek {

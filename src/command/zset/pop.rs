@@ -33,17 +33,17 @@ pub(super) static ZMPOP: First = First {
 pub(super) static BZMPOP: First = First {
     kind: Kind::Zset,
     serve: |tx, args, at, out| serve_many(tx, args, 2, at, out),
-    check: |args| BZMPOP_WAITS.check(args),
+    check: |_| Ok(()),
 };
 pub(super) static BZPOPMIN: First = First {
     kind: Kind::Zset,
     serve: |tx, args, at, out| serve_one(tx, args.get(at), Which::Min, out),
-    check: |args| BZPOP_WAITS.check(args),
+    check: |_| Ok(()),
 };
 pub(super) static BZPOPMAX: First = First {
     kind: Kind::Zset,
     serve: |tx, args, at, out| serve_one(tx, args.get(at), Which::Max, out),
-    check: |args| BZPOP_WAITS.check(args),
+    check: |_| Ok(()),
 };
 
 /// `BZPOPMIN key ... timeout`

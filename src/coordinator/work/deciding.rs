@@ -81,6 +81,7 @@ impl Work {
         let request = self.request.clone();
         let args = request.args.as_args();
         let (positions, peeks) = self.take_peeks(&args)?;
+        request.call.command.check_wait(&args)?;
         let ask = ask(&request, &args, &positions);
         let Decision {
             reply,
