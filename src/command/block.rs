@@ -42,6 +42,22 @@ pub struct Block {
     pub first_key_only: bool,
 }
 
+impl Block {
+    /// Of a `Run::First` command.
+    pub const fn first(
+        kind: Kind,
+        patience: fn(&Args) -> Result<Option<Patience>, CmdError>,
+    ) -> Block {
+        Block {
+            patience,
+            kind,
+            serve: Serve::First,
+            mark: no_mark,
+            first_key_only: false,
+        }
+    }
+}
+
 /// Notes nothing.
 pub fn no_mark(_tx: &mut Tx, _args: &Args, _at: usize) -> Bytes {
     Bytes::new()

@@ -29,6 +29,7 @@ pub mod hyperloglog;
 pub mod introspection;
 pub mod keys;
 pub mod list;
+mod mpop;
 mod peeks;
 mod plan;
 pub mod pubsub;

@@ -1,8 +1,8 @@
 //! Taking elements from the ends.
 
 use super::{element, end_of};
-use crate::command::First;
-use crate::command::block::{self, Block, Serve};
+use crate::command::block::{self, Block};
+use crate::command::{First, mpop};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::Kind;
@@ -19,7 +19,7 @@ pub(super) fn rpop(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 pub(super) static LMPOP: First = First {
     kind: Kind::List,
     serve: |tx, args, at, out| serve_many(tx, args, 1, at, out),
-    check: |args| multi_options(args, 1).map(|_| ()),
+    check: |args| mpop::options(args, 1, end_of).map(|_| ()),
 };
 
 pub(super) static BLMPOP: First = First {
@@ -39,24 +39,13 @@ pub(super) static BRPOP: First = First {
 };
 
 /// `BLPOP key ... timeout`
-pub(super) static BPOP_WAITS: Block = Block {
-    patience: |args| block::seconds(args, args.len() - 1),
-    kind: Kind::List,
-    serve: Serve::First,
-    mark: block::no_mark,
-    first_key_only: false,
-};
+pub(super) static BPOP_WAITS: Block =
+    Block::first(Kind::List, |args| block::seconds(args, args.len() - 1));
 /// `BLMPOP timeout numkeys key ... LEFT|RIGHT [COUNT count]`
-pub(super) static BLMPOP_WAITS: Block = Block {
-    patience: |args| {
-        multi_options(args, 2)?;
-        block::seconds(args, 1)
-    },
-    kind: Kind::List,
-    serve: Serve::First,
-    mark: block::no_mark,
-    first_key_only: false,
-};
+pub(super) static BLMPOP_WAITS: Block = Block::first(Kind::List, |args| {
+    mpop::options(args, 2, end_of)?;
+    block::seconds(args, 1)
+});
 
 /// Serves BLPOP and BRPOP: the key, and its element.
 fn serve_one(tx: &mut Tx, key: &[u8], end: End, out: &mut Writer) -> CmdResult {
@@ -133,31 +122,6 @@ fn pop_many(tx: &mut Tx, key: &[u8], end: End, count: usize, out: &mut Writer) -
     Ok(())
 }
 
-/// End and count after the keys of `LMPOP numkeys key ... LEFT|RIGHT [COUNT count]`; `numkeys` is
-/// the argument that counts the keys.
-pub(super) fn multi_options(args: &Args, numkeys: usize) -> Result<(End, usize), CmdError> {
-    let keys = args.int(numkeys).ok().filter(|&n| n > 0);
-    let keys = keys.ok_or(CmdError::Text("ERR numkeys should be greater than 0"))? as usize;
-    let at = numkeys.saturating_add(keys).saturating_add(1);
-    if at >= args.len() {
-        return Err(CmdError::Syntax);
-    }
-    let end = end_of(args, at).ok_or(CmdError::Syntax)?;
-    let count = match args.len() - at {
-        1 => 1,
-        3.. if args.is(at + 1, "count") => {
-            let count = args.int(at + 2).ok().filter(|&n| n > 0);
-            let count = count.ok_or(CmdError::Text("ERR count should be greater than 0"))?;
-            if args.len() - at > 3 {
-                return Err(CmdError::Syntax);
-            }
-            count as usize
-        }
-        _ => return Err(CmdError::Syntax),
-    };
-    Ok((end, count))
-}
-
 /// Serves LMPOP and BLMPOP: the key, and its elements.
 pub(super) fn serve_many(
     tx: &mut Tx,
@@ -166,7 +130,7 @@ pub(super) fn serve_many(
     at: usize,
     out: &mut Writer,
 ) -> CmdResult {
-    let (end, count) = multi_options(args, numkeys)?;
+    let (end, count) = mpop::options(args, numkeys, end_of)?;
     let key = args.get(at);
     let len = tx.peek::<List>(key)?.map_or(0, List::len);
     out.array(2)?;

@@ -48,12 +48,7 @@ fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
 
 /// How many entries a key has for the consumer, counted as far as the request can tell: one is
 /// enough, unless the key is named again and what the first takes is missing to the second.
-fn available(
-    tx: &mut Tx,
-    args: &Args,
-    at: usize,
-    options: &Options,
-) -> Result<usize, CmdError> {
+fn available(tx: &mut Tx, args: &Args, at: usize, options: &Options) -> Result<usize, CmdError> {
     let keys = args.range(options.keys, options.keys + options.streams);
     let times = keys.iter().filter(|key| *key == args.get(at)).count();
     let enough = match times {
@@ -178,13 +173,7 @@ fn ask_as_consumer(tx: &mut Tx, args: &Args, at: usize, options: &Options) -> Cm
 }
 
 /// Writes the key and what it has for the consumer, and notes the delivery.
-fn deliver(
-    tx: &mut Tx,
-    args: &Args,
-    at: usize,
-    options: &Options,
-    out: &mut Writer,
-) -> CmdResult {
+fn deliver(tx: &mut Tx, args: &Args, at: usize, options: &Options, out: &mut Writer) -> CmdResult {
     let (key, text) = (args.get(at), args.get(at + options.streams));
     let Some((name, consumer)) = options.group else {
         return Ok(());

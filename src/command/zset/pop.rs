@@ -1,8 +1,8 @@
 //! Taking members with the least or the greatest scores.
 
 use super::scored;
-use crate::command::First;
-use crate::command::block::{self, Block, Serve};
+use crate::command::block::{self, Block};
+use crate::command::{First, mpop};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::Kind;
@@ -13,6 +13,16 @@ use crate::value::zset::Zset;
 pub(super) enum Which {
     Min,
     Max,
+}
+
+fn which(args: &Args, at: usize) -> Option<Which> {
+    if args.is(at, "min") {
+        Some(Which::Min)
+    } else if args.is(at, "max") {
+        Some(Which::Max)
+    } else {
+        None
+    }
 }
 
 impl Which {
@@ -27,7 +37,7 @@ impl Which {
 pub(super) static ZMPOP: First = First {
     kind: Kind::Zset,
     serve: |tx, args, at, out| serve_many(tx, args, 1, at, out),
-    check: |args| multi_options(args, 1).map(|_| ()),
+    check: |args| mpop::options(args, 1, which).map(|_| ()),
 };
 
 pub(super) static BZMPOP: First = First {
@@ -47,24 +57,13 @@ pub(super) static BZPOPMAX: First = First {
 };
 
 /// `BZPOPMIN key ... timeout`
-pub(super) static BZPOP_WAITS: Block = Block {
-    patience: |args| block::seconds(args, args.len() - 1),
-    kind: Kind::Zset,
-    serve: Serve::First,
-    mark: block::no_mark,
-    first_key_only: false,
-};
+pub(super) static BZPOP_WAITS: Block =
+    Block::first(Kind::Zset, |args| block::seconds(args, args.len() - 1));
 /// `BZMPOP timeout numkeys key ... MIN|MAX [COUNT count]`
-pub(super) static BZMPOP_WAITS: Block = Block {
-    patience: |args| {
-        multi_options(args, 2)?;
-        block::seconds(args, 1)
-    },
-    kind: Kind::Zset,
-    serve: Serve::First,
-    mark: block::no_mark,
-    first_key_only: false,
-};
+pub(super) static BZMPOP_WAITS: Block = Block::first(Kind::Zset, |args| {
+    mpop::options(args, 2, which)?;
+    block::seconds(args, 1)
+});
 
 /// Serves BZPOPMIN and BZPOPMAX: the key, its member and the score.
 fn serve_one(tx: &mut Tx, key: &[u8], which: Which, out: &mut Writer) -> CmdResult {
@@ -133,37 +132,6 @@ pub(super) fn take(
     Ok(())
 }
 
-/// Which and how many, after the keys of `ZMPOP numkeys key ... MIN|MAX [COUNT count]`; `numkeys` is
-/// the argument that counts the keys.
-pub(super) fn multi_options(args: &Args, numkeys: usize) -> Result<(Which, usize), CmdError> {
-    let keys = args.int(numkeys).ok().filter(|&n| n > 0);
-    let keys = keys.ok_or(CmdError::Text("ERR numkeys should be greater than 0"))? as usize;
-    let at = numkeys.saturating_add(keys).saturating_add(1);
-    if at >= args.len() {
-        return Err(CmdError::Syntax);
-    }
-    let which = if args.is(at, "min") {
-        Which::Min
-    } else if args.is(at, "max") {
-        Which::Max
-    } else {
-        return Err(CmdError::Syntax);
-    };
-    let count = match args.len() - at {
-        1 => 1,
-        3.. if args.is(at + 1, "count") => {
-            let count = args.int(at + 2).ok().filter(|&n| n > 0);
-            let count = count.ok_or(CmdError::Text("ERR count should be greater than 0"))?;
-            if args.len() - at > 3 {
-                return Err(CmdError::Syntax);
-            }
-            count as usize
-        }
-        _ => return Err(CmdError::Syntax),
-    };
-    Ok((which, count))
-}
-
 /// Serves ZMPOP and BZMPOP: the key, and its members as pairs.
 pub(super) fn serve_many(
     tx: &mut Tx,
@@ -172,7 +140,7 @@ pub(super) fn serve_many(
     at: usize,
     out: &mut Writer,
 ) -> CmdResult {
-    let (which, count) = multi_options(args, numkeys)?;
+    let (which, count) = mpop::options(args, numkeys, which)?;
     let key = args.get(at);
     let len = tx.peek::<Zset>(key)?.map_or(0, Zset::len).min(count);
     out.array(2)?;
