@@ -12,17 +12,17 @@ use crate::shard::message::{Hop, Message, SessionKey};
 impl Core {
     /// A message from a shard (this one included).
     pub fn deliver(&mut self, message: Message, link: &mut dyn Link, host: &mut dyn Host) {
-        let now_ms = link.now_ms();
-        let answer = match message {
-            Message::Done(hop) => return self.hop_done(hop, link, host),
+        let mut post = |to, message| link.post(to, message);
+        match message {
+            Message::Done(hop) => self.hop_done(hop, link, host),
             Message::Held {
                 tx,
                 from,
                 part,
                 told,
             } => {
-                let mut post = |to, message| link.post(to, message);
-                self.coordinator.held(tx, from, part, told, &mut post)
+                let answer = self.coordinator.held(tx, from, part, told, &mut post);
+                self.coordinated(answer, link, host);
             }
             Message::Finished {
                 tx,
@@ -30,34 +30,38 @@ impl Core {
                 part,
                 told,
             } => {
-                let mut post = |to, message| link.post(to, message);
-                self.coordinator.finished(tx, from, part, told, &mut post)
+                let answer = self.coordinator.finished(tx, from, part, told, &mut post);
+                self.coordinated(answer, link, host);
             }
             Message::Served {
                 session,
                 wait,
                 out,
                 spent_ns,
-            } => return self.served(session, wait, (&out, spent_ns), link, host),
-            Message::Watched { session } => return self.watched(session, link, host),
-            Message::Ready { session, wait } => return self.try_again(session, wait, link),
-            Message::Busy => return self.refuse_waiting(link, host),
-            Message::Visit(visit) => return self.visit(visit, link, host),
-            Message::Visited(visit) => return self.visited(&visit, link, host),
+            } => self.served(session, wait, (&out, spent_ns), link, host),
+            Message::Watched { session } => self.watched(session, link, host),
+            Message::Ready { session, wait } => self.try_again(session, wait, link),
+            Message::Busy => self.refuse_waiting(link, host),
+            Message::Visit(visit) => self.visit(visit, link, host),
+            Message::Visited(visit) => self.visited(&visit, link, host),
             Message::Hop(_)
             | Message::Hold(_)
             | Message::Finish(_)
             | Message::Watch { .. }
             | Message::Unwatch { .. }
             | Message::Forget(_) => {
+                let now_ms = link.now_ms();
                 self.shard
                     .deliver(message, now_ms, &mut |to, message| link.post(to, message));
                 if !self.shard.is_unheld() && self.scripts.late.is_any() {
                     self.refuse_waiting(link, host);
                 }
-                return;
             }
-        };
+        }
+    }
+
+    /// The coordinator has taken a message in: it may have to tell of something, and an answer.
+    fn coordinated(&mut self, answer: Option<Answer>, link: &mut dyn Link, host: &mut dyn Host) {
         self.tell();
         if let Some(answer) = answer {
             self.work_done(answer, link, host);
@@ -183,10 +187,7 @@ impl Core {
     ) {
         let mut post = |to, message| link.post(to, message);
         let answer = self.coordinator.returned(work, receipt, &mut post);
-        self.tell();
-        if let Some(answer) = answer {
-            self.work_done(answer, link, host);
-        }
+        self.coordinated(answer, link, host);
     }
 
     /// Replies to a session whose job was performed later, and lets it go on.
