@@ -78,6 +78,10 @@ impl App for Player {
         true
     }
 
+    fn waits(&self, _: ConnId) -> bool {
+        false
+    }
+
     fn delivered(&mut self, from: usize, messages: Vec<u64>, io: &mut Io<u64>) {
         if io.shard() == 1 {
             messages.into_iter().for_each(|n| io.post(from, n));

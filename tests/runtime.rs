@@ -147,6 +147,10 @@ impl App for Echo {
         true
     }
 
+    fn waits(&self, _: ConnId) -> bool {
+        false
+    }
+
     fn delivered(&mut self, from: usize, parcels: Vec<Parcel>, io: &mut Io<Parcel>) {
         for parcel in parcels {
             match parcel {

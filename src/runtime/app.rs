@@ -117,6 +117,9 @@ pub trait App: Sized {
     /// Whether a connection has no work in progress: its peer will send nothing more, and without
     /// work to answer it can be closed.
     fn is_idle(&self, conn: ConnId) -> bool;
+    /// Whether a connection waits, perhaps for ever, for what others do: once its peer has hung up
+    /// nobody wants what comes of it, nor of what the peer has sent behind.
+    fn waits(&self, conn: ConnId) -> bool;
     fn delivered(&mut self, from: usize, messages: Vec<Self::Message>, io: &mut Io<Self::Message>);
     /// An operation on a file is over.
     fn file_done(&mut self, done: FileDone, io: &mut Io<Self::Message>);

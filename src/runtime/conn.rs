@@ -30,6 +30,9 @@ pub(super) struct Conn {
     pub recv_armed: bool,
     /// The app does not want to read at the moment.
     pub paused: bool,
+    /// The kernel is to tell when the peer has hung up; it has.
+    pub watch_armed: bool,
+    pub hung_up: bool,
     /// The peer will send nothing more.
     pub eof: bool,
     pub close_after_flush: bool,
@@ -51,6 +54,8 @@ impl Conn {
             send_in_flight: false,
             recv_armed: false,
             paused: false,
+            watch_armed: false,
+            hung_up: false,
             eof: false,
             close_after_flush: false,
             closing: false,
@@ -76,6 +81,14 @@ impl Conn {
     pub fn cancel_recv(&mut self, ring: &mut Ring) {
         if self.recv_armed {
             ring.cancel(self.token(Op::Recv));
+        }
+    }
+
+    /// Has the kernel tell when the peer hangs up: who does not read would not see it.
+    pub fn arm_watch(&mut self, ring: &mut Ring) {
+        if !self.watch_armed && !self.eof && !self.closing {
+            self.watch_armed = true;
+            ring.watch_hangup(self.fd(), self.token(Op::Hangup));
         }
     }
 
@@ -164,7 +177,7 @@ impl Conn {
 
     /// No operation of this connection is in the kernel any more.
     pub fn is_quiet(&self) -> bool {
-        !self.send_in_flight && !self.recv_armed
+        !self.send_in_flight && !self.recv_armed && !self.watch_armed
     }
 }
 

@@ -266,6 +266,7 @@ impl<A: App> Driver<A> {
                 Op::Recv if clogged => self.held_receives.push_back(completion),
                 Op::Recv => self.received(completion),
                 Op::Send => self.sent(completion),
+                Op::Hangup => self.hung_up(completion),
                 Op::Accept => self.accepted(completion),
                 Op::Signal => self.signalled(completion.result),
                 Op::File => self.file_completed(completion),

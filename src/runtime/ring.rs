@@ -31,6 +31,7 @@ pub(super) enum Op {
     Ring = 7,
     File = 8,
     Connect = 9,
+    Hangup = 10,
 }
 
 /// Operation, connection index (or listener), and the low 24 bits of its generation.
@@ -67,6 +68,7 @@ impl Token {
             7 => Op::Ring,
             8 => Op::File,
             9 => Op::Connect,
+            10 => Op::Hangup,
             _ => return None,
         };
         Some(Token {
@@ -138,6 +140,14 @@ impl Ring {
     /// Arms a multishot receive into the provided buffers.
     pub fn recv(&mut self, fd: RawFd, token: Token) {
         let entry = opcode::RecvMulti::new(types::Fd(fd), GROUP)
+            .build()
+            .user_data(token.pack());
+        self.push(&entry);
+    }
+
+    /// Completes once the peer of a socket sends nothing more.
+    pub fn watch_hangup(&mut self, fd: RawFd, token: Token) {
+        let entry = opcode::PollAdd::new(types::Fd(fd), libc::POLLRDHUP as u32)
             .build()
             .user_data(token.pack());
         self.push(&entry);
@@ -305,6 +315,7 @@ mod tests {
             Op::Ring,
             Op::File,
             Op::Connect,
+            Op::Hangup,
         ] {
             let token = Token::new(op, 0xffff_fffe, 0x1234_5678);
             assert_eq!(Token::unpack(token.pack()), Some(token));

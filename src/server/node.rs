@@ -329,6 +329,12 @@ impl App for Node {
             .is_none_or(|session| session.is_idle() || session.state == State::Blocked)
     }
 
+    fn waits(&self, conn: ConnId) -> bool {
+        self.core
+            .session(conn.pack())
+            .is_some_and(|session| matches!(session.state, State::Blocked | State::Postponed))
+    }
+
     fn delivered(&mut self, from: usize, messages: Vec<NodeMessage>, io: &mut Io<NodeMessage>) {
         if messages.len() > 1 {
             let hops = messages.iter().filter_map(|message| match message {

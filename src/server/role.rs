@@ -21,7 +21,7 @@ use super::log;
 use super::settings;
 use crate::command::Client;
 use crate::resp::CmdError;
-use crate::session::{Core, Link, Peer, UNBLOCKED};
+use crate::session::{Core, Link, Peer, Session, State, UNBLOCKED};
 use crate::shard::message::{MASTER, SessionKey};
 
 /// Redis: server.c shared.roslaveerr, shared.masterdownerr.
@@ -146,15 +146,14 @@ impl ServerHost {
         }
     }
 
-    /// Clients that wait for replicas are told, and go.
+    /// Clients that wait for replicas or for a disk are told, and go.
     fn send_waits_away(&mut self, core: &mut Core, link: &mut dyn Link) {
-        for key in self.waits.clone() {
-            let job = core.session(key).and_then(|session| session.job.as_ref());
-            let name = job.map(|job| core.table.entry(job.id).command.name);
-            if name == Some("wait") && !core.is_executing(key) {
-                self.forget_own_wait(key);
-                core.answer_and_close(key, &UNBLOCKED, link);
-            }
+        let waits = |it: &&Session| it.job.is_some() && it.state == State::Blocked;
+        let waiting = core.sessions().filter(waits).map(|session| session.key);
+        for key in waiting.collect::<Vec<_>>() {
+            self.forget_own_wait(key);
+            self.aof_waits.forget(key);
+            core.answer_and_close(key, &UNBLOCKED, link);
         }
     }
 

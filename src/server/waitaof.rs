@@ -12,9 +12,12 @@ use super::host::ServerHost;
 use super::jobs::done;
 use super::persist::Message;
 use crate::command::block::timeout_ms;
-use crate::resp::{Args, CmdError, Output, Writer};
-use crate::session::{Core, Performed};
+use crate::resp::{Args, CmdError, Writer};
+use crate::session::{Core, Performed, UNBLOCKED_BY_CLIENT};
 use crate::shard::message::SessionKey;
+
+const NO_AOF: CmdError =
+    CmdError::Text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
 
 /// One who waits: the node, and its number for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +102,7 @@ impl ServerHost {
             ));
         }
         if wants_local && !self.config.flag("appendonly") {
-            return Performed::Failed(CmdError::Text(
-                "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
-            ));
+            return Performed::Failed(NO_AOF);
         }
         if core.is_executing(requester.session) || !wants_local && !wants_replicas {
             return done(write(false, out));
@@ -140,17 +141,36 @@ impl ServerHost {
     }
 
     fn end_aof_wait(&mut self, over: &Waiting) {
-        let mut out = Output::default();
-        let written = write(
-            over.is_local(),
-            &mut Writer::new(&mut out, over.requester.proto),
-        );
-        debug_assert!(written.is_ok(), "a short reply fits");
-        self.reply(over.requester, out);
+        self.reply_with(over.requester, |out| write(over.is_local(), out));
     }
 
-    /// Those who have waited long enough.
+    /// CLIENT UNBLOCK: whether the client waited.
+    pub(super) fn cut_aof_wait(&mut self, session: SessionKey, with_error: bool) -> bool {
+        let waiting = &mut self.aof_waits.waiting;
+        let Some(at) = waiting
+            .iter()
+            .position(|one| one.requester.session == session)
+        else {
+            return false;
+        };
+        let over = waiting.swap_remove(at);
+        match with_error {
+            true => self.reply_with(over.requester, |out| out.error(&UNBLOCKED_BY_CLIENT)),
+            false => self.end_aof_wait(&over),
+        }
+        true
+    }
+
+    /// Those who have waited long enough; and those whose append-only file is no more, whatever was
+    /// synced when it ended. Redis 7.2: replication.c processClientsWaitingReplicas.
     pub fn end_aof_waits(&mut self, now_ms: i64) {
+        let waiting = &mut self.aof_waits.waiting;
+        if !waiting.is_empty() && !self.config.flag("appendonly") {
+            let vain: Vec<Waiting> = waiting.extract_if(.., |one| one.wants_local).collect();
+            for one in vain {
+                self.reply_with(one.requester, |out| out.error(&NO_AOF));
+            }
+        }
         let is_over = |one: &mut Waiting| one.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
         let over: Vec<Waiting> = self.aof_waits.waiting.extract_if(.., is_over).collect();
         over.iter().for_each(|one| self.end_aof_wait(one));

@@ -22,6 +22,10 @@ pub const UNBLOCKED: CmdError = CmdError::Text(
     "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
 );
 
+/// Redis: networking.c clientCommand.
+pub const UNBLOCKED_BY_CLIENT: CmdError =
+    CmdError::Text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+
 /// A client's wait.
 #[derive(Debug)]
 pub struct Wait {
@@ -388,9 +392,7 @@ impl Core {
         };
         let out = reply_of(&wait.request, |out| {
             if with_error {
-                out.error(&CmdError::Text(
-                    "UNBLOCKED client unblocked via CLIENT UNBLOCK",
-                ))
+                out.error(&UNBLOCKED_BY_CLIENT)
             } else {
                 out.null_array()
             }
@@ -444,11 +446,11 @@ impl Core {
         self.timeouts.len()
     }
 
-    /// Number of this core's clients that wait for keys.
+    /// Number of this core's clients that wait for keys, for replicas or for a disk.
     pub fn blocked_count(&self) -> usize {
         // Redis: blocked.c counts those whom CLIENT PAUSE holds back as well.
         let waits = |session: &&super::state::Session| {
-            session.wait.is_some() || session.state == State::Postponed
+            session.wait.is_some() || matches!(session.state, State::Blocked | State::Postponed)
         };
         self.sessions().filter(waits).count()
     }

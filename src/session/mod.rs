@@ -27,7 +27,7 @@ mod state;
 mod visit;
 
 pub use access::Refused;
-pub use blocking::UNBLOCKED;
+pub use blocking::{UNBLOCKED, UNBLOCKED_BY_CLIENT};
 pub use core::{Core, Counters, Limits};
 pub use link::{Admission, Host, Link, Performed};
 pub use script::Scripts;

@@ -260,7 +260,10 @@ impl Core {
         match performed {
             Performed::Later => {
                 if let Some(session) = self.session_mut(key) {
-                    session.state = State::Awaiting;
+                    session.state = match job {
+                        Job::Wait | Job::WaitAof => State::Blocked,
+                        _ => State::Awaiting,
+                    };
                     session.job = Some(Pending {
                         id: call.id,
                         spent_ns,

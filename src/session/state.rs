@@ -57,7 +57,7 @@ pub enum State {
     Hopping,
     /// Multi-shard work is in progress, or the server performs a job.
     Awaiting,
-    /// It waits for a key.
+    /// It waits for a key, for replicas or for a disk: perhaps for ever.
     Blocked,
     /// Its output waits for the socket.
     Draining,

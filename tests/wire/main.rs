@@ -35,6 +35,7 @@ mod tracking;
 mod transcript;
 mod tree;
 mod users;
+mod waiting;
 
 macro_rules! cases {
     ($($name:ident)*) => {

@@ -103,21 +103,48 @@ impl<A: App> Driver<A> {
         }
     }
 
-    /// A peer that shut down its side gets the replies to what it had sent.
+    /// The peer of a connection that is not read from has hung up, perhaps behind unread bytes.
+    pub(super) fn hung_up(&mut self, completion: Completion) {
+        let token = completion.token;
+        let Some((id, conn)) = find(&mut self.slots, token) else {
+            return;
+        };
+        conn.watch_armed = false;
+        if conn.closing {
+            return self.free_if_quiet(id.index);
+        }
+        // Who reads again meets the end of the stream.
+        if conn.paused && !conn.hung_up && !conn.eof {
+            conn.hung_up = true;
+            self.half_closed.push(id);
+        }
+    }
+
+    /// A peer that shut down its side gets the replies to what it had sent, except to what would wait
+    /// for a third party.
     pub(super) fn finish_half_closed(&mut self) {
         if self.half_closed.is_empty() {
             return;
         }
         let waiting = std::mem::take(&mut self.half_closed);
         for id in waiting {
-            let Some(conn) = self.slots[id.index as usize].conn.as_deref() else {
+            let Some(conn) = self.slots[id.index as usize].conn.as_deref_mut() else {
                 continue;
             };
             if conn.generation != id.generation || conn.closing {
                 continue;
             }
+            if !conn.eof && !conn.paused {
+                conn.hung_up = false;
+                continue;
+            }
             let empty = self.io.pending_bytes(id) == 0 && !conn.send_in_flight;
-            if empty && self.app.is_idle(id) {
+            let is_over = match conn.eof {
+                true => empty && self.app.is_idle(id),
+                // There may be more requests, which are read once it has waited.
+                false => self.app.waits(id),
+            };
+            if is_over {
                 self.close(id, CloseReason::Peer);
             } else {
                 self.half_closed.push(id);
@@ -157,6 +184,7 @@ impl<A: App> Driver<A> {
                 Request::PauseRecv => {
                     conn.paused = true;
                     conn.cancel_recv(&mut self.ring);
+                    conn.arm_watch(&mut self.ring);
                 }
                 Request::ResumeRecv => {
                     conn.paused = false;

@@ -17,7 +17,7 @@ use crate::acl::Users;
 use crate::command::Job;
 use crate::command::tracking::Wish;
 use crate::keyspace::tracking::Reader;
-use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
+use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Core, Link, Performed};
 use crate::shard::message::SessionKey;
 
@@ -179,6 +179,18 @@ impl ServerHost {
         ));
     }
 
+    /// The same with a reply that always fits.
+    pub fn reply_with(
+        &mut self,
+        requester: Requester,
+        write: impl FnOnce(&mut Writer) -> CmdResult,
+    ) {
+        let mut out = Output::default();
+        let written = write(&mut Writer::new(&mut out, requester.proto));
+        debug_assert!(written.is_ok(), "a short reply fits");
+        self.reply(requester, out);
+    }
+
     /// This node's part of a question.
     pub fn contribute(
         &mut self,
@@ -202,9 +214,8 @@ impl ServerHost {
                 return Box::new(killed);
             }
             Job::ClientUnblock => {
-                let unblocked = question.prepared::<Unblock>().is_some_and(|unblock| {
-                    core.unblock(unblock.client_id, unblock.with_error, link, self)
-                });
+                let unblock = question.prepared::<Unblock>();
+                let unblocked = unblock.is_some_and(|whom| self.unblock(core, link, *whom));
                 return Box::new(i64::from(unblocked));
             }
             Job::ClientPause => {

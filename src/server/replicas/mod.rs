@@ -93,6 +93,11 @@ pub enum Message {
     EndWait {
         session: SessionKey,
     },
+    /// CLIENT UNBLOCK: it waits no more, and is answered.
+    CutWait {
+        session: SessionKey,
+        with_error: bool,
+    },
     /// The reply to PSYNC, and what the stream goes on behind: a partial resynchronization.
     Continue {
         session: SessionKey,
@@ -170,6 +175,10 @@ impl ServerHost {
             }
             Message::Wait(wanted) => self.wait_wanted(wanted),
             Message::EndWait { session } => self.forget_wait(place(session)),
+            Message::CutWait {
+                session,
+                with_error,
+            } => self.cut_wait(place(session), with_error),
             Message::Continue {
                 session,
                 reply,

@@ -6,10 +6,11 @@
 
 use super::{Message, Place};
 use crate::command::block::timeout_ms;
-use crate::resp::{Args, CmdError, Output, Writer};
+use crate::resp::{Args, CmdError};
 use crate::server::ask::Requester;
+use crate::server::clients::Unblock;
 use crate::server::host::ServerHost;
-use crate::session::{Core, Performed};
+use crate::session::{Core, Link, Performed, State, UNBLOCKED_BY_CLIENT};
 use crate::shard::message::SessionKey;
 
 /// Asks a replica how far it is.
@@ -39,6 +40,13 @@ struct Waiting {
     /// The mark that the feeds have to pass first.
     mark: Option<u64>,
     offset: i64,
+}
+
+impl Waiting {
+    fn is_of(&self, place: Place) -> bool {
+        let requester = self.wanted.requester;
+        (requester.shard, requester.session) == (place.node, place.session)
+    }
 }
 
 /// All who wait. Shard 0's alone.
@@ -180,18 +188,59 @@ impl ServerHost {
         });
         replicas.waits.waiting = waiting;
         for (requester, count) in over {
-            let mut out = Output::default();
-            let written = Writer::new(&mut out, requester.proto).int(count);
-            debug_assert!(written.is_ok(), "a short reply fits");
-            self.reply(requester, out);
+            self.reply_with(requester, |out| out.int(count));
+        }
+    }
+
+    /// CLIENT UNBLOCK of a client of this node: whether it waited, for whatever.
+    pub(in crate::server) fn unblock(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        whom: Unblock,
+    ) -> bool {
+        let Unblock {
+            client_id,
+            with_error,
+        } = whom;
+        if core.unblock(client_id, with_error, link, self) {
+            return true;
+        }
+        let mut sessions = core.sessions();
+        let session = sessions.find(|session| session.client.id == client_id);
+        let Some(session) = session.filter(|session| session.state == State::Blocked) else {
+            return false;
+        };
+        let session = session.key;
+        if self.waits.contains(&session) {
+            // Whether it waits on is known where replicas are.
+            self.inform(
+                0,
+                Message::CutWait {
+                    session,
+                    with_error,
+                },
+            );
+        }
+        self.waits.contains(&session) | self.cut_aof_wait(session, with_error)
+    }
+
+    pub(super) fn cut_wait(&mut self, place: Place, with_error: bool) {
+        let waiting = &mut self.replicas.waits.waiting;
+        let Some(at) = waiting.iter().position(|one| one.is_of(place)) else {
+            return;
+        };
+        if with_error {
+            let over = waiting.swap_remove(at);
+            self.reply_with(over.wanted.requester, |out| out.error(&UNBLOCKED_BY_CLIENT));
+        } else {
+            waiting[at].wanted.deadline_ms = Some(self.now_ms);
+            self.end_waits();
         }
     }
 
     pub(super) fn forget_wait(&mut self, place: Place) {
         let waiting = &mut self.replicas.waits.waiting;
-        waiting.retain(|one| {
-            let requester = one.wanted.requester;
-            (requester.shard, requester.session) != (place.node, place.session)
-        });
+        waiting.retain(|one| !one.is_of(place));
     }
 }
