@@ -4,6 +4,7 @@ mod counter;
 mod expire;
 mod field;
 mod random;
+mod together;
 
 use super::cursor::{self, element};
 use super::flags::*;
@@ -137,7 +138,7 @@ pub const COMMANDS: &[Command] = &[
             -5,
             WRITE | FAST,
             keys::ONE_RW_ACCESS_DELETE,
-            Run::Key(expire::hgetdel),
+            Run::Key(together::hgetdel),
         )
     },
     Command {
@@ -151,7 +152,7 @@ pub const COMMANDS: &[Command] = &[
             -5,
             WRITE | FAST,
             keys::ONE_RW_ACCESS_UPDATE,
-            Run::Key(expire::hgetex),
+            Run::Key(together::hgetex),
         )
     },
     Command {
@@ -334,7 +335,7 @@ pub const COMMANDS: &[Command] = &[
             -6,
             WRITE | DENYOOM | FAST,
             keys::ONE_RW_UPDATE,
-            Run::Key(expire::hsetex),
+            Run::Key(together::hsetex),
         )
     },
     Command {

@@ -161,6 +161,106 @@ fn fields_are_set_with_a_deadline() {
 }
 
 #[test]
+fn deadlines_are_refused_in_redis_words() {
+    const COUNT: &str = "-ERR Number of fields must be a positive integer|";
+    const COUNT_TO_SET: &str = "-ERR Parameter `numFields` should be greater than 0|";
+    const NEGATIVE: &str = "-ERR invalid expire time, must be >= 0|";
+    let invalid = |name: &str| format!("-ERR invalid expire time in '{name}' command|");
+    let mut bench = Bench::new();
+    bench.replies(&[("HSET h a 1", ":1|"), ("SET s 1", "+OK|")]);
+    bench.replies(&[
+        // The type comes before any argument.
+        ("HEXPIRE s x BAD 1 a b", WRONG_TYPE),
+        ("HTTL s FIELDS 0 a", WRONG_TYPE),
+        ("HPERSIST s FIELDS 0 a", WRONG_TYPE),
+        ("HGETDEL s FIELDS 0 a", WRONG_TYPE),
+        ("HGETEX s EX -1 FIELDS 1 a", WRONG_TYPE),
+        ("HEXPIRE h 5 FIELDS 0 a", COUNT_TO_SET),
+        ("HTTL h FIELDS 0 a", COUNT),
+        ("HPEXPIRETIME h FIELDS x a", COUNT),
+        ("HPERSIST h FIELDS -1 a", COUNT),
+        ("HGETDEL h FIELDS 0 a", COUNT),
+        ("HGETEX h FIELDS 0 a", COUNT),
+        ("HGETEX h EX -1 FIELDS 1 a", NEGATIVE),
+        ("HSETEX s PX -1 FIELDS 1 a b", NEGATIVE),
+        // 46 bits of milliseconds.
+        ("HPEXPIREAT h 70368744177663 FIELDS 1 a", "*1|:1|"),
+        (
+            "HPEXPIREAT h 70368744177664 FIELDS 1 a",
+            &invalid("hpexpireat"),
+        ),
+        ("HPEXPIRE h 70368744177663 FIELDS 1 a", &invalid("hpexpire")),
+        ("HEXPIREAT h 70368744178 FIELDS 1 a", &invalid("hexpireat")),
+        (
+            "HGETEX h PXAT 70368744177664 FIELDS 1 a",
+            &invalid("hgetex"),
+        ),
+        (
+            "HSETEX h EX 9223372036854775 FIELDS 1 a b",
+            &invalid("hsetex"),
+        ),
+    ]);
+}
+
+#[test]
+fn hsetex_is_refused_in_redis_words() {
+    const ARITY: &str = "-ERR wrong number of arguments for 'hsetex' command|";
+    const CONDITIONS: &str = "-ERR Only one of FXX or FNX arguments can be specified|";
+    const DEADLINES: &str =
+        "-ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified|";
+    let mut bench = Bench::new();
+    bench.replies(&[("SET s 1", "+OK|")]);
+    bench.replies(&[
+        ("HSETEX s FIELDS 2 a b", ARITY),
+        ("HSETEX s FIELDS 2 a b c", ARITY),
+        ("HSETEX s FIELDS 1 a b EX 5", ARITY),
+        ("HSETEX s FIELDS 0 a b", "-ERR invalid number of fields|"),
+        ("HSETEX s NX FIELDS 1 a b", "-ERR unknown argument: NX|"),
+        ("HSETEX s FXX FNX FIELDS 1 a b", CONDITIONS),
+        ("HSETEX s FNX FNX FIELDS 1 a b", CONDITIONS),
+        ("HSETEX s EX 1 KEEPTTL FIELDS 1 a b", DEADLINES),
+        ("HSETEX s KEEPTTL KEEPTTL FIELDS 1 a b", DEADLINES),
+        ("HSETEX s FNX FXX PX PX 1 1", CONDITIONS),
+        ("HSETEX s FNX KEEPTTL FIELDS EX", ARITY),
+        ("HSETEX s FNX a b KEEPTTL EX", "-ERR unknown argument: a|"),
+        ("HSETEX s FNX FIELDS 1 a b", WRONG_TYPE),
+    ]);
+}
+
+#[test]
+fn a_field_named_twice_is_taken_once() {
+    Bench::new().rows(&[
+        ("HSET h a 1 b 2 c 3", ":3|", "hset h", "HSET h a 1 b 2 c 3"),
+        (
+            "HGETDEL h FIELDS 3 a x a",
+            "*3|$1|1|$-1|$-1|",
+            "hdel h",
+            "HDEL h a",
+        ),
+        (
+            "HGETEX h PXAT 5 FIELDS 2 b b",
+            "*2|$1|2|$-1|",
+            "hdel h",
+            "HDEL h b",
+        ),
+        (
+            "HSETEX h PXAT 5 FIELDS 1 c 9",
+            ":1|",
+            "hset h, hdel h, del h",
+            "HDEL h c",
+        ),
+        (
+            "HSETEX h PXAT 5 FIELDS 1 c 9",
+            ":1|",
+            "hset h, hdel h, del h",
+            "HDEL h c",
+        ),
+        ("HGETEX h PXAT 5 FIELDS 1 b", "*1|$-1|", "", ""),
+        ("HGETDEL h FIELDS 1 b", "*1|$-1|", "", ""),
+    ]);
+}
+
+#[test]
 fn samples_have_the_size_asked_for() {
     let mut bench = Bench::new();
     bench.replies(&[("HSET h a 1 b 2", ":2|"), ("HRANDFIELD none", "$-1|")]);
