@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::cli::Sources;
-use super::param::system_words;
+use super::param::{pieces, system_words};
 use super::{Config, Param};
 use crate::acl::Users;
 use crate::command::Table;
@@ -150,8 +150,7 @@ fn assign(config: &mut Config, param: &Param, values: &[&str]) -> Result<(), Rea
     let assigned = match values {
         // `save "900 1"` is `save 900 1`.
         [whole] if param.is_multiple() && !whole.is_empty() => {
-            let words: Vec<&str> = whole.split_ascii_whitespace().collect();
-            config.assign(param.name, &words)
+            config.assign(param.name, &pieces(whole))
         }
         [_] => config.assign(param.name, values),
         _ if param.is_multiple() => config.assign(param.name, values),

@@ -166,7 +166,7 @@ impl Config {
                 return Err(refused("can't set protected config".into()));
             }
             let words: Vec<&str> = if param.is_multiple() {
-                value.split_ascii_whitespace().collect()
+                param::pieces(value)
             } else {
                 vec![value]
             };

@@ -16,6 +16,10 @@ pub enum Kind {
         min: i64,
         max: i64,
     },
+    /// Bytes, with units when read, at least one; fewer than these count as these.
+    MemoryHint {
+        least: i64,
+    },
     /// Bytes, or a percentage of `maxmemory`.
     MemoryOrPercent,
     Octal,
@@ -144,6 +148,11 @@ impl Param {
 
     /// The canonical form of a new value, given what the parameter holds, or Redis' reason why not.
     pub fn check(&self, words: &[&str], old: &str) -> Result<String, String> {
+        // `save ""` says nothing.
+        let words = match words {
+            [""] if self.is_multiple() => &[],
+            words => words,
+        };
         let single = || match words {
             [word] => Ok(*word),
             _ => Err("wrong number of arguments".to_owned()),
@@ -163,9 +172,9 @@ impl Param {
             }
             Kind::Flags(names) => flags(names, words),
             Kind::Directory => directory(single()?, old),
-            Kind::Memory { min, max } => {
-                let n = parse_memory(single()?).ok_or("argument must be a memory value")?;
-                bounded(n, min, max)
+            Kind::Memory { min, max } => Ok(memory(single()?, min, max)?.to_string()),
+            Kind::MemoryHint { least } => {
+                Ok(memory(single()?, 1, i64::MAX)?.max(least).to_string())
             }
             Kind::MemoryOrPercent => percent_or_memory(single()?),
             Kind::Octal => {
@@ -242,6 +251,14 @@ pub fn system_words(error: &std::io::Error) -> String {
     }
 }
 
+/// A number of bytes. Redis: config.c numericBoundaryCheck, which is what refuses numbers beyond 63
+/// bits.
+fn memory(word: &str, min: i64, max: i64) -> Result<i64, String> {
+    let n = parse_memory(word).ok_or("argument must be a memory value")?;
+    let within = i64::try_from(n).ok().filter(|n| (min..=max).contains(n));
+    within.ok_or_else(|| format!("argument must be between {min} and {max} inclusive"))
+}
+
 fn bounded(n: i64, min: i64, max: i64) -> Result<String, String> {
     if n < min || n > max {
         return Err(format!(
@@ -274,7 +291,8 @@ fn percent_or_memory(word: &str) -> Result<String, String> {
             _ => Err("percentage argument must be less or equal to 100".into()),
         };
     }
-    parse_memory(word).map(|n| n.to_string()).ok_or_else(error)
+    let bytes = parse_memory(word).and_then(|n| i64::try_from(n).ok());
+    bytes.map(|n| n.to_string()).ok_or_else(error)
 }
 
 /// `bytes` in the largest unit that divides it, as CONFIG REWRITE writes it.
@@ -287,15 +305,16 @@ pub fn format_memory(bytes: i64) -> String {
     bytes.to_string()
 }
 
-/// A number of bytes with an optional unit: k = 1000, kb = 1024, and so on up to g and gb.
-pub fn parse_memory(word: &str) -> Option<i64> {
+/// A number of bytes with an optional unit: k = 1000, kb = 1024, and so on up to g and gb. What is
+/// more than 64 bits can say is as much as they can.
+pub fn parse_memory(word: &str) -> Option<u64> {
     let digits = word
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(word.len());
     // A missing number is 0, as in Redis.
-    let n: i64 = match &word[..digits] {
+    let n: u64 = match &word[..digits] {
         "" => 0,
-        number => number.parse().ok()?,
+        number => number.parse().unwrap_or(u64::MAX),
     };
     let unit = match word[digits..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -307,20 +326,35 @@ pub fn parse_memory(word: &str) -> Option<i64> {
         "gb" => 1 << 30,
         _ => return None,
     };
-    n.checked_mul(unit)
+    Some(n.saturating_mul(unit))
+}
+
+/// The words of a value of several, which CONFIG SET takes as one. Redis: sdssplitlen, which finds an
+/// empty word between two spaces.
+pub(super) fn pieces(value: &str) -> Vec<&str> {
+    match value {
+        "" => Vec::new(),
+        value => value.split(' ').collect(),
+    }
+}
+
+/// Redis: strtoll, to which nothing is 0.
+fn number_or_nothing(word: &str) -> Option<i64> {
+    match word {
+        "" => Some(0),
+        word => word.parse().ok(),
+    }
 }
 
 fn check_save(words: &[&str]) -> Result<String, String> {
-    let words: Vec<&str> = words
-        .iter()
-        .flat_map(|word| word.split_ascii_whitespace())
-        .collect();
     let valid = words.len().is_multiple_of(2)
         && words.chunks(2).all(|pair| {
-            let number = |word: &str| word.parse::<i64>().ok();
-            number(pair[0]).is_some_and(|n| n >= 1) && number(pair[1]).is_some_and(|n| n >= 0)
+            let number = |word: &str, least| number_or_nothing(word).is_some_and(|n| n >= least);
+            number(pair[0], 1) && number(pair[1], 0)
         });
     if valid {
+        let number = |word| if str::is_empty(word) { "0" } else { word };
+        let words: Vec<&str> = words.iter().copied().map(number).collect();
         Ok(words.join(" "))
     } else {
         Err("Invalid save parameters".into())
@@ -328,10 +362,6 @@ fn check_save(words: &[&str]) -> Result<String, String> {
 }
 
 fn check_output_limits(words: &[&str], old: &str) -> Result<String, String> {
-    let words: Vec<&str> = words
-        .iter()
-        .flat_map(|word| word.split_ascii_whitespace())
-        .collect();
     if !words.len().is_multiple_of(4) {
         return Err("Wrong number of arguments in buffer limit configuration.".into());
     }
@@ -347,7 +377,7 @@ fn check_output_limits(words: &[&str], old: &str) -> Result<String, String> {
             }
         };
         let (hard, soft) = (parse_memory(limit[1]), parse_memory(limit[2]));
-        let seconds = limit[3].parse::<i64>().ok().filter(|&seconds| seconds >= 0);
+        let seconds = number_or_nothing(limit[3]).filter(|&seconds| seconds >= 0);
         let (Some(hard), Some(soft), Some(seconds)) = (hard, soft, seconds) else {
             return Err(
                 "Error in hard, soft or soft_seconds setting in buffer limit configuration.".into(),
@@ -381,10 +411,6 @@ fn check_events(letters: &str) -> Result<String, String> {
 }
 
 fn check_percentiles(words: &[&str]) -> Result<String, String> {
-    let words: Vec<&str> = words
-        .iter()
-        .flat_map(|word| word.split_ascii_whitespace())
-        .collect();
     let mut canonical = Vec::new();
     for word in words {
         let percentile = parse_f64(word.as_bytes())
@@ -407,7 +433,12 @@ mod tests {
     use super::*;
 
     fn check(kind: Kind, value: &str) -> Result<String, String> {
-        Param::new("x", "", kind).check(&[value], "normal 0 0 0 slave 1 1 1 pubsub 2 2 2")
+        let param = Param::new("x", "", kind);
+        let words = match param.is_multiple() {
+            true => pieces(value),
+            false => vec![value],
+        };
+        param.check(&words, "normal 0 0 0 slave 1 1 1 pubsub 2 2 2")
     }
 
     #[test]

@@ -106,6 +106,27 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "template format is invalid or contains unknown variables",
     ),
     (
+        "proc-title-template",
+        "",
+        "template format is invalid or contains unknown variables",
+    ),
+    (
+        "client-query-buffer-limit",
+        "18446744073709551616",
+        "argument must be between 1048576 and 9223372036854775807 inclusive",
+    ),
+    (
+        "client-output-buffer-limit",
+        "normal  0 0 0",
+        "Wrong number of arguments in buffer limit configuration.",
+    ),
+    ("save", "900  1", "Invalid save parameters"),
+    (
+        "latency-tracking-info-percentiles",
+        "50  99",
+        "Invalid latency-tracking-info-percentiles parameters",
+    ),
+    (
         "repl-backlog-size",
         "0",
         "argument must be between 1 and 9223372036854775807 inclusive",
@@ -129,6 +150,8 @@ const ACCEPTED: &[(&str, &str, &str)] = &[
     ("maxmemory", "1gB", "1073741824"),
     ("maxmemory", "", "0"),
     ("maxmemory-clients", "5%", "5%"),
+    ("repl-backlog-size", "1", "16384"),
+    ("repl-backlog-size", "20kb", "20480"),
     (
         "latency-tracking-info-percentiles",
         "50 99.90 99.999",

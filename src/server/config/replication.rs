@@ -30,7 +30,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("min-replicas-max-lag", "10", Kind::Int { min: 0, max: 2147483647 }).alias("min-slaves-max-lag").effective(),
     Param::new("min-replicas-to-write", "0", Kind::Int { min: 0, max: 2147483647 }).alias("min-slaves-to-write").effective(),
     Param::new("propagation-error-behavior", "ignore", Kind::Enum(&["ignore", "panic", "panic-on-replicas"])).effective(),
-    Param::new("repl-backlog-size", "1048576", Kind::Memory { min: 1, max: i64::MAX }).effective(),
+    Param::new("repl-backlog-size", "1048576", Kind::MemoryHint { least: 16 * 1024 }).effective(),
     Param::new("repl-backlog-ttl", "3600", Kind::Int { min: 0, max: i64::MAX }).effective(),
     Param::new("repl-disable-tcp-nodelay", "no", Kind::Bool),
     Param::new("repl-diskless-load", "disabled", Kind::Enum(&["disabled", "on-empty-db", "swapdb"])).effective(),

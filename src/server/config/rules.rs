@@ -118,6 +118,7 @@ const TITLE_VARIABLES: &[&str] = &[
 pub fn title_template(words: &[&str]) -> Result<(), String> {
     let refused = "template format is invalid or contains unknown variables";
     let mut rest = first(words);
+    unless(!rest.is_empty(), refused)?;
     while let Some((_, tail)) = rest.split_once('{') {
         // `{{` is a literal brace.
         if let Some(tail) = tail.strip_prefix('{') {
