@@ -399,15 +399,11 @@ const SLOWLOG: &[Command] = &[
 ];
 
 fn memory_usage(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    match args.len() {
-        3 => {}
-        // SAMPLES has no effect on strings: their size is known exactly.
-        5 if args.is(3, "samples") => {
-            if args.int(4)? < 0 {
-                return Err(CmdError::Syntax);
-            }
+    // SAMPLES, which may be given again and again, has no effect: sizes are known exactly.
+    for at in (3..args.len()).step_by(2) {
+        if !args.is(at, "samples") || at + 1 >= args.len() || args.int(at + 1)? < 0 {
+            return Err(CmdError::Syntax);
         }
-        _ => return Err(CmdError::Syntax),
     }
     match tx.memory_usage(args.get(2)) {
         Some(bytes) => out.int(bytes as i64),

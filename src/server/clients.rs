@@ -80,8 +80,9 @@ impl Selection {
         if args.len() > 3 && args.is(2, "id") {
             let ids: Result<Vec<u64>, CmdError> = (3..args.len())
                 .map(|i| {
-                    let id = number::parse_i64(args.get(i)).filter(|&id| id > 0);
-                    id.map(|id| id as u64)
+                    let id = number::parse_i64(args.get(i));
+                    // No client has a negative id, but it is not an error to ask for one.
+                    id.map(|id| u64::try_from(id).unwrap_or(0))
                         .ok_or(CmdError::Text("ERR Invalid client ID"))
                 })
                 .collect();
@@ -337,7 +338,7 @@ impl Pause {
             4 if args.is(3, "write") => true,
             4 if args.is(3, "all") => false,
             4 => return Err(CmdError::Text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-            _ => return Err(CmdError::Syntax),
+            _ => return Err(CmdError::subcommand("CLIENT", args.get(1))),
         };
         let until_ms = now_ms
             .checked_add(timeout_ms(args, 2)?)
@@ -376,11 +377,12 @@ impl Unblock {
             3 => false,
             4 if args.is(3, "timeout") => false,
             4 if args.is(3, "error") => true,
-            _ => {
+            4 => {
                 return Err(CmdError::Text(
                     "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
                 ));
             }
+            _ => return Err(CmdError::subcommand("CLIENT", args.get(1))),
         };
         // No client has a negative id, but it is not an error to ask for one.
         let client_id = u64::try_from(args.int(2)?).unwrap_or(0);

@@ -232,7 +232,7 @@ impl Core {
             };
         }
         if self.shard.budget.max_bytes > 0
-            && let Some(next) = self.want_room(key, (command, id), hopping, link, host)
+            && let Some(next) = self.want_room(key, (command, id, args), hopping, link, host)
         {
             return next;
         }
@@ -310,13 +310,13 @@ impl Core {
     fn want_room(
         &mut self,
         key: SessionKey,
-        (command, id): (&Command, CommandId),
+        (command, id, args): (&Command, CommandId, &Args),
         hopping: bool,
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Option<Next> {
         match self.shard.make_room(link.now_ms()) {
-            Room::Nowhere if command.flags & flags::DENYOOM != 0 && key != MASTER => {
+            Room::Nowhere if key != MASTER && self.needs_room(key, command, args) => {
                 if hopping {
                     return Some(Next::Again);
                 }
@@ -341,6 +341,14 @@ impl Core {
             host.tell_own(self, link, key);
         }
         None
+    }
+
+    /// Whether a command is refused while memory is short. Redis: server.c processCommand: a queue of
+    /// any commands takes memory; of a script its first line decides.
+    fn needs_room(&mut self, key: SessionKey, command: &Command, args: &Args) -> bool {
+        let in_multi = self.session(key).is_some_and(|s| s.multi.is_some());
+        let ends = matches!(command.name, "exec" | "discard" | "quit" | "reset");
+        in_multi && !ends || self.declared_flags(command, args) & flags::DENYOOM != 0
     }
 
     /// Asks the server whether the command may run now; `None` if so.

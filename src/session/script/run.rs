@@ -58,7 +58,10 @@ impl Core {
             None => command.flags,
             Some(own) => {
                 let changes = if own.no_writes { 0 } else { flags::WRITE };
-                command.flags & !(flags::WRITE | flags::MAY_REPLICATE) | changes
+                let frugal = own.no_writes || own.allow_oom;
+                let takes = if frugal { 0 } else { flags::DENYOOM };
+                let replaced = flags::WRITE | flags::MAY_REPLICATE | flags::DENYOOM;
+                command.flags & !replaced | changes | takes
             }
         }
     }
