@@ -363,14 +363,6 @@ pub struct Summed<S> {
     pub crc: u64,
 }
 
-impl<S: Sink> Summed<S> {
-    /// Passes on bytes of which the sum is known already.
-    pub fn put_summed(&mut self, bytes: &[u8], crc: u64) {
-        self.crc = crc64::combine(self.crc, crc, bytes.len() as u64);
-        self.out.put(bytes);
-    }
-}
-
 impl<S: Sink> Sink for Summed<S> {
     fn put(&mut self, bytes: &[u8]) {
         self.crc = crc64::update(self.crc, bytes);

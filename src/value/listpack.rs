@@ -256,17 +256,9 @@ impl Listpack {
         }
     }
 
-    /// All elements, last first.
-    pub fn iter_back(&self) -> impl Iterator<Item = Item<'_>> {
-        self.back_from(self.last())
-    }
-
     /// The element at `pos` and all before it, last first.
     pub fn iter_back_from(&self, pos: Pos) -> impl Iterator<Item = Item<'_>> {
-        self.back_from(Some(pos))
-    }
-
-    fn back_from(&self, mut pos: Option<Pos>) -> impl Iterator<Item = Item<'_>> {
+        let mut pos = Some(pos);
         std::iter::from_fn(move || {
             let at = pos?;
             pos = self.prev(at);
@@ -335,11 +327,6 @@ impl Listpack {
     /// Inserts before `pos`; returns the new entry's place, which is the same.
     pub fn insert_before(&mut self, pos: Pos, bytes: &[u8]) -> Pos {
         self.insert_at(pos.0, Item::of(bytes));
-        pos
-    }
-
-    pub fn insert_int_before(&mut self, pos: Pos, n: i64) -> Pos {
-        self.insert_at(pos.0, Item::Int(n));
         pos
     }
 

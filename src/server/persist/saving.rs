@@ -194,11 +194,6 @@ impl Saving {
             Sink::Pipe(pipe) => Some(pipe),
         }
     }
-
-    /// Adds what follows: a client that asked for the server's end while it was being saved.
-    pub fn set_after(&mut self, after: After) {
-        self.after = after;
-    }
 }
 
 /// `rdb-key-save-delay`

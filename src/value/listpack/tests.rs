@@ -69,7 +69,12 @@ fn changes_agree_with_a_vector() {
             assert_eq!(pack.len(), model.len(), "seed {seed}");
         }
         assert_eq!(items(&pack), model, "seed {seed}");
-        let back: Vec<_> = pack.iter_back().map(Item::to_vec).collect();
+        let back: Vec<_> = pack
+            .last()
+            .into_iter()
+            .flat_map(|last| pack.iter_back_from(last))
+            .map(Item::to_vec)
+            .collect();
         assert!(back.iter().rev().eq(model.iter()), "seed {seed}");
         let copy = Listpack::from_bytes_checked(pack.as_bytes().to_vec());
         assert_eq!(copy.as_ref(), Some(&pack), "seed {seed}");
