@@ -23,7 +23,6 @@ pub enum CmdError {
     NanOrInfinity,
     SameObject,
     DbIndexOutOfRange,
-    InvalidDbIndex,
     StringTooLong,
     /// `invalid expire time in '<command>' command`
     InvalidExpire(Box<str>),
@@ -106,7 +105,6 @@ impl fmt::Display for CmdError {
             NanOrInfinity => "ERR increment would produce NaN or Infinity",
             SameObject => "ERR source and destination objects are the same",
             DbIndexOutOfRange => "ERR DB index is out of range",
-            InvalidDbIndex => "ERR invalid DB index",
             StringTooLong => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
             InvalidExpire(name) => {
                 return write!(f, "ERR invalid expire time in '{name}' command");

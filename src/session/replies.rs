@@ -76,7 +76,7 @@ impl Core {
     pub(super) fn fail(
         &mut self,
         key: SessionKey,
-        id: u16,
+        id: CommandId,
         error: &CmdError,
         link: &mut dyn Link,
     ) -> Next {

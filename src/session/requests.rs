@@ -14,7 +14,7 @@ use crate::shard::{Room, Shard};
 fn may_listener_run(command: &Command) -> bool {
     let is_job = matches!(
         command.run,
-        Run::Job(Job::Subscribe(_) | Job::Unsubscribe(_) | Job::Quit | Job::Reset)
+        Run::Job(Job::Subscribe(_) | Job::Unsubscribe(_) | Job::Reset)
     );
     is_job || matches!(command.name, "ping" | "quit")
 }
@@ -257,7 +257,7 @@ impl Core {
     fn refuse_told(
         &mut self,
         key: SessionKey,
-        (command, id): (&Command, u16),
+        (command, id): (&Command, CommandId),
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Option<Next> {
@@ -355,7 +355,7 @@ impl Core {
     fn admit(
         &mut self,
         key: SessionKey,
-        id: u16,
+        id: CommandId,
         args: &Args,
         link: &mut dyn Link,
         host: &mut dyn Host,
@@ -401,7 +401,7 @@ fn may_replica_run(command: &Command) -> bool {
 fn is_queued(command: &Command) -> bool {
     let at_once = match command.run {
         Run::Transaction(what) => what != Transaction::Unwatch,
-        Run::Job(job) => matches!(job, Job::Quit | Job::Reset),
+        Run::Job(job) => job == Job::Reset,
         _ => command.name == "quit",
     };
     !at_once
