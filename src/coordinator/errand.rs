@@ -3,13 +3,14 @@
 use super::work::{Outcome, Step, Work};
 use super::{Answer, Coordinator};
 use crate::command::errand::Receipt;
+use crate::shard::TxId;
 use crate::shard::message::Message;
 
 impl Coordinator {
     /// Everything is held and read: it is sent, unless there is nothing to send.
     pub(super) fn send_out(
         &mut self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
@@ -28,7 +29,7 @@ impl Coordinator {
 
     fn decide_errand(
         &mut self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         receipt: Option<&Receipt>,
         post: &mut dyn FnMut(usize, Message),
@@ -45,7 +46,7 @@ impl Coordinator {
     /// What was sent to another server has arrived there, or has not.
     pub fn returned(
         &mut self,
-        tx: u64,
+        tx: TxId,
         receipt: &Receipt,
         post: &mut dyn FnMut(usize, Message),
     ) -> Option<Answer> {

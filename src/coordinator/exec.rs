@@ -17,9 +17,7 @@ impl Coordinator {
         scopes: Vec<(usize, HoldOn)>,
         post: &mut dyn FnMut(usize, Message),
     ) {
-        let participant = |(shard, on)| Participant::new(shard, on);
-        let participants = scopes.into_iter().map(participant).collect();
-        self.start(session, request, participants, Kind::Exec, post);
+        self.start(session, request, Participant::all(scopes), Kind::Exec, post);
     }
 
     /// A transaction that began on this shard without holds goes on under this one.
@@ -71,9 +69,7 @@ impl Coordinator {
         post: &mut dyn FnMut(usize, Message),
     ) {
         let tx = self.new_tx();
-        let participant = |(shard, on)| Participant::new(shard, on);
-        let participants = scopes.into_iter().map(participant).collect();
-        let mut work = Work::new(session, request, participants, Kind::ExecPart);
+        let mut work = Work::new(session, request, Participant::all(scopes), Kind::ExecPart);
         work.under = Some(under);
         for i in 0..work.participants.len() {
             let apply = Apply::Peek(work.participants[i].on.clone());
@@ -91,7 +87,7 @@ impl Coordinator {
 
     /// Gives back the holds of a transaction. Returns false if its journals have to be written
     /// first: then [`Done::Settled`] follows.
-    pub fn end_exec(&mut self, tx: u64, post: &mut dyn FnMut(usize, Message)) -> bool {
+    pub fn end_exec(&mut self, tx: TxId, post: &mut dyn FnMut(usize, Message)) -> bool {
         let Some(mut work) = self.pending.remove(&tx) else {
             return true;
         };
@@ -106,7 +102,7 @@ impl Coordinator {
     }
 
     /// What a transaction has to tell of so far is to be told before it goes on.
-    pub fn tell_so_far(&mut self, tx: u64) {
+    pub fn tell_so_far(&mut self, tx: TxId) {
         if let Some(work) = self.pending.get_mut(&tx) {
             let told = std::mem::take(&mut work.told);
             self.told.append(told);

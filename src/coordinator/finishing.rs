@@ -10,13 +10,14 @@ use crate::journal::Mark;
 use crate::keyspace::Event;
 use crate::keyspace::told::Told;
 use crate::resp::Output;
+use crate::shard::TxId;
 use crate::shard::message::{Apply, Finish, Message, Settle};
 
 impl Coordinator {
     /// Asks the journals of all who applied something to write it. Returns whether there are any.
     pub(super) fn settle(
         &self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         post: &mut dyn FnMut(usize, Message),
     ) -> bool {
@@ -58,7 +59,7 @@ impl Coordinator {
 
     pub(super) fn send_finish(
         &self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         i: usize,
         apply: Apply,
@@ -89,7 +90,7 @@ impl Coordinator {
 
     pub(super) fn keep_unless_done(
         &mut self,
-        tx: u64,
+        tx: TxId,
         mut work: Work,
         outcome: Outcome,
         post: &mut dyn FnMut(usize, Message),
@@ -118,22 +119,10 @@ impl Coordinator {
                 return None;
             }
             (Outcome::Sent(parcel), _) => {
-                let (session, request) = (work.session, work.request.clone());
-                self.pending.insert(tx, work);
-                return Some(Answer::new(
-                    session,
-                    request,
-                    Done::Errand { work: tx, parcel },
-                ));
+                return Some(self.keep(tx, work, Done::Errand { work: tx, parcel }));
             }
             (Outcome::Granted { clean }, _) => {
-                let (session, request) = (work.session, work.request.clone());
-                self.pending.insert(tx, work);
-                return Some(Answer::new(
-                    session,
-                    request,
-                    Done::Held { work: tx, clean },
-                ));
+                return Some(self.keep(tx, work, Done::Held { work: tx, clean }));
             }
             (Outcome::Refused, _) => Done::Refused,
             (Outcome::Reply(_), Kind::Cut(_)) => return None,
@@ -151,9 +140,16 @@ impl Coordinator {
         Some(Answer::new(work.session, work.request, done))
     }
 
+    /// The session has its turn, and the work goes on after that.
+    fn keep(&mut self, tx: TxId, work: Work, done: Done) -> Answer {
+        let answer = Answer::new(work.session, work.request.clone(), done);
+        self.pending.insert(tx, work);
+        answer
+    }
+
     /// What a piece of work has to tell of is to be told, now that all of it is done; who waited for
     /// that gives its hold back. Of a part of a transaction it is told with the transaction.
-    pub(super) fn tell(&mut self, tx: u64, work: &mut Work, post: &mut dyn FnMut(usize, Message)) {
+    pub(super) fn tell(&mut self, tx: TxId, work: &mut Work, post: &mut dyn FnMut(usize, Message)) {
         work.end_step();
         let told = std::mem::take(&mut work.told);
         let whole = work.under.and_then(|under| self.pending.get_mut(&under));
@@ -171,7 +167,7 @@ impl Coordinator {
     /// Decides, after what the decision wants to read beyond its keys has been read.
     pub(super) fn decide(
         &mut self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
@@ -201,7 +197,7 @@ impl Coordinator {
 
     pub(super) fn release_all(
         &self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         post: &mut dyn FnMut(usize, Message),
     ) {
@@ -213,7 +209,7 @@ impl Coordinator {
 
     pub(super) fn carry_out(
         &mut self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         plan: Plan,
         post: &mut dyn FnMut(usize, Message),
@@ -251,7 +247,7 @@ impl Coordinator {
     /// Nothing can be served: the client joins the queues of its keys, or stays in them.
     fn let_wait(
         &mut self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
@@ -274,7 +270,7 @@ impl Coordinator {
     /// A journal has its part: once all have, the holds are given back and the client is answered.
     fn settled(
         &mut self,
-        tx: u64,
+        tx: TxId,
         mut work: Work,
         post: &mut dyn FnMut(usize, Message),
     ) -> Option<Answer> {
@@ -290,7 +286,7 @@ impl Coordinator {
     /// A value has left its home for another.
     fn left(
         &mut self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         part: Part,
         (to, arrived): ((u32, usize), Event),
@@ -323,7 +319,7 @@ impl Coordinator {
     /// A shard's answer to a finish. Returns the reply if the work is complete.
     pub fn finished(
         &mut self,
-        tx: u64,
+        tx: TxId,
         from: usize,
         part: Part,
         told: Option<Box<Told>>,

@@ -7,6 +7,7 @@ use super::{Answer, Coordinator};
 use crate::command::{Part, Run};
 use crate::keyspace::told::Told;
 use crate::resp::Output;
+use crate::shard::TxId;
 use crate::shard::message::{Apply, Hold, Manner, Message, Request, SessionKey};
 
 impl Coordinator {
@@ -33,7 +34,7 @@ impl Coordinator {
 
     pub(super) fn send_hold(
         &self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         i: usize,
         manner: Manner,
@@ -54,7 +55,7 @@ impl Coordinator {
     /// A shard's answer to a hold. Returns the reply if the work is complete.
     pub fn held(
         &mut self,
-        tx: u64,
+        tx: TxId,
         from: usize,
         part: Option<Part>,
         told: Option<Box<Told>>,
@@ -80,7 +81,7 @@ impl Coordinator {
 
     pub(super) fn held_all(
         &mut self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {
@@ -106,7 +107,7 @@ impl Coordinator {
 
     fn held_next(
         &mut self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         i: usize,
         post: &mut dyn FnMut(usize, Message),
@@ -123,7 +124,7 @@ impl Coordinator {
     /// Everything is held and read: decide.
     pub(super) fn granted(
         &mut self,
-        tx: u64,
+        tx: TxId,
         work: &mut Work,
         post: &mut dyn FnMut(usize, Message),
     ) -> Outcome {

@@ -75,6 +75,6 @@ pub fn everything(request: &Request, shards: usize) -> Vec<(usize, HoldOn)> {
 }
 
 pub(super) fn participants(homes: SmallVec<[(usize, KeyIndices); 4]>) -> Vec<Participant> {
-    let participant = |(shard, keys)| Participant::new(shard, HoldOn::Keys(keys));
-    homes.into_iter().map(participant).collect()
+    let on = |(shard, keys)| (shard, HoldOn::Keys(keys));
+    Participant::all(homes.into_iter().map(on))
 }

@@ -41,7 +41,8 @@ use crate::command::{Command, flags};
 use crate::journal::segment::TX_COUNT_BITS;
 use crate::keyspace::told::Told;
 use crate::resp::{CmdError, Output};
-use crate::shard::message::{Cut, HoldOn, KeyIndices, MASTER, Message, Request, SessionKey};
+use crate::shard::TxId;
+use crate::shard::message::{Cut, KeyIndices, MASTER, Message, Request, SessionKey};
 
 pub use crate::shard::message::HopCall;
 pub use homes::{Homes, everything, everything_of, holds_on, homes};
@@ -63,7 +64,7 @@ pub struct Coordinator {
     shard: usize,
     shards: usize,
     next: u64,
-    pending: AHashMap<u64, Work>,
+    pending: AHashMap<TxId, Work>,
     /// The shards write journals: work that spans them is settled before it is answered.
     pub journaled: bool,
     /// What is to be told now. Take it after each call, before anything else is told.
@@ -100,12 +101,12 @@ pub enum Done {
     Tried(Option<Result<Output, CmdError>>),
     /// A transaction holds all its keys; `clean`: nothing it watched has changed.
     Held {
-        work: u64,
+        work: TxId,
         clean: bool,
     },
     /// This is to be sent to another server; [`Coordinator::returned`] tells what became of it.
     Errand {
-        work: u64,
+        work: TxId,
         parcel: Box<Parcel>,
     },
     /// A transaction is in all journals and its holds are given back.
@@ -166,9 +167,7 @@ impl Coordinator {
         request: Arc<Request>,
         post: &mut dyn FnMut(usize, Message),
     ) {
-        let scopes = everything(&request, self.shards);
-        let participant = |(shard, on)| Participant::new(shard, on);
-        let participants = scopes.into_iter().map(participant).collect();
+        let participants = Participant::all(everything(&request, self.shards));
         self.start(session, request, participants, Kind::Command, post);
     }
 
@@ -195,8 +194,7 @@ impl Coordinator {
             watcher: None,
             scripted: None,
         });
-        let participant = |shard| Participant::new(shard, HoldOn::Everything);
-        let participants = (0..self.shards).map(participant).collect();
+        let participants = Participant::all(everything_of(self.shards));
         self.start(NO_SESSION, request, participants, Kind::Cut(cut), post);
     }
 
@@ -226,7 +224,7 @@ impl Coordinator {
         refused
     }
 
-    fn new_tx(&mut self) -> u64 {
+    fn new_tx(&mut self) -> TxId {
         self.next += 1;
         (self.shard as u64) << TX_COUNT_BITS | self.next
     }

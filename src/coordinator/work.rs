@@ -93,6 +93,12 @@ impl Participant {
         }
     }
 
+    /// Shards, and what each is to hold.
+    pub fn all(scopes: impl IntoIterator<Item = (usize, HoldOn)>) -> Vec<Participant> {
+        let participant = |(shard, on)| Participant::new(shard, on);
+        scopes.into_iter().map(participant).collect()
+    }
+
     pub fn keys(&self) -> KeyIndices {
         match &self.on {
             HoldOn::Keys(keys) | HoldOn::EverythingWith(keys) => keys.clone(),

@@ -36,6 +36,7 @@ use crate::command::errand::Parcel;
 use crate::command::{Entry, Job, flags, introspection};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::session::{Admission, Core, Host, Link, Performed, Refused};
+use crate::shard::TxId;
 use crate::shard::message::{MASTER, SessionKey};
 use crate::value::limits::Limits;
 
@@ -403,7 +404,7 @@ impl Host for ServerHost {
         self.invalidate_own(core, link, session);
     }
 
-    fn errand(&mut self, _core: &mut Core, _link: &mut dyn Link, work: u64, parcel: Parcel) {
+    fn errand(&mut self, _core: &mut Core, _link: &mut dyn Link, work: TxId, parcel: Parcel) {
         self.migrate(work, parcel);
     }
 

@@ -13,6 +13,7 @@ use super::host::ServerHost;
 use crate::command::errand::{Item, Parcel, Receipt};
 use crate::resp::CmdError;
 use crate::session::{Core, Link};
+use crate::shard::TxId;
 
 /// Parcels of one shard that are on their way at the same time; others wait for them.
 const UNDER_WAY_MAX: usize = 32;
@@ -35,7 +36,7 @@ struct Line {
 
 #[derive(Debug)]
 struct Returned {
-    work: u64,
+    work: TxId,
     receipt: Receipt,
     line: Option<Line>,
 }
@@ -79,7 +80,7 @@ impl Migrations {
         }
     }
 
-    fn send(&mut self, work: u64, parcel: Parcel, now_ms: i64) {
+    fn send(&mut self, work: TxId, parcel: Parcel, now_ms: i64) {
         if self.under_way == UNDER_WAY_MAX {
             return self.waiting.push_back((work, parcel));
         }
@@ -131,7 +132,7 @@ impl Migrations {
 }
 
 impl ServerHost {
-    pub(super) fn migrate(&mut self, work: u64, parcel: Parcel) {
+    pub(super) fn migrate(&mut self, work: TxId, parcel: Parcel) {
         self.migrations.send(work, parcel, self.now_ms);
     }
 

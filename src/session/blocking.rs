@@ -86,24 +86,15 @@ impl Core {
         let Some(session) = self.session_mut(key) else {
             return Begun::Waits;
         };
-        let client = &session.client;
+        let whole = HopCall {
+            from: 0,
+            to: args.len() as u32,
+            ..call
+        };
+        let (words, by) = (args.to_buf(), (here, key));
         let request = Arc::new(Request {
-            call: HopCall {
-                from: 0,
-                to: args.len() as u32,
-                ..call
-            },
-            args: args.to_buf(),
-            db: client.db,
-            databases: client.databases,
-            proto: client.proto,
-            now_ms,
-            no_touch: client.no_touch,
-            by: (here, key),
             ticket: Some(ticket),
-            classes,
-            watcher: None,
-            scripted: None,
+            ..Request::new(whole, words, &session.client, by, now_ms, classes)
         });
         session.last_command = Some(call.id);
         self.counters.commands += 1;

@@ -17,6 +17,7 @@ use crate::command::{CommandId, Run, flags, keys};
 use crate::coordinator::{everything_of, holds_on};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::shard::Room;
+use crate::shard::TxId;
 use crate::shard::message::{HoldOn, HopCall, Request, SessionKey};
 
 const ABORTED: CmdError =
@@ -38,7 +39,7 @@ pub struct Exec {
     running: usize,
     out: Output,
     /// The coordinator's work whose holds the commands run under.
-    held: Option<u64>,
+    held: Option<TxId>,
     /// Records of this shard when it began.
     records: usize,
     /// EXEC itself, while somebody watches.
@@ -114,18 +115,8 @@ impl Core {
         }
         let client = &session.client;
         let request = Arc::new(Request {
-            call,
-            db: client.db,
-            databases: client.databases,
-            proto: client.proto,
-            now_ms: link.now_ms(),
-            no_touch: client.no_touch,
-            by: (here, key),
-            ticket: None,
-            classes,
             watcher: Some((here, key)),
-            scripted: None,
-            args,
+            ..Request::new(call, args, client, (here, key), link.now_ms(), classes)
         });
         self.shard.stats.ran(call.id, 0, false);
         let exec = Exec {
@@ -303,7 +294,7 @@ impl Core {
     pub(super) fn exec_held(
         &mut self,
         key: SessionKey,
-        work: u64,
+        work: TxId,
         clean: bool,
         link: &mut dyn Link,
         host: &mut dyn Host,
@@ -346,7 +337,7 @@ impl Core {
     }
 
     /// Gives back the holds; false if the journals come first.
-    fn release_exec(&mut self, work: u64, link: &mut dyn Link) -> bool {
+    fn release_exec(&mut self, work: TxId, link: &mut dyn Link) -> bool {
         let mut post = |to, message| link.post(to, message);
         let is_settled = self.coordinator.end_exec(work, &mut post);
         self.tell();

@@ -9,6 +9,7 @@ use super::script::{Progress, Scripted};
 use crate::command::Run;
 use crate::command::transaction::Transaction;
 use crate::resp::CmdError;
+use crate::shard::TxId;
 use crate::shard::message::{HopCall, Message, Request, SessionKey};
 
 /// How long a script that is late runs before others get their turn.
@@ -19,7 +20,7 @@ impl Core {
     pub(super) fn time_left(
         &mut self,
         scripted: &mut Scripted,
-        held: Option<u64>,
+        held: Option<TxId>,
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Result<u64, Progress> {

@@ -4,6 +4,7 @@ use super::{Core, Refused};
 use crate::command::errand::Parcel;
 use crate::command::{Entry, Job};
 use crate::resp::{Args, CmdError, Output};
+use crate::shard::TxId;
 use crate::shard::message::{Message, SessionKey};
 
 /// The core's way out. The runtime implements it over its ring, the simulation over queues.
@@ -141,7 +142,7 @@ pub trait Host {
 
     /// Sends keys to another server, while they are held; [`Core::returned`] follows with what became
     /// of them.
-    fn errand(&mut self, core: &mut Core, link: &mut dyn Link, work: u64, parcel: Parcel);
+    fn errand(&mut self, core: &mut Core, link: &mut dyn Link, work: TxId, parcel: Parcel);
 
     /// Somebody tried what its user may not do, or gave a wrong password.
     fn refused(

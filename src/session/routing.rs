@@ -388,21 +388,8 @@ impl Core {
         };
         session.last_command = Some(call.id);
         session.state = State::Awaiting;
-        let client = &session.client;
-        let request = Request {
-            call,
-            args: args.to_buf(),
-            db: client.db,
-            databases: client.databases,
-            proto: client.proto,
-            now_ms,
-            no_touch: client.no_touch,
-            by: (here, key),
-            ticket: None,
-            classes,
-            watcher: None,
-            scripted: None,
-        };
+        let (args, by) = (args.to_buf(), (here, key));
+        let request = Request::new(call, args, &session.client, by, now_ms, classes);
         let request = Arc::new(request);
         self.counters.commands += 1;
         link.cork(key, true);

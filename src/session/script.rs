@@ -376,19 +376,12 @@ impl Core {
         scripted: &Scripted,
         (call, args, proto): (HopCall, ArgBuf, Proto),
     ) -> Request {
+        let by = (self.shard.place.shard, key);
+        let classes = self.shard.keyspace.effects.classes;
         Request {
-            call,
-            args,
-            db: scripted.client.db,
-            databases: scripted.client.databases,
             proto,
-            now_ms: scripted.now_ms,
-            no_touch: scripted.client.no_touch,
-            by: (self.shard.place.shard, key),
-            ticket: None,
-            classes: self.shard.keyspace.effects.classes,
-            watcher: None,
             scripted: Some(scripted.terms()),
+            ..Request::new(call, args, &scripted.client, by, scripted.now_ms, classes)
         }
     }
 

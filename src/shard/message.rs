@@ -16,7 +16,7 @@ use super::holds::TxId;
 use super::snapshot::Style;
 use super::waiting::Ticket;
 use super::watching::Watcher;
-use crate::command::{Change, Command, CommandId, Part, Wanted};
+use crate::command::{Change, Client, Command, CommandId, Part, Wanted};
 use crate::journal::Mark;
 use crate::keyspace::told::Told;
 use crate::keyspace::tracking::Reader;
@@ -138,6 +138,33 @@ pub struct Request {
     pub watcher: Option<Watcher>,
     /// A script asked for it.
     pub scripted: Option<Scripted>,
+}
+
+impl Request {
+    /// A client's, which neither waits nor watches; `classes` as in [`Request::classes`].
+    pub fn new(
+        call: HopCall,
+        args: ArgBuf,
+        client: &Client,
+        by: Reader,
+        now_ms: i64,
+        classes: u32,
+    ) -> Request {
+        Request {
+            call,
+            args,
+            db: client.db,
+            databases: client.databases,
+            proto: client.proto,
+            now_ms,
+            no_touch: client.no_touch,
+            by,
+            ticket: None,
+            classes,
+            watcher: None,
+            scripted: None,
+        }
+    }
 }
 
 /// On what terms a command runs that a script asked for.

@@ -7,6 +7,7 @@ use crate::coordinator::{Answer, Done};
 use crate::resp::{CmdError, Output, Writer};
 use crate::session::fan::HOP_KEPT_BYTES;
 use crate::session::link::{Host, Link};
+use crate::shard::TxId;
 use crate::shard::message::{Hop, Message, SessionKey};
 
 impl Core {
@@ -180,7 +181,7 @@ impl Core {
     /// What [`Host::errand`] was asked to send has arrived, or has not.
     pub fn returned(
         &mut self,
-        work: u64,
+        work: TxId,
         receipt: &Receipt,
         link: &mut dyn Link,
         host: &mut dyn Host,

@@ -7,6 +7,7 @@ use crate::coordinator::{Done, Homes, everything, everything_of, holds_on, homes
 use crate::resp::{Args, CmdError, Output, Proto, Writer};
 use crate::session::core::Core;
 use crate::session::link::{Host, Link, Performed};
+use crate::shard::TxId;
 use crate::shard::message::{HoldOn, HopCall, Message, Request, SessionKey};
 use crate::shard::{Call, exec_keys};
 
@@ -263,7 +264,7 @@ impl Core {
         &mut self,
         key: SessionKey,
         request: Request,
-        under: u64,
+        under: TxId,
         link: &mut dyn Link,
     ) -> Result<(), CmdError> {
         let participants = spread(&request, self.shard.place.shards)?;
@@ -281,7 +282,7 @@ impl Core {
         key: SessionKey,
         outer: HopCall,
         request: Request,
-        under: u64,
+        under: TxId,
         link: &mut dyn Link,
     ) -> Result<Option<Result<Output, CmdError>>, CmdError> {
         let call = request.call;

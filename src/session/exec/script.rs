@@ -9,6 +9,7 @@ use crate::session::link::{Host, Link};
 use crate::session::requests::Next;
 use crate::session::script::{Progress, Scripted};
 use crate::session::state::State;
+use crate::shard::TxId;
 use crate::shard::message::{HopCall, Request, SessionKey};
 
 impl Core {
@@ -139,7 +140,7 @@ impl Core {
         &mut self,
         key: SessionKey,
         scripted: &Scripted,
-        held: Option<u64>,
+        held: Option<TxId>,
         link: &mut dyn Link,
     ) -> bool {
         self.execs.remove(&key);

@@ -11,6 +11,7 @@ use crate::script::Word;
 use crate::session::core::Core;
 use crate::session::link::{Admission, Host, Link, Performed};
 use crate::shard::Call;
+use crate::shard::TxId;
 use crate::shard::message::{HopCall, SessionKey};
 
 fn barred() -> Asked {
@@ -116,7 +117,7 @@ impl Core {
         key: SessionKey,
         scripted: &mut Scripted,
         args: &Args,
-        held: Option<u64>,
+        held: Option<TxId>,
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Asked {
@@ -243,7 +244,7 @@ impl Core {
         scripted: &mut Scripted,
         call: HopCall,
         args: &Args,
-        held: Option<u64>,
+        held: Option<TxId>,
     ) -> Option<Asked> {
         let command = call.command;
         if let Run::Job(job) = command.run {
@@ -326,7 +327,7 @@ impl Core {
         scripted: &Scripted,
         call: HopCall,
         args: &Args,
-        under: u64,
+        under: TxId,
         link: &mut dyn Link,
     ) -> Asked {
         let what = (call, args.to_buf(), scripted.run.proto);

@@ -12,6 +12,7 @@ use crate::script::{Engine, Script, Step};
 use crate::session::core::Core;
 use crate::session::link::{Host, Link};
 use crate::shard::Room;
+use crate::shard::TxId;
 use crate::shard::message::{HopCall, SessionKey};
 
 impl Core {
@@ -120,7 +121,7 @@ impl Core {
         &mut self,
         key: SessionKey,
         scripted: &mut Scripted,
-        held: Option<u64>,
+        held: Option<TxId>,
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Progress {
