@@ -143,6 +143,9 @@ impl Keyspace {
     /// milliseconds, 0 if there are none.
     pub fn avg_ttl_ms(&self, db: u32, now_ms: i64) -> i64 {
         const SAMPLE: usize = 128;
+        if self.stats(db).expires == 0 {
+            return 0;
+        }
         let mut rng = self.rng.clone();
         let (mut sum, mut count) = (0i128, 0);
         for _ in 0..SAMPLE {

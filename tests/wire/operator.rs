@@ -78,6 +78,25 @@ fn figures_are_true() {
     assert_eq!(number(&after, "maxclients"), 10_000);
 }
 
+#[test]
+fn the_mean_time_to_live_is_shown() {
+    for which in [Which::Reference, Which::Pinion { shards: 2 }] {
+        let server = Server::start(which, &[]);
+        let mut client = server.client();
+        for line in ["SET a 1 EX 1000", "SET b 1 EX 1000", "SET c 1"] {
+            assert_eq!(client.words(line), reply("+OK"), "{which}");
+        }
+        // Redis estimates it when it next looks for keys that are due.
+        wait_for("an estimate of the time to live", || {
+            let line = info(&mut client)["db0"].1.clone();
+            let (rest, avg_ttl) = line.rsplit_once(",avg_ttl=").expect("a field");
+            assert_eq!(rest, "keys=3,expires=2", "{which}");
+            let avg_ttl: u64 = avg_ttl.parse().expect("a number");
+            (500_000..=1_000_000).contains(&avg_ttl)
+        });
+    }
+}
+
 fn connects(port: u16) -> bool {
     Client::tcp(port).is_ok_and(|mut client| client.words("PING") == reply("+PONG"))
 }

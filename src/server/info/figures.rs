@@ -41,6 +41,8 @@ pub struct NodeFigures {
     /// Keys that a writable replica deletes itself.
     pub own_keys: u64,
     pub dbs: Vec<DbStats>,
+    /// Mean time to live of each database's keys that have one, milliseconds.
+    pub avg_ttl_ms: Vec<i64>,
     pub commands: Stats,
     /// Different channels, patterns and shard channels; shard 0's alone.
     pub pubsub: (usize, usize, usize),
@@ -133,6 +135,9 @@ impl NodeFigures {
             keyspace: keys.counters,
             own_keys: keys.own_count(),
             dbs: (0..keys.databases()).map(|db| keys.stats(db)).collect(),
+            avg_ttl_ms: (0..keys.databases())
+                .map(|db| keys.avg_ttl_ms(db, link.now_ms()))
+                .collect(),
             commands: core.shard.stats.clone(),
             pubsub: (0, 0, 0),
             subscribers: core

@@ -141,8 +141,11 @@ fn keyspace(nodes: &[NodeFigures]) -> String {
         let keys = total(nodes, |n| n.dbs[db].keys);
         let expires = total(nodes, |n| n.dbs[db].expires);
         if keys > 0 {
+            let weighed = |n: &NodeFigures| n.avg_ttl_ms[db] as i128 * n.dbs[db].expires as i128;
+            let sum: i128 = nodes.iter().map(weighed).sum();
+            let avg_ttl = sum / (expires as i128).max(1);
             text.push_str(&format!(
-                "db{db}:keys={keys},expires={expires},avg_ttl=0\r\n"
+                "db{db}:keys={keys},expires={expires},avg_ttl={avg_ttl}\r\n"
             ));
         }
     }
