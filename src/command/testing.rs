@@ -102,6 +102,7 @@ impl Bench {
         };
         let mut out = Output::default();
         self.shard.run(&call, self.now_ms, &mut out);
+        self.shard.keyspace.audit();
         let effects = &mut self.shard.keyspace.effects;
         let events: Vec<String> = effects
             .events

@@ -8,9 +8,9 @@ use super::arena::Arena;
 use super::own::Own;
 use super::wheel::{self, Wheel};
 use super::{Db, Keyspace, Object, ObjectBytes, entry};
-use crate::value::Value;
 use crate::value::dict::{Dict, Handle};
 use crate::value::slab::Slab;
+use crate::value::{Kind, Value};
 
 /// Entries of these buckets are freed one by one: some tens of microseconds.
 const BUCKETS_PER_SLICE: usize = 64;
@@ -19,6 +19,8 @@ const PAGES_PER_SLICE: usize = 16;
 
 /// Values up to this size are freed where they are deleted.
 const AT_ONCE_BYTES: usize = 64 * 1024;
+/// Beyond it no more is put off.
+const WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// Elements (or nodes) of a large value that one slice frees.
 const PARTS_PER_SLICE: usize = 1024;
 
@@ -44,8 +46,9 @@ pub struct Garbage {
     /// Databases whose entries stand in the arena in use.
     pub entries: Vec<Flushed>,
     pub wholes: Vec<Whole>,
-    /// Large values of keys that were deleted.
-    pub values: Vec<Value>,
+    /// Large collections of keys that were deleted, with the bytes they had then.
+    values: Vec<(Value, usize)>,
+    value_bytes: usize,
 }
 
 impl Garbage {
@@ -62,14 +65,27 @@ impl Garbage {
 
     /// Frees a slice of a large value. Returns whether it was the last of it.
     pub fn free_value(&mut self) -> bool {
-        let Some(mut value) = self.values.pop() else {
+        let Some((mut value, bytes)) = self.values.pop() else {
             return false;
         };
         let more = value.free_slice(PARTS_PER_SLICE);
         if more {
-            self.values.push(value);
+            self.values.push((value, bytes));
+        } else {
+            self.value_bytes -= bytes;
         }
         !more
+    }
+
+    /// Takes a collection that is to be freed in slices; hands it back if so much waits already that
+    /// it must be freed at once: otherwise who replaces large values fast enough fills the memory.
+    fn take(&mut self, value: Value, bytes: usize) -> Option<Value> {
+        if self.value_bytes > WAITING_BYTES {
+            return Some(value);
+        }
+        self.value_bytes += bytes;
+        self.values.push((value, bytes));
+        None
     }
 
     /// Frees a slice of a whole. Returns how many keys of lazy flushes it was the end of; `None`
@@ -199,8 +215,9 @@ impl Keyspace {
         }
         let bytes = value.memory_bytes();
         self.object_bytes.changed(value.kind(), bytes, 0);
-        if bytes > AT_ONCE_BYTES {
-            self.garbage.values.push(value);
+        // A string has no parts that could be freed in slices.
+        if bytes > AT_ONCE_BYTES && value.kind() != Kind::String {
+            drop(self.garbage.take(value, bytes));
         }
     }
 

@@ -307,6 +307,18 @@ impl Keyspace {
             + self.object_bytes.all
     }
 
+    /// Checks the account of the objects' bytes against the objects: for tests, in linear time.
+    ///
+    /// # Panics
+    /// When they differ.
+    pub fn audit(&self) {
+        let bytes = self
+            .objects
+            .iter()
+            .map(|object| object.value.memory_bytes());
+        assert_eq!(self.object_bytes.all, bytes.sum::<usize>());
+    }
+
     /// Bytes that entries occupy, fragmentation included.
     pub fn page_bytes(&self) -> usize {
         self.arena.page_bytes()

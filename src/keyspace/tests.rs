@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::command::testing::Bench;
 
 fn set(ks: &mut Keyspace, key: &[u8], value: &[u8], ttl: Ttl) {
     let mut tx = ks.tx(0, 1000, true);
@@ -349,4 +350,37 @@ fn watched_keys_change_by_writes_expiry_flushes_and_swaps() {
             assert!(ks.effects.interest.is_empty());
         }
     }
+}
+
+#[test]
+fn what_is_replaced_faster_than_it_is_freed_does_not_pile_up() {
+    let mut bench = Bench::default();
+    let big = "v".repeat(100_000);
+    for _ in 0..100 {
+        bench.line(&format!("SET string {big}"));
+    }
+    assert_eq!(bench.keyspace().lazyfree_pending(), 0);
+    for n in 0..5000 {
+        bench.line(&format!("SADD set member:{n}-of-a-set-that-is-not-small"));
+    }
+    let bytes = bench.keyspace().memory_bytes();
+    for _ in 0..200 {
+        bench.line("SUNIONSTORE copy set");
+    }
+    let waiting = bench.keyspace().lazyfree_pending() as usize;
+    assert!((10..100).contains(&waiting), "{waiting} of {bytes} bytes");
+}
+
+#[test]
+fn long_strings_that_are_edited_and_read_in_turn_are_counted_as_long_as_they_are() {
+    let mut bench = Bench::default();
+    let empty = bench.keyspace().memory_bytes();
+    bench.line(&format!("SET string {}", "v".repeat(5000)));
+    for _ in 0..1000 {
+        // The bench checks the account after each.
+        bench.line("APPEND string 0123456789");
+        bench.line("GETRANGE string 0 1");
+    }
+    bench.line("DEL string");
+    assert_eq!(bench.keyspace().memory_bytes(), empty);
 }

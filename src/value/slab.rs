@@ -140,6 +140,15 @@ impl<T> Slab<T> {
         })
     }
 
+    /// All values.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        let places = self.segments.iter().flatten().take(self.fresh);
+        places.filter_map(|place| match place {
+            Place::Used(value) => Some(value),
+            Place::Free(_) => None,
+        })
+    }
+
     /// Frees the last segment of a slab that nobody refers to any more. Returns whether there are
     /// more.
     pub fn dismantle(&mut self) -> bool {

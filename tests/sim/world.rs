@@ -478,6 +478,9 @@ impl World {
 
     /// Every key of every database with its value and its deadline, in order.
     pub fn state(&mut self) -> Vec<KeyState> {
+        for core in &self.cores {
+            core.shard.keyspace.audit();
+        }
         let mut all = Vec::new();
         for core in 0..self.cores.len() {
             all.extend(self.state_of(core));

@@ -33,10 +33,16 @@ impl Tx<'_> {
             Encoding::Text => Ok(Str::Bytes(&slot[found.layout.text(slot)])),
             Encoding::Object => {
                 let object = self.ks.objects.get_mut(found.layout.object(slot));
-                match object.value.kind() {
-                    Kind::String => Ok(Str::Shared(object.value.share())),
-                    _ => Err(WrongType),
+                let value = &mut object.value;
+                if value.kind() != Kind::String {
+                    return Err(WrongType);
                 }
+                // Room for edits is no longer counted.
+                let before = value.memory_bytes();
+                value.share();
+                let after = value.memory_bytes();
+                self.ks.object_bytes.changed(Kind::String, before, after);
+                Ok(Str::Shared(value.share()))
             }
         }
     }
