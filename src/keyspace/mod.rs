@@ -36,6 +36,7 @@ use wheel::Wheel;
 
 use crate::value::dict::{Dict, Handle};
 use crate::value::limits::Limits;
+use crate::value::lzf::Compressor;
 use crate::value::slab::Slab;
 use crate::value::{Kind, Value};
 pub use due::Due;
@@ -168,6 +169,8 @@ pub struct Keyspace {
     cut: Option<Box<cut::Cut>>,
     /// Some field of a hash has had a deadline since the start.
     pub knows_expiring_fields: bool,
+    /// What DUMP compresses with; its tables take longer to make than most values to dump.
+    compressor: Compressor,
 }
 
 /// One database's figures for INFO keyspace.
@@ -213,6 +216,7 @@ impl Keyspace {
             mark: 0,
             cut: None,
             knows_expiring_fields: false,
+            compressor: Compressor::default(),
         }
     }
 

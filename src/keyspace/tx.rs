@@ -21,6 +21,7 @@ use super::entry::{self, Encoding, Layout};
 use super::{Due, Foreseen, Keyspace, Object, Settings, key_in};
 use crate::number::parse_i64;
 use crate::value::dict::{Handle, Position};
+use crate::value::lzf::Compressor;
 use crate::value::{Kind, Value};
 
 /// The key holds another type than the command works on.
@@ -118,6 +119,16 @@ impl<'a> Tx<'a> {
             let keys = keys.map(|key| Foreseen::key(self.db, key));
             self.ks.warm(keys);
         }
+    }
+
+    /// For DUMP; give it back.
+    pub fn take_compressor(&mut self) -> Compressor {
+        std::mem::take(&mut self.ks.compressor)
+    }
+
+    pub fn keep_compressor(&mut self, mut compressor: Compressor) {
+        compressor.shrink();
+        self.ks.compressor = compressor;
     }
 
     pub fn databases(&self) -> u32 {

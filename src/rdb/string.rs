@@ -40,6 +40,15 @@ impl StringWriter {
         }
     }
 
+    /// Goes on with a compressor whose tables are there already; `None`: `rdbcompression no`.
+    pub fn with(compressor: Option<lzf::Compressor>) -> StringWriter {
+        StringWriter { compressor }
+    }
+
+    pub fn into_compressor(self) -> Option<lzf::Compressor> {
+        self.compressor
+    }
+
     pub fn put(&mut self, out: &mut impl Sink, bytes: &[u8]) {
         if bytes.len() <= INT_TEXT_MAX
             && let Some(n) = parse_i64(bytes)

@@ -93,6 +93,14 @@ impl Output<'_> {
 }
 
 impl Compressor {
+    /// Keeps no more room for output than most strings take.
+    pub fn shrink(&mut self) {
+        const BYTES: usize = 64 * 1024;
+        if self.out.capacity() > BYTES {
+            self.out = Vec::new();
+        }
+    }
+
     /// The string compressed; `None` if that saves no more than four bytes.
     pub fn compress(&mut self, input: &[u8]) -> Option<&[u8]> {
         let len_max = input.len().checked_sub(SAVED_MIN_BYTES)?;

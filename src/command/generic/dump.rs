@@ -23,17 +23,21 @@ pub(super) fn dump(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     if !tx.touch_key(key) {
         return out.null();
     }
-    let compress = tx.settings().compress_dumps;
     match tx.clone_value(key) {
-        Some(taken) => out.bulk(&payload(&taken, compress)),
+        Some(taken) => out.bulk(&payload(tx, &taken)),
         None => out.null(),
     }
 }
 
-/// What DUMP replies with; `compress`: `rdbcompression`.
-pub fn payload(taken: &Taken, compress: bool) -> Vec<u8> {
-    let strings = &mut StringWriter::new(compress);
-    dump::put(&Saved(taken.value.kept()), strings)
+/// What DUMP replies with.
+pub fn payload(tx: &mut Tx, taken: &Taken) -> Vec<u8> {
+    let compress = tx.settings().compress_dumps;
+    let mut strings = StringWriter::with(compress.then(|| tx.take_compressor()));
+    let payload = dump::put(&Saved(taken.value.kept()), &mut strings);
+    if let Some(compressor) = strings.into_compressor() {
+        tx.keep_compressor(compressor);
+    }
+    payload
 }
 
 /// A value on its way into a payload or a file.

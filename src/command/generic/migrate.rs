@@ -107,10 +107,9 @@ fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
     if !tx.touch_key(key) {
         return Peek::Missing;
     }
-    let compress = tx.settings().compress_dumps;
     match tx.clone_value(key) {
         Some(taken) => Peek::Dumped {
-            payload: payload(&taken, compress).into(),
+            payload: payload(tx, &taken).into(),
             expire_at: taken.expire_at,
         },
         None => Peek::Missing,

@@ -33,7 +33,7 @@ pub fn described(tx: &mut Tx, key: &[u8]) -> Option<String> {
     /// What follows the value in a payload: version and checksum; its type stands before it.
     const AROUND_BYTES: usize = 11;
     let taken = tx.clone_value(key)?;
-    let payload = super::dump::payload(&taken, tx.settings().compress_dumps);
+    let payload = super::dump::payload(tx, &taken);
     let idle_s = tx.idle_s(key).unwrap_or(0);
     let lru = (tx.now_ms() / 1000 - idle_s) & 0xff_ffff;
     Some(format!(
