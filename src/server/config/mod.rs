@@ -142,37 +142,59 @@ impl Config {
 
     /// CONFIG SET: a new configuration with all pairs applied, or the first reason why not.
     /// `is_local`: who asks is on this machine.
+    // Redis: config.c configSetCommand: what is wrong with a name comes before what is wrong with any
+    // value, and the second kind is told by the parameter's name as the table spells it.
     pub fn set(&self, pairs: &[(String, String)], is_local: bool) -> Result<Config, SetError> {
-        let mut changed: Vec<usize> = Vec::new();
         let mut new = self.clone();
-        for (name, value) in pairs {
-            let at = index(name).ok_or_else(|| SetError::Unknown(name.clone()))?;
-            if changed.contains(&at) {
-                return Err(SetError::Duplicate(name.clone()));
-            }
-            changed.push(at);
-            let refused = |reason: String| SetError::Refused {
-                name: name.clone(),
-                reason,
-            };
-            let param = params()
-                .nth(at)
-                .ok_or_else(|| SetError::Unknown(name.clone()))?;
-            let stays = param.own && *value == self.values[at];
-            if param.immutable && !stays {
-                return Err(refused("can't set immutable config".into()));
-            }
-            if param.protected && !self.allows("enable-protected-configs", is_local) {
-                return Err(refused("can't set protected config".into()));
-            }
+        for ((at, spelling), (_, value)) in self.find(pairs, is_local)?.into_iter().zip(pairs) {
+            let unknown = || SetError::Unknown(spelling.to_owned());
+            let param = params().nth(at).ok_or_else(unknown)?;
             let words: Vec<&str> = if param.is_multiple() {
                 param::pieces(value)
             } else {
                 vec![value]
             };
-            new.values[at] = param.check(&words, &self.values[at]).map_err(refused)?;
+            let refused = |reason: String| SetError::Refused {
+                name: spelling.to_owned(),
+                reason,
+            };
+            new.values[at] = param.check(&words, &new.values[at]).map_err(refused)?;
         }
         Ok(new)
+    }
+
+    /// The parameters that `pairs` name, each with its index and name or alias, or what is wrong with
+    /// the first that may not be set.
+    fn find(
+        &self,
+        pairs: &[(String, String)],
+        is_local: bool,
+    ) -> Result<Vec<(usize, &'static str)>, SetError> {
+        let mut found: Vec<(usize, &'static str)> = Vec::new();
+        for (name, value) in pairs {
+            let unknown = || SetError::Unknown(name.clone());
+            let at = index(name).ok_or_else(unknown)?;
+            let param = params().nth(at).ok_or_else(unknown)?;
+            let refused = |reason: &str| SetError::Refused {
+                name: name.clone(),
+                reason: reason.into(),
+            };
+            let stays = param.own && *value == self.values[at];
+            if param.immutable && !stays {
+                return Err(refused("can't set immutable config"));
+            }
+            if param.protected && !self.allows("enable-protected-configs", is_local) {
+                return Err(refused("can't set protected config"));
+            }
+            // A name and its alias do not exclude each other: the later counts.
+            let alias = param.alias.filter(|its| its.eq_ignore_ascii_case(name));
+            let spelling = alias.unwrap_or(param.name);
+            if found.contains(&(at, spelling)) {
+                return Err(SetError::Duplicate(name.clone()));
+            }
+            found.push((at, spelling));
+        }
+        Ok(found)
     }
 
     /// Whether a parameter that says `yes`, `no` or `local` allows a client what it is about.
