@@ -14,7 +14,7 @@ use super::following::Following;
 use super::gauges::Gauges;
 use super::info::Identity;
 use super::jobs::done;
-use super::journal::Boot;
+use super::journal::{Boot, End};
 use super::log;
 use super::migrate::Migrations;
 use super::monitor::{self, Monitors};
@@ -74,6 +74,8 @@ pub struct ServerHost {
     /// Shard 0's alone: nodes that have not changed their role yet.
     pub roles_awaited: usize,
     pub aof_waits: AofWaits,
+    /// How far the end of this node's segment is, if the server stops.
+    pub end: End,
     /// Shard 0's alone.
     pub slowlog: Slowlog,
     pub slowlog_max_len: usize,
@@ -154,6 +156,7 @@ impl ServerHost {
             replicas_min: 0,
             roles_awaited: 0,
             aof_waits: AofWaits::default(),
+            end: End::default(),
             slowlog: Slowlog::default(),
             slowlog_max_len: 128,
             spikes: Spikes::default(),

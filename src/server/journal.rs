@@ -26,6 +26,16 @@ pub enum Boot {
     Journal,
 }
 
+/// How far a node of a server that stops is with its segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    #[default]
+    Open,
+    /// It is closed at the end of the turn, with all that the turn did.
+    Due,
+    Closed,
+}
+
 impl ServerHost {
     fn policy(&self) -> Policy {
         Policy::parse(self.config.text("appendfsync"))
@@ -39,7 +49,7 @@ impl ServerHost {
     /// Ends all segments, and the server after them if it `stops`.
     pub(super) fn close_journals(&mut self, stops: bool) {
         self.persistence.closing = Some((self.shards, stops));
-        self.tell_nodes(|_| Message::JournalClose);
+        self.tell_nodes(|_| Message::JournalClose { stops });
     }
 
     /// A message about segments.
@@ -70,7 +80,8 @@ impl ServerHost {
                 }
             }
             Message::LoadReady => self.node_is_ready(&core.table),
-            Message::JournalClose => self.close_segment(core),
+            Message::JournalClose { stops: true } => self.end = End::Due,
+            Message::JournalClose { stops: false } => self.close_segment(core),
             Message::JournalClosed { ok } => self.journal_closed(ok),
             Message::JournalMended => {
                 let failed = |segment: &Segment| segment.failure().is_some();
@@ -156,6 +167,17 @@ impl ServerHost {
     /// The end of a turn: what it changed goes into the segment. Returns what its replies wait for
     /// and what may leave.
     pub fn commit(&mut self, core: &mut Core, operations: &mut Vec<Operation>) -> (u64, u64) {
+        match self.end {
+            End::Open => {}
+            End::Due => {
+                self.close_segment(core);
+                self.end = End::Closed;
+                return (0, self.journal_end);
+            }
+            // Other nodes may go on for a moment: what is done here for them, or by clients that have
+            // not heard of the end, is in no file, and nobody is told that it was done.
+            End::Closed => return (u64::MAX, self.journal_end),
+        }
         let (Some(segment), Some(journal)) = (&mut self.segment, &mut core.shard.journal) else {
             // What the last segment got is on the disk.
             self.send_feed(core);

@@ -117,8 +117,8 @@ impl ServerHost {
 
     /// Ends the server once the append-only file is complete.
     pub(super) fn stop_now(&mut self) {
-        if self.persistence.aof.on {
-            self.persistence.aof.on = false;
+        // A rewrite that was under way may have turned it on again behind its end.
+        if std::mem::take(&mut self.persistence.aof.on) && !self.stopping {
             log::notice("Calling fsync() on the AOF file.");
             return self.close_journals(true);
         }

@@ -127,8 +127,10 @@ pub enum Message {
         file: Arc<File>,
         policy: Policy,
     },
-    /// The append-only file is turned off, or the server stops: all is to be written and synced.
-    JournalClose,
+    /// The append-only file is turned off, or the server `stops`: all is to be written and synced.
+    JournalClose {
+        stops: bool,
+    },
     JournalClosed {
         ok: bool,
     },
