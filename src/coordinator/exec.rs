@@ -86,7 +86,7 @@ impl Coordinator {
     }
 
     /// Gives back the holds of a transaction. Returns false if its journals have to be written
-    /// first: then [`Done::Settled`] follows.
+    /// first: then [`Done::Settled`](super::Done::Settled) follows.
     pub fn end_exec(&mut self, tx: TxId, post: &mut dyn FnMut(usize, Message)) -> bool {
         let Some(mut work) = self.pending.remove(&tx) else {
             return true;

@@ -16,7 +16,7 @@
 //! All holds are held at the instant the last one is granted, so the work takes effect there, whole,
 //! for every observer (strict serializability). A move between homes takes one step more: the value
 //! leaves one home and arrives at the other while both are held. Simple commands on two homes take one
-//! step less ([`pair`]).
+//! step less (`pair.rs`).
 //!
 //! Nothing here touches a keyspace: this shard's own part goes through the same messages.
 

@@ -82,7 +82,7 @@ impl Shape<'_> {
         KEY_LEN_AT + 1 + expiry + key + self.payload.bytes()
     }
 
-    /// Writes the entry; expiry fields are left for [`set_expiry`].
+    /// Writes the entry; expiry fields are left for [`Layout::set_expiry`].
     pub fn write(&self, slot: &mut [u8], clock: u32, mark: u8) {
         let encoding = match self.payload {
             Payload::Int(_) => Encoding::Int,

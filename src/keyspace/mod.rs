@@ -57,9 +57,9 @@ pub struct Settings {
     pub string_max_bytes: usize,
     /// `maxmemory-policy` is one of the LFU policies: access clocks count uses.
     pub lfu: bool,
-    /// `maxmemory-policy` is an LRU policy or none.
+    /// `lfu-log-factor`: how slowly counters of uses rise.
     pub lfu_log_factor: u32,
-    /// Minutes after which a counter loses one.
+    /// `lfu-decay-time`: minutes after which a counter loses one.
     pub lfu_decay_time: u32,
     /// `hll-sparse-max-bytes`: longest sparse HyperLogLog.
     pub hll_sparse_max_bytes: usize,
@@ -158,8 +158,9 @@ pub struct Keyspace {
     pub active_expire: bool,
     /// The master of this server says when a key has expired: here nothing expires by itself.
     is_replica: bool,
+    /// Nothing expires for now: clients are paused.
     is_paused: bool,
-    /// What it deletes all the same.
+    /// Keys that a replica deletes all the same: its own clients gave them a deadline.
     own: Own,
     /// A hash as it is without its fields that are due: see [`due`].
     shadow: Option<Shadow>,

@@ -73,7 +73,7 @@ fn tell_subcommands(out: &mut Writer) -> CmdResult {
     )
 }
 
-/// FUNCTION LIST [LIBRARYNAME pattern] [WITHCODE]
+/// `FUNCTION LIST [LIBRARYNAME pattern] [WITHCODE]`
 fn list(core: &Core, args: &Args, out: &mut Writer) -> CmdResult {
     let (mut at, mut with_code, mut pattern) = (2, false, None);
     while at < args.len() {

@@ -11,7 +11,7 @@ use crate::resp::{Args, CmdError};
 use crate::session::{Core, Performed};
 
 impl ServerHost {
-    /// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE], on shard 0.
+    /// `DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]`, on shard 0.
     pub(super) fn reload(&mut self, requester: Requester, args: &Args) -> Performed {
         let has = |word: &str| (2..args.len()).any(|i| args.is(i, word));
         let known = ["merge", "noflush", "nosave"];

@@ -126,7 +126,7 @@ impl ServerHost {
         self.stop = Some(0);
     }
 
-    /// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT], on shard 0.
+    /// `SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]`, on shard 0.
     pub(super) fn shutdown(
         &mut self,
         requester: Requester,

@@ -60,7 +60,7 @@ impl Core {
         self.shard.keyspace.effects.record(db, record);
     }
 
-    /// FUNCTION LOAD [REPLACE] code
+    /// `FUNCTION LOAD [REPLACE] code`
     fn load_function(&mut self, db: u32, args: &Args, out: &mut Writer) -> Result<(), CmdError> {
         let last = args.len() - 1;
         let mut replaces = false;

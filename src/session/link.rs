@@ -50,7 +50,7 @@ pub enum Performed {
 
 /// What only the server as a whole can do, asked by a session of this core.
 pub trait Host {
-    /// Performs a job for the session with index `session`.
+    /// Performs a job for a session.
     fn perform(
         &mut self,
         core: &mut Core,

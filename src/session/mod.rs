@@ -5,7 +5,7 @@
 //! at a time, and runs nothing until it is back. Consecutive commands for the same remote home
 //! travel in one hop. So a connection's commands take effect in the order in which it sent them,
 //! as seen by everybody, and its replies need no reordering. (With `pipeline-order relaxed` a pipeline
-//! visits its homes at once, and only its replies are in order: see [`fan`].)
+//! visits its homes at once, and only its replies are in order: see `fan.rs`.)
 //!
 //! Nothing here touches a socket or a clock: bytes, time and messages come in through [`Core`]'s
 //! methods and go out through a [`Link`].

@@ -1,7 +1,7 @@
 //! COMMAND: what the table knows, told to clients.
 //!
-//! Everything is made of the rows when it is asked for: [`info`] of their facts, [`docs`] of their words
-//! and of the [`syntax`] each states its arguments in.
+//! Everything is made of the rows when it is asked for: `info.rs` of their facts, `docs.rs` of their
+//! words and of the [`syntax`] in which each states its arguments.
 
 mod docs;
 mod info;

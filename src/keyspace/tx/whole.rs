@@ -39,7 +39,7 @@ impl Tx<'_> {
         version == Some(seen.version) && (!seen.existed || is_there())
     }
 
-    /// Registers a client that waits for a key to change: [`super::Effects::take_ready`] names it.
+    /// Registers a client that waits for a key to change: [`Effects::take_ready`](crate::keyspace::Effects::take_ready) names it.
     pub fn wait_for(&mut self, key: &[u8]) {
         self.ks.effects.interest.wait(self.db, key);
     }

@@ -86,7 +86,7 @@ fn parse(args: &Args) -> Result<Wish, CmdError> {
 }
 
 impl ServerHost {
-    /// FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT ms], on shard 0.
+    /// `FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT ms]`, on shard 0.
     pub(in crate::server) fn failover(&mut self, args: &Args, out: &mut Writer) -> Performed {
         if args.len() == 2 && args.is(1, "abort") {
             if self.following.failover.is_none() {

@@ -11,7 +11,7 @@
 //!                                    Receiving -> Preparing -> Loading
 //! ```
 //! All of this is shard 0's: it has the connection, and hands what is in the stream to the shards (see
-//! [`dispatch`]). The stream is kept in the backlog and sent to replicas of this server as it came, byte
+//! `dispatch.rs`). The stream is kept in the backlog and sent to replicas of this server as it came, byte
 //! for byte, so that all who follow one master, however far away, speak of the same offsets.
 //!
 //! Redis: replication.c.
