@@ -157,8 +157,8 @@ impl Query {
         set: Option<&Zset>,
     ) -> Result<usize, CmdError> {
         let left = args.len() - at - 1;
-        let may_store =
-            !form.is_search() && !args.name().ends_with(b"_ro") && !args.name().ends_with(b"_RO");
+        let only_reads = args.name().to_ascii_lowercase().ends_with(b"_ro");
+        let may_store = !form.is_search() && !only_reads;
         if args.is(at, "withdist") {
             self.with_distance = true;
         } else if args.is(at, "withhash") {
