@@ -216,6 +216,12 @@ fn watched(which: Which) -> Vec<String> {
         client.words(line);
     }
     other.words("SET w 1");
+    for script in [
+        "return redis.pcall('XREAD', 'BLOCK', 1, 'STREAMS', 's', '0')",
+        "return redis.pcall('BLPOP', 'l', 0)",
+    ] {
+        client.call(&["EVAL", script, "0"]);
+    }
     for line in [
         "MULTI",
         "SET d 1",
@@ -265,6 +271,34 @@ fn waits_that_end_with_an_error_are_failures() {
         let line = line.unwrap_or_else(|| panic!("{which}: {stats}"));
         assert!(line.contains("calls=1,"), "{which}: {line}");
         assert!(line.contains("failed_calls=1"), "{which}: {line}");
+    }
+}
+
+#[test]
+fn a_script_that_asks_to_wait_has_an_error_of_that_command() {
+    for which in [Which::Reference, Which::Pinion { shards: 2 }] {
+        let server = Server::start(which, &[]);
+        let mut client = server.client();
+        for call in [
+            "'xread', 'block', 1, 'streams', 's', '0'",
+            "'blpop', 'l', 0",
+        ] {
+            let script = format!("return redis.pcall({call})");
+            client.call(&["EVAL", &script, "0"]);
+        }
+        let stats = told(&mut client, "INFO commandstats");
+        let ends = |name: &str, end: &str| {
+            let line = stats.lines().find(|line| line.contains(name));
+            let line = line.unwrap_or_else(|| panic!("{which}: {stats}"));
+            assert!(line.trim_end().ends_with(end), "{which}: {line}");
+        };
+        ends("xread:calls=1", "rejected_calls=0,failed_calls=1");
+        ends("blpop:calls=0", "rejected_calls=1,failed_calls=0");
+        let errors = told(&mut client, "INFO errorstats");
+        assert!(
+            errors.contains("errorstat_ERR:count=2"),
+            "{which}: {errors}"
+        );
     }
 }
 

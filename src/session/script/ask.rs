@@ -84,12 +84,6 @@ impl Core {
             Some(CmdError::Text(
                 "ERR Write commands are not allowed from read-only scripts.",
             ))
-        } else if waits(command, args) {
-            Some(CmdError::quoting(&[
-                b"ERR ",
-                args.name(),
-                b" command is not allowed with BLOCK option from scripts",
-            ]))
         } else if scripted.wrote || !command.is_write() {
             // A script that has changed something is not stopped half way.
             None
@@ -132,15 +126,17 @@ impl Core {
         if !matches!(command.run, Run::Client(_)) {
             self.show_script(key, args, Some((id, scripted.client.db)), link, host);
         }
+        if waits(command, args) {
+            return self.fail_to_wait(id, args);
+        }
         let ordered = ordered_for_script(command, args);
         let args = &ordered.as_ref().map_or(*args, ArgBuf::as_args);
-        let session = self.session(key);
         let call = HopCall {
             command,
             id,
             from: 0,
             to: args.len() as u32,
-            tracks: session.is_some_and(|session| session.client.tracks(command)),
+            tracks: self.tracks(key, command),
         };
         if let Some(asked) = self.keep_within(scripted, call, args, held) {
             return asked;
@@ -163,16 +159,7 @@ impl Core {
                 let performed = host.perform(self, link, key, job, args, &mut out);
                 self.speak_to(Audience::ALL);
                 self.speak(key, spoken);
-                let failed = matches!(performed, Performed::Failed(_));
-                self.shard.stats.ran(id, 0, failed);
-                match performed {
-                    Performed::Later => Asked::Waits,
-                    Performed::Done => Asked::Answered(out),
-                    Performed::Failed(error) => {
-                        self.shard.stats.note_error_text(&error.text());
-                        Asked::Answered(refusal(&error))
-                    }
-                }
+                self.performed_for_script(id, performed, out)
             }
             Run::Container | Run::Transaction(_) | Run::Script(_) => barred(),
             _ => match held {
@@ -180,6 +167,36 @@ impl Core {
                 Some(under) => self.ask_elsewhere(key, scripted, call, args, under, link),
             },
         }
+    }
+
+    fn performed_for_script(&mut self, id: CommandId, performed: Performed, out: Output) -> Asked {
+        let failed = matches!(performed, Performed::Failed(_));
+        self.shard.stats.ran(id, 0, failed);
+        match performed {
+            Performed::Later => Asked::Waits,
+            Performed::Done => Asked::Answered(out),
+            Performed::Failed(error) => {
+                self.shard.stats.note_error_text(&error.text());
+                Asked::Answered(refusal(&error))
+            }
+        }
+    }
+
+    fn tracks(&self, key: SessionKey, command: &Command) -> bool {
+        let session = self.session(key);
+        session.is_some_and(|session| session.client.tracks(command))
+    }
+
+    /// Redis: this is an error of the command's own, not a refusal of it.
+    fn fail_to_wait(&mut self, id: CommandId, args: &Args) -> Asked {
+        let error = CmdError::quoting(&[
+            b"ERR ",
+            args.name(),
+            b" command is not allowed with BLOCK option from scripts",
+        ]);
+        self.shard.stats.ran(id, 0, true);
+        self.shard.stats.note_error_text(&error.text());
+        Asked::Answered(refusal(&error))
     }
 
     /// What changes from now on is for these to repeat.
