@@ -7,6 +7,7 @@ use crate::command::peeks;
 use crate::command::{Ask, Change, Decision, Gather, Peek};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError};
+use crate::value::listpack::Item;
 use crate::value::set::Set;
 use crate::value::{Collection, Value};
 
@@ -68,38 +69,44 @@ fn sets(peeks: &[Peek]) -> Result<Vec<Option<&Set>>, CmdError> {
     Ok(sets)
 }
 
+/// Visits what an operation finds until `visit` has enough; members of a union as often as there are.
+fn visit<'s>(
+    sets: &[Option<&'s Set>],
+    operation: Operation,
+    mut visit: impl FnMut(Item<'s>) -> bool,
+) {
+    match operation {
+        Operation::Inter => intersect(sets, visit),
+        Operation::Union => {
+            let mut all = sets.iter().flatten().flat_map(|set| set.iter());
+            all.all(visit);
+        }
+        Operation::Diff => {
+            if let Some((Some(first), others)) = sets.split_first() {
+                let is_elsewhere =
+                    |member| others.iter().flatten().any(|set| set.contains_item(member));
+                first
+                    .iter()
+                    .all(|member| is_elsewhere(member) || visit(member));
+            }
+        }
+    }
+}
+
 fn compute(peeks: &[Peek], operation: Operation) -> Result<Set, CmdError> {
-    let sets = sets(peeks)?;
     // Redis: results begin as an intset. Where their encoding matters, at the key they are stored
     // under, they are built again.
     let limits = &Default::default();
     let mut result = Set::new(b"0", limits);
-    match operation {
-        Operation::Inter => intersect(&sets, |member| {
-            result.add_item(member, limits);
-            true
-        }),
-        Operation::Union => sets.iter().flatten().for_each(|set| {
-            set.for_each(|member| {
-                result.add_item(member, limits);
-            });
-        }),
-        Operation::Diff => {
-            if let Some((Some(first), others)) = sets.split_first() {
-                first.for_each(|member| {
-                    let elsewhere = others.iter().flatten().any(|set| set.contains_item(member));
-                    if !elsewhere {
-                        result.add_item(member, limits);
-                    }
-                });
-            }
-        }
-    }
+    visit(&sets(peeks)?, operation, |member| {
+        result.add_item(member, limits);
+        true
+    });
     Ok(result)
 }
 
 /// Visits what all sets have until `visit` has enough.
-fn intersect(sets: &[Option<&Set>], mut visit: impl FnMut(crate::value::listpack::Item) -> bool) {
+fn intersect<'s>(sets: &[Option<&'s Set>], mut visit: impl FnMut(Item<'s>) -> bool) {
     let Some(mut sets) = sets.iter().copied().collect::<Option<Vec<&Set>>>() else {
         return;
     };
@@ -116,10 +123,24 @@ fn intersect(sets: &[Option<&Set>], mut visit: impl FnMut(crate::value::listpack
 }
 
 fn reply(ask: &Ask, peeks: &[Peek], operation: Operation) -> Result<Decision, CmdError> {
-    let result = compute(peeks, operation)?;
+    if matches!(operation, Operation::Union) {
+        let result = compute(peeks, operation)?;
+        return Decision::reply(ask, |out| {
+            out.set(result.len())?;
+            result.iter().try_for_each(|member| element(member, out))
+        });
+    }
+    // No member is found twice: there is no need of a set.
+    let mut found = Vec::new();
+    visit(&sets(peeks)?, operation, |member| {
+        found.push(member);
+        true
+    });
     Decision::reply(ask, |out| {
-        out.set(result.len())?;
-        result.iter().try_for_each(|member| element(member, out))
+        out.set(found.len())?;
+        found
+            .into_iter()
+            .try_for_each(|member| element(member, out))
     })
 }
 

@@ -139,13 +139,17 @@ struct Found {
 fn lcs(a: &[u8], b: &[u8]) -> Found {
     let width = b.len() + 1;
     let mut lengths = vec![0u32; (a.len() + 1) * width];
-    for i in 1..=a.len() {
-        for j in 1..=b.len() {
-            lengths[i * width + j] = if a[i - 1] == b[j - 1] {
-                lengths[(i - 1) * width + j - 1] + 1
+    for (i, byte) in a.iter().enumerate() {
+        let (above, row) = lengths[i * width..].split_at_mut(width);
+        let (mut left, mut diagonal) = (0, 0);
+        for ((cell, &up), other) in row[1..].iter_mut().zip(&above[1..]).zip(b) {
+            let longest = if byte == other {
+                diagonal + 1
             } else {
-                lengths[(i - 1) * width + j].max(lengths[i * width + j - 1])
+                up.max(left)
             };
+            *cell = longest;
+            (left, diagonal) = (longest, up);
         }
     }
     let mut text = Vec::new();
