@@ -4,7 +4,10 @@
 //! Resident is what the kernel says. The allocator is not asked: what it holds is taken to be the
 //! resident memory that belongs to no file.
 
+use std::sync::OnceLock;
+
 use super::info::NodeFigures;
+use super::procfs;
 use crate::command::help::help;
 use crate::resp::{Args, CmdResult, Writer};
 
@@ -286,21 +289,17 @@ fn integers(pairs: &[(&str, usize)], out: &mut Writer) -> CmdResult {
 
 /// Resident bytes of this process, and those of them that belong to no file, from the kernel.
 fn resident_bytes() -> (usize, usize) {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let bytes = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let kib = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<usize>().ok());
-        kib.unwrap_or(0) * 1024
-    };
-    (bytes("VmRSS:"), bytes("RssAnon:"))
+    let status = procfs::read("self/status");
+    (
+        procfs::bytes_of(&status, "VmRSS"),
+        procfs::bytes_of(&status, "RssAnon"),
+    )
 }
 
 /// Bytes of memory of this machine.
 pub fn system_bytes() -> usize {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|rest| rest.trim().split(' ').next()?.parse::<usize>().ok());
-    kib.unwrap_or(0) * 1024
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    *BYTES.get_or_init(|| procfs::bytes_of(&procfs::read("meminfo"), "MemTotal"))
 }
 
 /// Bytes as people read them: `1.50M`.

@@ -34,6 +34,7 @@ mod oom;
 mod patrol;
 pub mod persist;
 mod populate;
+mod procfs;
 mod pubsub;
 mod reconfigure;
 pub mod replicas;

@@ -89,6 +89,21 @@ impl Stats {
         }
     }
 
+    /// The same without the commands' histograms.
+    pub fn without_latencies(&self) -> Stats {
+        let counts = |stats: &CommandStats| CommandStats {
+            latency: None,
+            ..*stats
+        };
+        Stats {
+            commands: self.commands.iter().map(counts).collect(),
+            expire_lag: self.expire_lag.clone(),
+            errors: self.errors.clone(),
+            spikes: Vec::new(),
+            ..*self
+        }
+    }
+
     /// Error replies by prefix, in no order.
     pub fn errors(&self) -> impl Iterator<Item = (&str, u64)> {
         self.errors

@@ -209,13 +209,15 @@ impl Config {
     /// CONFIG GET: names and values that match one of the patterns, each once.
     pub fn get(&self, patterns: &[&[u8]]) -> Vec<(&'static str, &str)> {
         let mut found = Vec::new();
+        let is_name = |pattern: &[u8]| !pattern.iter().any(|byte| b"*?[".contains(byte));
+        let (names, globs): (Vec<&[u8]>, Vec<&[u8]>) = patterns.iter().partition(|&&p| is_name(p));
         for (param, value) in params().zip(&self.values) {
             for name in [Some(param.name), param.alias].into_iter().flatten() {
-                let matches = patterns.iter().any(|pattern| {
-                    let literal = !pattern.iter().any(|byte| b"*?[".contains(byte));
-                    (literal || !param.hidden) && glob::matches_nocase(pattern, name.as_bytes())
-                });
-                if matches {
+                let bytes = name.as_bytes();
+                let matches = |glob: &&[u8]| glob::matches_nocase(glob, bytes);
+                if names.iter().any(|name| name.eq_ignore_ascii_case(bytes))
+                    || !param.hidden && globs.iter().any(matches)
+                {
                     found.push((name, value.as_str()));
                 }
             }

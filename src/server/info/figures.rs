@@ -4,6 +4,7 @@ use crate::keyspace::{self, DbStats};
 use crate::server::gauges::{Gauges, Rates};
 use crate::server::memory::DbBytes;
 use crate::server::persist::Status;
+use crate::server::procfs;
 use crate::server::replicas;
 use crate::session::{self, Core, Link, State};
 use crate::shard::stats::Stats;
@@ -96,7 +97,7 @@ pub struct FileFigures {
 }
 
 impl NodeFigures {
-    pub fn of(core: &Core, link: &dyn Link, gauges: &Gauges) -> NodeFigures {
+    pub fn of(core: &Core, link: &dyn Link, gauges: &Gauges, commands: Stats) -> NodeFigures {
         let keys = &core.shard.keyspace;
         let outputs = || {
             core.sessions()
@@ -138,7 +139,7 @@ impl NodeFigures {
             avg_ttl_ms: (0..keys.databases())
                 .map(|db| keys.avg_ttl_ms(db, link.now_ms()))
                 .collect(),
-            commands: core.shard.stats.clone(),
+            commands,
             pubsub: (0, 0, 0),
             subscribers: core
                 .sessions()
@@ -160,7 +161,7 @@ impl NodeFigures {
 
 /// Clock ticks of a process or thread under /proc: user and system.
 pub fn thread_ticks(name: &str) -> (u64, u64) {
-    let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+    let stat = procfs::read(&format!("{name}/stat"));
     // The name before it may hold blanks and brackets.
     let fields = stat.rsplit(')').next().unwrap_or("");
     let field = |at: usize| fields.split_whitespace().nth(at)?.parse::<u64>().ok();

@@ -60,13 +60,12 @@ const ALL: [&str; 13] = [
     "keyspace",
 ];
 
-/// The text of the sections that `args` ask for.
-pub fn render(args: &Args, nodes: &[NodeFigures], context: &Context) -> String {
-    let mut wanted: Vec<&str> = Vec::new();
-    let default = args.len() == 1;
-    for name in DEFAULT.iter().filter(|_| default) {
-        wanted.push(name);
+/// The sections that `args` ask for.
+fn wanted(args: &Args) -> Vec<&'static str> {
+    if args.len() == 1 {
+        return DEFAULT.to_vec();
     }
+    let mut wanted = Vec::new();
     for i in 1..args.len() {
         if args.is(i, "all") || args.is(i, "everything") {
             wanted.extend(ALL);
@@ -76,6 +75,17 @@ pub fn render(args: &Args, nodes: &[NodeFigures], context: &Context) -> String {
             wanted.extend(ALL.iter().filter(|name| args.is(i, name)));
         }
     }
+    wanted
+}
+
+/// Whether what they ask for needs every command's histogram, which is much to hand over.
+pub fn wants_latencies(args: &Args) -> bool {
+    wanted(args).contains(&"latencystats")
+}
+
+/// The text of the sections that `args` ask for.
+pub fn render(args: &Args, nodes: &[NodeFigures], context: &Context) -> String {
+    let wanted = wanted(args);
     let sections: Vec<String> = ALL
         .iter()
         .filter(|name| wanted.contains(name))

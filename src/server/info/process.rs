@@ -1,18 +1,28 @@
 //! The sections about the process: server, clients and CPU time.
 
+use std::sync::OnceLock;
+
 use super::figures::thread_ticks;
 use super::{Context, NodeFigures, lines, replicas_of, total};
-use crate::server::{host, supervise};
+use crate::server::{host, procfs, supervise};
 
 /// The kernel, as Redis names it.
 fn os() -> String {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("Linux {} {}", release.trim(), std::env::consts::ARCH)
+    static OS: OnceLock<String> = OnceLock::new();
+    let name = || {
+        let release = procfs::read("sys/kernel/osrelease");
+        format!("Linux {} {}", release.trim(), std::env::consts::ARCH)
+    };
+    OS.get_or_init(name).clone()
 }
 
 fn executable() -> String {
-    let path = std::env::current_exe();
-    path.map_or_else(|_| String::new(), |path| path.display().to_string())
+    static EXECUTABLE: OnceLock<String> = OnceLock::new();
+    let path = || {
+        let path = std::env::current_exe();
+        path.map_or_else(|_| String::new(), |path| path.display().to_string())
+    };
+    EXECUTABLE.get_or_init(path).clone()
 }
 
 /// Tells versions of this program apart.
