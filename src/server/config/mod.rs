@@ -207,19 +207,23 @@ impl Config {
     }
 
     /// CONFIG GET: names and values that match one of the patterns, each once.
-    pub fn get(&self, patterns: &[&[u8]]) -> Vec<(&'static str, &str)> {
+    // Redis: config.c configGetCommand: who asks by a whole name is answered in their own spelling.
+    pub fn get<'a>(&'a self, patterns: &[&'a [u8]]) -> Vec<(&'a str, &'a str)> {
+        let is_glob = |pattern: &[u8]| pattern.iter().any(|byte| b"*?[".contains(byte));
+        let patterns: Vec<_> = patterns.iter().map(|&p| (p, is_glob(p))).collect();
         let mut found = Vec::new();
-        let is_name = |pattern: &[u8]| !pattern.iter().any(|byte| b"*?[".contains(byte));
-        let (names, globs): (Vec<&[u8]>, Vec<&[u8]>) = patterns.iter().partition(|&&p| is_name(p));
         for (param, value) in params().zip(&self.values) {
             for name in [Some(param.name), param.alias].into_iter().flatten() {
                 let bytes = name.as_bytes();
-                let matches = |glob: &&[u8]| glob::matches_nocase(glob, bytes);
-                if names.iter().any(|name| name.eq_ignore_ascii_case(bytes))
-                    || !param.hidden && globs.iter().any(matches)
-                {
-                    found.push((name, value.as_str()));
-                }
+                let spelling = patterns.iter().find_map(|&(pattern, is_glob)| {
+                    if is_glob {
+                        let shown = !param.hidden && glob::matches_nocase(pattern, bytes);
+                        return shown.then_some(name);
+                    }
+                    let is_it = pattern.eq_ignore_ascii_case(bytes);
+                    is_it.then(|| std::str::from_utf8(pattern).ok()).flatten()
+                });
+                found.extend(spelling.map(|spelling| (spelling, value.as_str())));
             }
         }
         found
