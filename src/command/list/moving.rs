@@ -39,10 +39,10 @@ pub(super) static BRPOPLPUSH_WAITS: Block = Block {
     first_key_only: true,
 };
 
-/// From which end to which; RPOPLPUSH and BRPOPLPUSH do not say.
+/// From which end to which; RPOPLPUSH and BRPOPLPUSH do not say. The number of arguments tells them
+/// apart, since `rename-command` may have changed the name.
 pub(super) fn ends(args: &Args) -> Result<(End, End), CmdError> {
-    let has_ends =
-        args.name().eq_ignore_ascii_case(b"lmove") || args.name().eq_ignore_ascii_case(b"blmove");
+    let has_ends = args.len() >= 5;
     if !has_ends {
         return Ok((End::Tail, End::Head));
     }
@@ -120,4 +120,22 @@ fn leave(tx: &mut Tx, args: &Args, at: usize, _value: &Bytes, _out: &mut Writer)
     // The move is one change. Redis: server.dirty++ once.
     tx.wrote_many(0, key, event, |rec| rec.cmd(&[name, key]));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::ArgBuf;
+
+    #[test]
+    fn a_renamed_move_keeps_its_ends() {
+        let of = |line: &str| {
+            let args: ArgBuf = line.split(' ').map(str::as_bytes).collect();
+            ends(&args.as_args())
+        };
+        assert_eq!(of("mv a b left right"), Ok((End::Head, End::Tail)));
+        assert_eq!(of("wait-mv a b left right 0"), Ok((End::Head, End::Tail)));
+        assert_eq!(of("rotate a b"), Ok((End::Tail, End::Head)));
+        assert_eq!(of("wait-rotate a b 0"), Ok((End::Tail, End::Head)));
+    }
 }
