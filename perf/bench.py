@@ -18,6 +18,8 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TICKS = os.sysconf("SC_CLK_TCK")
+# Commands that a client sends before it reads replies.
+BATCH = 500
 
 
 def arguments(about):
@@ -97,6 +99,44 @@ class Server:
             self.process.wait()
         self.log.close()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def encode(words):
+    parts = [f"*{len(words)}\r\n"]
+    parts += [f"${len(word)}\r\n{word}\r\n" for word in words]
+    return "".join(parts).encode()
+
+
+class Client:
+    """A connection that sends batches and counts replies."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.file = self.socket.makefile("rb")
+
+    def run(self, commands):
+        batch = []
+        for command in commands:
+            batch.append(encode(command))
+            if len(batch) == BATCH:
+                self.flush(batch)
+        self.flush(batch)
+
+    def flush(self, batch):
+        self.socket.sendall(b"".join(batch))
+        for _ in batch:
+            self.reply()
+        batch.clear()
+
+    def reply(self):
+        line = self.file.readline()
+        if line[:1] == b"-":
+            raise SystemExit(f"the server said {line!r}")
+        if line[:1] == b"$" and line != b"$-1\r\n":
+            self.file.read(int(line[1:]) + 2)
+        elif line[:1] == b"*":
+            for _ in range(max(0, int(line[1:]))):
+                self.reply()
 
 
 def pinion(options, shards=1, cores=None, settings=""):
