@@ -20,7 +20,6 @@ use crate::keyspace::tracking::Reader;
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Core, Link, Performed};
 use crate::shard::message::SessionKey;
-use crate::shard::stats::Stats;
 
 impl ServerHost {
     pub(super) fn requester(&self, core: &Core, key: SessionKey) -> Requester {
@@ -258,16 +257,18 @@ impl ServerHost {
             Job::Debug => return self.debug_part(core, &args, question.requester.db),
             Job::Latency if args.is(1, "reset") => return Box::new(self.spikes.reset(&args)),
             Job::Latency if !args.is(1, "histogram") => return Box::new(self.spikes.clone()),
-            Job::Info if !info::wants_latencies(&args) => {
-                let commands = core.shard.stats.without_latencies();
-                return Box::new(self.figures(core, link, commands));
-            }
-            _ => return Box::new(self.figures(core, link, core.shard.stats.clone())),
+            _ => return Box::new(self.figures(core, link, question)),
         }
         Box::new(())
     }
 
-    fn figures(&self, core: &Core, link: &dyn Link, commands: Stats) -> NodeFigures {
+    fn figures(&self, core: &Core, link: &dyn Link, question: &Question) -> NodeFigures {
+        let commands = match question.job {
+            Job::Info if !info::wants_latencies(&question.args.as_args()) => {
+                core.shard.stats.without_latencies()
+            }
+            _ => core.shard.stats.clone(),
+        };
         let mut figures = NodeFigures::of(core, link, &self.gauges, commands);
         let unwritten = self.segment.as_ref().map(|segment| segment.pending_bytes());
         // Redis: replicas are no clients there.
