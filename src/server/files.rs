@@ -72,6 +72,8 @@ impl ServerHost {
                 }
             }
             Message::Resume => self.pause = Default::default(),
+            Message::Settle { id } => self.settles_for = Some(id),
+            Message::Settled { id } => persistence.node_is_settled(id),
             message => self.journal_message(core, message),
         }
     }
@@ -123,6 +125,7 @@ impl ServerHost {
         self.begin_reload();
         if self.may_cut()
             && self.is_quiet(core)
+            && self.persistence.wants_cut(self.now_ms)
             && let Some(mut cut) = self.persistence.wanted_cut.take()
         {
             cut.feeds = self.replicas.feeds_name();
@@ -211,7 +214,7 @@ impl ServerHost {
             || self.has_replayed(core)
             || persistence.follow_up.is_some()
             || self.may_cut()
-                && (persistence.wanted_cut.is_some() || persistence.rewritten.is_some())
+                && (persistence.wants_cut(self.now_ms) || persistence.rewritten.is_some())
             || persistence.wants_to_write(self.now_ms)
             || persistence
                 .replay
@@ -239,7 +242,12 @@ impl ServerHost {
         let replicas = replicas.into_iter().flatten().min();
         if let Some(saving) = &self.persistence.saving {
             let delayed = saving.delayed_until_ms();
-            return [segment, delayed, replicas].into_iter().flatten().min();
+            let unsettled = self.persistence.unsettled_until_ms();
+            let unsettled = unsettled.filter(|_| self.persistence.wanted_cut.is_some());
+            return [segment, delayed, unsettled, replicas]
+                .into_iter()
+                .flatten()
+                .min();
         }
         let aof = &self.persistence.aof;
         let may_begin = aof.scheduled && self.persistence.transactions == 0;

@@ -67,6 +67,8 @@ pub struct ServerHost {
     pub followed_batches: usize,
     /// Shard 0 waits until nothing of this node's clients is under way.
     pub settles: bool,
+    /// And so does this last snapshot.
+    pub settles_for: Option<u32>,
     /// Errors that commands of the master had, as far as they were looked at.
     pub blamed: u64,
     /// `min-replicas-to-write`, 0 while it is off.
@@ -152,6 +154,7 @@ impl ServerHost {
             following: Following::new(shards),
             followed_batches: 0,
             settles: false,
+            settles_for: None,
             blamed: 0,
             replicas_min: 0,
             roles_awaited: 0,

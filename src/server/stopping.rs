@@ -64,6 +64,7 @@ impl ServerHost {
         let after = After::Stop { force };
         self.persistence
             .save(&self.config, after, self.now_ms, &mut self.mail);
+        self.persistence.settle_first(&mut self.mail);
     }
 
     /// SIGINT or SIGTERM, on shard 0.

@@ -270,6 +270,64 @@ fn a_server_that_stops_keeps_what_it_held() {
     }
 }
 
+/// Scripts are under way on several shards when the server is ended: what clients were told was done is
+/// in the last snapshot.
+#[test]
+fn a_server_that_ends_beside_writers_has_saved_what_it_told_them() {
+    for shards in [2, 4] {
+        end_beside_writers(shards, 12);
+    }
+}
+
+fn end_beside_writers(shards: u32, cycles: usize) {
+    const SCRIPT: &str = "for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1]) end";
+    const WRITERS: usize = 8;
+    let (which, options) = (Which::Pinion { shards }, ["--save", "3600 1"]);
+    // The folder is gone with its first server.
+    let folder = Server::start(which, &[]);
+    let mut server = Server::start_in(which, &folder.dir, &options);
+    server.wait_until_up();
+    let mut told = [0u64; WRITERS];
+    for cycle in 0..cycles {
+        let mut ender = server.client();
+        thread::scope(|scope| {
+            for (writer, told) in told.iter_mut().enumerate() {
+                let mut client = server.client();
+                scope.spawn(move || {
+                    loop {
+                        let next = (*told + 1).to_string();
+                        let keys = ["a", "b", "c"].map(|name| format!("{name}:{writer}"));
+                        let words = ["EVAL", SCRIPT, "3", &keys[0], &keys[1], &keys[2], &next];
+                        match client.call(&words) {
+                            Got::Reply(bytes) if bytes == b"$-1\r\n" => *told += 1,
+                            _ => return,
+                        }
+                    }
+                });
+            }
+            thread::sleep(Duration::from_millis(20));
+            match cycle % 2 {
+                0 => server.signal("TERM"),
+                _ => ender.send(b"SHUTDOWN SAVE\r\n"),
+            }
+        });
+        server.exit();
+        server = Server::start_in(which, &folder.dir, &options);
+        server.wait_until_up();
+        let mut client = server.client();
+        for (writer, told) in told.iter_mut().enumerate() {
+            let found = ["a", "b", "c"].map(|name| {
+                let reply = client.text(&format!("GET {name}:{writer}"));
+                let number = reply.split("\\r\\n").nth(1).map(str::parse::<u64>);
+                number.and_then(Result::ok).unwrap_or(0)
+            });
+            assert_eq!(found, [found[0]; 3], "cycle {cycle}: half a script");
+            assert!(found[0] >= *told, "cycle {cycle}: {} of {told}", found[0]);
+            *told = found[0];
+        }
+    }
+}
+
 /// Blocks of the file go past the page cache; a value may be longer than a block.
 #[test]
 fn a_snapshot_of_many_blocks_is_whole() {

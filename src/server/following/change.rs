@@ -277,12 +277,18 @@ impl ServerHost {
         Some(applicant)
     }
 
-    /// Tells shard 0 once nothing of this node's clients is under way: as a replica, the server lets them
-    /// begin nothing that writes.
+    /// Tells shard 0 once nothing of this node's clients is under way: as a replica, or at its end, the
+    /// server lets them begin nothing that writes.
     pub(super) fn tell_settled(&mut self, core: &Core) {
-        if self.is_settled(core) {
-            self.settles = false;
+        if !self.is_settled(core) {
+            return;
+        }
+        if std::mem::take(&mut self.settles) {
             let message = NodeMessage::Replicas(Message::Settled);
+            self.mail.push((0, message));
+        }
+        if let Some(id) = self.settles_for.take() {
+            let message = NodeMessage::Persist(persist::Message::Settled { id });
             self.mail.push((0, message));
         }
     }
@@ -293,7 +299,9 @@ impl ServerHost {
             let waits = matches!(it.state, State::Hopping | State::Awaiting);
             it.key != MASTER && it.job.is_none() && waits
         };
-        self.settles && core.coordinator.pending() == 0 && !core.sessions().any(is_under_way)
+        (self.settles || self.settles_for.is_some())
+            && core.coordinator.pending() == 0
+            && !core.sessions().any(is_under_way)
     }
 
     /// Nothing of a node's clients is under way.

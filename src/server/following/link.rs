@@ -14,8 +14,8 @@ use crate::shard::message::SessionKey;
 const RETRY_MS: i64 = 1_000;
 /// How often to look whether a name is known.
 const LOOK_MS: i64 = 10;
-/// How long what clients have under way may keep this server from calling its master.
-pub(super) const SETTLE_MS: i64 = 5_000;
+/// How long what clients have under way may keep this server from calling its master, or from its end.
+pub const SETTLE_MS: i64 = 5_000;
 /// A longer line is none of a master's.
 const LINE_MAX_BYTES: usize = 1024;
 

@@ -43,6 +43,7 @@ use units::Cutter;
 
 pub use figures::Figures;
 pub use handshake::encode;
+pub use link::SETTLE_MS;
 pub use snapshot::Past;
 
 /// A master's address.

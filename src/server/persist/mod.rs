@@ -146,6 +146,13 @@ pub enum Message {
     Quiesce,
     /// It does not stop after all.
     Resume,
+    /// The last snapshot waits until nothing of a node's clients is under way; and nothing is.
+    Settle {
+        id: u32,
+    },
+    Settled {
+        id: u32,
+    },
 }
 
 /// An entry on its way home.

@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use super::direct::{BLOCK_BYTES, Direct};
 use super::pipe::Pipe;
-use super::{Mail, Persistence};
+use super::{Mail, Message, Persistence};
 use crate::coordinator::merge::Merger;
 use crate::keyspace::cut::{Chunk, Clocks, Sizes};
 use crate::rdb::file::{About, Replication};
 use crate::script::library;
 use crate::server::ask::Requester;
 use crate::server::config::Config;
-use crate::server::following::Past;
+use crate::server::following::{Past, SETTLE_MS};
 use crate::server::host::REDIS_VERSION;
 use crate::server::log;
 use crate::shard::message::Cut;
@@ -107,6 +107,9 @@ pub struct Saving {
     delayed_until_ms: Option<i64>,
     pub started_ms: i64,
     told_ms: i64,
+    /// Nodes that may still tell clients of something that began before the last snapshot was asked
+    /// for: its cut waits for them.
+    unsettled: usize,
     sizes: Vec<Option<Sizes>>,
     used_bytes: u64,
     /// Fields of hashes may expire in it.
@@ -281,6 +284,7 @@ impl Persistence {
             delayed_until_ms: None,
             started_ms: now_ms,
             told_ms: now_ms,
+            unsettled: 0,
             sizes: vec![None; self.shards],
             used_bytes: 0,
             expiring_fields: false,
@@ -302,6 +306,35 @@ impl Persistence {
             begins_segment: is_rewrite,
             feeds: None,
         });
+    }
+
+    /// The cut of the snapshot in progress comes behind all that clients have under way.
+    pub fn settle_first(&mut self, mail: &mut Mail) {
+        let Some(saving) = &mut self.saving else {
+            return;
+        };
+        saving.unsettled = self.shards;
+        let id = saving.id;
+        self.tell_all(mail, || Message::Settle { id });
+    }
+
+    /// Nothing of a node's clients is under way.
+    pub fn node_is_settled(&mut self, id: u32) {
+        if let Some(saving) = self.saving_of(id) {
+            saving.unsettled = saving.unsettled.saturating_sub(1);
+        }
+    }
+
+    /// Until when the cut waits for nodes, unix milliseconds. A script may run for ever.
+    pub fn unsettled_until_ms(&self) -> Option<i64> {
+        let saving = self.saving.as_ref().filter(|it| it.unsettled > 0)?;
+        Some(saving.started_ms.saturating_add(SETTLE_MS))
+    }
+
+    /// Whether a cut is to be begun now.
+    pub fn wants_cut(&self, now_ms: i64) -> bool {
+        let waits = self.unsettled_until_ms().is_some_and(|it| now_ms < it);
+        self.wanted_cut.is_some() && !waits
     }
 
     /// `rdb-key-save-delay` holds for a snapshot under way as well.
