@@ -79,7 +79,7 @@ const MEMLOCK_MIN_BYTES: u64 = 512 * 1024;
 
 /// Raises the soft limits to the hard ones and checks that io_uring does what is needed.
 pub fn check() -> Result<(), StartError> {
-    raise_limit(libc::RLIMIT_NOFILE);
+    open_files();
     let memlock = raise_limit(libc::RLIMIT_MEMLOCK);
     let ring: IoUring = IoUring::builder()
         .setup_single_issuer()
@@ -135,6 +135,11 @@ fn classify(error: io::Error, disabled: u8, memlock: u64) -> StartError {
 pub fn disable_huge_pages() -> bool {
     // SAFETY: this option reads its arguments as numbers only.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0 }
+}
+
+/// Has this process open as many files as it may; how many.
+pub fn open_files() -> u64 {
+    raise_limit(libc::RLIMIT_NOFILE)
 }
 
 /// Raises a soft limit to its hard limit; returns what it is now.

@@ -15,6 +15,7 @@ use super::info::Identity;
 use super::journal::Boot;
 use super::log::{self, Level};
 use super::node::Node;
+use super::open_files;
 use super::persist::{self, Part};
 use super::role::Role;
 use super::settings;
@@ -109,7 +110,7 @@ pub fn listening_of(config: &Config) -> Listening {
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(mut config: Config) -> ExitCode {
     if let Err(error) = std::env::set_current_dir(config.text("dir")) {
         return fail(&format!("Can't chdir to '{}': {error}", config.text("dir")));
     }
@@ -167,6 +168,9 @@ fn serve(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if !open_files::lower_maxclients(&mut config, shards) {
+        return ExitCode::FAILURE;
+    }
     announce(&config, shards);
     supervise::begin(&config);
     let _pid_file = PidFile::write(supervise::pid_file(&config));

@@ -31,6 +31,7 @@ mod migrate;
 pub mod monitor;
 pub mod node;
 mod oom;
+mod open_files;
 mod patrol;
 pub mod persist;
 mod populate;

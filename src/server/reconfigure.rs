@@ -9,7 +9,7 @@ use super::ask::Requester;
 use super::config::{Config, SetError};
 use super::host::ServerHost;
 use super::jobs::write_error;
-use super::log;
+use super::{log, open_files};
 use crate::command::Job;
 use crate::resp::{ArgBuf, Args, CmdError, Output};
 use crate::runtime::ListenError;
@@ -58,6 +58,9 @@ impl ServerHost {
             Ok(config) => config,
             Err(error) => return Performed::Failed(CmdError::owned(error.to_string())),
         };
+        if let Err(error) = open_files::check(&config, &self.config, self.shards) {
+            return Performed::Failed(CmdError::owned(error.to_string()));
+        }
         let moves = |name: &str| config.text(name) != self.config.text(name);
         let is_replica = self.identity.role.is_replica();
         if (moves("oom-score-adj") || moves("oom-score-adj-values"))
