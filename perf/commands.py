@@ -99,7 +99,7 @@ GEOPOS places place:1 place:2
 PFADD hll:0 element:{ANY}
 PFCOUNT hll:1
 PFCOUNT hll:1 hll:2
-PFMERGE target hll:1 hll:2
+PFMERGE merged hll:1 hll:2
 SORT list:l:1 ALPHA
 EVALSHA {{get}} 1 key:{ANY}
 EVALSHA {{sets}} 1 key:1
