@@ -158,6 +158,19 @@ def build(kind, target, path):
     return os.path.join(ROOT, "target", "release", path)
 
 
+def run(options, words):
+    """Runs a load generator on its core; returns all that it says."""
+    done = subprocess.run(
+        words,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: os.sched_setaffinity(0, {options.load_core}),
+    )
+    return done.stdout.replace("\r", "\n")
+
+
 def load(options, mode, port, **parameters):
     """Runs the load generator on its core and returns its figures."""
     words = load_command(mode, port, parameters)

@@ -5,10 +5,8 @@ Collections have 10, 100, 1,000 (keys that end in s, m, l) or 20,000 elements (x
 redis-benchmark, pipelined by 16, as often as takes the reference a third of a second; servers alternate.
 The list ends with where Pinion is worst."""
 
-import os
 import random
 import re
-import subprocess
 import sys
 
 import bench
@@ -148,15 +146,8 @@ def send(options, server, words, requests):
     command = ["redis-benchmark", "-q", "-p", str(server.port), "-c", "20", "-P", "16"]
     command += ["-r", "100000", "-n", str(requests)] + words
     before = server.cpu_seconds()
-    done = subprocess.run(
-        command,
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        preexec_fn=lambda: os.sched_setaffinity(0, {options.load_core}),
-    )
-    if error := re.search(r"Error from server.*", done.stdout):
+    said = bench.run(options, command)
+    if error := re.search(r"Error from server.*", said):
         sys.exit(f"{server.name} said to {' '.join(words)}: {error.group()}")
     return server.cpu_seconds() - before
 

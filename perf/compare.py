@@ -6,10 +6,8 @@ core. Each test runs on one server, then on the other, and again (`--pairs`), so
 of the machine hits both. Figures are medians; ratios are medians of the pairs' ratios. CPU seconds
 per million commands is the figure that repeats: throughput on a shared machine does not."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 
 import bench
@@ -24,7 +22,7 @@ def redis_benchmark(options, server, test, depth):
     words = ["redis-benchmark", "-p", str(server.port), "-c", "50", "-d", "64"]
     words += ["-r", str(options.keys), "-P", str(depth), "-n", str(requests), "-t", test]
     before = server.cpu_seconds()
-    text = run(options, words)
+    text = bench.run(options, words)
     cpu = server.cpu_seconds() - before
     table = re.search(r"latency summary.*?\n.*?p99\s+max\n\s*([\d. ]+)", text, re.S)
     rate = re.search(r"throughput summary: ([\d.]+)", text)
@@ -47,7 +45,7 @@ def memtier(options, server, depth):
     words += ["-d", "64", "--key-maximum", str(options.keys), "--pipeline", str(depth)]
     words += ["-n", str(options.requests // 50)]
     before = server.cpu_seconds()
-    text = run(options, words)
+    text = bench.run(options, words)
     cpu = server.cpu_seconds() - before
     totals = re.search(r"^Totals\s+([\d.]+)\s+\S+\s+\S+\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)", text, re.M)
     if not totals:
@@ -55,18 +53,6 @@ def memtier(options, server, depth):
     rate, _, p50, p99, p999 = map(float, totals.groups())
     commands = options.requests // 50 * 50
     return {"rate": rate, "p50": p50, "p99": p99, "p999": p999, "cpu_per_m": cpu * 1e6 / commands}
-
-
-def run(options, words):
-    done = subprocess.run(
-        words,
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        preexec_fn=lambda: os.sched_setaffinity(0, {options.load_core}),
-    )
-    return done.stdout.replace("\r", "\n")
 
 
 def pairs(options, servers, measure):

@@ -8,8 +8,6 @@ carry `2 / ratio` times as many of them. Throughput is told as well: where a com
 server and none for the generator (`sort`), it is near that."""
 
 import itertools
-import os
-import subprocess
 import time
 
 import bench
@@ -34,12 +32,7 @@ FILL = LISTS + ["-P", "16", "-n", "200000", "rpush", "list:__rand_int__", "eleme
 
 
 def send(options, server, words):
-    subprocess.run(
-        ["redis-benchmark", "-q", "-p", str(server.port), "-c", "50"] + words,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, {options.load_core}),
-    )
+    bench.run(options, ["redis-benchmark", "-q", "-p", str(server.port), "-c", "50"] + words)
 
 
 def sample(options, server, test, depth):
