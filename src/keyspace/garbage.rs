@@ -77,17 +77,6 @@ impl Garbage {
         !more
     }
 
-    /// Takes a collection that is to be freed in slices; hands it back if so much waits already that
-    /// it must be freed at once: otherwise who replaces large values fast enough fills the memory.
-    fn take(&mut self, value: Value, bytes: usize) -> Option<Value> {
-        if self.value_bytes > WAITING_BYTES {
-            return Some(value);
-        }
-        self.value_bytes += bytes;
-        self.values.push((value, bytes));
-        None
-    }
-
     /// Frees a slice of a whole. Returns how many keys of lazy flushes it was the end of; `None`
     /// if there is no whole.
     pub fn free_whole(&mut self) -> Option<u64> {
@@ -215,9 +204,13 @@ impl Keyspace {
         }
         let bytes = value.memory_bytes();
         self.object_bytes.changed(value.kind(), bytes, 0);
-        // A string has no parts that could be freed in slices.
-        if bytes > AT_ONCE_BYTES && value.kind() != Kind::String {
-            drop(self.garbage.take(value, bytes));
+        // A string has no parts that could be freed in slices. And if much waits already, more is freed
+        // at once: otherwise who replaces large values fast enough fills the memory.
+        let garbage = &mut self.garbage;
+        let is_large = bytes > AT_ONCE_BYTES && value.kind() != Kind::String;
+        if is_large && garbage.value_bytes <= WAITING_BYTES {
+            garbage.value_bytes += bytes;
+            garbage.values.push((value, bytes));
         }
     }
 

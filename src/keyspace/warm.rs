@@ -1,11 +1,11 @@
 //! Fetching from memory what the next commands will look at.
 //!
-//! A command on a large keyspace waits for memory twice or thrice, for its key's bucket, what overflowed from it and its entry, and
-//! up to four times more to find a member of a large collection. One after the other each command
-//! waits for its own: half of a pipelined GET's time on a million keys. Commands that have arrived
-//! but not begun can wait together.
+//! A command on a large keyspace waits for memory twice or thrice, for its key's bucket, what
+//! overflowed from it and its entry, and up to four times more to find a member of a large collection.
+//! One after the other each command waits for its own: half of a pipelined GET's time on a million
+//! keys. Commands that have arrived but not begun can wait together.
 //!
-//! Nothing is changed by it, and memory is asked, not waited for; where a guess is wrong, it was in vain.
+//! Nothing is changed by it; where a guess is wrong, memory was asked in vain.
 
 use smallvec::SmallVec;
 

@@ -35,9 +35,7 @@ pub struct StringWriter {
 impl StringWriter {
     /// `compress`: `rdbcompression`.
     pub fn new(compress: bool) -> StringWriter {
-        StringWriter {
-            compressor: compress.then(lzf::Compressor::default),
-        }
+        StringWriter::with(compress.then(lzf::Compressor::default))
     }
 
     /// Goes on with a compressor whose tables are there already; `None`: `rdbcompression no`.

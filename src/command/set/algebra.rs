@@ -124,11 +124,8 @@ fn intersect<'s>(sets: &[Option<&'s Set>], mut visit: impl FnMut(Item<'s>) -> bo
 
 fn reply(ask: &Ask, peeks: &[Peek], operation: Operation) -> Result<Decision, CmdError> {
     if matches!(operation, Operation::Union) {
-        let result = compute(peeks, operation)?;
-        return Decision::reply(ask, |out| {
-            out.set(result.len())?;
-            result.iter().try_for_each(|member| element(member, out))
-        });
+        let union = compute(peeks, operation)?;
+        return listed(ask, union.len(), union.iter());
     }
     // No member is found twice: there is no need of a set.
     let mut found = Vec::new();
@@ -136,11 +133,18 @@ fn reply(ask: &Ask, peeks: &[Peek], operation: Operation) -> Result<Decision, Cm
         found.push(member);
         true
     });
+    listed(ask, found.len(), found.into_iter())
+}
+
+/// The reply of so many members.
+fn listed<'s>(
+    ask: &Ask,
+    len: usize,
+    mut members: impl Iterator<Item = Item<'s>>,
+) -> Result<Decision, CmdError> {
     Decision::reply(ask, |out| {
-        out.set(found.len())?;
-        found
-            .into_iter()
-            .try_for_each(|member| element(member, out))
+        out.set(len)?;
+        members.try_for_each(|member| element(member, out))
     })
 }
 

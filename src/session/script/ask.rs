@@ -194,9 +194,7 @@ impl Core {
             args.name(),
             b" command is not allowed with BLOCK option from scripts",
         ]);
-        self.shard.stats.ran(id, 0, true);
-        self.shard.stats.note_error_text(&error.text());
-        Asked::Answered(refusal(&error))
+        self.performed_for_script(id, Performed::Failed(error), Output::default())
     }
 
     /// What changes from now on is for these to repeat.
