@@ -4,7 +4,7 @@
 //! line is a sum of what arrived: it changes only with behaviour. Two shards on one CPU measure the
 //! scheduler instead.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pinion::runtime::{
     self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, Listening, NextTurn, Options,
@@ -127,6 +127,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options {
         cpus: placement.cpus,
         scheduling: Scheduling::default(),
+        gather_longest: Duration::ZERO,
         listening: Listening {
             bind: Vec::new(),
             port: 0,

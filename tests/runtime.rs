@@ -45,6 +45,7 @@ struct Echo {
     /// Connections that `CORK` came from, and the bytes it has written.
     corked: Vec<ConnId>,
     written: usize,
+    turns: u64,
 }
 
 enum Parcel {
@@ -107,6 +108,10 @@ impl App for Echo {
                 let text = format!("{:4}", io.connections());
                 io.out(conn).bytes.extend_from_slice(text.as_bytes());
             }
+            b"TURNS" => {
+                let text = format!("{:8}", self.turns);
+                io.out(conn).bytes.extend_from_slice(text.as_bytes());
+            }
             b"HELD" => {
                 let pending = self.corked.iter().map(|&conn| io.pending_bytes(conn));
                 let text = format!("{:8}", pending.sum::<usize>());
@@ -164,6 +169,7 @@ impl App for Echo {
 
     fn turn(&mut self, io: &mut Io<Parcel>) -> bool {
         let now_ns = io.now().mono_ns;
+        self.turns += 1;
         self.paused.retain(|&(until_ns, conn)| {
             if until_ns <= now_ns {
                 io.resume_recv(conn);
@@ -188,10 +194,10 @@ struct Server {
 
 impl Server {
     fn start(name: &str, shards: usize) -> Server {
-        Server::start_with(name, shards, 0)
+        Server::start_with(name, shards, 0, Duration::ZERO)
     }
 
-    fn start_with(name: &str, shards: usize, port: u16) -> Server {
+    fn start_with(name: &str, shards: usize, port: u16, gather_longest: Duration) -> Server {
         let file = format!("pinion-runtime-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(file);
         let allowed = cpus::allowed();
@@ -199,6 +205,7 @@ impl Server {
         let options = Options {
             cpus: placement.cpus,
             scheduling: Scheduling::default(),
+            gather_longest,
             listening: Listening {
                 bind: vec!["127.0.0.1".to_owned()],
                 port,
@@ -274,9 +281,39 @@ fn tcp_connections_are_served() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = free.local_addr().expect("its number").port();
     drop(free);
-    let server = Server::start_with("tcp", 2, port);
+    let server = Server::start_with("tcp", 2, port, Duration::ZERO);
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
     assert_eq!(ask(&mut stream, b"hello", 5), b"hello");
+    server.stop();
+}
+
+#[test]
+fn requests_gather_where_they_may() {
+    let _alone = alone();
+    // So long that it does not count here how fast the machine is.
+    let server = Server::start_with("gather", 1, 0, Duration::from_secs(2));
+    let mut streams: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    for stream in &mut streams {
+        stream.write_all(b"TURNS").expect("write");
+    }
+    // Whoever gets an answer asks again at once. Returns the last answer.
+    let mut serve = |rounds: u64| {
+        let mut turns = 0_u64;
+        for _ in 0..rounds {
+            for stream in &mut streams {
+                let mut answer = [0; 8];
+                stream.read_exact(&mut answer).expect("an answer");
+                let text = String::from_utf8_lossy(&answer);
+                turns = turns.max(text.trim().parse().expect("a number of turns"));
+                stream.write_all(b"TURNS").expect("write");
+            }
+        }
+        turns
+    };
+    // It is seen that so many arrive.
+    let before = serve(500);
+    let turns = serve(100) - before;
+    assert!(turns < 100 * 40 / 8, "{turns} turns for 4000 requests");
     server.stop();
 }
 

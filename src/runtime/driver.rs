@@ -20,6 +20,7 @@ use super::clock;
 use super::conn::Conn;
 use super::dial::Lines;
 use super::files::Files;
+use super::gathering::Gathering;
 use super::listen::Doors;
 use super::mailbox::{Collected, Mail, Mailboxes, Shared};
 use super::ring::{Completion, Op, Ring, Token};
@@ -84,6 +85,7 @@ pub(super) struct Driver<A: App> {
     /// Cores share a processor: who waits awake keeps another from working.
     is_crowded: bool,
     turns: Turns,
+    gathering: Gathering,
 }
 
 /// What shard 0 has beside the others, and what is said to all of them.
@@ -94,6 +96,8 @@ pub(super) struct FrontDoor {
     /// There are more shards than processors.
     pub is_crowded: bool,
     pub scheduling: Scheduling,
+    /// How long requests may gather while a shard is busy.
+    pub gather_longest: Duration,
 }
 
 /// How signals reach shard 0: each puts a byte into a pipe.
@@ -149,6 +153,7 @@ impl<A: App> Driver<A> {
             lines: Lines::default(),
             is_crowded: front.is_crowded,
             turns: Turns::new(front.scheduling, clock::mono_ns()),
+            gathering: Gathering::new(front.gather_longest, clock::mono_ns()),
         })
     }
 
@@ -160,7 +165,10 @@ impl<A: App> Driver<A> {
         loop {
             if !self.gets_mail_awake(next)? {
                 let timeout = self.sleep_for(next);
-                self.ring.enter(timeout)?;
+                match self.gathering.wait(timeout) {
+                    Some((arrivals, longest)) => self.ring.gather(arrivals, longest)?,
+                    None => self.ring.enter(timeout)?,
+                }
                 self.mailboxes.awake();
             }
             self.io.now = clock::now();
@@ -258,6 +266,9 @@ impl<A: App> Driver<A> {
         }
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.completions(&mut completions);
+        if self.gathering.is_on() {
+            self.count_arrivals(&completions);
+        }
         if !clogged && completions.len() > 1 {
             self.foresee(&completions);
         }
@@ -283,6 +294,14 @@ impl<A: App> Driver<A> {
             self.accepts_again_ns = None;
             self.arm_accepts();
         }
+    }
+
+    fn count_arrivals(&mut self, completions: &[Completion]) {
+        let sends = completions.iter().filter(|c| c.token.op == Op::Send);
+        let connections = self.slots.len() - self.free.len();
+        let arrived = completions.len() - sends.count();
+        self.gathering
+            .mind(arrived, connections, self.io.now.mono_ns);
     }
 
     /// Shows the app what has arrived.

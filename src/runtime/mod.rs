@@ -18,6 +18,7 @@ pub mod crash;
 mod dial;
 mod driver;
 mod files;
+mod gathering;
 mod listen;
 mod mailbox;
 pub mod preflight;

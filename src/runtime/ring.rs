@@ -98,6 +98,8 @@ pub(super) struct Completion {
 pub(super) struct Ring {
     ring: IoUring,
     pub buffers: Buffers,
+    /// Sends not handed to the kernel yet. Nearly all complete as they are.
+    new_sends: usize,
 }
 
 impl Ring {
@@ -109,7 +111,11 @@ impl Ring {
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)?;
         let buffers = Buffers::register(&ring)?;
-        Ok(Ring { ring, buffers })
+        Ok(Ring {
+            ring,
+            buffers,
+            new_sends: 0,
+        })
     }
 
     /// The file descriptor that other cores ring.
@@ -159,6 +165,7 @@ impl Ring {
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build()
             .user_data(token.pack());
+        self.new_sends += 1;
         self.push(&entry);
     }
 
@@ -168,6 +175,7 @@ impl Ring {
             .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32)
             .build()
             .user_data(token.pack());
+        self.new_sends += 1;
         self.push(&entry);
     }
 
@@ -255,16 +263,31 @@ impl Ring {
 
     /// Submits everything and waits for a completion, at most `timeout` (`None`: for ever).
     pub fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.new_sends = 0;
         let result = match timeout {
             None => self.ring.submit_and_wait(1),
             // Only what is there: deferred work runs and posts its completions in this call.
             Some(Duration::ZERO) => self.enter_without_waiting(),
-            Some(timeout) => {
-                let timespec = types::Timespec::from(timeout);
-                let args = types::SubmitArgs::new().timespec(&timespec);
-                self.ring.submitter().submit_with_args(1, &args)
-            }
+            Some(timeout) => self.enter_for(1, timeout),
         };
+        Ring::entered(result)
+    }
+
+    /// Submits everything and waits for `arrivals` more completions than there are sends to submit,
+    /// at most `longest`.
+    pub fn gather(&mut self, arrivals: usize, longest: Duration) -> io::Result<()> {
+        let sends = std::mem::take(&mut self.new_sends);
+        let result = self.enter_for(sends + arrivals, longest);
+        Ring::entered(result)
+    }
+
+    fn enter_for(&self, completions: usize, timeout: Duration) -> io::Result<usize> {
+        let timespec = types::Timespec::from(timeout);
+        let args = types::SubmitArgs::new().timespec(&timespec);
+        self.ring.submitter().submit_with_args(completions, &args)
+    }
+
+    fn entered(result: io::Result<usize>) -> io::Result<()> {
         match result {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {

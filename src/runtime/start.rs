@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -24,6 +25,8 @@ pub struct Options {
     /// The CPU of each shard.
     pub cpus: Vec<usize>,
     pub scheduling: Scheduling,
+    /// How long requests may gather while a shard is busy; zero: not at all.
+    pub gather_longest: Duration,
     pub listening: Listening,
 }
 
@@ -89,6 +92,7 @@ impl Bound {
             signals: Some(catch_signals().map_err(StartError::Ring)?),
             is_crowded,
             scheduling: options.scheduling,
+            gather_longest: options.gather_longest,
         });
         let (to, ends) = mpsc::channel();
         let mut executors = Vec::with_capacity(shards);
@@ -98,6 +102,7 @@ impl Bound {
             let others = || FrontDoor {
                 is_crowded,
                 scheduling: options.scheduling,
+                gather_longest: options.gather_longest,
                 ..FrontDoor::default()
             };
             let front = front.take().unwrap_or_else(others);

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::acl;
 use super::config::cli::{self, Invocation};
@@ -91,6 +92,7 @@ fn options_of(config: &Config) -> Result<(Options, bool), StartError> {
                 "other" => Scheduling::Other,
                 _ => Scheduling::Auto,
             },
+            gather_longest: Duration::from_micros(config.int("shard-gathering").unsigned_abs()),
             listening: listening_of(config),
         },
         placement.crowded,
