@@ -61,7 +61,7 @@ pub const COMMANDS: &[Command] = &[
         since: "6.2.0",
         summary: "Makes a replica the master, in agreement with it.",
         syntax: "[TO target=(host port [FORCE])] [ABORT] [TIMEOUT milliseconds]",
-        ..row("failover", -1, ADMIN | NOSCRIPT | STALE, Job::Replication)
+        ..row("failover", -1, ADMIN | NOSCRIPT | STALE, Job::Failover)
     },
     Command {
         since: "4.0.0",
@@ -102,7 +102,7 @@ pub const COMMANDS: &[Command] = &[
         since: "3.0.0",
         summary: "Tells of a replica.",
         standing: Standing::Internal,
-        ..row("replconf", -1, ADMINISTER | ALLOW_BUSY, Job::Replicate)
+        ..row("replconf", -1, ADMINISTER | ALLOW_BUSY, Job::ReplConf)
     },
     Command {
         since: "5.0.0",

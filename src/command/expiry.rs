@@ -51,10 +51,10 @@ pub fn deadline(
 ) -> Result<i64, CmdError> {
     let n = args.int(at)?;
     if n <= 0 {
-        return Err(CmdError::invalid_expire(command.as_bytes()));
+        return Err(CmdError::invalid_expire(command));
     }
     unit.deadline(n, now_ms)
-        .ok_or_else(|| CmdError::invalid_expire(command.as_bytes()))
+        .ok_or_else(|| CmdError::invalid_expire(command))
 }
 
 /// Gives a key that exists a deadline; one that has passed deletes the key.

@@ -108,14 +108,14 @@ pub const ALL_RO: Keys = &[KeySpec::range(RO | ACCESS, 1, -1, 1)];
 pub const ALL_RO_META: Keys = &[KeySpec::range(RO, 1, -1, 1)];
 pub const ALL_RM: Keys = &[KeySpec::range(RM | DELETE, 1, -1, 1)];
 
-/// Why a request has no keys where its specification looks for them. Redis: t_string.c, MSETEX.
-pub fn why_none(keys: Keys, args: &Args) -> CmdError {
+/// Why a request of the command `name` has no keys where its specification looks for them. Redis: t_string.c, MSETEX.
+pub fn why_none(name: &str, keys: Keys, args: &Args) -> CmdError {
     let counted = keys.iter().find_map(|spec| match (spec.begin, spec.find) {
         (Begin::Index(begin), Find::Count { count, step, .. }) => Some((begin + count, step)),
         _ => None,
     });
     match counted {
-        _ if !args.name().eq_ignore_ascii_case(b"msetex") => counted_error(args, counted),
+        _ if name != "msetex" => counted_error(name, args, counted),
         Some((at, _)) if at >= args.len() => CmdError::Syntax,
         Some((at, _)) if !matches!(args.int(at), Ok(1..=0x7fff_ffff)) => {
             CmdError::Text("ERR invalid numkeys value")
@@ -126,23 +126,19 @@ pub fn why_none(keys: Keys, args: &Args) -> CmdError {
 }
 
 /// The errors of commands that count their keys. Redis: t_list.c, t_set.c, t_zset.c.
-fn counted_error(args: &Args, counted: Option<(usize, usize)>) -> CmdError {
+fn counted_error(name: &str, args: &Args, counted: Option<(usize, usize)>) -> CmdError {
     let Some((at, _)) = counted else {
         return CmdError::Syntax;
     };
-    let name = args.name().to_ascii_lowercase();
-    let sets = name == b"sintercard";
-    let combines = [&b"zunion"[..], b"zinter", b"zdiff"]
+    let sets = name == "sintercard";
+    let combines = ["zunion", "zinter", "zdiff"]
         .iter()
         .any(|start| name.starts_with(start));
     match args.int(at) {
         Err(error) if combines => error,
-        Ok(..1) if combines => {
-            let name = String::from_utf8_lossy(&name).into_owned();
-            CmdError::owned(format!(
-                "ERR at least 1 input key is needed for '{name}' command"
-            ))
-        }
+        Ok(..1) if combines => CmdError::owned(format!(
+            "ERR at least 1 input key is needed for '{name}' command"
+        )),
         Ok(1..) if sets => {
             CmdError::Text("ERR Number of keys can't be greater than number of args")
         }

@@ -239,12 +239,12 @@ impl Table {
             };
         }
         self.find_sub(entry, args.get(1)).ok_or_else(|| {
-            let container = entry.command.name.to_ascii_uppercase();
+            let container = args.name().to_ascii_uppercase();
             CmdError::quoting(&[
                 b"ERR unknown subcommand '",
                 quoted_within(args.get(1), QUOTED_MAX_BYTES),
                 b"'. Try ",
-                container.as_bytes(),
+                &container,
                 b" HELP.",
             ])
         })

@@ -80,9 +80,8 @@ impl CmdError {
         CmdError::Arity(command.into())
     }
 
-    pub fn invalid_expire(command: &[u8]) -> CmdError {
-        let name = String::from_utf8_lossy(command).to_ascii_lowercase();
-        CmdError::InvalidExpire(name.into_boxed_str())
+    pub fn invalid_expire(name: &str) -> CmdError {
+        CmdError::InvalidExpire(name.into())
     }
 }
 
@@ -133,7 +132,7 @@ mod tests {
     #[test]
     fn texts_name_the_command() {
         assert_eq!(
-            CmdError::invalid_expire(b"SETEX").to_string(),
+            CmdError::invalid_expire("setex").to_string(),
             "ERR invalid expire time in 'setex' command"
         );
         assert_eq!(

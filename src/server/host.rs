@@ -278,7 +278,8 @@ impl Host for ServerHost {
                 done(introspection::command(&table, args, &mut writer))
             }
             Job::Debug => self.debug(link, requester, args, out),
-            Job::Replicate => self.replicate(core, requester, args, out),
+            Job::Replicate => self.synchronize(core, requester, args),
+            Job::ReplConf => self.replconf(requester, args, out),
             Job::Function => self.function(core, requester, args, out),
             Job::Latency => self.latency(requester, args, &mut writer),
             Job::Memory => self.memory(requester, args, &mut writer),

@@ -295,11 +295,13 @@ impl Core {
     /// CLIENT CACHING concerns the next command that is not CLIENT, or the next transaction.
     fn caching_used(&mut self, key: SessionKey, args: &Args) {
         let in_exec = self.is_executing(key);
+        let named = self.table.find(args.name());
+        let is_client = named.is_some_and(|entry| entry.command.name == "client");
         if let Some(session) = self.session_mut(key)
             && let Some(tracking) = &mut session.client.tracking
             && session.multi.is_none()
             && !in_exec
-            && !args.name().eq_ignore_ascii_case(b"client")
+            && !is_client
         {
             tracking.is_caching = false;
         }

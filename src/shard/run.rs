@@ -209,8 +209,8 @@ fn run_first(tx: &mut Tx, first: &First, call: &Call, out: &mut Writer) -> Resul
 
 /// The key positions of a request that must have some, its arguments in whole steps.
 pub fn key_positions(command: &Command, args: &Args) -> Result<keys::KeyPositions, CmdError> {
-    let positions =
-        keys::positions(command.keys, args).ok_or_else(|| keys::why_none(command.keys, args))?;
+    let positions = keys::positions(command.keys, args)
+        .ok_or_else(|| keys::why_none(command.name, command.keys, args))?;
     let step = per_key_step(command);
     match positions.last() {
         Some(last) if last + step > args.len() => Err(CmdError::arity(command.name)),

@@ -310,6 +310,75 @@ fn the_command_line_overrides_the_file() {
     }
 }
 
+/// What a command does is told by its row, not by the name it was called by.
+#[test]
+fn renamed_commands_keep_their_form() {
+    let text = "rename-command SORT_RO look\nrename-command GEORADIUS_RO gread\n\
+                rename-command GEORADIUSBYMEMBER gmember\nrename-command GEOSEARCHSTORE gkeep\n\
+                rename-command LPOP lout\nrename-command ZUNION unite\n\
+                rename-command SINTERCARD common\nrename-command XINFO xtell\n\
+                rename-command XGROUP xset\nrename-command FAILOVER swap\n";
+    let asked = [
+        ("RPUSH l 3 1 2", ":3\\r\\n"),
+        ("look l STORE d", "-ERR syntax error\\r\\n"),
+        (
+            "lout l 1 2",
+            "-ERR wrong number of arguments for \\'lpop\\' command\\r\\n",
+        ),
+        (
+            "unite 0 a",
+            "-ERR at least 1 input key is needed for \\'zunion\\' command\\r\\n",
+        ),
+        (
+            "common 2 a",
+            "-ERR Number of keys can\\'t be greater than number of args\\r\\n",
+        ),
+        ("GEOADD g 1 1 x", ":1\\r\\n"),
+        ("gread g 1 1 1 km STORE d", "-ERR syntax error\\r\\n"),
+        ("gmember g x 1 km", "*1\\r\\n$1\\r\\nx\\r\\n"),
+        ("gmember g x 1 km STORE d", ":1\\r\\n"),
+        ("gkeep e g FROMMEMBER x BYRADIUS 1 km", ":1\\r\\n"),
+        (
+            "xtell none s",
+            "-ERR unknown subcommand \\'none\\'. Try XTELL HELP.\\r\\n",
+        ),
+        ("swap abort", "-ERR No failover in progress.\\r\\n"),
+    ];
+    for which in both() {
+        let port = free_port();
+        let args = ["redis.conf", "--port", &port.to_string()];
+        let mut server = Server::spawn_bare(which, &[("redis.conf", text)], &args);
+        server.port = port;
+        server.wait_until_up();
+        let mut client = server.client();
+        for (line, reply) in asked {
+            assert_eq!(client.text(line), reply, "{which}: {line}");
+        }
+        for (line, part) in [
+            ("xtell HELP", "+CONSUMERS <key> <groupname>"),
+            ("xset HELP", "+DESTROY <key> <groupname>"),
+        ] {
+            assert!(client.text(line).contains(part), "{which}: {line}");
+        }
+    }
+}
+
+/// Redis tells XREADGROUP by the length of its name, so that it would take no group here.
+#[test]
+fn a_renamed_xreadgroup_takes_a_group() {
+    let port = free_port();
+    let files = [("redis.conf", "rename-command XREADGROUP take\n")];
+    let args = ["redis.conf", "--port", &port.to_string()];
+    let mut server = Server::spawn_bare(PLAIN, &files, &args);
+    server.port = port;
+    server.wait_until_up();
+    let mut client = server.client();
+    assert_eq!(client.text("XGROUP CREATE s g 0 MKSTREAM"), "+OK\\r\\n");
+    assert_eq!(client.text("XADD s 1-1 f v"), "$3\\r\\n1-1\\r\\n");
+    let got = client.text("take GROUP g c STREAMS s >");
+    assert!(got.contains("1-1"), "{got}");
+}
+
 #[test]
 fn config_rewrite_keeps_what_was_set() {
     for which in both() {

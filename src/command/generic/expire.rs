@@ -173,7 +173,7 @@ fn set(tx: &mut Tx, args: &Args, unit: Unit, name: &str, out: &mut Writer) -> Cm
     let n = args.int(2)?;
     let at_ms = unit
         .deadline(n, tx.now_ms())
-        .ok_or_else(|| CmdError::invalid_expire(name.as_bytes()))?;
+        .ok_or_else(|| CmdError::invalid_expire(name))?;
     let Some(old) = tx.expire_at(key) else {
         return out.int(0);
     };

@@ -281,7 +281,7 @@ pub const COMMANDS: &[Command] = &[
             -2,
             READONLY | MOVABLEKEYS,
             SORT_RO_KEYS,
-            Run::Gather(&sort::SORT),
+            Run::Gather(&sort::SORT_RO),
         )
     },
     Command {

@@ -135,7 +135,7 @@ pub const COMMANDS: &[Command] = &[
             -6,
             READONLY,
             keys::ONE_RO,
-            Run::Gather(&search::GEORADIUS),
+            Run::Gather(&search::GEORADIUS_RO),
         )
     },
     Command {
@@ -154,7 +154,7 @@ pub const COMMANDS: &[Command] = &[
             -5,
             WRITE | DENYOOM | MOVABLEKEYS,
             MEMBER_KEYS,
-            Run::Gather(&search::GEORADIUS),
+            Run::Gather(&search::GEORADIUSBYMEMBER),
         )
     },
     Command {
@@ -172,7 +172,7 @@ pub const COMMANDS: &[Command] = &[
             -5,
             READONLY,
             keys::ONE_RO,
-            Run::Gather(&search::GEORADIUS),
+            Run::Gather(&search::GEORADIUSBYMEMBER_RO),
         )
     },
     Command {
@@ -189,7 +189,7 @@ pub const COMMANDS: &[Command] = &[
             -7,
             READONLY,
             keys::ONE_RO,
-            Run::Gather(&search::GEORADIUS),
+            Run::Gather(&search::GEOSEARCH),
         )
     },
     Command {
@@ -206,7 +206,7 @@ pub const COMMANDS: &[Command] = &[
             -8,
             WRITE | DENYOOM,
             STORE_KEYS,
-            Run::Gather(&search::GEORADIUS),
+            Run::Gather(&search::GEOSEARCHSTORE),
         )
     },
 ];

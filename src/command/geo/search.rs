@@ -8,52 +8,55 @@ use crate::value::Collection;
 use crate::value::geohash::{self, Area, Place, Shape};
 use crate::value::zset::Zset;
 
-pub(super) static GEORADIUS: Gather = Gather {
-    peek: |tx, args, at| {
-        if at == source(args) {
-            peeks::collection::<Zset>(tx, args, at)
-        } else {
-            peeks::exists(tx, args, at)
+/// The steps of one form: its table row says which, since `rename-command` may change the name.
+macro_rules! search {
+    ($form:expr) => {
+        Gather {
+            peek: |tx, args, at| {
+                if at == $form.source() {
+                    peeks::collection::<Zset>(tx, args, at)
+                } else {
+                    peeks::exists(tx, args, at)
+                }
+            },
+            decide: |ask, peeks| decide(ask, peeks, $form),
+            more: None,
         }
-    },
-    decide,
-    more: None,
-};
+    };
+}
+
+pub(super) static GEORADIUS: Gather = search!(Form::Radius { may_store: true });
+pub(super) static GEORADIUS_RO: Gather = search!(Form::Radius { may_store: false });
+pub(super) static GEORADIUSBYMEMBER: Gather = search!(Form::ByMember { may_store: true });
+pub(super) static GEORADIUSBYMEMBER_RO: Gather = search!(Form::ByMember { may_store: false });
+pub(super) static GEOSEARCH: Gather = search!(Form::Search);
+pub(super) static GEOSEARCHSTORE: Gather = search!(Form::SearchStore);
 
 /// Which command it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    Radius,
-    RadiusByMember,
+    Radius { may_store: bool },
+    ByMember { may_store: bool },
     Search,
     SearchStore,
 }
 
 impl Form {
-    fn of(args: &Args) -> Form {
-        let name = args.name().to_ascii_lowercase();
-        if name.starts_with(b"georadiusbymember") {
-            Form::RadiusByMember
-        } else if name.starts_with(b"georadius") {
-            Form::Radius
-        } else if name == b"geosearchstore" {
-            Form::SearchStore
-        } else {
-            Form::Search
-        }
-    }
-
     fn is_search(self) -> bool {
         matches!(self, Form::Search | Form::SearchStore)
     }
-}
 
-/// The argument that names the sorted set to search.
-fn source(args: &Args) -> usize {
-    if Form::of(args) == Form::SearchStore {
-        2
-    } else {
-        1
+    /// Whether the options may name a destination.
+    fn may_store(self) -> bool {
+        matches!(
+            self,
+            Form::Radius { may_store: true } | Form::ByMember { may_store: true }
+        )
+    }
+
+    /// The argument that names the sorted set to search.
+    fn source(self) -> usize {
+        if self == Form::SearchStore { 2 } else { 1 }
     }
 }
 
@@ -126,12 +129,12 @@ impl Query {
             has_center: false,
         };
         let mut at = match form {
-            Form::Radius => {
+            Form::Radius { .. } => {
                 query.center = Some(place(args, 2)?);
                 query.shape = Some(radius(args, 4)?);
                 6
             }
-            Form::RadiusByMember => {
+            Form::ByMember { .. } => {
                 query.center = center_at(set, args.get(2))?;
                 if set.is_some() {
                     query.shape = Some(radius(args, 3)?);
@@ -157,8 +160,6 @@ impl Query {
         set: Option<&Zset>,
     ) -> Result<usize, CmdError> {
         let left = args.len() - at - 1;
-        let only_reads = args.name().to_ascii_lowercase().ends_with(b"_ro");
-        let may_store = !form.is_search() && !only_reads;
         if args.is(at, "withdist") {
             self.with_distance = true;
         } else if args.is(at, "withhash") {
@@ -177,7 +178,10 @@ impl Query {
                 return Err(CmdError::Text("ERR COUNT must be > 0"));
             }
             return Ok(2);
-        } else if (args.is(at, "store") || args.is(at, "storedist")) && left >= 1 && may_store {
+        } else if (args.is(at, "store") || args.is(at, "storedist"))
+            && left >= 1
+            && form.may_store()
+        {
             // Where the key is found that way, too, whatever else the word might have been.
             self.store = super::store_at(args, at);
             self.store_distance = args.is(at, "storedist");
@@ -315,16 +319,14 @@ struct Hit {
     distance: f64,
 }
 
-fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
-    let args = ask.args;
-    let form = Form::of(args);
+fn decide(ask: &Ask, peeks: &[Peek], form: Form) -> Result<Decision, CmdError> {
     let of = |at: usize| ask.keys.iter().position(|&key| key == at);
-    let set = match of(source(args)).map(|i| &peeks[i]) {
+    let set = match of(form.source()).map(|i| &peeks[i]) {
         Some(Peek::Failed(error)) => return Err(error.clone()),
         Some(Peek::Collection(value)) => Zset::of(value),
         _ => None,
     };
-    let query = Query::parse(args, form, set)?;
+    let query = Query::parse(ask.args, form, set)?;
     let hits = set.map_or_else(Vec::new, |set| query.run(set));
     let Some(store) = query.store else {
         return Decision::reply(ask, |out| {

@@ -85,37 +85,43 @@ impl Condition {
 }
 
 pub(super) fn hexpire(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    expire(tx, args, Unit::Seconds, out)
+    expire(tx, args, "hexpire", Unit::Seconds, out)
 }
 
 pub(super) fn hpexpire(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    expire(tx, args, Unit::Milliseconds, out)
+    expire(tx, args, "hpexpire", Unit::Milliseconds, out)
 }
 
 pub(super) fn hexpireat(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    expire(tx, args, Unit::UnixSeconds, out)
+    expire(tx, args, "hexpireat", Unit::UnixSeconds, out)
 }
 
 pub(super) fn hpexpireat(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    expire(tx, args, Unit::UnixMilliseconds, out)
+    expire(tx, args, "hpexpireat", Unit::UnixMilliseconds, out)
 }
 
-/// The deadline that the number at argument `at` means. Redis: t_hash.c parseExpireTime.
-pub(super) fn deadline(tx: &Tx, args: &Args, at: usize, unit: Unit) -> Result<i64, CmdError> {
+/// The deadline that the number at argument `at` of `command` means. Redis: t_hash.c parseExpireTime.
+pub(super) fn deadline(
+    tx: &Tx,
+    args: &Args,
+    command: &str,
+    at: usize,
+    unit: Unit,
+) -> Result<i64, CmdError> {
     let n = args.int(at)?;
     if n < 0 {
         return Err(CmdError::Text("ERR invalid expire time, must be >= 0"));
     }
     unit.deadline(n, tx.now_ms())
         .filter(|&at_ms| at_ms <= DEADLINE_MAX_MS)
-        .ok_or_else(|| CmdError::invalid_expire(args.name()))
+        .ok_or_else(|| CmdError::invalid_expire(command))
 }
 
 /// `HEXPIRE key time [NX|XX|GT|LT] FIELDS numfields field ...`
-fn expire(tx: &mut Tx, args: &Args, unit: Unit, out: &mut Writer) -> CmdResult {
+fn expire(tx: &mut Tx, args: &Args, command: &str, unit: Unit, out: &mut Writer) -> CmdResult {
     // Redis: the type comes before every argument, as in all commands here but HSETEX.
     let (key, exists) = (args.get(1), tx.peek::<Hash>(args.get(1))?.is_some());
-    let at_ms = deadline(tx, args, 2, unit)?;
+    let at_ms = deadline(tx, args, command, 2, unit)?;
     let condition = Condition::of(args, 3);
     let at = 3 + usize::from(condition.is_some());
     let names = fields(args, at, NO_COUNT_TO_SET)?;

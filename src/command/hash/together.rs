@@ -75,7 +75,7 @@ pub(super) fn hgetex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
     tx.peek::<Hash>(key)?;
     let (what, taken) = match Unit::of(args, 2) {
-        Some(unit) => (Change::At(deadline(tx, args, 3, unit)?), 2),
+        Some(unit) => (Change::At(deadline(tx, args, "hgetex", 3, unit)?), 2),
         None if args.is(2, "persist") => (Change::Clear, 1),
         None => (Change::Keep, 0),
     };
@@ -155,7 +155,7 @@ fn wish<'a>(tx: &Tx, args: &Args<'a>) -> Result<Wish<'a>, CmdError> {
             if at >= args.len() {
                 return Err(CmdError::Text("ERR missing expire time"));
             }
-            what = Some(Change::At(deadline(tx, args, at, unit)?));
+            what = Some(Change::At(deadline(tx, args, "hsetex", at, unit)?));
         } else if args.is(at, "keepttl") {
             what = Some(Change::Keep);
         } else {

@@ -64,9 +64,10 @@ pub(super) fn popped(end: End) -> (Event, &'static [u8]) {
 
 fn pop(tx: &mut Tx, args: &Args, end: End, out: &mut Writer) -> CmdResult {
     if args.len() > 3 {
-        return Err(CmdError::arity(
-            &String::from_utf8_lossy(args.name()).to_ascii_lowercase(),
-        ));
+        return Err(CmdError::arity(match end {
+            End::Head => "lpop",
+            End::Tail => "rpop",
+        }));
     }
     let key = args.get(1);
     if args.len() == 2 {

@@ -23,7 +23,7 @@ pub(super) static XREADGROUP: Gather = Gather {
 };
 
 pub(super) static XREADGROUP_WAITS: Block = Block {
-    patience: |args| Ok(options(args)?.block),
+    patience: |args| Ok(options(args, true)?.block),
     kind: Kind::Stream,
     serve: Serve::Key(serve),
     mark: |_, _, _| Bytes::new(),
@@ -32,7 +32,7 @@ pub(super) static XREADGROUP_WAITS: Block = Block {
 
 /// Whether the key has something for the consumer: what it has not acknowledged always counts.
 fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
-    let options = match options(args) {
+    let options = match options(args, true) {
         Ok(options) => options,
         Err(error) => return Peek::Failed(error),
     };
@@ -99,7 +99,7 @@ fn is_ready(ask: &Ask, options: &Options, i: usize, peek: &Peek) -> bool {
 }
 
 fn decide(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
-    let options = options(ask.args)?;
+    let options = options(ask.args, true)?;
     for peek in peeks {
         if let Peek::Failed(error) = peek {
             return Err(error.clone());
@@ -137,7 +137,7 @@ fn deliver_ready(
     _value: &Bytes,
     out: &mut Writer,
 ) -> CmdResult {
-    let options = options(args)?;
+    let options = options(args, true)?;
     if available(tx, args, at, &options)? > 0 {
         ask_as_consumer(tx, args, at, &options)?;
         begin_stream(out)?;
@@ -289,7 +289,7 @@ fn serve(
     out: &mut Writer,
 ) -> Result<bool, CmdError> {
     let key = args.get(at);
-    let options = options(args)?;
+    let options = options(args, true)?;
     let name = options.group.map_or(&b""[..], |(name, _)| name);
     if tx.kind(key) != Some(Kind::Stream) {
         return Err(CmdError::Text("UNBLOCKED the stream key no longer exists"));

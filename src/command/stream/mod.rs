@@ -12,7 +12,7 @@ mod save;
 use super::flags::*;
 use super::keys::{self, Begin, Find, KeySpec, Keys};
 use super::{Command, Group, Run};
-use crate::resp::{Args, CmdResult, Writer};
+use crate::resp::{CmdResult, Writer};
 
 pub use read::asks_to_block;
 pub use save::{restored, write};
@@ -296,7 +296,7 @@ const XGROUP: &[Command] = &[
             2,
             LOADING | STALE,
             keys::NONE,
-            Run::Client(|_, args, out| help(args, out)),
+            Run::Client(|_, _, out| help(GROUP_HELP, out)),
         )
     },
     Command {
@@ -333,7 +333,7 @@ const XINFO: &[Command] = &[
             2,
             LOADING | STALE,
             keys::NONE,
-            Run::Client(|_, args, out| help(args, out)),
+            Run::Client(|_, _, out| help(INFO_HELP, out)),
         )
     },
     Command {
@@ -350,40 +350,39 @@ const XINFO: &[Command] = &[
     },
 ];
 
-fn help(args: &Args, out: &mut Writer) -> CmdResult {
-    let lines: &[&str] = if args.is(0, "xgroup") {
-        &[
-            "XGROUP <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-            "CREATE <key> <groupname> <id|$> [option]",
-            "    Create a new consumer group. Options are:",
-            "    * MKSTREAM",
-            "      Create the empty stream if it does not exist.",
-            "    * ENTRIESREAD entries_read",
-            "      Set the group's entries_read counter (internal use).",
-            "CREATECONSUMER <key> <groupname> <consumer>",
-            "    Create a new consumer in the specified group.",
-            "DELCONSUMER <key> <groupname> <consumer>",
-            "    Remove the specified consumer.",
-            "DESTROY <key> <groupname>",
-            "    Remove the specified group.",
-            "SETID <key> <groupname> <id|$> [ENTRIESREAD entries_read]",
-            "    Set the current group ID and entries_read counter.",
-            "HELP",
-            "    Print this help.",
-        ]
-    } else {
-        &[
-            "XINFO <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-            "CONSUMERS <key> <groupname>",
-            "    Show consumers of <groupname>.",
-            "GROUPS <key>",
-            "    Show the stream consumer groups.",
-            "STREAM <key> [FULL [COUNT <count>]",
-            "    Show information about the stream.",
-            "HELP",
-            "    Print this help.",
-        ]
-    };
+const GROUP_HELP: &[&str] = &[
+    "XGROUP <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CREATE <key> <groupname> <id|$> [option]",
+    "    Create a new consumer group. Options are:",
+    "    * MKSTREAM",
+    "      Create the empty stream if it does not exist.",
+    "    * ENTRIESREAD entries_read",
+    "      Set the group's entries_read counter (internal use).",
+    "CREATECONSUMER <key> <groupname> <consumer>",
+    "    Create a new consumer in the specified group.",
+    "DELCONSUMER <key> <groupname> <consumer>",
+    "    Remove the specified consumer.",
+    "DESTROY <key> <groupname>",
+    "    Remove the specified group.",
+    "SETID <key> <groupname> <id|$> [ENTRIESREAD entries_read]",
+    "    Set the current group ID and entries_read counter.",
+    "HELP",
+    "    Print this help.",
+];
+
+const INFO_HELP: &[&str] = &[
+    "XINFO <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CONSUMERS <key> <groupname>",
+    "    Show consumers of <groupname>.",
+    "GROUPS <key>",
+    "    Show the stream consumer groups.",
+    "STREAM <key> [FULL [COUNT <count>]",
+    "    Show information about the stream.",
+    "HELP",
+    "    Print this help.",
+];
+
+fn help(lines: &[&str], out: &mut Writer) -> CmdResult {
     out.array(lines.len())?;
     lines.iter().try_for_each(|line| out.simple(line))
 }

@@ -96,9 +96,9 @@ impl Options<'_> {
     }
 }
 
-/// `[GROUP group consumer] [COUNT count] [BLOCK ms] [NOACK] STREAMS key ... id ...`
-pub(super) fn options<'a>(args: &Args<'a>) -> Result<Options<'a>, CmdError> {
-    let grouped = args.name().eq_ignore_ascii_case(b"xreadgroup");
+/// `[GROUP group consumer] [COUNT count] [BLOCK ms] [NOACK] STREAMS key ... id ...`, of XREADGROUP
+/// if `grouped`.
+pub(super) fn options<'a>(args: &Args<'a>, grouped: bool) -> Result<Options<'a>, CmdError> {
     let mut options = Options::default();
     let mut at = 1;
     while at < args.len() {
@@ -149,8 +149,7 @@ pub(super) fn options<'a>(args: &Args<'a>) -> Result<Options<'a>, CmdError> {
 }
 
 /// Whether BLOCK stands where an option may, whatever comes behind it.
-pub fn asks_to_block(args: &Args) -> bool {
-    let is_grouped = args.is(0, "xreadgroup");
+pub fn asks_to_block(args: &Args, is_grouped: bool) -> bool {
     let mut at = 1;
     while at + 1 < args.len() {
         if args.is(at, "block") {
@@ -173,11 +172,11 @@ pub(super) static XREAD: Gather = Gather {
 };
 
 pub(super) static XREAD_WAITS: Block = Block {
-    patience: |args| Ok(options(args)?.block),
+    patience: |args| Ok(options(args, false)?.block),
     kind: Kind::Stream,
     serve: Serve::Key(serve),
     mark: |tx, args, at| {
-        let after = options(args).and_then(|options| after(tx, args, at, &options));
+        let after = options(args, false).and_then(|options| after(tx, args, at, &options));
         Bytes::from(after.unwrap_or(EntryId::MIN).to_string())
     },
     first_key_only: false,
@@ -206,7 +205,7 @@ fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
     let is_there = tx.peek_exists(args.get(at));
     tx.count_read(args.get(at), is_there);
     tx.set_place(args.len() + at);
-    let read = options(args).and_then(|options| {
+    let read = options(args, false).and_then(|options| {
         let after = after(tx, args, at, &options)?;
         write_after(tx, args.get(at), after, options.max(), &mut writer)
     });
@@ -295,7 +294,7 @@ fn serve(
         return Ok(false);
     }
     let after = ids::parse(mark, 0).unwrap_or(EntryId::MIN);
-    let max = options(args)?.max();
+    let max = options(args, false)?.max();
     let mut part = Output::default();
     let mut writer = Writer::new(&mut part, out.proto());
     if !write_after(tx, key, after, max, &mut writer)? {

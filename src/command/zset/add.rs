@@ -112,7 +112,7 @@ fn add_one(
 
 pub(in crate::command) fn zadd(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let (options, from) = options(args)?;
-    add(tx, args, options, from, out)
+    add(tx, args, b"ZADD", options, from, out)
 }
 
 /// `ZINCRBY key increment member`
@@ -121,10 +121,17 @@ pub(super) fn zincrby(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         increment: true,
         ..Options::default()
     };
-    add(tx, args, options, 2, out)
+    add(tx, args, b"ZINCRBY", options, 2, out)
 }
 
-fn add(tx: &mut Tx, args: &Args, options: Options, from: usize, out: &mut Writer) -> CmdResult {
+fn add(
+    tx: &mut Tx,
+    args: &Args,
+    command: &[u8],
+    options: Options,
+    from: usize,
+    out: &mut Writer,
+) -> CmdResult {
     let key = args.get(1);
     // All scores are read before any is set: a bad one changes nothing.
     let pairs: Vec<(f64, &[u8])> = (from..args.len())
@@ -170,7 +177,7 @@ fn add(tx: &mut Tx, args: &Args, options: Options, from: usize, out: &mut Writer
         tx.wrote_many(added + updated, key, event, |rec| {
             rec.cmd_of(
                 args.len(),
-                std::iter::once(args.name()).chain(args.iter().skip(1)),
+                std::iter::once(command).chain(args.iter().skip(1)),
             );
         });
     } else {

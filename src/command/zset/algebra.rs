@@ -124,6 +124,20 @@ enum Operation {
     Diff,
 }
 
+impl Operation {
+    /// The command's own name, whatever it has been renamed to.
+    fn command(self, stores: bool) -> &'static str {
+        match (self, stores) {
+            (Operation::Union, false) => "zunion",
+            (Operation::Union, true) => "zunionstore",
+            (Operation::Inter, false) => "zinter",
+            (Operation::Inter, true) => "zinterstore",
+            (Operation::Diff, false) => "zdiff",
+            (Operation::Diff, true) => "zdiffstore",
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Aggregate {
     Sum,
@@ -253,7 +267,7 @@ fn options(
 ) -> Result<Options, CmdError> {
     let keys = args.int(numkeys)?;
     if keys < 1 {
-        let name = String::from_utf8_lossy(args.name()).to_ascii_lowercase();
+        let name = operation.command(stores);
         return Err(CmdError::owned(format!(
             "ERR at least 1 input key is needed for '{name}' command"
         )));

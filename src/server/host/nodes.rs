@@ -152,7 +152,7 @@ impl ServerHost {
             Job::Shutdown => self.shutdown(requester, args, &mut writer),
             Job::BgRewriteAof => self.bgrewriteaof(requester, &mut writer),
             Job::Role => done(self.role(&mut writer)),
-            Job::Replication if args.is(0, "failover") => self.failover(args, &mut writer),
+            Job::Failover => self.failover(args, &mut writer),
             Job::Replication => self.replicaof(requester, args, &mut writer),
             Job::Save | Job::BgSave | Job::LastSave => {
                 self.save_command(job, requester, args, &mut writer)

@@ -67,7 +67,7 @@ impl ServerHost {
                 "ERR This instance has cluster support disabled",
             )),
             Job::Module => done(self.module(requester.is_local, args, &mut writer)),
-            Job::Replication if args.is(0, "failover") => self.forward(job, requester, args, out),
+            Job::Failover => self.forward(job, requester, args, out),
             Job::Replication => self.ask_replicaof(core, link, requester, args, out),
             Job::WaitAof => self.wait_aof(core, requester, args, &mut writer),
             Job::Wait => self.wait(core, requester, args),

@@ -108,17 +108,13 @@ impl Greeting {
 }
 
 impl ServerHost {
-    /// REPLCONF, SYNC and PSYNC.
-    pub(in crate::server) fn replicate(
+    /// REPLCONF.
+    pub(in crate::server) fn replconf(
         &mut self,
-        core: &mut Core,
         requester: Requester,
         args: &Args,
         out: &mut Output,
     ) -> Performed {
-        if !args.is(0, "replconf") {
-            return self.synchronize(core, requester, args);
-        }
         if args.len().is_multiple_of(2) {
             return Performed::Failed(CmdError::Syntax);
         }
@@ -190,7 +186,12 @@ impl ServerHost {
         ));
     }
 
-    fn synchronize(&mut self, core: &mut Core, requester: Requester, args: &Args) -> Performed {
+    pub(in crate::server) fn synchronize(
+        &mut self,
+        core: &mut Core,
+        requester: Requester,
+        args: &Args,
+    ) -> Performed {
         let session = requester.session;
         if self.outlets.has(session) {
             return Performed::Done;

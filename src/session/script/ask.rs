@@ -33,10 +33,12 @@ pub(super) enum Asked {
 /// Whether a command that a script may run asks to wait, which a script may not: others that could
 /// wait just find nothing. Redis: xreadCommand.
 fn waits(command: &Command, args: &Args) -> bool {
-    if !matches!(command.name, "xread" | "xreadgroup") {
-        return false;
-    }
-    asks_to_block(args)
+    let is_grouped = match command.name {
+        "xread" => false,
+        "xreadgroup" => true,
+        _ => return false,
+    };
+    asks_to_block(args, is_grouped)
 }
 
 impl Core {

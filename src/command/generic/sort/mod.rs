@@ -20,26 +20,32 @@ use crate::value::listpack::Item;
 use crate::value::zset::Zset;
 use crate::value::{Kind, Value};
 
-pub(super) static SORT: Gather = Gather {
-    peek,
-    decide: |ask, peeks| decide(ask, peeks, &[]),
-    more: Some(&More {
-        is_needed: |args| {
-            let options = Options::parse(args);
-            options.is_ok_and(|options| options.reads_keys())
-        },
-        wanted,
-        decide,
-    }),
-};
+pub(super) static SORT: Gather = sort::<true>();
+pub(super) static SORT_RO: Gather = sort::<false>();
 
-fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
+/// The steps of SORT, which may store, or of SORT_RO.
+const fn sort<const STORES: bool>() -> Gather {
+    Gather {
+        peek: peek::<STORES>,
+        decide: |ask, peeks| decide::<STORES>(ask, peeks, &[]),
+        more: Some(&More {
+            is_needed: |args| {
+                let options = Options::parse(args, STORES);
+                options.is_ok_and(|options| options.reads_keys())
+            },
+            wanted: wanted::<STORES>,
+            decide: decide::<STORES>,
+        }),
+    }
+}
+
+fn peek<const STORES: bool>(tx: &mut Tx, args: &Args, at: usize) -> Peek {
     if at > 1 {
         return peeks::exists(tx, args, at);
     }
     // Redis: sort.c makes a skiplist of a sorted set, which it stays.
     let key = args.get(at);
-    if tx.kind(key) == Some(Kind::Zset) && Options::parse(args).is_ok() {
+    if tx.kind(key) == Some(Kind::Zset) && Options::parse(args, STORES).is_ok() {
         let spread = tx.change(key, |set: &mut Zset, context| set.spread(context.limits));
         debug_assert!(spread.is_ok(), "of that kind");
         tx.unchanged();
@@ -68,8 +74,7 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn parse(args: &Args<'a>) -> Result<Options<'a>, CmdError> {
-        let read_only = args.name().eq_ignore_ascii_case(b"sort_ro");
+    fn parse(args: &Args<'a>, stores: bool) -> Result<Options<'a>, CmdError> {
         let mut options = Options::default();
         let mut at = 2;
         while at < args.len() {
@@ -83,7 +88,7 @@ impl<'a> Options<'a> {
             } else if args.is(at, "limit") && left >= 2 {
                 options.limit = Some((args.int(at + 1)?, args.int(at + 2)?));
                 at += 2;
-            } else if !read_only && args.is(at, "store") && left >= 1 {
+            } else if stores && args.is(at, "store") && left >= 1 {
                 options.store = Some(at + 1);
                 at += 1;
             } else if args.is(at, "by") && left >= 1 {
@@ -153,10 +158,14 @@ const OF_SCRIPT: &[u8] = b"\0script";
 /// A SORT without order as a script may ask for it: of a set it gets one all the same, so that the
 /// script does the same everywhere. Redis: sort.c.
 pub fn ordered_for_script(command: &Command, args: &Args) -> Option<ArgBuf> {
-    if !matches!(command.run, Run::Gather(gather) if std::ptr::eq(gather, &SORT)) {
+    let Run::Gather(gather) = command.run else {
+        return None;
+    };
+    let stores = std::ptr::eq(gather, &SORT);
+    if !stores && !std::ptr::eq(gather, &SORT_RO) {
         return None;
     }
-    let options = Options::parse(args).ok()?;
+    let options = Options::parse(args, stores).ok()?;
     let by = options.by.filter(|_| options.unsorted)?;
     // The last one counts.
     let at = (2..args.len())
@@ -169,7 +178,7 @@ pub fn ordered_for_script(command: &Command, args: &Args) -> Option<ArgBuf> {
 
 /// The argument that names the destination.
 pub(super) fn store_at(args: &Args) -> Option<usize> {
-    Options::parse(args).map_or_else(|_| store_in(args), |options| options.store)
+    Options::parse(args, true).map_or_else(|_| store_in(args), |options| options.store)
 }
 
 /// Where a request that nobody will run names the key: among options that are none, too.
@@ -246,8 +255,8 @@ fn elements(peek: &Peek, options: &Options) -> Result<Vec<Bytes>, CmdError> {
 
 /// The keys that sorting and the reply read: for each element the one to sort by, then for each
 /// those of GET.
-fn wanted(ask: &Ask, peeks: &[Peek]) -> Result<Vec<Wanted>, CmdError> {
-    let options = Options::parse(ask.args)?;
+fn wanted<const STORES: bool>(ask: &Ask, peeks: &[Peek]) -> Result<Vec<Wanted>, CmdError> {
+    let options = Options::parse(ask.args, STORES)?;
     let elements = elements(&peeks[0], &options)?;
     let patterns = options
         .by_pattern()
@@ -279,8 +288,12 @@ fn score(text: &[u8]) -> Result<f64, CmdError> {
     ))
 }
 
-fn decide(ask: &Ask, peeks: &[Peek], found: &[Option<Bytes>]) -> Result<Decision, CmdError> {
-    let options = Options::parse(ask.args)?;
+fn decide<const STORES: bool>(
+    ask: &Ask,
+    peeks: &[Peek],
+    found: &[Option<Bytes>],
+) -> Result<Decision, CmdError> {
+    let options = Options::parse(ask.args, STORES)?;
     let elements = elements(&peeks[0], &options)?;
     let len = elements.len();
     let is_set = matches!(&peeks[0], Peek::Collection(value) if value.kind() == Kind::Set);
