@@ -64,6 +64,8 @@ pub struct Table {
     by_name: AHashMap<Box<[u8]>, CommandId>,
     /// Subcommands: id of the container and lower-case name.
     by_subcommand: AHashMap<(CommandId, Box<[u8]>), CommandId>,
+    /// First names of commands that have another one now, or none.
+    renamed: AHashMap<Box<[u8]>, CommandId>,
 }
 
 /// Slots for some 270 names: few share one.
@@ -121,6 +123,7 @@ impl Table {
             quick: Box::new([None; QUICK_SLOTS]),
             by_name: AHashMap::new(),
             by_subcommand: AHashMap::new(),
+            renamed: AHashMap::new(),
         };
         for command in FAMILIES.iter().copied().flatten() {
             let id = table.push(command, None);
@@ -138,6 +141,7 @@ impl Table {
                 .by_name
                 .remove(from.as_slice())
                 .ok_or_else(|| from.clone())?;
+            table.renamed.insert(from.into_boxed_slice(), id);
             let to = to.to_ascii_lowercase();
             if !to.is_empty() && table.by_name.insert(to.as_slice().into(), id).is_some() {
                 return Err(to);
@@ -202,11 +206,6 @@ impl Table {
         self.by_subcommand.get(&key).map(|&id| self.entry(id))
     }
 
-    /// Whether there is a command of this name.
-    pub fn has(&self, name: &[u8]) -> bool {
-        self.find(name).is_some()
-    }
-
     /// The command a request names, whatever else its arguments are.
     pub fn named(&self, args: &Args) -> Option<&Entry> {
         let entry = self.find(args.name())?;
@@ -216,9 +215,29 @@ impl Table {
         }
     }
 
+    /// The command that a record names: records keep to the names that Redis gave, though others may
+    /// have written them by what is a command's name now.
+    pub fn find_recorded(&self, name: &[u8]) -> Option<&Entry> {
+        self.find(name).or_else(|| {
+            let id = self.renamed.get(name.to_ascii_lowercase().as_slice())?;
+            Some(self.entry(*id))
+        })
+    }
+
     /// The command a request names, its arity checked.
+    #[inline]
     pub fn lookup(&self, args: &Args) -> Lookup<'_> {
-        let Some(entry) = self.find(args.name()) else {
+        self.check(self.find(args.name()), args)
+    }
+
+    /// The same of a record.
+    pub fn lookup_recorded(&self, args: &Args) -> Lookup<'_> {
+        self.check(self.find_recorded(args.name()), args)
+    }
+
+    #[inline]
+    fn check<'a>(&'a self, found: Option<&'a Entry>, args: &Args) -> Lookup<'a> {
+        let Some(entry) = found else {
             return Lookup::Error(unknown_command(args));
         };
         let entry = match self.resolve_sub(entry, args) {

@@ -183,6 +183,15 @@ impl Core {
         self.refuse_and_close(key, &CmdError::owned(error.to_string()), link);
     }
 
+    /// What a request names. Up to [`MASTER`] sessions repeat records, which know the first names, too.
+    #[inline]
+    fn lookup(&self, key: SessionKey, args: &Args) -> Lookup<'_> {
+        match self.table.lookup(args) {
+            Lookup::Error(_) if key <= MASTER => self.table.lookup_recorded(args),
+            found => found,
+        }
+    }
+
     /// One request: looked up, admitted, routed and, if its keys are here, run.
     fn request(
         &mut self,
@@ -195,7 +204,7 @@ impl Core {
             return Next::Wait;
         };
         let hopping = self.is_hopping(key);
-        let (command, id) = match self.table.lookup(args) {
+        let (command, id) = match self.lookup(key, args) {
             Lookup::Found(&Entry { command, id, .. }) => (command, id),
             Lookup::Error(_) if hopping => return Next::Again,
             Lookup::Error(error) => {

@@ -869,3 +869,40 @@ fn what_a_transaction_asks_for_begins_after_it() {
         );
     }
 }
+
+#[test]
+fn what_renamed_commands_did_is_recovered_and_followed() {
+    let names = [
+        "--rename-command SET put",
+        "--rename-command SELECT pick",
+        "--rename-command EXEC done",
+    ];
+    let mut options: Vec<&str> = names.iter().flat_map(|line| line.split(' ')).collect();
+    // Nobody may call this, but what is due goes by it.
+    options.extend(["--rename-command", "DEL", ""]);
+    for shards in [1, 2] {
+        let mut all = ON.to_vec();
+        all.extend(&options);
+        let mut server = Server::start(Which::Pinion { shards }, &all);
+        let replica = Server::start(Which::Pinion { shards }, &options);
+        let mut client = server.client();
+        let follow = format!("REPLICAOF 127.0.0.1 {}", server.port);
+        assert_eq!(line(&mut replica.client(), &follow), "+OK");
+        crate::replicas::wait_until_linked(&mut replica.client());
+        for ask in ["put a 1", "MULTI", "put b 2 PX 1", "put c 3", "pick 3"] {
+            client.words(ask);
+        }
+        client.words("done");
+        assert_eq!(line(&mut client, "put d 4"), "+OK");
+        wait_for("the deadline", || {
+            line(&mut client, "DEBUG OBJECT b").starts_with("-ERR no such key")
+                && client.text("INFO keyspace").contains("db0:keys=2,")
+        });
+        let wanted = digest(&server);
+        wait_for("the replica", || digest(&replica) == wanted);
+        server.signal("TERM");
+        server.exit();
+        let again = restart(shards, &server.dir, &options);
+        assert_eq!(digest(&again), wanted, "{}", again.log());
+    }
+}

@@ -138,7 +138,7 @@ impl Lanes {
 
 /// Where a command runs, of so many shards.
 pub fn place(args: &Args, table: &Table, shards: usize) -> Place {
-    let Lookup::Found(entry) = table.lookup(args) else {
+    let Lookup::Found(entry) = table.lookup_recorded(args) else {
         return Place::Alone;
     };
     let command = entry.command;

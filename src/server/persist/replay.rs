@@ -255,7 +255,7 @@ impl Replay {
     /// A command that nobody knows is damage, or of a later version: nothing is recovered by half.
     fn check_names(&self, item: &Item, core: &Core) -> Result<(), ReplayError> {
         for name in reader::names(&item.commands) {
-            if !core.table.has(name) {
+            if core.table.find_recorded(name).is_none() {
                 let track = self.order.as_ref().and_then(Order::current);
                 let path = track.map(|track| track.path.clone()).unwrap_or_default();
                 let name = String::from_utf8_lossy(name).into_owned();
@@ -326,7 +326,7 @@ pub fn keys_of(table: &Table, mut commands: &[u8], keys: &mut Vec<Key>) {
         if args.name().eq_ignore_ascii_case(b"SELECT") && args.len() == 2 {
             let text = std::str::from_utf8(args.get(1)).ok();
             db = text.and_then(|text| text.parse().ok()).unwrap_or(db);
-        } else if let Lookup::Found(entry) = table.lookup(&args) {
+        } else if let Lookup::Found(entry) = table.lookup_recorded(&args) {
             let at = keys::positions(entry.command.keys, &args).unwrap_or_default();
             keys.extend(at.iter().map(|&at| (db, Box::from(args.get(at)))));
         }
