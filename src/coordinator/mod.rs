@@ -133,6 +133,11 @@ impl Coordinator {
         }
     }
 
+    /// The session that a piece of work is for.
+    pub fn whose(&self, tx: TxId) -> Option<SessionKey> {
+        self.pending.get(&tx).map(|work| work.session)
+    }
+
     /// Number of pieces of work in progress.
     pub fn pending(&self) -> usize {
         self.pending.len()

@@ -31,6 +31,8 @@ use crate::shard::journal::{EXEC, MULTI, is_bracket, is_whole};
 struct Open {
     mark: Mark,
     parts: Vec<(u32, Records)>,
+    /// Which unit of its shard's each part is.
+    units: Vec<(u32, u64)>,
 }
 
 impl Open {
@@ -50,6 +52,8 @@ pub enum Passed {
 #[derive(Debug)]
 pub struct Merge {
     queues: Vec<VecDeque<Fed>>,
+    /// The last unit that was taken from each; `None` before it has begun.
+    units: Vec<Option<u64>>,
     open: Vec<Open>,
     /// How many feeds have passed a place.
     reached: Vec<(u64, usize)>,
@@ -62,6 +66,7 @@ impl Merge {
     pub fn new(shards: usize) -> Merge {
         Merge {
             queues: (0..shards).map(|_| VecDeque::new()).collect(),
+            units: vec![None; shards],
             open: Vec::new(),
             reached: Vec::new(),
             db: None,
@@ -87,6 +92,15 @@ impl Merge {
     /// Whether some feed waits for another.
     pub fn is_waiting(&self) -> bool {
         self.queues.iter().any(|queue| !queue.is_empty())
+    }
+
+    /// Up to which unit all that a shard told is in the stream; `None` before its feed has begun.
+    pub fn unit(&self, shard: usize) -> Option<u64> {
+        let taken = self.units[shard]?;
+        let parts = self.open.iter().flat_map(|open| &open.units);
+        let lacking = parts.filter(|(of, _)| *of == shard as u32);
+        let first = lacking.map(|(_, unit)| unit - 1).min();
+        Some(first.map_or(taken, |before| before.min(taken)))
     }
 
     /// Moves on what can be, up to a place that all feeds have passed: what [`Merge::take`] returns
@@ -128,7 +142,9 @@ impl Merge {
 
     fn step(&mut self, shard: u32, item: Fed) -> Option<Passed> {
         match item {
+            Fed::Begun(unit) => self.units[shard as usize] = Some(unit),
             Fed::Records(records) => {
+                self.count_unit(shard);
                 let heard = records.iter_for(Audience::REPLICAS);
                 heard.for_each(|record| self.emit(record));
             }
@@ -137,6 +153,13 @@ impl Merge {
             Fed::Released(_) | Fed::Cut(_) => {}
         }
         None
+    }
+
+    /// One more unit of a shard; its number.
+    fn count_unit(&mut self, shard: u32) -> u64 {
+        let unit = self.units[shard as usize].get_or_insert(0);
+        *unit += 1;
+        *unit
     }
 
     fn reach(&mut self, id: u64) -> Option<Passed> {
@@ -183,16 +206,22 @@ impl Merge {
     }
 
     fn part(&mut self, shard: u32, mark: Mark, records: Records) {
+        let unit = self.count_unit(shard);
         let belongs = |open: &Open| open.mark == mark && !open.has_part_of(shard);
         let at = match self.open.iter().position(belongs) {
             Some(at) => at,
             None => {
                 let parts = Vec::with_capacity(mark.shards.len());
-                self.open.push(Open { mark, parts });
+                self.open.push(Open {
+                    mark,
+                    parts,
+                    units: Vec::new(),
+                });
                 self.open.len() - 1
             }
         };
         self.open[at].parts.push((shard, records));
+        self.open[at].units.push((shard, unit));
         if self.open[at].parts.len() == self.open[at].mark.shards.len() {
             let mut whole = self.open.swap_remove(at);
             whole.parts.sort_unstable_by_key(|(shard, _)| *shard);
@@ -305,6 +334,24 @@ mod tests {
         let wanted = ["SET x 1", "MULTI", "SET a 2", "SET x 2", "EXEC", "SET a 3"];
         assert_eq!(run(&mut merge), wanted);
         assert!(!merge.is_waiting());
+    }
+
+    #[test]
+    fn a_unit_is_in_the_stream_once_all_before_it_is() {
+        let mut merge = Merge::new(2);
+        let units = |merge: &Merge| [merge.unit(0), merge.unit(1)];
+        assert_eq!(units(&merge), [None, None]);
+        let tx = |lines| part(7, &[0, 1], lines);
+        merge.push(0, vec![Fed::Begun(4), own("SET a 1"), tx(&["SET a 2"])]);
+        merge.push(0, vec![own("SET b 1"), Fed::Released(7), own("SET a 3")]);
+        run(&mut merge);
+        assert_eq!(units(&merge), [Some(5), None]);
+        merge.push(1, vec![Fed::Begun(0), own("SET x 1")]);
+        run(&mut merge);
+        assert_eq!(units(&merge), [Some(5), Some(1)]);
+        merge.push(1, vec![tx(&["SET x 2"]), Fed::Released(7)]);
+        run(&mut merge);
+        assert_eq!(units(&merge), [Some(8), Some(2)]);
     }
 
     #[test]

@@ -147,6 +147,8 @@ pub struct Effects {
     /// The step of a command over several shards that is carried out: see [`super::told`].
     pub(super) place: u32,
     pub records: Records,
+    /// Units of records that were taken so far: what a turn did, or a part of a transaction.
+    pub units: u64,
     pub events: Vec<Occurrence>,
     /// Deadlines (unix milliseconds) of keys that have expired: how late that was is a statistic.
     pub expired_at: Vec<i64>,
@@ -159,6 +161,18 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// The unit that holds what was done last.
+    #[inline]
+    pub fn unit(&self) -> u64 {
+        self.units + u64::from(!self.records.is_empty())
+    }
+
+    /// Nobody is told of what was recorded.
+    pub fn forget_records(&mut self) {
+        self.units = self.unit();
+        self.records.clear();
+    }
+
     /// Has the log say something.
     pub fn complain(&mut self, what: &dyn std::fmt::Display) {
         /// Between two turns of the log: a client may send damaged input without end.

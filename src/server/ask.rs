@@ -17,6 +17,7 @@ use ahash::AHashMap;
 use crate::command::Job;
 use crate::resp::{ArgBuf, Output, Proto};
 use crate::shard::message::{Message, SessionKey};
+use crate::shard::seen::Sight;
 
 /// Who waits for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub enum NodeMessage {
     Reply {
         session: SessionKey,
         out: Box<Output>,
+        /// What it took was done on a shard that has come so far.
+        sight: Option<Sight>,
     },
     /// A command slower than `slowlog-log-slower-than`, for shard 0's log.
     Slow(Box<super::slowlog::Entry>),

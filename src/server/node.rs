@@ -186,7 +186,16 @@ impl Node {
                 }
             }
             NodeMessage::Forward(forwarded) => host.forwarded(core, *forwarded),
-            NodeMessage::Reply { session, out } => core.answer(session, &out, link, host),
+            NodeMessage::Reply {
+                session,
+                out,
+                sight,
+            } => {
+                if let Some(sight) = sight {
+                    core.note_sight(session, sight);
+                }
+                core.answer(session, &out, link, host);
+            }
             NodeMessage::Slow(entry) => {
                 let max_len = host.slowlog_max_len;
                 host.slowlog.push(*entry, max_len);

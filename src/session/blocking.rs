@@ -131,6 +131,7 @@ impl Core {
             if !self.shard.run_or_wait(&request, now_ms, &mut out) {
                 self.shard
                     .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
+                self.note_own_sight(key);
                 self.emit(key, &out, link);
                 return Begun::Served;
             }

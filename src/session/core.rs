@@ -16,6 +16,7 @@ use crate::coordinator::Coordinator;
 use crate::resp::{CmdError, Output, Writer};
 use crate::shard::Shard;
 use crate::shard::message::{MASTER, SessionKey, Visit};
+use crate::shard::seen::{Seen, Sight};
 
 /// Settings that sessions consult on every request, taken from the configuration.
 #[derive(Clone, Debug)]
@@ -209,6 +210,32 @@ impl Core {
         self.counters.output_limit_closed += 1;
         self.abandon(key, link);
         true
+    }
+
+    /// Something of a client's ran on a shard that has come so far. What runs in a transaction is seen
+    /// when that is over.
+    pub fn note_sight(&mut self, key: SessionKey, sight: Sight) {
+        if let Some(exec) = self.execs.get_mut(&key) {
+            exec.seen.note(sight);
+        } else if let Some(session) = self.session_mut(key) {
+            session.seen.note(sight);
+        } else if let Some(visit) = self.visits.get_mut(&key) {
+            visit.seen.note(sight);
+        }
+    }
+
+    /// The same on this shard.
+    #[inline]
+    pub(super) fn note_own_sight(&mut self, key: SessionKey) {
+        if self.shard.keyspace.effects.recording {
+            self.note_sight(key, self.shard.sight());
+        }
+    }
+
+    /// The same of a whole transaction.
+    pub(super) fn note_seen(&mut self, key: SessionKey, seen: &Seen) {
+        seen.iter().for_each(|sight| self.note_sight(key, sight));
+        self.note_own_sight(key);
     }
 
     /// Whether a session's transaction is being carried out.

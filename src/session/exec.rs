@@ -19,6 +19,7 @@ use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::shard::Room;
 use crate::shard::TxId;
 use crate::shard::message::{HoldOn, HopCall, Request, SessionKey};
+use crate::shard::seen::Seen;
 
 const ABORTED: CmdError =
     CmdError::Text("EXECABORT Transaction discarded because of previous errors.");
@@ -46,6 +47,8 @@ pub struct Exec {
     words: Option<ArgBuf>,
     /// The script that is running.
     script: Option<Box<Scripted>>,
+    /// What its commands have done and seen on shards, until it is over.
+    pub(super) seen: Seen,
 }
 
 impl Core {
@@ -129,6 +132,7 @@ impl Core {
             held: None,
             words: host.is_watching().then(|| words.to_buf()),
             script: None,
+            seen: Seen::default(),
         };
         self.start_exec(key, exec, watched_from, link, host)
     }
@@ -387,6 +391,7 @@ impl Core {
     }
 
     fn exec_reply(&mut self, key: SessionKey, exec: &Exec, link: &mut dyn Link) {
+        self.note_seen(key, &exec.seen);
         if exec.is_script() {
             // Its errors were counted when it ended.
             return self.put_out(key, &exec.out, link);
@@ -452,6 +457,7 @@ impl Exec {
             records: 0,
             words: None,
             script: None,
+            seen: Seen::default(),
         }
     }
 

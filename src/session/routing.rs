@@ -182,6 +182,7 @@ impl Core {
         );
         self.shard.stats.note_error(&out.bytes[mark.0..]);
         self.counters.commands += 1;
+        self.note_own_sight(key);
         self.shard
             .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
         if quiet {
@@ -275,6 +276,8 @@ impl Core {
             }
             Performed::Failed(error) => return self.reply_error(key, &error, link),
             Performed::Done => {
+                // It may tell replicas of something itself: PUBLISH, FUNCTION LOAD.
+                self.note_own_sight(key);
                 let reply = link.out(key);
                 let mark = reply.mark();
                 reply.append(&out);

@@ -343,6 +343,7 @@ impl Core {
         self.shard
             .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
         self.end_script(key, &scripted, link, host);
+        self.note_own_sight(key);
         self.put_out(key, &scripted.out, link);
         match self.session(key) {
             Some(_) => self.check_drain(key, link),

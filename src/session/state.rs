@@ -10,6 +10,7 @@ use crate::acl::User;
 use crate::command::{Client, CommandId};
 use crate::resp::{ArgBuf, Parser};
 use crate::shard::message::{Hop, SessionKey};
+use crate::shard::seen::Seen;
 
 /// Who is at the other end, as CLIENT LIST prints it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub struct Session {
     pub created_ms: i64,
     pub last_ms: i64,
     pub last_command: Option<CommandId>,
+    /// What it has done and seen of the shards' work.
+    pub seen: Seen,
     /// The job that is performed for it.
     pub job: Option<Pending>,
     pub received_bytes: u64,
@@ -143,6 +146,7 @@ impl Session {
             created_ms: now_ms,
             last_ms: now_ms,
             last_command: None,
+            seen: Seen::default(),
             job: None,
             received_bytes: 0,
             sent_bytes: 0,

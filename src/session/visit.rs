@@ -21,6 +21,7 @@ use crate::command::{Client, Run};
 use crate::coordinator::{Homes, homes};
 use crate::resp::{Args, CmdError, Output, Writer};
 use crate::shard::message::{HopCall, Message, SessionKey, Visit};
+use crate::shard::seen::Seen;
 
 /// The index of all visitors: no connection has it.
 const NOBODY: SessionKey = 0xffff_ffff;
@@ -93,6 +94,7 @@ impl Core {
             no_touch: client.no_touch,
             out: Output::default(),
             spent_ns: 0,
+            seen: Seen::default(),
         };
         link.post(home, Message::Visit(Box::new(visit)));
         Next::Wait
@@ -169,6 +171,7 @@ impl Core {
         }
         if let Some(mut visit) = self.visits.remove(&key) {
             visit.out.append(out);
+            visit.seen.note(self.shard.sight());
             link.post(visit.origin, Message::Visited(visit));
         }
     }
@@ -188,9 +191,10 @@ impl Core {
     /// A script is back.
     pub(super) fn visited(&mut self, visit: &Visit, link: &mut dyn Link, host: &mut dyn Host) {
         let key = visit.session;
-        if self.session(key).is_none() {
+        let Some(session) = self.session_mut(key) else {
             return;
-        }
+        };
+        session.seen.append(&visit.seen);
         if visit.spent_ns >= self.limits.slow_ns && !visit.words.is_empty() {
             host.slow(self, link, key, &visit.words.as_args(), visit.spent_ns);
         }

@@ -10,6 +10,7 @@ use super::holds::{Holds, Scope};
 use super::journal::Journal;
 use super::message::{Hold, Hop, HopCall, MASTER, Message, Ran, Request};
 use super::run::run_local;
+use super::seen::Sight;
 use super::stats::Stats;
 use super::waiting::Waiting;
 use super::watching::{Watcher, Watching};
@@ -128,6 +129,15 @@ impl Shard {
         self.budget.max_bytes > 0
             && self.budget.may_evict()
             && self.budget.excess(self.keyspace.memory_bytes()) > 0
+    }
+
+    /// How far this shard has come in its records.
+    #[inline]
+    pub fn sight(&self) -> Sight {
+        Sight {
+            shard: self.place.shard as u32,
+            unit: self.keyspace.effects.unit(),
+        }
     }
 
     /// Whether no hold is active or wanted here.
@@ -291,6 +301,7 @@ impl Shard {
             hop.next += 1;
             self.serve_waiting(now_ms, post);
         }
+        hop.sight = self.sight();
         post(hop.origin, Message::Done(hop));
     }
 

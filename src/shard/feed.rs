@@ -16,9 +16,11 @@ use crate::keyspace::Records;
 /// One piece of the feed.
 #[derive(Debug)]
 pub enum Fed {
-    /// Work of this shard alone.
+    /// The feed begins behind this unit of the shard's records.
+    Begun(u64),
+    /// Work of this shard alone: one unit.
     Records(Records),
-    /// This shard's part of a transaction, and all who have one.
+    /// This shard's part of a transaction, one unit; and all who have one.
     Part { mark: Mark, records: Records },
     /// The holds of a transaction are given back: what follows may build upon it.
     Released(TxId),
@@ -39,18 +41,18 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub fn new(epoch: u32) -> Feed {
+    /// One that begins behind this unit of the shard's records.
+    pub fn new(epoch: u32, unit: u64) -> Feed {
         Feed {
             epoch,
+            items: vec![Fed::Begun(unit)],
             ..Feed::default()
         }
     }
 
     /// Adds what the shard did alone.
     pub fn records(&mut self, records: Records) {
-        if !records.is_empty() {
-            self.items.push(Fed::Records(records));
-        }
+        self.items.push(Fed::Records(records));
     }
 
     /// Adds its part of a transaction.

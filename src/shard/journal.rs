@@ -75,8 +75,11 @@ impl Journal {
             self.writer.seal();
         }
         match &mut self.feed {
-            Some(feed) => feed.records(std::mem::take(&mut effects.records)),
-            None => effects.records.clear(),
+            Some(feed) => {
+                effects.units += 1;
+                feed.records(std::mem::take(&mut effects.records));
+            }
+            None => effects.forget_records(),
         }
     }
 
@@ -84,14 +87,16 @@ impl Journal {
     /// yet.
     pub fn cut_feed(&mut self, epoch: u32, cut: u32, effects: &mut Effects) {
         self.collect(effects);
-        let feed = self.feed.get_or_insert_with(|| Feed::new(epoch));
+        let feed = self
+            .feed
+            .get_or_insert_with(|| Feed::new(epoch, effects.units));
         feed.push(Fed::Cut(cut));
     }
 
     /// Replicas are told of what follows.
     pub fn begin_feed(&mut self, epoch: u32, effects: &mut Effects) {
         self.collect(effects);
-        self.feed = Some(Feed::new(epoch));
+        self.feed = Some(Feed::new(epoch, effects.units));
     }
 
     /// Replicas are told of nothing any more. Returns whether the journal is still of use.
@@ -136,6 +141,7 @@ impl Journal {
     pub fn settle(&mut self, settle: &Settle, shard: usize, effects: &mut Effects) {
         self.collect(effects);
         let records = self.aside.remove(&settle.mark.id).unwrap_or_default();
+        effects.units += 1;
         if !self.unkept {
             self.seal(settle, shard, &records);
         }

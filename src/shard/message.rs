@@ -13,6 +13,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::holds::TxId;
+use super::seen::{Seen, Sight};
 use super::snapshot::Style;
 use super::waiting::Ticket;
 use super::watching::Watcher;
@@ -49,6 +50,8 @@ pub struct Hop {
     pub out: Output,
     /// Each call that has run.
     pub ran: SmallVec<[Ran; 4]>,
+    /// How far its home was when it had run.
+    pub sight: Sight,
     /// Its place among the hops of a pipeline that visits all its homes at once.
     pub part: usize,
 }
@@ -193,6 +196,8 @@ pub struct Visit {
     pub out: Output,
     /// Time spent running it, nanoseconds.
     pub spent_ns: u64,
+    /// What it has seen of the shards' work.
+    pub seen: Seen,
 }
 
 /// The argument indices of the keys that live on one shard.
@@ -309,6 +314,8 @@ pub enum Message {
         part: Option<Part>,
         /// What reading has to tell of.
         told: Option<Box<Told>>,
+        /// How far the shard has come in its records.
+        unit: u64,
     },
     Finish(Box<Finish>),
     /// A session watches keys.
@@ -332,6 +339,7 @@ pub enum Message {
         out: Box<Output>,
         /// What serving it took, for the origin's slow log.
         spent_ns: u64,
+        sight: Sight,
     },
     /// A waiting client can perhaps be served, together with other homes; its claim is taken.
     Ready {
@@ -351,6 +359,8 @@ pub enum Message {
         part: Part,
         /// What it has to tell of. If there is something, the hold stays until that is told.
         told: Option<Box<Told>>,
+        /// How far the shard has come in its records.
+        unit: u64,
     },
 }
 

@@ -12,6 +12,7 @@ mod holds;
 pub mod journal;
 pub mod message;
 mod run;
+pub mod seen;
 pub mod snapshot;
 pub mod stats;
 pub mod waiting;

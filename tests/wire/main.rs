@@ -4,6 +4,7 @@
 //! Most of it is data: `cases/*.txt`, in the language `transcript` describes. What a transcript
 //! cannot say (signals, limits, split packets) stands in the modules beside it.
 
+mod acks;
 mod client;
 mod compare;
 mod cycles;

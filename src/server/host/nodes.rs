@@ -20,6 +20,7 @@ use crate::keyspace::tracking::Reader;
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Core, Link, Performed};
 use crate::shard::message::SessionKey;
+use crate::shard::seen::Sight;
 
 impl ServerHost {
     pub(super) fn requester(&self, core: &Core, key: SessionKey) -> Requester {
@@ -130,7 +131,7 @@ impl ServerHost {
             Performed::Done => {}
             Performed::Failed(error) => write_error(&mut out, &requester, &error),
         }
-        self.reply(requester, out);
+        self.reply_seeing(requester, out, Some(core.shard.sight()));
     }
 
     /// What only shard 0 knows.
@@ -169,12 +170,17 @@ impl ServerHost {
 
     /// Sends a late reply to whoever asked.
     pub fn reply(&mut self, requester: Requester, out: Output) {
+        self.reply_seeing(requester, out, None);
+    }
+
+    fn reply_seeing(&mut self, requester: Requester, out: Output, sight: Option<Sight>) {
         let Requester { shard, session, .. } = requester;
         self.mail.push((
             shard,
             NodeMessage::Reply {
                 session,
                 out: Box::new(out),
+                sight,
             },
         ));
     }

@@ -401,7 +401,15 @@ pub fn reply(mail: &mut Mail, to: Requester, result: Result<(), CmdError>) {
     };
     debug_assert!(written.is_ok(), "a short reply fits");
     let (session, out) = (to.session, Box::new(out));
-    mail.push((to.shard, NodeMessage::Reply { session, out }));
+    let sight = None;
+    mail.push((
+        to.shard,
+        NodeMessage::Reply {
+            session,
+            out,
+            sight,
+        },
+    ));
 }
 
 /// Removes a file that is of no use; that it stays is worth a line and nothing else.

@@ -204,6 +204,7 @@ impl Replicas {
         self.next_epoch += 1;
         self.epoch = Some(self.next_epoch);
         self.merge = Merge::new(shards);
+        self.waits.begin_feeds(shards);
         self.next_epoch
     }
 

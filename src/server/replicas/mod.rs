@@ -89,7 +89,7 @@ pub enum Message {
     /// All that a shard did before is to be told, and this after it.
     Reach(u64),
     /// A client waits until replicas have what it wrote; it waits no more.
-    Wait(Wanted),
+    Wait(Box<Wanted>),
     EndWait {
         session: SessionKey,
     },
@@ -173,7 +173,7 @@ impl ServerHost {
                     journal.mark(id, &mut core.shard.keyspace.effects);
                 }
             }
-            Message::Wait(wanted) => self.wait_wanted(wanted),
+            Message::Wait(wanted) => self.wait_wanted(*wanted),
             Message::EndWait { session } => self.forget_wait(place(session)),
             Message::CutWait {
                 session,
@@ -243,7 +243,7 @@ impl ServerHost {
         if !journal.end_feed() {
             shard.journal = None;
             shard.keyspace.effects.recording = false;
-            shard.keyspace.effects.records.clear();
+            shard.keyspace.effects.forget_records();
             core.coordinator.journaled = self.segment.is_some();
         }
     }

@@ -33,6 +33,14 @@ impl ServerHost {
             }
         }
         self.keep_and_send();
+        let offset = self.replicas.offset();
+        for shard in 0..self.shards {
+            if let Some(unit) = self.replicas.merge.unit(shard) {
+                self.replicas.waits.note(shard, unit, offset);
+            }
+        }
+        self.mind_waits();
+        self.keep_and_send();
     }
 
     fn keep_and_send(&mut self) {
@@ -93,7 +101,7 @@ impl ServerHost {
         let replicas = &mut self.replicas;
         replicas.epoch = None;
         replicas.merge = Merge::new(self.shards);
-        replicas.waits.forget_marks();
+        replicas.waits.end_feeds(replicas.backlog.end());
         for node in 0..self.shards {
             self.inform(node, Message::EndFeed);
         }

@@ -1,8 +1,14 @@
 //! WAIT: who waits until replicas have what they wrote.
 //!
-//! A connection's commands take effect in their order, on whatever shard: what it wrote before is in the
-//! feeds when the question comes. So every feed is asked for a mark; where the stream is when all have
-//! passed it is what replicas have to reach.
+//! A client knows how far the shards had come when its commands ran there, see
+//! [`Seen`](crate::shard::seen::Seen); where the stream had all that is what replicas have to reach. What
+//! others have written since is not waited for, and who has run nothing waits for nothing.
+//!
+//! ```text
+//! waiter's node: Wait {what it has seen} -> shard 0: the place in the stream, once it is there
+//!                                                    GETACK -> replicas
+//!                                        <- the reply, when enough have told that they have come so far
+//! ```
 
 use super::{Message, Place};
 use crate::command::block::timeout_ms;
@@ -12,6 +18,7 @@ use crate::server::clients::Unblock;
 use crate::server::host::ServerHost;
 use crate::session::{Core, Link, Performed, State, UNBLOCKED_BY_CLIENT};
 use crate::shard::message::SessionKey;
+use crate::shard::seen::{Places, Seen};
 
 /// Asks a replica how far it is.
 const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
@@ -24,9 +31,10 @@ const OF_REPLICA: CmdError = CmdError::Text(
 );
 
 /// A client that waits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Wanted {
     requester: Requester,
+    seen: Seen,
     replicas: i64,
     /// Unix milliseconds.
     deadline_ms: Option<i64>,
@@ -37,9 +45,8 @@ pub struct Wanted {
 #[derive(Debug)]
 struct Waiting {
     wanted: Wanted,
-    /// The mark that the feeds have to pass first.
-    mark: Option<u64>,
-    offset: i64,
+    /// What replicas have to reach. `None`: the stream does not have all that the client has seen.
+    offset: Option<i64>,
 }
 
 impl Waiting {
@@ -53,6 +60,8 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub struct Waits {
     waiting: Vec<Waiting>,
+    /// Where in the stream the units of each shard are.
+    places: Vec<Places>,
     next_mark: u64,
 }
 
@@ -62,11 +71,50 @@ impl Waits {
         deadlines.min()
     }
 
+    /// Feeds of so many shards begin.
+    pub fn begin_feeds(&mut self, shards: usize) {
+        self.places = vec![Places::default(); shards];
+    }
+
     /// The feeds are no more: nothing that was written before has to arrive.
-    pub fn forget_marks(&mut self) {
+    pub fn end_feeds(&mut self, offset: i64) {
+        self.places.clear();
         for one in &mut self.waiting {
-            one.mark = None;
+            one.offset.get_or_insert(offset);
         }
+    }
+
+    /// The stream has all units of a shard up to this one, and ends here.
+    pub fn note(&mut self, shard: usize, unit: u64, offset: i64) {
+        if let Some(places) = self.places.get_mut(shard) {
+            places.note(unit, u64::try_from(offset).unwrap_or(0));
+        }
+    }
+
+    /// Where the stream has what a client has seen; `None`: not yet.
+    fn place_of(&self, seen: &Seen) -> Option<i64> {
+        let mut furthest = 0;
+        for sight in seen.iter() {
+            // Without feeds there is nobody to wait for.
+            let Some(places) = self.places.get(sight.shard as usize) else {
+                continue;
+            };
+            furthest = furthest.max(places.of(sight.unit)?);
+        }
+        i64::try_from(furthest).ok()
+    }
+
+    /// Looks again for those whose place was not known. Returns whether some are known now.
+    fn look_again(&mut self) -> bool {
+        let mut found = false;
+        for at in 0..self.waiting.len() {
+            if self.waiting[at].offset.is_none() {
+                let place = self.place_of(&self.waiting[at].wanted.seen);
+                found |= place.is_some();
+                self.waiting[at].offset = place;
+            }
+        }
+        found
     }
 }
 
@@ -97,15 +145,15 @@ impl ServerHost {
             self.waits.push(requester.session);
         }
         let at_once = core.is_executing(requester.session);
-        self.inform(
-            0,
-            Message::Wait(Wanted {
-                requester,
-                replicas,
-                deadline_ms,
-                at_once,
-            }),
-        );
+        let session = core.session(requester.session);
+        let wanted = Wanted {
+            requester,
+            seen: session.map(|its| its.seen.clone()).unwrap_or_default(),
+            replicas,
+            deadline_ms,
+            at_once,
+        };
+        self.inform(0, Message::Wait(Box::new(wanted)));
         Performed::Later
     }
 
@@ -118,17 +166,19 @@ impl ServerHost {
     }
 
     pub(super) fn wait_wanted(&mut self, wanted: Wanted) {
-        let streams = self.replicas.feeds();
-        let mark = streams.then(|| self.ask_for_mark());
-        let offset = self.replicas.offset();
-        let waiting = Waiting {
-            wanted,
-            mark,
-            offset,
-        };
-        self.replicas.waits.waiting.push(waiting);
-        if mark.is_none() {
-            self.end_waits();
+        let offset = None;
+        self.replicas.waits.waiting.push(Waiting { wanted, offset });
+        self.mind_waits();
+    }
+
+    /// The stream has gone on: some may know now what they wait for.
+    pub(super) fn mind_waits(&mut self) {
+        if !self.replicas.waits.look_again() {
+            return;
+        }
+        self.end_waits();
+        if !self.replicas.waits.waiting.is_empty() && self.replicas.has_any() {
+            self.replicas.say(GETACK);
         }
     }
 
@@ -145,18 +195,6 @@ impl ServerHost {
     /// All feeds have passed a mark.
     pub(super) fn wait_reached(&mut self, id: u64) {
         if self.farewell_reached(id) {
-            return self.replicas.say(GETACK);
-        }
-        let offset = self.replicas.offset();
-        let waiting = &mut self.replicas.waits.waiting;
-        let Some(one) = waiting.iter_mut().find(|one| one.mark == Some(id)) else {
-            return;
-        };
-        one.mark = None;
-        one.offset = offset;
-        let before = waiting.len();
-        self.end_waits();
-        if self.replicas.waits.waiting.len() == before && self.replicas.has_any() {
             self.replicas.say(GETACK);
         }
     }
@@ -176,11 +214,12 @@ impl ServerHost {
                 replicas: wanted,
                 deadline_ms,
                 at_once,
+                ..
             } = one.wanted;
             let late = deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
-            let known = one.mark.is_none();
-            let count = replicas.count_reached(one.offset);
-            let is_over = late || known && (count >= wanted || at_once);
+            // What is not in the stream, nobody has.
+            let count = one.offset.map_or(0, |at| replicas.count_reached(at));
+            let is_over = late || one.offset.is_some() && (count >= wanted || at_once);
             if is_over {
                 over.push((requester, count));
             }

@@ -9,11 +9,11 @@ use crate::session::fan::HOP_KEPT_BYTES;
 use crate::session::link::{Host, Link};
 use crate::shard::TxId;
 use crate::shard::message::{Hop, Message, SessionKey};
+use crate::shard::seen::Sight;
 
 impl Core {
     /// A message from a shard (this one included).
     pub fn deliver(&mut self, message: Message, link: &mut dyn Link, host: &mut dyn Host) {
-        let mut post = |to, message| link.post(to, message);
         match message {
             Message::Done(hop) => self.hop_done(hop, link, host),
             Message::Held {
@@ -21,7 +21,10 @@ impl Core {
                 from,
                 part,
                 told,
+                unit,
             } => {
+                self.note_work(tx, from, unit);
+                let mut post = |to, message| link.post(to, message);
                 let answer = self.coordinator.held(tx, from, part, told, &mut post);
                 self.coordinated(answer, link, host);
             }
@@ -30,7 +33,10 @@ impl Core {
                 from,
                 part,
                 told,
+                unit,
             } => {
+                self.note_work(tx, from, unit);
+                let mut post = |to, message| link.post(to, message);
                 let answer = self.coordinator.finished(tx, from, part, told, &mut post);
                 self.coordinated(answer, link, host);
             }
@@ -39,7 +45,11 @@ impl Core {
                 wait,
                 out,
                 spent_ns,
-            } => self.served(session, wait, (&out, spent_ns), link, host),
+                sight,
+            } => {
+                self.note_sight(session, sight);
+                self.served(session, wait, (&out, spent_ns), link, host);
+            }
             Message::Watched { session } => self.watched(session, link, host),
             Message::Ready { session, wait } => self.try_again(session, wait, link),
             Message::Busy => self.refuse_waiting(link, host),
@@ -69,6 +79,14 @@ impl Core {
         }
     }
 
+    /// A shard has done its part of a piece of work.
+    fn note_work(&mut self, tx: TxId, from: usize, unit: u64) {
+        if let Some(key) = self.coordinator.whose(tx) {
+            let shard = from as u32;
+            self.note_sight(key, Sight { shard, unit });
+        }
+    }
+
     /// What multi-shard work has to tell of goes out with what this shard has.
     pub(in crate::session) fn tell(&mut self) {
         if let Some(told) = self.coordinator.take_told() {
@@ -79,9 +97,10 @@ impl Core {
     /// The hop is back: its replies go out, the session goes on.
     fn hop_done(&mut self, mut hop: Box<Hop>, link: &mut dyn Link, host: &mut dyn Host) {
         let key = hop.session;
-        if self.session(key).is_none() {
+        let Some(session) = self.session_mut(key) else {
             return;
-        }
+        };
+        session.seen.note(hop.sight);
         self.note_slow(&hop, link, host);
         let fan = self.session_mut(key).and_then(|its| its.fan.as_mut());
         if let Some(fan) = fan.filter(|fan| fan.is_away()) {

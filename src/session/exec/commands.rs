@@ -326,6 +326,7 @@ impl Core {
                     from,
                     part,
                     told,
+                    unit: _,
                 } => finished = Some((tx, from, part, told)),
                 message => link.post(to, message),
             });

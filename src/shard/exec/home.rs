@@ -105,6 +105,7 @@ impl Shard {
             from: self.place.shard,
             part,
             told,
+            unit: self.sight().unit,
         };
         post(hold.origin, held);
     }
@@ -179,6 +180,7 @@ impl Shard {
                     from: self.place.shard,
                     part,
                     told,
+                    unit: self.sight().unit,
                 },
             );
         }

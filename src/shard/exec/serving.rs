@@ -119,6 +119,7 @@ impl Shard {
                         wait,
                         out: Box::new(out),
                         spent_ns: (self.clock)().saturating_sub(begun_ns),
+                        sight: self.sight(),
                     };
                     post(*origin, served);
                 }

@@ -1,0 +1,162 @@
+//! Clients that wait until replicas have what they wrote: which part of the stream that is. The replica is
+//! one that acknowledges what the test wants.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::client::{Client, encode};
+use crate::persistence::{line, wait_for};
+use crate::process::{Server, Which};
+
+const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
+
+/// A replica that has taken its snapshot, and reads the stream when it is told to.
+struct Follower {
+    stream: TcpStream,
+    received: Vec<u8>,
+    /// Of the stream as far as it was read.
+    offset: usize,
+}
+
+impl Follower {
+    fn of(master: &Server) -> Follower {
+        let stream = TcpStream::connect(("127.0.0.1", master.port)).expect("a connection");
+        let wait = Some(Duration::from_secs(30));
+        stream.set_read_timeout(wait).expect("a limit");
+        let mut follower = Follower {
+            stream,
+            received: Vec::new(),
+            offset: 0,
+        };
+        follower.say("REPLCONF capa eof capa psync2\r\n");
+        follower.read_to(b"+OK\r\n");
+        follower.say("PSYNC ? -1\r\n");
+        follower.read_to(b"+FULLRESYNC ");
+        let head = follower.read_to(b"\r\n");
+        let head = String::from_utf8(head).expect("a reply");
+        let offset = head.trim_end().rsplit(' ').next().expect("an offset");
+        let offset = offset.parse().expect("an offset");
+        follower.read_to(b"$EOF:");
+        let mark = follower.read_to(b"\r\n");
+        follower.read_to(&mark[..40]);
+        follower.offset = offset;
+        let mut client = master.client();
+        wait_for("the follower", || {
+            client.text("INFO replication").contains("state=online")
+        });
+        // The stream begins when it says that it has the snapshot.
+        follower.acknowledge();
+        follower
+    }
+
+    fn say(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).expect("to be heard");
+    }
+
+    /// What comes up to the end of `end`.
+    fn read_to(&mut self, end: &[u8]) -> Vec<u8> {
+        loop {
+            let found = self.received.windows(end.len()).position(|it| it == end);
+            if let Some(at) = found {
+                let rest = self.received.split_off(at + end.len());
+                let read = std::mem::replace(&mut self.received, rest);
+                self.offset += read.len();
+                return read;
+            }
+            let mut chunk = [0; 65_536];
+            let len = self.stream.read(&mut chunk).expect("more of the stream");
+            assert!(len > 0, "{}", self.received.escape_ascii());
+            self.received.extend_from_slice(&chunk[..len]);
+        }
+    }
+
+    /// Reads up to the next question how far it is.
+    fn hear_question(&mut self) {
+        self.read_to(GETACK);
+    }
+
+    /// Says that it has what it has read.
+    fn acknowledge(&mut self) {
+        self.say(&format!("REPLCONF ACK {}\r\n", self.offset));
+    }
+}
+
+fn id(client: &mut Client) -> String {
+    line(client, "CLIENT ID")[1..].to_owned()
+}
+
+/// A client waits without end, and in vain.
+fn waits_in_vain(client: &mut Client, follower: &mut Follower, other: &mut Client, what: &str) {
+    let id = id(client);
+    client.send(&encode(&["WAIT", "1", "0"]));
+    follower.hear_question();
+    wait_for(what, || {
+        let unblock = format!("CLIENT UNBLOCK {id}");
+        line(other, &unblock) == ":1"
+    });
+    assert_eq!(client.reply().shown(), ":0\\r\\n", "{what}");
+}
+
+fn write(client: &mut Client, which: usize, n: usize) {
+    let script = format!("redis.call('set', KEYS[1], {n}) redis.call('incr', KEYS[2])");
+    match which {
+        0 => drop(line(client, &format!("SET k{n} {n}"))),
+        1 => drop(line(client, &format!("MSET a{n} 1 b{n} 2 c{n} 3"))),
+        2 => {
+            let lines = format!("MULTI\r\nSET k{n} {n}\r\nINCR n{n}\r\nINCR m{n}\r\nEXEC\r\n");
+            client.send(lines.as_bytes());
+            client.replies(5);
+        }
+        3 => {
+            let keys = [format!("s{n}"), format!("t{n}")];
+            client.call(&["EVAL", &script, "2", &keys[0], &keys[1]]);
+        }
+        4 => drop(client.call(&[
+            "EVAL",
+            &script,
+            "2",
+            &format!("{{s{n}}}"),
+            &format!("{{s{n}}}2"),
+        ])),
+        5 => {
+            client.send(format!("SET p{n} 1\r\nINCR q{n}\r\nINCR r{n}\r\n").as_bytes());
+            client.replies(3);
+        }
+        6 => drop(line(client, &format!("BLMPOP 0 1 queue{} LEFT", n % 8))),
+        _ => drop(line(client, &format!("PUBLISH news {n}"))),
+    }
+}
+
+#[test]
+fn a_client_waits_for_what_it_wrote_and_not_for_more() {
+    for which in [
+        Which::Reference,
+        Which::Pinion { shards: 1 },
+        Which::Pinion { shards: 2 },
+    ] {
+        let server = Server::start(which, &["--repl-diskless-sync-delay", "0"]);
+        let (mut client, mut other) = (server.client(), server.client());
+        let mut unblocker = server.client();
+        let mut follower = Follower::of(&server);
+        for n in 0..64 {
+            let how = n % 8;
+            let what = format!("{which}: {how}, {n}");
+            line(&mut other, &format!("RPUSH queue{} a b", n % 8));
+            write(&mut client, how, n);
+            client.send(&encode(&["WAIT", "1", "0"]));
+            follower.hear_question();
+            follower.acknowledge();
+            assert_eq!(client.reply().shown(), ":1\\r\\n", "{what}");
+            // What another client writes is its own affair.
+            line(&mut other, &format!("SET other{n} 1"));
+            waits_in_vain(&mut other, &mut follower, &mut unblocker, &what);
+            assert_eq!(line(&mut client, "WAIT 1 0"), ":1", "{what}");
+            // Whoever has done nothing yet waits for nothing.
+            assert_eq!(line(&mut server.client(), "WAIT 1 0"), ":1", "{what}");
+            // What it has seen is more.
+            assert_eq!(line(&mut client, &format!("GET other{n}")), "$1\\r\\n1");
+            waits_in_vain(&mut client, &mut follower, &mut unblocker, &what);
+        }
+    }
+}
