@@ -66,7 +66,8 @@ struct Deadlines {
 #[derive(Clone, Debug)]
 pub struct Hash {
     fields: Fields,
-    /// `None` while no field has a deadline: the common case costs a word.
+    /// `None` until a field has a deadline, so that the common case costs a word. Redis: t_hash.c makes
+    /// no plain listpack of a `listpackex` again, whose place this then keeps.
     deadlines: Option<Box<Deadlines>>,
 }
 
@@ -280,7 +281,7 @@ impl Hash {
             deadlines.by_field.insert(field.into(), at_ms);
             deadlines.by_time.insert((at_ms, field.into()));
         }
-        if deadlines.by_field.is_empty() {
+        if deadlines.by_field.is_empty() && matches!(self.fields, Fields::Table(_)) {
             self.deadlines = None;
         }
     }
@@ -373,6 +374,9 @@ mod tests {
         assert_eq!(hash.next_deadline(), Some(30));
         hash.set_deadline(b"a", None);
         hash.remove(b"b");
-        assert_eq!((hash.next_deadline(), hash.encoding()), (None, "listpack"));
+        assert_eq!(
+            (hash.next_deadline(), hash.encoding()),
+            (None, "listpackex")
+        );
     }
 }

@@ -114,6 +114,29 @@ fn fields_expire() {
 }
 
 #[test]
+fn what_had_deadlines_stays_a_listpackex() {
+    Bench::new().rows(&[
+        ("HSET h a 1", ":1|", "hset h", "HSET h a 1"),
+        ("OBJECT ENCODING h", "$8|listpack|", "", ""),
+        (
+            "HPEXPIRE h 50 FIELDS 1 a",
+            "*1|:1|",
+            "hexpire h",
+            "HPEXPIREAT h 1000050 FIELDS 1 a",
+        ),
+        (
+            "HPERSIST h FIELDS 1 a",
+            "*1|:1|",
+            "hpersist h",
+            "HPERSIST h FIELDS 1 a",
+        ),
+        ("OBJECT ENCODING h", "$10|listpackex|", "", ""),
+        ("HSET h b 2", ":1|", "hset h", "HSET h b 2"),
+        ("OBJECT ENCODING h", "$10|listpackex|", "", ""),
+    ]);
+}
+
+#[test]
 fn fields_are_set_with_a_deadline() {
     Bench::new().rows(&[
         (
