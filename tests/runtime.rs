@@ -60,7 +60,7 @@ impl Echo {
         for (n, piece) in ALL.chunks(PIECE_BYTES).enumerate() {
             if n % 2 == 0 {
                 let at = out.bytes.len();
-                out.shared.push((at, Bytes::copy_from_slice(piece)));
+                out.share(at, &Bytes::copy_from_slice(piece));
             } else {
                 out.bytes.extend_from_slice(piece);
             }

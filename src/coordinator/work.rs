@@ -240,8 +240,8 @@ impl Work {
         for participant in &mut self.participants {
             match participant.part.take() {
                 Some(Part::Elements { out, .. }) => reply.append(&out),
-                Some(Part::Ran { out, spent_ns }) => {
-                    reply.append(&out);
+                Some(Part::Ran { mut out, spent_ns }) => {
+                    reply.take_over(&mut out);
                     self.spent_ns.extend(spent_ns);
                 }
                 _ => {}

@@ -26,27 +26,29 @@ pub enum Proto {
 #[derive(Debug, Default, Clone)]
 pub struct Output {
     pub bytes: Vec<u8>,
-    pub shared: Vec<(usize, Bytes)>,
+    shared: Vec<(usize, Bytes)>,
+    /// How long the shared chunks are together.
+    shared_bytes: usize,
 }
 
 impl Output {
     /// Total length in bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len()
-            + self
-                .shared
-                .iter()
-                .map(|(_, chunk)| chunk.len())
-                .sum::<usize>()
+        self.bytes.len() + self.shared_bytes
     }
 
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.shared.is_empty()
     }
 
+    pub fn shared(&self) -> &[(usize, Bytes)] {
+        &self.shared
+    }
+
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.shared.clear();
+        self.shared_bytes = 0;
     }
 
     /// A mark to which [`Output::rewind`] can return.
@@ -57,31 +59,47 @@ impl Output {
     /// Forgets everything written since `mark`.
     pub fn rewind(&mut self, mark: (usize, usize)) {
         self.bytes.truncate(mark.0);
-        self.shared.truncate(mark.1);
+        for (_, chunk) in self.shared.drain(mark.1..) {
+            self.shared_bytes -= chunk.len();
+        }
+    }
+
+    /// Splices in a chunk behind the first `at` of the other bytes.
+    pub fn share(&mut self, at: usize, chunk: &Bytes) {
+        self.shared.push((at, chunk.clone()));
+        self.shared_bytes += chunk.len();
     }
 
     /// Appends `other`.
     pub fn append(&mut self, other: &Output) {
-        let base = self.bytes.len();
-        self.bytes.extend_from_slice(&other.bytes);
-        self.shared.extend(
-            other
-                .shared
-                .iter()
-                .map(|(at, chunk)| (base + at, chunk.clone())),
-        );
+        self.append_range(other, (0, 0), other.mark());
+    }
+
+    /// Puts bytes before everything else.
+    pub fn prepend(&mut self, head: &[u8]) {
+        self.bytes.splice(0..0, head.iter().copied());
+        self.shared.iter_mut().for_each(|(at, _)| *at += head.len());
+    }
+
+    /// Appends what `other` holds, which may be taken from it: a large reply is not copied if it is
+    /// the first.
+    pub fn take_over(&mut self, other: &mut Output) {
+        /// Copying this much costs less than a buffer that has to be allocated anew.
+        const COPIED_MAX_BYTES: usize = 64 * 1024;
+        if self.is_empty() && other.bytes.len() > COPIED_MAX_BYTES {
+            std::mem::swap(self, other);
+        } else {
+            self.append(other);
+        }
     }
 
     /// Appends what `other` holds between two of its marks.
     pub fn append_range(&mut self, other: &Output, from: (usize, usize), to: (usize, usize)) {
         let base = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes[from.0..to.0]);
-        let shared = &other.shared[from.1..to.1];
-        self.shared.extend(
-            shared
-                .iter()
-                .map(|(at, chunk)| (base + at - from.0, chunk.clone())),
-        );
+        for (at, chunk) in &other.shared[from.1..to.1] {
+            self.share(base + at - from.0, chunk);
+        }
     }
 
     /// The bytes in sending order.
@@ -196,7 +214,7 @@ impl<'a> Writer<'a> {
             return self.bulk(bytes);
         }
         self.header(b'$', bytes.len() as i64)?;
-        self.out.shared.push((self.out.bytes.len(), bytes.clone()));
+        self.out.share(self.out.bytes.len(), bytes);
         self.out.bytes.extend_from_slice(b"\r\n");
         Ok(())
     }

@@ -112,7 +112,7 @@ impl Conn {
         self.send_in_flight = true;
         let token = self.token(Op::Send);
         let fd = self.fd();
-        if self.sending.shared.is_empty() {
+        if self.sending.shared().is_empty() {
             let end = self.sending.bytes.len().min(self.sent + SEND_MAX_BYTES);
             ring.send(fd, &self.sending.bytes[self.sent..end], token);
             return;
@@ -123,11 +123,11 @@ impl Conn {
 
     /// Describes the unsent bytes as pieces, from `sent` on.
     fn build_vector(&mut self) -> *const libc::msghdr {
-        let mut pieces = Vec::with_capacity(PIECES_MAX.min(2 * self.sending.shared.len() + 1));
+        let mut pieces = Vec::with_capacity(PIECES_MAX.min(2 * self.sending.shared().len() + 1));
         let mut skip = self.sent;
         let mut room = SEND_MAX_BYTES;
         let mut from = 0;
-        for (at, chunk) in &self.sending.shared {
+        for (at, chunk) in self.sending.shared() {
             for bytes in [&self.sending.bytes[from..*at], &chunk[..]] {
                 add_piece(bytes, &mut skip, &mut room, &mut pieces);
             }

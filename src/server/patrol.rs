@@ -109,20 +109,26 @@ impl Patrol {
     }
 
     /// Unsent output at which any other client is cut off at once. Who has a limit reaches it, as in
-    /// Redis; without one a session is made to wait for its reader.
+    /// Redis; beyond what can be reached a session is made to wait for its reader.
     pub fn session_limits(&self, limits: Limits) -> Limits {
         let unlimited = Limits::default();
-        let is_limited = self.normal.is_set() || self.clients_max_bytes > 0;
+        let reached = match self.clients_max_bytes {
+            0 => self.normal.soft_bytes,
+            bytes => self
+                .normal
+                .soft_bytes
+                .max(bytes.saturating_add(REPLY_BYTES)),
+        };
+        let (output_max_bytes, drain_bytes) = match self.normal.hard_bytes {
+            0 => (
+                unlimited.output_max_bytes,
+                unlimited.drain_bytes.max(reached.saturating_add(1)),
+            ),
+            bytes => (bytes, usize::MAX),
+        };
         Limits {
-            output_max_bytes: match self.normal.hard_bytes {
-                0 => unlimited.output_max_bytes,
-                bytes => bytes,
-            },
-            drain_bytes: if is_limited {
-                usize::MAX
-            } else {
-                unlimited.drain_bytes
-            },
+            output_max_bytes,
+            drain_bytes,
             ..limits
         }
     }

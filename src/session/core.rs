@@ -197,19 +197,38 @@ impl Core {
     /// Ends a session, before anything of the reply is sent, whose output outgrew the limit. Redis:
     /// networking.c closeClientOnOutputBufferLimitReached.
     pub(super) fn check_limit(&mut self, key: SessionKey, link: &mut dyn Link) -> bool {
-        let max_bytes = self.limits.output_max_bytes;
-        // Who listens to channels or to records has a limit of its own, which the server looks after.
-        let listens =
-            |session: &Session| session.client.subscriptions.any() || session.client.replica;
-        if max_bytes == usize::MAX
-            || link.pending_bytes(key) < max_bytes
-            || self.session(key).is_none_or(listens)
-        {
+        let max_bytes = self.output_max_bytes(key);
+        if max_bytes == usize::MAX || link.pending_bytes(key) < max_bytes {
             return false;
+        }
+        self.cut_off(key, link);
+        true
+    }
+
+    /// Unsent output that ends a session; `usize::MAX` if none does.
+    pub(super) fn output_max_bytes(&self, key: SessionKey) -> usize {
+        let max_bytes = self.limits.output_max_bytes;
+        match self.session(key) {
+            _ if max_bytes == usize::MAX => max_bytes,
+            // Who listens to channels or to records has a limit of its own, which the server looks after.
+            Some(session) if session.client.subscriptions.any() || session.client.replica => {
+                usize::MAX
+            }
+            Some(_) => max_bytes,
+            None => usize::MAX,
+        }
+    }
+
+    /// Ends a session whose output outgrew its limit; once.
+    pub fn cut_off(&mut self, key: SessionKey, link: &mut dyn Link) {
+        if self
+            .session(key)
+            .is_none_or(|its| its.state == State::Closing)
+        {
+            return;
         }
         self.counters.output_limit_closed += 1;
         self.abandon(key, link);
-        true
     }
 
     /// Something of a client's ran on a shard that has come so far. What runs in a transaction is seen
@@ -245,24 +264,50 @@ impl Core {
 
     /// Appends a finished reply, unless the client asked not to see it.
     pub(super) fn emit(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
+        self.note_reply(key, out);
+        self.put_out(key, out, link);
+    }
+
+    /// Counts a finished reply's error, if it is one.
+    pub(super) fn note_reply(&mut self, key: SessionKey, out: &Output) {
         self.shard.stats.note_error(&out.bytes);
         if key == MASTER && out.bytes.first() == Some(&b'-') {
             self.blame(&out.bytes);
         }
-        self.put_out(key, out, link);
     }
 
-    /// The same for replies whose errors are counted.
+    /// Appends a finished reply whose errors are counted.
     pub(super) fn put_out(&mut self, key: SessionKey, out: &Output, link: &mut dyn Link) {
-        let Some(session) = self.session_mut(key) else {
+        if self.session(key).is_none() {
             return self.end_visit(key, out, link);
-        };
-        if session.client.reply.suppresses() {
-            session.client.reply.after_command();
-            return;
         }
-        link.out(key).append(out);
-        self.check_limit(key, link);
+        if self.hears(key) {
+            link.out(key).append(out);
+            self.check_limit(key, link);
+        }
+    }
+
+    /// The same for one that is needed no more: it is not copied if it is large.
+    pub(super) fn hand_out(&mut self, key: SessionKey, out: &mut Output, link: &mut dyn Link) {
+        if self.session(key).is_none() {
+            return self.end_visit(key, out, link);
+        }
+        if self.hears(key) {
+            link.out(key).take_over(out);
+            self.check_limit(key, link);
+        }
+    }
+
+    /// Whether the client asked to see the reply that is finished.
+    fn hears(&mut self, key: SessionKey) -> bool {
+        let Some(session) = self.session_mut(key) else {
+            return false;
+        };
+        let suppresses = session.client.reply.suppresses();
+        if suppresses {
+            session.client.reply.after_command();
+        }
+        !suppresses
     }
 
     pub(super) fn count_rejected(&mut self, id: CommandId) {

@@ -39,6 +39,8 @@ pub struct Exec {
     next: usize,
     running: usize,
     out: Output,
+    /// Replies became more than the client may have waiting: they are dropped, and so will it be.
+    is_flooded: bool,
     /// The coordinator's work whose holds the commands run under.
     held: Option<TxId>,
     /// Records of this shard when it began.
@@ -129,6 +131,7 @@ impl Core {
             next: 0,
             running: 0,
             out: Output::default(),
+            is_flooded: false,
             held: None,
             words: host.is_watching().then(|| words.to_buf()),
             script: None,
@@ -355,8 +358,8 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) {
-        if let Some(exec) = self.execs.remove(&key) {
-            self.exec_reply(key, &exec, link);
+        if let Some(mut exec) = self.execs.remove(&key) {
+            self.exec_reply(key, &mut exec, link);
             self.resume(key, link, host);
         }
     }
@@ -369,7 +372,7 @@ impl Core {
     /// Everything has run: the reply goes out, others may go on. Returns false if the reply has to
     /// wait for the journals.
     fn exec_done(&mut self, key: SessionKey, link: &mut dyn Link) -> bool {
-        let Some(exec) = self.execs.remove(&key) else {
+        let Some(mut exec) = self.execs.remove(&key) else {
             return true;
         };
         let now_ms = link.now_ms();
@@ -386,21 +389,25 @@ impl Core {
                     .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
             }
         }
-        self.exec_reply(key, &exec, link);
+        self.exec_reply(key, &mut exec, link);
         true
     }
 
-    fn exec_reply(&mut self, key: SessionKey, exec: &Exec, link: &mut dyn Link) {
+    fn exec_reply(&mut self, key: SessionKey, exec: &mut Exec, link: &mut dyn Link) {
         self.note_seen(key, &exec.seen);
+        if exec.is_flooded {
+            return self.cut_off(key, link);
+        }
         if exec.is_script() {
             // Its errors were counted when it ended.
-            return self.put_out(key, &exec.out, link);
+            return self.hand_out(key, &mut exec.out, link);
         }
         let mut reply = Output::default();
         let header = Writer::new(&mut reply, exec.request.proto).array(exec.calls.len());
         debug_assert!(header.is_ok());
-        reply.append(&exec.out);
-        self.emit(key, &reply, link);
+        exec.out.prepend(&reply.bytes);
+        self.note_reply(key, &exec.out);
+        self.hand_out(key, &mut exec.out, link);
         self.forget_caching(key);
         let closing = self
             .session(key)
@@ -453,11 +460,20 @@ impl Exec {
             next: 0,
             running: 0,
             out: Output::default(),
+            is_flooded: false,
             held: None,
             records: 0,
             words: None,
             script: None,
             seen: Seen::default(),
+        }
+    }
+
+    /// Drops replies that nobody will be sent. What has begun is carried out all the same.
+    fn drop_excess(&mut self, max_bytes: usize) {
+        if self.is_flooded || self.out.len() >= max_bytes {
+            self.is_flooded = true;
+            self.out = Output::default();
         }
     }
 

@@ -10,6 +10,9 @@
 //! Commands on one key keep their order, for they have one home. Commands on keys of different homes
 //! take effect in any order, which others can see: what [`add_to_hop`](Core) avoids by letting the
 //! session wait for each home before it goes on to the next.
+//!
+//! A hop whose replies are many bytes comes back before all its commands have run. What can be written
+//! in order is written then, and the hop goes out again when the session's socket took that.
 
 use super::core::Core;
 use super::link::{Host, Link};
@@ -38,6 +41,28 @@ struct Part {
     home: usize,
     /// Absent while it is away; without commands if this visit does not go there.
     hop: Option<Box<Hop>>,
+    /// How many of its replies are written, and where the last of them ends.
+    written: (usize, (usize, usize)),
+}
+
+impl Part {
+    /// Whether its hop has to go out, for the first time or again.
+    fn is_due(&self) -> bool {
+        let is_due = |hop: &Hop| hop.is_unfinished() && self.written.0 == hop.ran.len();
+        self.hop.as_ref().is_some_and(|hop| is_due(hop))
+    }
+
+    /// Writes the next reply; false if it has not come.
+    fn write_next(&mut self, out: &mut Output) -> bool {
+        let (next, begin) = &mut self.written;
+        let Some(hop) = &self.hop else { return false };
+        let Some(ran) = hop.ran.get(*next) else {
+            return false;
+        };
+        out.append_range(&hop.out, *begin, ran.end);
+        (*next, *begin) = (*next + 1, ran.end);
+        true
+    }
 }
 
 /// The commands of one visit.
@@ -45,13 +70,16 @@ struct Part {
 pub struct Fan {
     parts: Vec<Part>,
     order: Vec<From>,
-    /// Replies of what ran here.
+    /// How many of them are written.
+    written: usize,
+    /// Replies of what ran here, and where those end that are written.
     here: Output,
+    here_written: (usize, usize),
     away: usize,
 }
 
 impl Fan {
-    /// Whether it has no command.
+    /// Whether it has no command whose reply is to be written.
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
@@ -84,17 +112,25 @@ impl Fan {
         let place = match self.place_of(home) {
             Some(place) => place,
             None => {
-                self.parts.push(Part { home, hop: None });
+                self.parts.push(Part {
+                    home,
+                    hop: None,
+                    written: Default::default(),
+                });
                 self.parts.len() - 1
             }
         };
         (place, self.parts[place].hop.get_or_insert_default())
     }
 
-    /// Sends all hops.
+    /// Sends all hops that have calls to run and no replies to be written.
     pub(super) fn send(&mut self, post: &mut dyn FnMut(usize, Message)) {
         for (place, part) in self.parts.iter_mut().enumerate() {
-            if let Some(mut hop) = part.hop.take_if(|hop| !hop.calls.is_empty()) {
+            if part.is_due()
+                && let Some(mut hop) = part.hop.take()
+            {
+                hop.forget_ran();
+                part.written = Default::default();
                 hop.part = place;
                 self.away += 1;
                 post(part.home, Message::Hop(hop));
@@ -110,27 +146,23 @@ impl Fan {
         self.away == 0
     }
 
-    /// Writes the replies in order.
-    fn write(&self, out: &mut Output) {
-        let mut here = (0, 0);
-        let mut hops = vec![(0, (0, 0)); self.parts.len()];
-        for &from in &self.order {
+    /// Writes the replies in order, as far as they have come.
+    fn write(&mut self, out: &mut Output) {
+        while let Some(&from) = self.order.get(self.written) {
             match from {
                 From::Here(end) => {
-                    out.append_range(&self.here, here, end);
-                    here = end;
+                    out.append_range(&self.here, self.here_written, end);
+                    self.here_written = end;
                 }
                 From::Hop(place) => {
-                    let (next, begin) = &mut hops[place];
-                    if let Some(hop) = &self.parts[place].hop
-                        && let Some(ran) = hop.ran.get(*next)
-                    {
-                        out.append_range(&hop.out, *begin, ran.end);
-                        (*next, *begin) = (*next + 1, ran.end);
+                    if !self.parts[place].write_next(out) {
+                        return;
                     }
                 }
             }
+            self.written += 1;
         }
+        self.clear();
     }
 
     /// Ready for the next visit.
@@ -141,9 +173,11 @@ impl Fan {
                 .take()
                 .filter(|hop| hop.memory_bytes() <= HOP_KEPT_BYTES);
             part.hop.iter_mut().for_each(|hop| hop.clear());
+            part.written = Default::default();
         }
         self.order.clear();
         self.here.clear();
+        (self.written, self.here_written) = Default::default();
     }
 
     /// Bytes allocated.
@@ -206,15 +240,15 @@ impl Core {
         if is_full { Next::Wait } else { Next::Continue }
     }
 
-    /// All hops are back: the replies go out.
+    /// All hops are back: the replies go out, as far as they have come.
     pub(super) fn fan_in(&mut self, key: SessionKey, link: &mut dyn Link) {
         let Some(mut fan) = self.session_mut(key).and_then(|its| its.fan.take()) else {
             return;
         };
         fan.write(link.out(key));
-        fan.clear();
         if let Some(session) = self.session_mut(key) {
-            session.fan = (fan.here.bytes.capacity() <= HOP_KEPT_BYTES).then_some(fan);
+            let keeps = !fan.is_empty() || fan.here.bytes.capacity() <= HOP_KEPT_BYTES;
+            session.fan = keeps.then_some(fan);
         }
         self.check_limit(key, link);
     }

@@ -86,11 +86,10 @@ impl Core {
 
     /// Makes a session wait whose output outgrew what its socket takes.
     pub(super) fn check_drain(&mut self, key: SessionKey, link: &mut dyn Link) -> Next {
-        let out = link.out(key);
-        if out.bytes.len() < STRANGER_DRAIN_BYTES && out.shared.is_empty() {
+        let unsent_bytes = link.out(key).len();
+        if unsent_bytes < STRANGER_DRAIN_BYTES {
             return Next::Continue;
         }
-        let unsent_bytes = out.len();
         if self.check_limit(key, link) {
             return Next::Wait;
         }
@@ -104,8 +103,7 @@ impl Core {
             return Next::Continue;
         }
         if !known {
-            self.counters.output_limit_closed += 1;
-            self.abandon(key, link);
+            self.cut_off(key, link);
             return Next::Wait;
         }
         if let Some(session) = self.session_mut(key) {

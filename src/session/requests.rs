@@ -170,7 +170,7 @@ impl Core {
     }
 
     /// Whether the session's next hop has commands in it.
-    fn is_hopping(&self, key: SessionKey) -> bool {
+    pub(super) fn is_hopping(&self, key: SessionKey) -> bool {
         self.session(key).is_some_and(|session| {
             let hop = session.hop.as_ref();
             let fan = session.fan.as_ref();

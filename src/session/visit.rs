@@ -189,7 +189,7 @@ impl Core {
     }
 
     /// A script is back.
-    pub(super) fn visited(&mut self, visit: &Visit, link: &mut dyn Link, host: &mut dyn Host) {
+    pub(super) fn visited(&mut self, visit: &mut Visit, link: &mut dyn Link, host: &mut dyn Host) {
         let key = visit.session;
         let Some(session) = self.session_mut(key) else {
             return;
@@ -198,7 +198,7 @@ impl Core {
         if visit.spent_ns >= self.limits.slow_ns && !visit.words.is_empty() {
             host.slow(self, link, key, &visit.words.as_args(), visit.spent_ns);
         }
-        self.put_out(key, &visit.out, link);
+        self.hand_out(key, &mut visit.out, link);
         self.resume(key, link, host);
     }
 }

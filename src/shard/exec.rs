@@ -19,6 +19,10 @@ use crate::keyspace::tracking::Reader;
 use crate::keyspace::{Due, Keyspace, Tx, WARM_KEYS};
 use crate::resp::{Args, Output, Proto, Writer};
 
+/// Replies with which a hop goes back though it has calls left: its session may have to wait until its
+/// socket took them. More than a socket takes at once.
+const HOP_OUT_MAX_BYTES: usize = 1 << 20;
+
 /// One core's keys and what runs on them.
 pub struct Shard {
     pub place: Place,
@@ -258,8 +262,8 @@ impl Shard {
             .pulse(now_ms, budget, |_, key| holds.is_held(key))
     }
 
-    /// Runs a hop's calls. `cleared`: the first of them has waited its turn, and younger work that
-    /// waits for the same keys must not send it back.
+    /// Runs a hop's calls, until their replies are many bytes. `cleared`: the first of them has waited
+    /// its turn, and younger work that waits for the same keys must not send it back.
     fn run_hop(&mut self, mut hop: Box<Hop>, mut cleared: bool, now_ms: i64, post: Post) {
         let begin = hop.next;
         self.start_clock();
@@ -300,6 +304,9 @@ impl Shard {
             hop.ran.push(Ran { end, spent_ns });
             hop.next += 1;
             self.serve_waiting(now_ms, post);
+            if hop.out.len() >= HOP_OUT_MAX_BYTES {
+                break;
+            }
         }
         hop.sight = self.sight();
         post(hop.origin, Message::Done(hop));

@@ -76,10 +76,25 @@ impl Hop {
 
     /// Forgets what it carried; its allocations serve the next.
     pub fn clear(&mut self) {
+        self.next = self.calls.len();
+        self.forget_ran();
+    }
+
+    /// Whether it came back before all its calls had run.
+    pub fn is_unfinished(&self) -> bool {
+        self.next < self.calls.len()
+    }
+
+    /// Forgets the calls that have run and their replies: those that are left go on from here.
+    pub fn forget_ran(&mut self) {
         self.out.clear();
-        self.args.clear();
-        self.calls.clear();
         self.ran.clear();
+        if self.is_unfinished() {
+            self.calls.drain(..self.next);
+        } else {
+            self.calls.clear();
+            self.args.clear();
+        }
         self.next = 0;
     }
 

@@ -234,6 +234,93 @@ fn a_slow_reader_gets_everything_without_a_limit() {
     }
 }
 
+/// Lists of 1 MB on several homes, and a request for each in turn with a count behind it.
+fn large_lists(client: &mut Client, rounds: usize) -> Vec<[&'static str; 2]> {
+    const LISTS: [[&str; 2]; 4] = [
+        ["{a}l", "{a}n"],
+        ["{b}l", "{b}n"],
+        ["{c}l", "{c}n"],
+        ["{d}l", "{d}n"],
+    ];
+    let element = "x".repeat(1_000);
+    for [list, _] in LISTS {
+        let mut words = vec!["RPUSH", list];
+        words.extend([&element[..]; 1_000]);
+        assert_eq!(client.call(&words), Got::Reply(b":1000\r\n".to_vec()));
+    }
+    // A few of one home, then those of the next: hops of several commands, and several hops.
+    (0..rounds).map(|round| LISTS[round / 10 % 4]).collect()
+}
+
+fn counted(client: &mut Client) -> u64 {
+    let counts = client.text("MGET {a}n {b}n {c}n {d}n");
+    let counts = counts.split("\\r\\n");
+    counts.filter_map(|count| count.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn a_pipeline_waits_for_its_reader() {
+    for (shards, order) in [(1, "exact"), (3, "exact"), (3, "relaxed")] {
+        let options = ["--pipeline-order", order];
+        let server = Server::start(Which::Pinion { shards }, &options);
+        let (mut client, mut watcher) = (server.client(), server.client());
+        let rounds = large_lists(&mut watcher, 120);
+        let requests = |[list, count]: &[&str; 2]| {
+            [
+                encode(&["LRANGE", list, "0", "-1"]),
+                encode(&["INCR", count]),
+            ]
+            .concat()
+        };
+        client.send(&rounds.iter().flat_map(requests).collect::<Vec<u8>>());
+        let seen = format!("{shards} shards, {order}");
+        // The kernel takes a few megabytes itself.
+        let (mut ran, mut same) = (0, 0);
+        while same < 50 {
+            let now = counted(&mut watcher);
+            same = if now == ran { same + 1 } else { 0 };
+            ran = now;
+            assert!(ran < 60, "{seen}: {ran} of 120 replies wait");
+            thread::sleep(Duration::from_millis(2));
+        }
+        let element = format!("$1000\r\n{}\r\n", "x".repeat(1_000));
+        let list = format!("*1000\r\n{}", element.repeat(1_000)).into_bytes();
+        let mut counts = std::collections::HashMap::new();
+        for (number, [_, count]) in rounds.iter().enumerate() {
+            assert!(
+                client.reply() == Got::Reply(list.clone()),
+                "{seen}: {number}"
+            );
+            let count = counts.entry(count).and_modify(|n| *n += 1).or_insert(1);
+            let wanted = Got::Reply(format!(":{count}\r\n").into_bytes());
+            assert_eq!(client.reply(), wanted, "{seen}: {number}");
+        }
+    }
+}
+
+#[test]
+fn replies_of_a_transaction_count_while_it_runs() {
+    for shards in [1, 3] {
+        let limit = ["--client-output-buffer-limit", "normal 5mb 0 0"];
+        let server = Server::start(Which::Pinion { shards }, &limit);
+        let (mut client, mut watcher) = (server.client(), server.client());
+        let rounds = large_lists(&mut watcher, 200);
+        let before = server.peak_rss_bytes();
+        client.send(&encode(&["MULTI"]));
+        for [list, count] in &rounds {
+            client.send(&encode(&["LRANGE", list, "0", "-1"]));
+            client.send(&encode(&["INCR", count]));
+        }
+        client.send(&encode(&["EXEC"]));
+        let end = client.until_closed();
+        assert!(matches!(end, Got::Closed(_)), "{shards}: {}", end.shown());
+        // What has begun is carried out, for whoever reads the replies.
+        assert_eq!(counted(&mut watcher), 200, "{shards} shards");
+        let grown = server.peak_rss_bytes().saturating_sub(before);
+        assert!(grown < 100 << 20, "{shards} shards: {grown} bytes");
+    }
+}
+
 #[test]
 fn headers_reserve_no_memory() {
     let server = Server::start(Which::Pinion { shards: 1 }, &[]);

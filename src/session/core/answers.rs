@@ -54,7 +54,7 @@ impl Core {
             Message::Ready { session, wait } => self.try_again(session, wait, link),
             Message::Busy => self.refuse_waiting(link, host),
             Message::Visit(visit) => self.visit(visit, link, host),
-            Message::Visited(visit) => self.visited(&visit, link, host),
+            Message::Visited(mut visit) => self.visited(&mut visit, link, host),
             Message::Hop(_)
             | Message::Hold(_)
             | Message::Finish(_)
@@ -112,11 +112,12 @@ impl Core {
             return;
         }
         link.cork(key, false);
-        self.put_out(key, &hop.out, link);
-        hop.clear();
+        self.hand_out(key, &mut hop.out, link);
+        hop.forget_ran();
         if let Some(session) = self.session_mut(key) {
             // What a burst needed is given back; the common small hop is kept for the next one.
-            session.hop = (hop.memory_bytes() <= HOP_KEPT_BYTES).then_some(hop);
+            let keeps = hop.is_unfinished() || hop.memory_bytes() <= HOP_KEPT_BYTES;
+            session.hop = keeps.then_some(hop);
         }
         self.resume(key, link, host);
     }
@@ -186,7 +187,10 @@ impl Core {
             return;
         }
         match reply {
-            Ok(out) => self.emit(key, &out, link),
+            Ok(mut out) => {
+                self.note_reply(key, &out);
+                self.hand_out(key, &mut out, link);
+            }
             Err(error) => {
                 let mut out = Output::default();
                 let written = Writer::new(&mut out, request.proto).error(&error);

@@ -4,6 +4,7 @@ use super::Core;
 use crate::keyspace::{Foreseen, WARM_KEYS};
 use crate::resp::Glance;
 use crate::session::link::{Host, Link};
+use crate::session::requests::Next;
 use crate::session::state::State;
 use crate::shard::message::{MASTER, SessionKey};
 
@@ -94,6 +95,16 @@ impl Core {
         }
         session.state = State::Running;
         session.current_bytes = 0;
+        if link.pending_bytes(key) > 0 && self.check_drain(key, link) == Next::Wait {
+            return;
+        }
+        if self.is_hopping(key) {
+            // What is left of a hop that came back with many bytes of replies.
+            return self.send_hop(key, link);
+        }
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
         if session.reading_paused {
             session.reading_paused = false;
             link.resume_recv(key);

@@ -25,16 +25,23 @@ impl Core {
             return;
         };
         let running = std::mem::take(&mut exec.running);
-        let mut ran = exec.next..exec.next + running;
+        // Of commands that went together, those with many bytes of replies may have come back first.
+        let ran_count = match spent_ns.len() {
+            0 => running,
+            ran => ran.min(running),
+        };
+        let mut ran = exec.next..exec.next + ran_count;
         match (&mut exec.script, reply) {
             (Some(scripted), reply) => {
                 scripted.answered(reply);
                 ran.end = ran.start;
             }
-            (None, Ok(out)) => exec.out.append(&out),
+            (None, Ok(mut out)) => exec.out.take_over(&mut out),
             (None, Err(error)) => exec.write_error(&error),
         }
         exec.next = ran.end;
+        // These are counted when they go again.
+        self.counters.commands -= (running - ran_count) as u64;
         let slow_ns = self.limits.slow_ns;
         if spent_ns.iter().any(|spent_ns| *spent_ns >= slow_ns) {
             let (request, calls) = (exec.request.clone(), exec.calls[ran].to_vec());
@@ -59,7 +66,12 @@ impl Core {
         host: &mut dyn Host,
     ) -> bool {
         self.shard.start_clock();
-        while let Some(exec) = self.execs.get(&key) {
+        let max_bytes = match self.session(key) {
+            None if self.visitor(key).is_none() => 0,
+            _ => self.output_max_bytes(key),
+        };
+        while let Some(exec) = self.execs.get_mut(&key) {
+            exec.drop_excess(max_bytes);
             let Some(&call) = exec.calls.get(exec.next) else {
                 break;
             };

@@ -14,7 +14,7 @@ use super::super::message::{
 use super::super::run::run_part;
 use super::super::snapshot;
 use super::serving::register;
-use super::{Call, Parked, Post, Shard, tx_of};
+use super::{Call, HOP_OUT_MAX_BYTES, Parked, Post, Shard, tx_of};
 use crate::command::{self, Part, Peek, Run, Wanted};
 use crate::keyspace::Audience;
 use crate::keyspace::told::Told;
@@ -347,7 +347,8 @@ impl Shard {
         part
     }
 
-    /// Commands of a transaction, all of whose keys are here and held by it.
+    /// Commands of a transaction, all of whose keys are here and held by it; the first of them, if their
+    /// replies are many bytes.
     fn run_calls(&mut self, request: &Request, calls: &[HopCall], db: u32, now_ms: i64) -> Part {
         let records = self.keyspace.effects.records.len();
         let mut out = Output::default();
@@ -368,6 +369,9 @@ impl Shard {
             let mark = out.mark();
             spent_ns.push(self.run(&call, now_ms, &mut out));
             self.stats.note_error(&out.bytes[mark.0..]);
+            if out.len() >= HOP_OUT_MAX_BYTES {
+                break;
+            }
         }
         self.keyspace.effects.wrap_transaction(records);
         Part::Ran { out, spent_ns }
