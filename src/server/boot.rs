@@ -239,6 +239,16 @@ fn announce(config: &Config, shards: usize) {
             idle.join(", ")
         ));
     }
+    let in_the_clear: Vec<&str> = idle
+        .into_iter()
+        .filter(|name| matches!(*name, "tls-cluster" | "tls-port" | "tls-replication"))
+        .collect();
+    if !in_the_clear.is_empty() {
+        log::warning(&format!(
+            "There is no TLS in this version: what {} should encrypt goes in the clear",
+            in_the_clear.join(", ")
+        ));
+    }
     log::notice("Server initialized");
 }
 

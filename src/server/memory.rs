@@ -304,10 +304,13 @@ pub fn system_bytes() -> usize {
 
 /// Bytes as people read them: `1.50M`.
 pub fn human(bytes: usize) -> String {
-    let units = [("G", 1usize << 30), ("M", 1 << 20), ("K", 1 << 10)];
-    match units.iter().find(|(_, size)| bytes >= *size) {
-        Some((unit, size)) => format!("{:.2}{unit}", bytes as f64 / *size as f64),
-        None => format!("{bytes}B"),
+    let units = [("P", 50), ("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+    match units.iter().find(|(_, bits)| bytes >> bits > 0) {
+        // Redis: server.c bytesToHuman has no unit beyond these.
+        Some((unit, bits)) if bytes >> bits < 1 << 10 => {
+            format!("{:.2}{unit}", bytes as f64 / (1u64 << bits) as f64)
+        }
+        _ => format!("{bytes}B"),
     }
 }
 
@@ -363,5 +366,8 @@ mod tests {
     fn bytes_are_readable() {
         assert_eq!(human(17), "17B");
         assert_eq!(human(1536 << 10), "1.50M");
+        assert_eq!(human(5 << 40), "5.00T");
+        assert_eq!(human(1023 << 50), "1023.00P");
+        assert_eq!(human(1 << 60), "1152921504606846976B");
     }
 }

@@ -30,7 +30,7 @@ fn clients_max_bytes(config: &Config) -> usize {
     let bytes = match text.strip_suffix('%') {
         Some(share) => {
             let share: f64 = share.parse().unwrap_or(0.0);
-            (config.int("maxmemory").max(0) as f64 * share / 100.0) as usize
+            (config.bytes("maxmemory") as f64 * share / 100.0) as usize
         }
         None => usize::try_from(config.int("maxmemory-clients")).unwrap_or(0),
     };
@@ -153,7 +153,7 @@ impl Patrol {
             strangers: false,
             due_ms: 0,
             clients_max_bytes: clients_max_bytes(config),
-            counts: config.int("maxmemory") > 0,
+            counts: config.bytes("maxmemory") > 0,
             added_up_ms: 0,
             is_stale: false,
         }

@@ -37,14 +37,14 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     let is_clocked = ["lru", "lfu"]
         .iter()
         .any(|kind| config.text("maxmemory-policy").contains(kind));
-    keys.no_shared_values = config.int("maxmemory") > 0 && is_clocked;
+    keys.no_shared_values = config.bytes("maxmemory") > 0 && is_clocked;
     keys.lfu = config.text("maxmemory-policy").contains("lfu");
     keys.lfu_log_factor = config.int("lfu-log-factor").clamp(0, i64::from(u32::MAX)) as u32;
     keys.lfu_decay_time = config.int("lfu-decay-time").clamp(0, i64::from(u32::MAX)) as u32;
     let policy = config.text("maxmemory-policy");
     let known = Policy::ALL.into_iter().find(|known| known.name() == policy);
     let budget = &mut core.shard.budget;
-    budget.max_bytes = bytes("maxmemory");
+    budget.max_bytes = config.bytes("maxmemory") as usize;
     budget.policy = known.unwrap_or(Policy::NoEviction);
     budget.samples = bytes("maxmemory-samples");
     if host.part.loading || host.ignores_maxmemory() {

@@ -265,7 +265,7 @@ mod tests {
                     rename-command CONFIG \"\"\nbind 127.0.0.1 -::1\n";
         let config = apply_text(text).unwrap();
         assert_eq!(config.int("port"), 7000);
-        assert_eq!(config.int("maxmemory"), 1 << 30);
+        assert_eq!(config.bytes("maxmemory"), 1 << 30);
         assert!(!config.flag("replica-read-only"));
         assert_eq!(config.text("save"), "1 2 3 4");
         assert_eq!(config.renames, [(b"CONFIG".to_vec(), vec![])]);

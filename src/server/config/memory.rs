@@ -28,7 +28,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("lfu-log-factor", "10", Kind::Int { min: 0, max: 2147483647 }).effective(),
     Param::new("list-compress-depth", "0", Kind::Int { min: 0, max: 2147483647 }).effective(),
     Param::new("list-max-listpack-size", "-2", Kind::Int { min: -2147483648, max: 2147483647 }).alias("list-max-ziplist-size").effective(),
-    Param::new("maxmemory", "0", Kind::Memory { min: 0, max: i64::MAX }).effective(),
+    Param::new("maxmemory", "0", Kind::WideMemory).effective(),
     Param::new("maxmemory-clients", "0", Kind::MemoryOrPercent).effective(),
     Param::new("maxmemory-eviction-tenacity", "10", Kind::Int { min: 0, max: 100 }),
     Param::new("maxmemory-policy", "noeviction", Kind::Enum(&["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction"])).effective(),

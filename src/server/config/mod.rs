@@ -125,6 +125,11 @@ impl Config {
         self.text(name).parse().unwrap_or(0)
     }
 
+    /// A number of bytes: all that 64 bits can say.
+    pub fn bytes(&self, name: &str) -> u64 {
+        self.text(name).parse().unwrap_or(0)
+    }
+
     /// Sets one parameter from words, as a line of redis.conf does.
     pub fn assign(&mut self, name: &str, words: &[&str]) -> Result<(), Option<String>> {
         let at = index(name).ok_or(None)?;

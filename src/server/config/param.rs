@@ -16,6 +16,8 @@ pub enum Kind {
         min: i64,
         max: i64,
     },
+    /// Bytes, with units when read, of all that 64 bits can say.
+    WideMemory,
     /// Bytes, with units when read, at least one; fewer than these count as these.
     MemoryHint {
         least: i64,
@@ -173,6 +175,7 @@ impl Param {
             Kind::Flags(names) => flags(names, words),
             Kind::Directory => directory(single()?, old),
             Kind::Memory { min, max } => Ok(memory(single()?, min, max)?.to_string()),
+            Kind::WideMemory => Ok(parse_memory(single()?).ok_or(NO_MEMORY)?.to_string()),
             Kind::MemoryHint { least } => {
                 Ok(memory(single()?, 1, i64::MAX)?.max(least).to_string())
             }
@@ -251,10 +254,12 @@ pub fn system_words(error: &std::io::Error) -> String {
     }
 }
 
+const NO_MEMORY: &str = "argument must be a memory value";
+
 /// A number of bytes. Redis: config.c numericBoundaryCheck, which is what refuses numbers beyond 63
 /// bits.
 fn memory(word: &str, min: i64, max: i64) -> Result<i64, String> {
-    let n = parse_memory(word).ok_or("argument must be a memory value")?;
+    let n = parse_memory(word).ok_or(NO_MEMORY)?;
     let within = i64::try_from(n).ok().filter(|n| (min..=max).contains(n));
     within.ok_or_else(|| format!("argument must be between {min} and {max} inclusive"))
 }
@@ -278,35 +283,43 @@ fn one_of(names: &[&str], word: &str) -> Result<String, String> {
     }
 }
 
-/// Redis: config.c numericConfigSet with PERCENT_CONFIG: percentages are kept negative.
+/// Redis: config.c numericConfigSet with PERCENT_CONFIG: percentages are kept negative, so that what is
+/// beyond 63 bits is one.
 fn percent_or_memory(word: &str) -> Result<String, String> {
     let error = || "argument must be a memory or percent value".to_owned();
     if let Some(percent) = word.strip_suffix('%') {
         let n = parse_i64(percent.as_bytes())
             .filter(|n| *n >= 0)
             .ok_or_else(error)?;
-        return match n {
-            0 => Ok("0".into()),
-            1..=100 => Ok(format!("{n}%")),
-            _ => Err("percentage argument must be less or equal to 100".into()),
-        };
+        return percentage(n);
     }
-    let bytes = parse_memory(word).and_then(|n| i64::try_from(n).ok());
-    bytes.map(|n| n.to_string()).ok_or_else(error)
+    match parse_memory(word).ok_or_else(error)?.cast_signed() {
+        n @ 0.. => Ok(n.to_string()),
+        n => percentage(n.saturating_neg()),
+    }
+}
+
+fn percentage(n: i64) -> Result<String, String> {
+    match n {
+        0 => Ok("0".into()),
+        1..=100 => Ok(format!("{n}%")),
+        _ => Err("percentage argument must be less or equal to 100".into()),
+    }
 }
 
 /// `bytes` in the largest unit that divides it, as CONFIG REWRITE writes it.
-pub fn format_memory(bytes: i64) -> String {
+pub fn format_memory(bytes: u64) -> String {
     for (unit, name) in [(1 << 30, "gb"), (1 << 20, "mb"), (1 << 10, "kb")] {
-        if bytes != 0 && bytes % unit == 0 {
+        if bytes != 0 && bytes.is_multiple_of(unit) {
             return format!("{}{name}", bytes / unit);
         }
     }
     bytes.to_string()
 }
 
-/// A number of bytes with an optional unit: k = 1000, kb = 1024, and so on up to g and gb. What is
-/// more than 64 bits can say is as much as they can.
+/// A number of bytes with an optional unit: k = 1000, kb = 1024, and so on up to g and gb. A number that
+/// 64 bits cannot say is the most that they can; what is beyond it for its unit begins at 0 again.
+/// Redis: util.c memtoull.
 pub fn parse_memory(word: &str) -> Option<u64> {
     let digits = word
         .find(|c: char| !c.is_ascii_digit())
@@ -326,7 +339,7 @@ pub fn parse_memory(word: &str) -> Option<u64> {
         "gb" => 1 << 30,
         _ => return None,
     };
-    Some(n.saturating_mul(unit))
+    Some(n.wrapping_mul(unit))
 }
 
 /// The words of a value of several, which CONFIG SET takes as one. Redis: sdssplitlen, which finds an

@@ -60,6 +60,21 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "percentage argument must be less or equal to 100",
     ),
     (
+        "maxmemory-clients",
+        "8589934592gb",
+        "percentage argument must be less or equal to 100",
+    ),
+    (
+        "loading-process-events-interval-bytes",
+        "1mb",
+        "argument couldn't be parsed into an integer",
+    ),
+    (
+        "loading-process-events-interval-bytes",
+        "1023",
+        "argument must be between 1024 and 2147483647 inclusive",
+    ),
+    (
         "shutdown-on-sigterm",
         "save nosave",
         "shutdown options SAVE and NOSAVE can't be used simultaneously",
@@ -149,6 +164,21 @@ const ACCEPTED: &[(&str, &str, &str)] = &[
     ("hz", "0", "1"),
     ("maxmemory", "1gB", "1073741824"),
     ("maxmemory", "", "0"),
+    ("maxmemory", "9223372036854775808", "9223372036854775808"),
+    ("maxmemory", "17179869183gb", "18446744072635809792"),
+    ("maxmemory", "17179869184gb", "0"),
+    (
+        "maxmemory",
+        "99999999999999999999999",
+        "18446744073709551615",
+    ),
+    (
+        "cluster-link-sendbuf-limit",
+        "18446744073709551615",
+        "18446744073709551615",
+    ),
+    ("stream-node-max-bytes", "17179869184gb", "0"),
+    ("maxmemory-clients", "18446744073709551615", "1%"),
     ("maxmemory-clients", "5%", "5%"),
     ("repl-backlog-size", "1", "16384"),
     ("repl-backlog-size", "20kb", "20480"),

@@ -17,7 +17,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("cluster-announce-tls-port", "0", Kind::Int { min: 0, max: 65535 }),
     Param::new("cluster-config-file", "nodes.conf", Kind::Text).immutable(),
     Param::new("cluster-enabled", "no", Kind::Bool).immutable(),
-    Param::new("cluster-link-sendbuf-limit", "0", Kind::Memory { min: 0, max: i64::MAX }),
+    Param::new("cluster-link-sendbuf-limit", "0", Kind::WideMemory),
     Param::new("cluster-migration-barrier", "1", Kind::Int { min: 0, max: 2147483647 }),
     Param::new("cluster-node-timeout", "15000", Kind::Int { min: 0, max: i64::MAX }),
     Param::new("cluster-port", "0", Kind::Int { min: 0, max: 65535 }).immutable(),

@@ -122,9 +122,11 @@ fn lines_of(config: &Config, at: usize) -> Vec<String> {
         let line = |class: &[&str]| format!("client-output-buffer-limit {}", class.join(" "));
         return words.chunks(4).map(line).collect();
     }
-    if matches!(param.kind, Kind::Memory { .. } | Kind::MemoryOrPercent)
-        && let Ok(bytes) = value.parse()
-    {
+    let is_memory = matches!(
+        param.kind,
+        Kind::Memory { .. } | Kind::WideMemory | Kind::MemoryOrPercent
+    );
+    if is_memory && let Ok(bytes) = value.parse() {
         return vec![format!("{} {}", param.name, format_memory(bytes))];
     }
     let plain = !value.is_empty()

@@ -37,7 +37,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("latency-monitor-threshold", "0", Kind::Int { min: 0, max: i64::MAX }).effective(),
     Param::new("latency-tracking", "yes", Kind::Bool).effective(),
     Param::new("latency-tracking-info-percentiles", "50 99 99.9", Kind::Percentiles).effective(),
-    Param::new("loading-process-events-interval-bytes", "2097152", Kind::Memory { min: 0, max: i64::MAX }).hidden(),
+    Param::new("loading-process-events-interval-bytes", "2097152", Kind::Int { min: 1024, max: 2147483647 }).hidden(),
     Param::new("logfile", "", Kind::Text).immutable().effective(),
     Param::new("loglevel", "notice", Kind::Enum(&["debug", "verbose", "notice", "warning"])).effective(),
     Param::new("lua-enable-deprecated-api", "no", Kind::Bool).immutable().hidden(),

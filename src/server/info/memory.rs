@@ -6,7 +6,7 @@ use crate::server::memory::{Memory, human, over, system_bytes};
 pub fn memory(nodes: &[NodeFigures], context: &Context) -> String {
     let memory = Memory::of(nodes);
     let system = system_bytes();
-    let max = context.config.int("maxmemory").max(0) as usize;
+    let max = context.config.bytes("maxmemory") as usize;
     let mut text = lines(&[
         ("used_memory", memory.used.to_string()),
         ("used_memory_human", human(memory.used)),
