@@ -1,6 +1,10 @@
 //! DEBUG, for tests of this server and of Redis; off unless `enable-debug-command` allows it.
 
+mod show;
+mod subcommands;
+
 use super::ask::{Contribution, Requester, parts_of};
+use super::config;
 use super::digest;
 use super::host::ServerHost;
 use super::jobs::done;
@@ -13,14 +17,13 @@ use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 use crate::runtime::crash;
 use crate::session::{Core, Link, Performed};
 use crate::value::Value;
+use subcommands::SUBCOMMANDS;
 
 /// Switches of Redis' own machinery, which is not here to be switched, and their number of arguments.
-const SWITCHES: [(&str, usize); 3] = [
-    // An element of any size stands in a listpack here.
-    ("quicklist-packed-threshold", 3),
-    ("replybuffer", 4),
-    ("jmap", 2),
-];
+const SWITCHES: [(&str, usize); 2] = [("drop-cluster-packet-filter", 3), ("jmap", 2)];
+
+/// The most that DEBUG QUICKLIST-PACKED-THRESHOLD takes. Redis: quicklist.c.
+const PACKED_THRESHOLD_MAX: u64 = (1 << 32) - (1 << 20);
 
 impl ServerHost {
     pub(super) fn debug(
@@ -58,7 +61,11 @@ impl ServerHost {
             | (b"set-skip-checksum-validation" | b"htstats-key", 3) => Ok(()),
             (b"set-disable-deny-scripts", 3) => Ok(()),
             (b"aof-flush-sleep", 3) => args.int(2).map(|_| ()),
-            (b"change-repl-id", 2) => Ok(()),
+            (b"change-repl-id", 2) | (b"sdslen", 3) | (b"quicklist", 3 | 4) => Ok(()),
+            (b"client-eviction", 2) => match self.config.text("maxmemory-clients") {
+                "0" => Err(CmdError::Text("ERR maxmemory-clients is disabled.")),
+                _ => Ok(()),
+            },
             (b"reload" | b"loadaof", _)
             | (b"config-rewrite-force-all", 2)
             | (b"replicate", 3..) => {
@@ -107,6 +114,16 @@ impl ServerHost {
             let told = index_of(&mut tx, args.get(2));
             tx.finish();
             return Box::new(told);
+        } else if args.is(1, "sdslen") || args.is(1, "quicklist") {
+            let mut tx = keeping(core, db, self.now_ms);
+            let told = match args.is(1, "sdslen") {
+                true => show::lengths(&mut tx, args.get(2)),
+                false => show::quicklist(&mut tx, args.get(2)),
+            };
+            tx.finish();
+            return Box::new(told);
+        } else if args.is(1, "client-eviction") {
+            return Box::new(show::buckets(core));
         } else if args.is(1, "object") || args.is(1, "listpack") {
             // Redis: debug.c looks at a key that is due, and leaves it there.
             let mut tx = keeping(core, db, self.now_ms);
@@ -127,7 +144,7 @@ fn keeping(core: &mut Core, db: u32, now_ms: i64) -> Tx<'_> {
 }
 
 /// How the index of a key's elements looks, if they have one; `None`: there is no such key.
-fn index_of(tx: &mut Tx, key: &[u8]) -> Option<Option<String>> {
+fn index_of(tx: &mut Tx, key: &[u8]) -> show::About {
     tx.encoded(key)?;
     let value = tx.peek_value(key);
     let lookup = match &value {
@@ -165,12 +182,14 @@ pub fn told(args: &Args, parts: Vec<Contribution>, out: &mut Writer) -> CmdResul
         log::notice(&told);
         return out.simple("Listpack structure printed on stdout");
     }
-    if args.is(1, "htstats-key") {
-        let told = parts_of::<Option<Option<String>>>(parts).flatten().next();
-        let text = told.ok_or(CmdError::NoSuchKey)?.ok_or(CmdError::Text(
-            "ERR The value stored at the specified key is not represented using an hash table",
-        ))?;
-        return out.verbatim("txt", text.as_bytes());
+    if ["htstats-key", "sdslen", "quicklist"]
+        .iter()
+        .any(|word| args.is(1, word))
+    {
+        return show::about(args.get(1), parts, out);
+    }
+    if args.is(1, "client-eviction") {
+        return show::evictable(parts, out);
     }
     if args.is(1, "htstats") {
         type Shape = (usize, usize, usize, usize, usize);
@@ -220,64 +239,34 @@ fn debug_here(args: &Args, out: &mut Writer) -> CmdResult {
             panic!("DEBUG {}", String::from_utf8_lossy(args.get(1)))
         }
         (b"protocol", 3) => protocol(args, out),
+        // An element of any size stands in a listpack here.
+        (b"quicklist-packed-threshold", 3) => {
+            let text = std::str::from_utf8(args.get(2)).ok();
+            match text.and_then(config::parse_memory) {
+                Some(..=PACKED_THRESHOLD_MAX) => out.ok(),
+                _ => Err(CmdError::Text(
+                    "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
+                )),
+            }
+        }
+        (b"replybuffer", 4) if args.is(2, "resizing") => out.ok(),
+        (b"replybuffer", 4) if args.is(2, "peak-reset-time") => {
+            if !args.is(3, "never") && !args.is(3, "reset") {
+                args.int(3)?;
+            }
+            out.ok()
+        }
+        (b"leak", 3) => {
+            // What is asked for: nobody frees it.
+            std::mem::forget(args.get(2).to_vec());
+            out.ok()
+        }
+        (b"structsize", 2) => show::sizes(out),
+        (b"stringmatch-test", 2) => show::match_anything(out),
         (b"stringmatch-len", 4) => out.int(i64::from(glob::matches(args.get(2), args.get(3)))),
-        (b"help", 2) => debug_help(out),
+        (b"help", 2) => help(out, "DEBUG", SUBCOMMANDS),
         _ => Err(CmdError::subcommand("DEBUG", args.get(1))),
     }
-}
-
-fn debug_help(out: &mut Writer) -> CmdResult {
-    help(
-        out,
-        "DEBUG",
-        &[
-            (
-                "AOF-FLUSH-SLEEP <microseconds>",
-                "Sleep before each write to the append-only file.",
-            ),
-            ("CHANGE-REPL-ID", "Take another replication id."),
-            (
-                "CONFIG-REWRITE-FORCE-ALL",
-                "CONFIG REWRITE with every parameter, defaults too.",
-            ),
-            ("DIGEST", "Show a checksum of all keys."),
-            ("DIGEST-VALUE <key> [<key> ...]", "Show checksums of keys."),
-            ("ERROR <text>", "Reply with an error."),
-            ("HTSTATS <db>", "Show the shape of a database's index."),
-            (
-                "HTSTATS-KEY <key>",
-                "Show the shape of the index of a key's elements.",
-            ),
-            ("LISTPACK <key>", "Write to the log what a listpack is."),
-            ("LOADAOF", "Load the append-only file again."),
-            ("LOG <message>", "Write a line to the log."),
-            ("OBJECT <key>", "Show how a value is stored."),
-            ("PANIC", "Crash."),
-            ("PAUSE-CRON <0|1>", "Let signals that end the server wait."),
-            (
-                "POPULATE <count> [<prefix>] [<size>]",
-                "Make keys with values.",
-            ),
-            (
-                "PROTOCOL <type>",
-                "Reply with a value of a type of the protocol.",
-            ),
-            ("RELOAD", "Save the data set and load it again."),
-            (
-                "SET-ACTIVE-EXPIRE <0|1>",
-                "Stop or start deleting keys on time.",
-            ),
-            (
-                "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
-                "Let RESTORE take payloads with any checksum.",
-            ),
-            ("SLEEP <seconds>", "Block this shard."),
-            (
-                "STRINGMATCH-LEN <pattern> <string>",
-                "Tell whether a glob pattern matches.",
-            ),
-        ],
-    )
 }
 
 /// One value of each protocol type. Redis: debug.c, DEBUG PROTOCOL.

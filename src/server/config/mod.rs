@@ -18,7 +18,7 @@ mod server;
 mod tls;
 
 pub use file::{ConfigError, load, read_stdin};
-pub use param::{Param, system_words};
+pub use param::{Param, parse_memory, system_words};
 pub use rewrite::{replace_file, rewrite, rewrite_file};
 
 use crate::command::glob;
