@@ -30,7 +30,6 @@ use super::slowlog::{self, Slowlog};
 use super::spikes::Spikes;
 use super::stopping::{self, StopSignals};
 use super::tracking::Trackers;
-use super::waitaof::AofWaits;
 use crate::acl::Users;
 use crate::command::errand::Parcel;
 use crate::command::{Entry, Job, flags, introspection};
@@ -75,7 +74,6 @@ pub struct ServerHost {
     pub replicas_min: usize,
     /// Shard 0's alone: nodes that have not changed their role yet.
     pub roles_awaited: usize,
-    pub aof_waits: AofWaits,
     /// How far the end of this node's segment is, if the server stops.
     pub end: End,
     /// Shard 0's alone.
@@ -158,7 +156,6 @@ impl ServerHost {
             blamed: 0,
             replicas_min: 0,
             roles_awaited: 0,
-            aof_waits: AofWaits::default(),
             end: End::default(),
             slowlog: Slowlog::default(),
             slowlog_max_len: 128,
@@ -215,7 +212,6 @@ impl ServerHost {
         self.rooms.retain(|(key, _)| *key != session);
         self.forget_own_wait(session);
         self.forget_replica(session);
-        self.aof_waits.forget(session);
     }
 }
 

@@ -95,8 +95,12 @@ impl ServerHost {
                     }
                 }
             }
-            Message::SyncWanted(waiter) => self.sync_wanted(waiter),
-            Message::SyncReached(id) => self.sync_reached(id),
+            Message::SyncWanted {
+                waiter,
+                unit,
+                at_once,
+            } => self.sync_wanted(waiter, unit, at_once),
+            Message::SyncReached { id, is_there } => self.sync_reached(id, is_there),
             Message::JournalGrew => self.look_at_journal_size(),
             _ => unreachable!("what is not about segments was taken before"),
         }
@@ -124,7 +128,7 @@ impl ServerHost {
             match segment.close(journal, &mut shard.keyspace.effects) {
                 Ok(end) => {
                     self.journal_end = end;
-                    self.tell_reached(waiters);
+                    self.tell_reached(waiters, true);
                 }
                 Err(error) => {
                     log::warning(&format!("Error ending an AOF segment: {error}"));

@@ -410,7 +410,6 @@ impl App for Node {
             }
             core.timed_out(now.unix_ms(), link, host);
             host.tell_of_transactions(core);
-            host.end_aof_waits(now.unix_ms());
             host.migrated(core, link);
             Node::timed(core, host, spikes::EVICTION_CYCLE, |core, _| {
                 core.shard.make_room(now.unix_ms());
@@ -466,9 +465,8 @@ impl App for Node {
         let patrol = self.host.patrol.due_ms();
         let timeout = self.core.next_timeout_ms();
         let files = self.host.persist_due_ms();
-        let aof_wait = self.host.aof_waits.due_ms();
         let migrations = self.host.migrations.due_ms(now.unix_ms());
-        let deadlines = [pause, expiry, patrol, timeout, files, aof_wait, migrations]
+        let deadlines = [pause, expiry, patrol, timeout, files, migrations]
             .into_iter()
             .flatten();
         match deadlines.min() {

@@ -152,7 +152,6 @@ impl ServerHost {
         let waiting = core.sessions().filter(waits).map(|session| session.key);
         for key in waiting.collect::<Vec<_>>() {
             self.forget_own_wait(key);
-            self.aof_waits.forget(key);
             core.answer_and_close(key, &UNBLOCKED, link);
         }
     }

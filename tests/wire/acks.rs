@@ -76,6 +76,11 @@ impl Follower {
         self.read_to(GETACK);
     }
 
+    /// The same, with its disk at another place.
+    fn acknowledge_synced(&mut self, synced: usize) {
+        self.say(&format!("REPLCONF ACK {} FACK {synced}\r\n", self.offset));
+    }
+
     /// Says that it has what it has read.
     fn acknowledge(&mut self) {
         self.say(&format!("REPLCONF ACK {}\r\n", self.offset));
@@ -157,6 +162,95 @@ fn a_client_waits_for_what_it_wrote_and_not_for_more() {
             // What it has seen is more.
             assert_eq!(line(&mut client, &format!("GET other{n}")), "$1\\r\\n1");
             waits_in_vain(&mut client, &mut follower, &mut unblocker, &what);
+        }
+    }
+}
+
+fn both(local: u8, replicas: u8) -> String {
+    format!("*2\\r\\n:{local}\\r\\n:{replicas}\\r\\n")
+}
+
+// WAITAOF is younger than the reference.
+#[test]
+fn a_replica_counts_for_the_disk_when_it_says_that_its_disk_has_it() {
+    for shards in [1, 2] {
+        let options = ["--appendonly", "yes", "--repl-diskless-sync-delay", "0"];
+        let server = Server::start(Which::Pinion { shards }, &options);
+        let (mut client, mut other) = (server.client(), server.client());
+        let mut follower = Follower::of(&server);
+        for n in 0..32 {
+            write(&mut client, n % 6, n);
+            client.send(&encode(&["WAITAOF", "1", "1", "0"]));
+            follower.hear_question();
+            // It has it, and its disk does not.
+            let before = follower.offset - 1000.min(follower.offset);
+            follower.acknowledge_synced(before);
+            let told = format!("offset={},", follower.offset);
+            wait_for("the word", || {
+                other.text("INFO replication").contains(&told)
+            });
+            let list = other.text("CLIENT LIST");
+            assert!(list.contains(" flags=b "), "{n}: {list}");
+            follower.acknowledge_synced(follower.offset);
+            assert_eq!(client.reply().shown(), both(1, 1), "{n}");
+            // What another client writes is its own affair.
+            line(&mut other, &format!("SET other{n} 1"));
+            assert_eq!(client.text("WAITAOF 1 1 0"), both(1, 1), "{n}");
+            assert_eq!(client.text("WAITAOF 0 0 0"), both(1, 1), "{n}");
+            client.send(b"MULTI\r\nWAITAOF 1 1 0\r\nEXEC\r\n");
+            let replies = client.replies(3);
+            let shown = format!("*1\\r\\n{}", both(1, 1));
+            assert_eq!(replies[2].shown(), shown, "{n}");
+            // Whoever has done nothing waits for nothing.
+            assert_eq!(server.client().text("WAITAOF 1 1 0"), both(1, 1));
+        }
+        assert_eq!(line(&mut client, "SET k v"), "+OK");
+        client.send(b"MULTI\r\nWAITAOF 1 2 0\r\nEXEC\r\n");
+        let shown = client.replies(3)[2].shown();
+        assert!(shown.ends_with("\\r\\n:0\\r\\n"), "{shown}");
+        assert_eq!(line(&mut client, "CONFIG SET appendonly no"), "+OK");
+        assert_eq!(client.text("WAITAOF 0 0 0"), both(0, 0));
+    }
+}
+
+#[test]
+fn replicas_say_what_their_disks_have() {
+    for (policy, shards) in [("everysec", 2), ("always", 1), ("always", 2)] {
+        let options = [
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            policy,
+            "--repl-diskless-sync-delay",
+            "0",
+        ];
+        let master = Server::start(Which::Pinion { shards: 2 }, &options);
+        let mut client = master.client();
+        let begin = |which, options: &[&str]| {
+            let replica = Server::start(which, options);
+            let address = format!("REPLICAOF 127.0.0.1 {}", master.port);
+            assert_eq!(line(&mut replica.client(), &address), "+OK");
+            replica
+        };
+        let durable = begin(Which::Pinion { shards }, &options);
+        let forgetful = begin(Which::Pinion { shards: 2 }, &[]);
+        let stock = begin(Which::Reference, &["--appendonly", "yes"]);
+        wait_for("the replicas", || line(&mut client, "WAIT 3 100") == ":3");
+        for n in 0..8 {
+            write(&mut client, n % 6, n);
+            assert_eq!(client.text("WAITAOF 1 1 0"), both(1, 1), "{policy} {n}");
+            let two = client.text("WAITAOF 0 2 20");
+            assert!(two.ends_with(":1\\r\\n"), "{policy} {n}: {two}");
+        }
+        // What was promised is there after the worst end.
+        durable.signal("KILL");
+        let dir = durable.dir.clone();
+        drop((forgetful, stock));
+        let mut again = Server::start_in(Which::Pinion { shards }, &dir, &options);
+        again.wait_until_up();
+        for name in ["k0", "b1", "m2", "s3", "{s4}", "r5", "k6", "c7"] {
+            let found = line(&mut again.client(), &format!("EXISTS {name}"));
+            assert_eq!(found, ":1", "{policy} {name}");
         }
     }
 }

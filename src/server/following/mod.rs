@@ -18,6 +18,7 @@
 
 mod change;
 mod direct;
+mod disk;
 mod dispatch;
 mod failover;
 mod figures;
@@ -35,6 +36,7 @@ use crate::runtime::{ConnInfo, Dial};
 use crate::server::ask::Requester;
 use crate::server::replicas::Applicant;
 use crate::shard::message::SessionKey;
+use disk::Disk;
 use dispatch::Dispatch;
 use failover::Failover;
 use handshake::Handshake;
@@ -143,6 +145,8 @@ pub struct Following {
     /// Since when the link is down, unix milliseconds; `None` while it never was up.
     down_since_ms: Option<i64>,
     acked_ms: i64,
+    /// How far the disk is.
+    disk: Disk,
     /// What this server has of a history that the next master may know: its stream can be gone on with.
     can_continue: bool,
     dispatch: Dispatch,
@@ -191,6 +195,7 @@ impl Following {
             timeout_ms: i64::MAX,
             down_since_ms: None,
             acked_ms: 0,
+            disk: Disk::default(),
             can_continue: false,
             dispatch: Dispatch::new(shards, 0, 0),
             cutter: Cutter::default(),

@@ -1,5 +1,6 @@
 //! The stream of a master is applied.
 
+use super::disk::Disk;
 use super::dispatch::{Dispatch, Step};
 use super::handshake::encode;
 use super::units::{Cutter, Garbage};
@@ -30,6 +31,7 @@ impl Following {
     pub(super) fn begin_stream(&mut self, offset: i64, db: u32) {
         self.forget_stream();
         self.dispatch = Dispatch::new(self.shards, offset, db);
+        self.disk = Disk::default();
     }
 
     /// Whether the next unit could be looked at.
@@ -141,7 +143,11 @@ impl ServerHost {
                     core.receive(MASTER, &commands, link, self);
                     self.following.alone = !is_free(core);
                 }
-                Step::Asked => self.acknowledge_up_to(link, unit.len),
+                Step::Asked => {
+                    self.acknowledge_up_to(link, unit.len);
+                    let offset = self.following.dispatch.applied() - unit.len as i64;
+                    self.following.asked_by_master(offset);
+                }
                 Step::Gone | Step::Waits => {}
             }
             self.keep_unit(from, unit.len);
@@ -222,7 +228,12 @@ impl ServerHost {
         self.following.acked_ms = self.now_ms;
         let offset = self.following.dispatch.applied() - without as i64;
         let offset = offset.to_string();
-        self.say_to_master(link, &encode(&[b"REPLCONF", b"ACK", offset.as_bytes()]));
+        let synced = self.synced_offset().map(|at| at.to_string());
+        let mut words: Vec<&[u8]> = vec![b"REPLCONF", b"ACK", offset.as_bytes()];
+        if let Some(synced) = &synced {
+            words.extend([&b"FACK"[..], synced.as_bytes()]);
+        }
+        self.say_to_master(link, &encode(&words));
     }
 
     /// Whether a turn finds nothing to do that concerns a master.
@@ -271,7 +282,9 @@ impl ServerHost {
         let is_time = self.now_ms - self.following.acked_ms >= ACK_MS;
         if is_time && self.following.is_online() {
             self.acknowledge(link);
+            self.following.disk.is_wanted = true;
         }
+        self.mind_synced(core, link);
         if is_time && matches!(self.following.phase, Phase::Loading(_)) {
             // Redis: replicationSendNewlineToMaster: a master that hears nothing gives up.
             self.following.acked_ms = self.now_ms;

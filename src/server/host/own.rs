@@ -69,7 +69,7 @@ impl ServerHost {
             Job::Module => done(self.module(requester.is_local, args, &mut writer)),
             Job::Failover => self.forward(job, requester, args, out),
             Job::Replication => self.ask_replicaof(core, link, requester, args, out),
-            Job::WaitAof => self.wait_aof(core, requester, args, &mut writer),
+            Job::WaitAof => self.wait_aof(core, requester, args),
             Job::Wait => self.wait(core, requester, args),
             Job::Time => done(self.time(link, &mut writer)),
             _ => Performed::Failed(CmdError::Text("ERR not supported by this server")),

@@ -136,10 +136,18 @@ pub enum Message {
     },
     /// A new base holds everything.
     JournalMended,
-    /// Somebody waits until all that a segment has got is on the disk.
-    SyncWanted(Waiter),
-    /// It is, for one of the node's own.
-    SyncReached(u64),
+    /// Somebody waits until a segment is on the disk up to a unit of its shard's records; or asks whether
+    /// it is.
+    SyncWanted {
+        waiter: Waiter,
+        unit: u64,
+        at_once: bool,
+    },
+    /// Whether it is, for one of the node's own.
+    SyncReached {
+        id: u64,
+        is_there: bool,
+    },
     /// A shard's segment has grown by a step.
     JournalGrew,
     /// The server is about to stop: no more writes are accepted.

@@ -47,6 +47,7 @@ use crate::runtime::{FileDone, FileOp, clock};
 use crate::server::log;
 use crate::server::waitaof::Waiter;
 use crate::shard::journal::Journal;
+use crate::shard::seen::Places;
 use ending::Ending;
 use room::Room;
 
@@ -137,6 +138,8 @@ pub struct Segment<F: Medium = File> {
     pub sync_failed: bool,
     /// Who waits for the disk to have what.
     waiters: Vec<(u64, Waiter)>,
+    /// Where the units of the shard's records end.
+    places: Places,
     /// So did one of the current file, which a base does not make up for.
     current_failed: bool,
 }
@@ -183,6 +186,7 @@ impl<F: Medium> Segment<F> {
             retry_ms: 0,
             sync_failed: false,
             waiters: Vec::new(),
+            places: Places::default(),
             current_failed: false,
         }
     }
@@ -198,9 +202,22 @@ impl<F: Medium> Segment<F> {
         self.at + self.buffer.len() as u64
     }
 
-    /// Somebody waits until all that this turn ends with is on the disk.
-    pub fn when_synced(&mut self, waiter: Waiter) {
-        self.waiters.push((u64::MAX, waiter));
+    /// Somebody waits until everything up to a unit is on the disk, or all that this turn ends with.
+    pub fn when_synced(&mut self, waiter: Waiter, unit: u64) {
+        let to = self.places.of(unit).unwrap_or(u64::MAX);
+        self.waiters.push((to, waiter));
+    }
+
+    /// Whether everything up to a unit is on the disk.
+    pub fn has_synced(&self, unit: u64) -> bool {
+        let is_known = !self.sync_failed && self.old_syncs == 0;
+        is_known && self.places.of(unit).is_some_and(|to| to <= self.synced)
+    }
+
+    /// Whether somebody waits who does not wait for the next second's sync.
+    fn is_in_a_hurry(&self) -> bool {
+        let hurries = |(to, waiter): &(u64, Waiter)| waiter.hurries && *to > self.synced;
+        self.waiters.iter().any(hurries)
     }
 
     /// Those whose wait is over. After a sync that failed nobody's is: who knows what is lost?
@@ -250,6 +267,7 @@ impl<F: Medium> Segment<F> {
         let before = self.buffer.len();
         journal.take(&mut self.buffer);
         self.appended += (self.buffer.len() - before) as u64;
+        self.places.note(effects.units, self.appended);
         let grown = self.appended > begin;
         for (to, _) in &mut self.waiters {
             *to = (*to).min(self.appended);
@@ -287,7 +305,7 @@ impl<F: Medium> Segment<F> {
     fn sync_if_due(&mut self, now_ms: i64, operations: &mut Vec<Operation<F>>) {
         let is_due = self.is_strict()
             || self.syncs() && now_ms >= self.next_sync_ms()
-            || !self.waiters.is_empty();
+            || self.is_in_a_hurry();
         let is_busy = self.syncing.is_some() || self.writing.is_some();
         if !is_due || is_busy || !self.endings.is_empty() || now_ms < self.retry_ms {
             return;
@@ -380,7 +398,7 @@ impl<F: Medium> Segment<F> {
         if !self.buffer.is_empty() || !self.endings.is_empty() || is_unsynced {
             return Some(self.retry_ms);
         }
-        if !self.waiters.is_empty() && self.written > self.synced {
+        if self.is_in_a_hurry() && self.written > self.synced {
             return Some(self.retry_ms);
         }
         let unsynced = self.syncs() && self.written > self.synced;

@@ -125,7 +125,15 @@ impl ServerHost {
                     && self.outlets.has(requester.session)
                 {
                     let session = requester.session;
-                    self.inform(0, Message::Ack { session, offset });
+                    // Redis 7.2: REPLCONF ACK offset FACK offset.
+                    let follows = args.len() > at + 3 && args.is(at + 2, "fack");
+                    let synced = follows.then(|| args.int(at + 3).ok()).flatten();
+                    let ack = Message::Ack {
+                        session,
+                        offset,
+                        synced,
+                    };
+                    self.inform(0, ack);
                     if self.outlets.awaits_ack(session) {
                         self.inform(self.shard, Message::Has { session });
                     }

@@ -51,6 +51,8 @@ pub(super) struct Replica {
     pub untaken: usize,
     pub taken_ms: i64,
     pub(super) ack_offset: i64,
+    /// What of the stream it has on its disk, as far as it has told.
+    synced_offset: i64,
     /// When it last told how far it is, unix milliseconds.
     ack_ms: i64,
 }
@@ -64,6 +66,7 @@ impl Replica {
             untaken: 0,
             taken_ms: now_ms,
             ack_offset: 0,
+            synced_offset: 0,
             ack_ms: now_ms,
         }
     }
@@ -234,6 +237,12 @@ impl Replicas {
         self.list.iter().filter(has).count() as i64
     }
 
+    /// Replicas that have told that their disks have so much.
+    pub(super) fn count_synced(&self, offset: i64) -> i64 {
+        let has = |one: &&Replica| one.is_online() && one.synced_offset >= offset;
+        self.list.iter().filter(has).count() as i64
+    }
+
     fn followers(&self) -> impl Iterator<Item = &Replica> {
         let tells = |one: &&Replica| one.is_online() && !one.is_mute() && one.follows();
         self.list.iter().filter(tells)
@@ -290,10 +299,11 @@ impl Replicas {
 }
 
 impl ServerHost {
-    pub(super) fn replica_ack(&mut self, place: Place, offset: i64) {
+    pub(super) fn replica_ack(&mut self, place: Place, offset: i64, synced: Option<i64>) {
         let now_ms = self.now_ms;
         if let Some(replica) = self.replicas.find(place) {
             replica.ack_offset = replica.ack_offset.max(offset);
+            replica.synced_offset = replica.synced_offset.max(synced.unwrap_or(0));
             replica.ack_ms = now_ms;
             self.count_good();
             self.end_waits();
@@ -337,6 +347,7 @@ impl ServerHost {
         self.begin_sync();
         self.mind_farewell();
         self.trim_backlog();
+        self.mind_disk_waits();
         if self
             .replicas
             .waits

@@ -57,6 +57,8 @@ pub enum Message {
     Ack {
         session: SessionKey,
         offset: i64,
+        /// What of it its disk has, if it says that.
+        synced: Option<i64>,
     },
     /// One is gone.
     Gone {
@@ -156,7 +158,11 @@ impl ServerHost {
         };
         match message {
             Message::Wants(applicant) => self.replica_wants(*applicant),
-            Message::Ack { session, offset } => self.replica_ack(place(session), offset),
+            Message::Ack {
+                session,
+                offset,
+                synced,
+            } => self.replica_ack(place(session), offset, synced),
             Message::Gone { session } => self.replica_gone(place(session)),
             Message::Sent { session } => self.replica_sent(place(session)),
             Message::Prepare => core.coordinator.journaled = true,

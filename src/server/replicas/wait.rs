@@ -1,4 +1,4 @@
-//! WAIT: who waits until replicas have what they wrote.
+//! WAIT and WAITAOF: who waits until replicas, or disks, have what they wrote.
 //!
 //! A client knows how far the shards had come when its commands ran there, see
 //! [`Seen`](crate::shard::seen::Seen); where the stream had all that is what replicas have to reach. What
@@ -10,12 +10,14 @@
 //!                                        <- the reply, when enough have told that they have come so far
 //! ```
 
-use super::{Message, Place};
+use super::{Message, Place, Replicas};
 use crate::command::block::timeout_ms;
 use crate::resp::{Args, CmdError};
-use crate::server::ask::Requester;
+use crate::server::ask::{NodeMessage, Requester};
 use crate::server::clients::Unblock;
 use crate::server::host::ServerHost;
+use crate::server::persist::Message as FileMessage;
+use crate::server::waitaof::{NO_AOF, Waiter};
 use crate::session::{Core, Link, Performed, State, UNBLOCKED_BY_CLIENT};
 use crate::shard::message::SessionKey;
 use crate::shard::seen::{Places, Seen};
@@ -40,6 +42,8 @@ pub struct Wanted {
     deadline_ms: Option<i64>,
     /// Inside of a transaction nobody waits.
     at_once: bool,
+    /// WAITAOF: what counts is what disks have; and whether this server's has to have it.
+    local: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -47,9 +51,52 @@ struct Waiting {
     wanted: Wanted,
     /// What replicas have to reach. `None`: the stream does not have all that the client has seen.
     offset: Option<i64>,
+    /// Replicas were asked for it if that was of use.
+    has_asked: bool,
+    /// What the nodes are asked by: whether their segments have what the client has seen.
+    asked: Option<u64>,
+    /// Nodes that have not answered, and whether one has said that its segment lacks something.
+    awaited: usize,
+    lacks: bool,
 }
 
 impl Waiting {
+    /// Whether this server's disk has it.
+    fn is_local(&self) -> bool {
+        self.asked.is_some() && self.awaited == 0 && !self.lacks
+    }
+
+    /// Replicas that have it. What is not in the stream, nobody has.
+    fn count(&self, replicas: &Replicas) -> i64 {
+        self.offset.map_or(0, |at| match self.wanted.local {
+            None => replicas.count_reached(at),
+            Some(_) => replicas.count_synced(at),
+        })
+    }
+
+    /// Whether replicas are to be asked how far they are.
+    fn lacks_replicas(&self, replicas: &Replicas) -> bool {
+        !self.wanted.at_once && self.offset.is_some() && self.count(replicas) < self.wanted.replicas
+    }
+
+    /// The reply, if the wait is over at `now_ms`: whether this server's disk has it, and how many
+    /// replicas do.
+    fn outcome(&self, replicas: &Replicas, now_ms: i64) -> Option<(bool, i64)> {
+        let Wanted {
+            replicas: wanted,
+            deadline_ms,
+            at_once,
+            local,
+            ..
+        } = self.wanted;
+        let count = self.count(replicas);
+        let is_late = deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
+        let is_known = self.offset.is_some() && (!at_once || self.awaited == 0);
+        let has_all = count >= wanted && (local != Some(true) || self.is_local());
+        let is_over = is_late || is_known && (has_all || at_once);
+        is_over.then_some((self.is_local(), count))
+    }
+
     fn is_of(&self, place: Place) -> bool {
         let requester = self.wanted.requester;
         (requester.shard, requester.session) == (place.node, place.session)
@@ -118,14 +165,6 @@ impl Waits {
     }
 }
 
-/// Until when a client waits: unix milliseconds.
-fn deadline(args: &Args, now_ms: i64) -> Result<(i64, Option<i64>), CmdError> {
-    let replicas = args.int(1)?;
-    let timeout_ms = timeout_ms(args, 2)?;
-    let deadline_ms = (timeout_ms > 0).then(|| now_ms.saturating_add(timeout_ms));
-    Ok((replicas, deadline_ms))
-}
-
 impl ServerHost {
     /// WAIT numreplicas timeout
     pub(in crate::server) fn wait(
@@ -137,14 +176,28 @@ impl ServerHost {
         if self.identity.role.is_replica() {
             return Performed::Failed(OF_REPLICA);
         }
-        let (replicas, deadline_ms) = match deadline(args, self.now_ms) {
-            Ok(asked) => asked,
-            Err(error) => return Performed::Failed(error),
-        };
+        let asked = args.int(1).and_then(|n| Ok((n, timeout_ms(args, 2)?)));
+        match asked {
+            Ok(asked) => self.ask_to_wait(core, requester, asked, None),
+            Err(error) => Performed::Failed(error),
+        }
+    }
+
+    /// Has a client wait for so many replicas, so long; `local`: [`Wanted::local`].
+    pub(in crate::server) fn ask_to_wait(
+        &mut self,
+        core: &Core,
+        requester: Requester,
+        (replicas, timeout_ms): (i64, i64),
+        local: Option<bool>,
+    ) -> Performed {
+        let now_ms = self.now_ms;
+        let deadline_ms = (timeout_ms > 0).then(|| now_ms.saturating_add(timeout_ms));
         if !self.waits.contains(&requester.session) {
             self.waits.push(requester.session);
         }
-        let at_once = core.is_executing(requester.session);
+        let wants_none = replicas == 0 && local == Some(false);
+        let at_once = wants_none || core.is_executing(requester.session);
         let session = core.session(requester.session);
         let wanted = Wanted {
             requester,
@@ -152,6 +205,7 @@ impl ServerHost {
             replicas,
             deadline_ms,
             at_once,
+            local,
         };
         self.inform(0, Message::Wait(Box::new(wanted)));
         Performed::Later
@@ -166,9 +220,83 @@ impl ServerHost {
     }
 
     pub(super) fn wait_wanted(&mut self, wanted: Wanted) {
-        let offset = None;
-        self.replicas.waits.waiting.push(Waiting { wanted, offset });
+        self.replicas.waits.waiting.push(Waiting {
+            wanted,
+            offset: None,
+            has_asked: false,
+            asked: None,
+            awaited: 0,
+            lacks: false,
+        });
+        self.ask_disks();
         self.mind_waits();
+    }
+
+    /// Asks the nodes of which the clients that wait for the disk have seen something, once segments
+    /// belong to a whole data set.
+    fn ask_disks(&mut self) {
+        if !self.persistence.aof.on {
+            return;
+        }
+        let waits = &mut self.replicas.waits;
+        for one in &mut waits.waiting {
+            if one.wanted.local.is_none() || one.asked.is_some() {
+                continue;
+            }
+            waits.next_mark += 1;
+            one.asked = Some(waits.next_mark);
+            let waiter = Waiter {
+                node: 0,
+                id: waits.next_mark,
+                hurries: true,
+            };
+            for sight in one.wanted.seen.iter() {
+                one.awaited += 1;
+                let message = FileMessage::SyncWanted {
+                    waiter,
+                    unit: sight.unit,
+                    at_once: one.wanted.at_once,
+                };
+                let to = sight.shard as usize;
+                self.mail.push((to, NodeMessage::Persist(message)));
+            }
+        }
+    }
+
+    /// A node's segment is on the disk as far as was asked.
+    pub(in crate::server) fn sync_reached(&mut self, id: u64, is_there: bool) {
+        if self.following.sync_reached(id) {
+            return;
+        }
+        let mut waiting = self.replicas.waits.waiting.iter_mut();
+        if let Some(one) = waiting.find(|one| one.asked == Some(id)) {
+            one.awaited = one.awaited.saturating_sub(1);
+            one.lacks |= !is_there;
+            self.end_waits();
+        }
+    }
+
+    /// A number for who asks nodes for their disks.
+    pub(in crate::server) fn new_waiter(&mut self) -> u64 {
+        self.replicas.waits.next_mark += 1;
+        self.replicas.waits.next_mark
+    }
+
+    /// Those who wait for the disk are asked for when there is one; and told if there is none any more,
+    /// whatever it had when it ended. Redis 7.2: replication.c processClientsWaitingReplicas.
+    pub(super) fn mind_disk_waits(&mut self) {
+        let waiting = &mut self.replicas.waits.waiting;
+        if !waiting.iter().any(|one| one.wanted.local.is_some()) {
+            return;
+        }
+        if self.config.flag("appendonly") {
+            return self.ask_disks();
+        }
+        let is_vain = |one: &mut Waiting| one.wanted.local == Some(true);
+        let vain: Vec<Waiting> = waiting.extract_if(.., is_vain).collect();
+        for one in vain {
+            self.reply_with(one.wanted.requester, |out| out.error(&NO_AOF));
+        }
     }
 
     /// The stream has gone on: some may know now what they wait for.
@@ -177,8 +305,16 @@ impl ServerHost {
             return;
         }
         self.end_waits();
-        if !self.replicas.waits.waiting.is_empty() && self.replicas.has_any() {
-            self.replicas.say(GETACK);
+        let replicas = &mut self.replicas;
+        let mut waiting = std::mem::take(&mut replicas.waits.waiting);
+        let mut asks = false;
+        for one in &mut waiting {
+            asks |= !one.has_asked && one.lacks_replicas(replicas);
+            one.has_asked |= one.offset.is_some();
+        }
+        replicas.waits.waiting = waiting;
+        if asks && replicas.has_any() {
+            replicas.say(GETACK);
         }
     }
 
@@ -209,25 +345,20 @@ impl ServerHost {
         let mut over = Vec::new();
         let mut waiting = std::mem::take(&mut replicas.waits.waiting);
         waiting.retain(|one| {
-            let Wanted {
-                requester,
-                replicas: wanted,
-                deadline_ms,
-                at_once,
-                ..
-            } = one.wanted;
-            let late = deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
-            // What is not in the stream, nobody has.
-            let count = one.offset.map_or(0, |at| replicas.count_reached(at));
-            let is_over = late || one.offset.is_some() && (count >= wanted || at_once);
-            if is_over {
-                over.push((requester, count));
-            }
+            let outcome = one.outcome(replicas, now_ms);
+            let is_over = outcome.is_some();
+            over.extend(outcome.map(|outcome| (one.wanted.requester, one.wanted.local, outcome)));
             !is_over
         });
         replicas.waits.waiting = waiting;
-        for (requester, count) in over {
-            self.reply_with(requester, |out| out.int(count));
+        for (requester, local, (is_local, count)) in over {
+            self.reply_with(requester, |out| {
+                if local.is_some() {
+                    out.array(2)?;
+                    out.int(i64::from(is_local))?;
+                }
+                out.int(count)
+            });
         }
     }
 
@@ -261,7 +392,7 @@ impl ServerHost {
                 },
             );
         }
-        self.waits.contains(&session) | self.cut_aof_wait(session, with_error)
+        self.waits.contains(&session)
     }
 
     pub(super) fn cut_wait(&mut self, place: Place, with_error: bool) {

@@ -310,3 +310,40 @@ fn the_end_of_a_segment_is_complete_whatever_is_under_way() {
         }
     }
 }
+
+#[test]
+fn who_waits_for_a_unit_waits_for_no_more() {
+    let mut bench = Bench::new(1, Policy::No);
+    bench.segment = Segment::new(Faulty::new(1, false), Policy::No, 0);
+    let waiter = |id, hurries| Waiter {
+        node: 0,
+        id,
+        hurries,
+    };
+    let over = |bench: &mut Bench| -> Vec<u64> {
+        let over = bench.segment.take_synced();
+        over.iter().map(|waiter| waiter.id).collect()
+    };
+    let turns = |bench: &mut Bench| {
+        for _ in 0..8 {
+            bench.turn(0);
+            bench.finish();
+        }
+    };
+    bench.turn(1);
+    let own = bench.effects.units;
+    bench.segment.when_synced(waiter(1, false), own);
+    turns(&mut bench);
+    assert!(over(&mut bench).is_empty() && !bench.segment.has_synced(own));
+    bench.segment.when_synced(waiter(2, true), own);
+    turns(&mut bench);
+    assert!(bench.segment.has_synced(own));
+    assert_eq!(over(&mut bench), [1, 2]);
+    // What came since is not waited for.
+    bench.turn(1);
+    bench.segment.when_synced(waiter(3, true), own);
+    assert_eq!(over(&mut bench), [3]);
+    bench.turn(0);
+    assert!(bench.running.is_empty());
+    assert!(!bench.segment.has_synced(bench.effects.units));
+}
