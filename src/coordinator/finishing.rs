@@ -137,7 +137,10 @@ impl Coordinator {
             (Outcome::Waits, Kind::Retry) => Done::Tried(None),
             (Outcome::Waits, _) => Done::Waits,
         };
-        Some(Answer::new(work.session, work.request, done))
+        Some(Answer {
+            has_waited: work.has_waited,
+            ..Answer::new(work.session, work.request, done)
+        })
     }
 
     /// The session has its turn, and the work goes on after that.

@@ -100,6 +100,7 @@ impl Coordinator {
                 self.send_finish(tx, work, i, Apply::Nothing, true, post);
             }
         }
+        work.has_waited = true;
         work.step = Step::HoldNext(0);
         self.send_hold(tx, work, 0, Manner::Wait, post);
         Outcome::Pending

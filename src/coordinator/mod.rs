@@ -78,6 +78,8 @@ pub struct Answer {
     pub call: HopCall,
     pub request: Arc<Request>,
     pub done: Done,
+    /// Other work was in its way.
+    pub has_waited: bool,
 }
 
 impl Answer {
@@ -87,6 +89,7 @@ impl Answer {
             call: request.call,
             request,
             done,
+            has_waited: false,
         }
     }
 }
@@ -188,6 +191,7 @@ impl Coordinator {
         let request = Arc::new(Request {
             call,
             args: Default::default(),
+            ends: SmallVec::new(),
             db: 0,
             databases: 0,
             proto: Default::default(),

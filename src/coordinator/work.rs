@@ -135,6 +135,8 @@ pub(super) struct Work {
     pub is_refused: bool,
     /// It is to be refused if nothing of it was done yet.
     pub gives_up: bool,
+    /// Other work was in its way.
+    pub has_waited: bool,
     /// What is to be told when everything is done, in order.
     pub told: Told,
     /// What the parts of the step that goes on have to tell of.
@@ -169,6 +171,7 @@ impl Work {
             waits: false,
             is_refused: false,
             gives_up: false,
+            has_waited: false,
             told: Told::default(),
             told_in_step: Vec::new(),
             peeks: None,
@@ -273,7 +276,7 @@ impl Work {
                     .sum();
                 writer.int(sum)?;
             }
-            Run::Every(_) => writer.ok()?,
+            Run::Every(_) => request.ends().try_for_each(|_| writer.ok())?,
             Run::Shards { merge, .. } => merge(&args, parts, &mut writer)?,
             Run::At { merge, .. } => {
                 let shards = parts.len();
@@ -298,14 +301,19 @@ impl Work {
         }
         order.sort_unstable();
         let mut out = Output::default();
-        let header = Writer::new(&mut out, self.request.proto).array(order.len());
-        debug_assert!(header.is_ok());
-        for (_, i, n) in order {
-            let Part::Replies { out: replies, ends } = &parts[i] else {
-                continue;
-            };
-            let from = if n == 0 { (0, 0) } else { ends[n - 1] };
-            out.append_range(replies, from, ends[n]);
+        let mut rest = &order[..];
+        for end in self.request.ends() {
+            let its;
+            (its, rest) = rest.split_at(rest.partition_point(|(at, ..)| *at < end));
+            let header = Writer::new(&mut out, self.request.proto).array(its.len());
+            debug_assert!(header.is_ok());
+            for &(_, i, n) in its {
+                let Part::Replies { out: replies, ends } = &parts[i] else {
+                    continue;
+                };
+                let from = if n == 0 { (0, 0) } else { ends[n - 1] };
+                out.append_range(replies, from, ends[n]);
+            }
         }
         out
     }

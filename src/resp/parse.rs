@@ -204,14 +204,9 @@ impl Parser {
         self.collecting.is_some()
     }
 
-    /// What came of a large argument that is not complete, if there is one.
-    pub fn collected(&self) -> Option<&[u8]> {
-        self.collecting.as_ref().map(|large| &large.bytes[..])
-    }
-
-    /// How many bytes that is.
+    /// Bytes that came of a large argument that is not complete, if there is one.
     pub fn collected_bytes(&self) -> Option<usize> {
-        self.collected().map(<[u8]>::len)
+        self.collecting.as_ref().map(|large| large.bytes.len())
     }
 
     /// Takes what the large argument still needs from `input`; returns how much that was.

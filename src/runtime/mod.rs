@@ -19,7 +19,6 @@ mod dial;
 mod driver;
 mod files;
 mod gathering;
-mod leftovers;
 mod listen;
 mod mailbox;
 pub mod preflight;

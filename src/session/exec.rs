@@ -7,6 +7,8 @@ mod script;
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::core::Core;
 use super::link::{Host, Link};
 use super::multi::Multi;
@@ -429,6 +431,7 @@ impl Exec {
                 ..call
             },
             args: args.to_buf(),
+            ends: SmallVec::new(),
             db,
             databases: whole.databases,
             proto: whole.proto,

@@ -90,12 +90,16 @@ impl Core {
         let error = self.scripts.late.refusal();
         let error = error.unwrap_or(CmdError::Text("ERR the server was busy"));
         match self.give_up(key) {
-            Some(false) => self.exec_refused(key, &error, link),
-            _ => {
-                self.count_rejected(request.call.id);
-                self.reply_error(key, &error, link)
+            Some(false) => {
+                self.exec_refused(key, &error, link);
             }
-        };
+            _ => {
+                for _ in request.ends() {
+                    self.count_rejected(request.call.id);
+                    self.reply_error(key, &error, link);
+                }
+            }
+        }
         self.resume(key, link, host);
     }
 

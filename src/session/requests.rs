@@ -174,7 +174,9 @@ impl Core {
         self.session(key).is_some_and(|session| {
             let hop = session.hop.as_ref();
             let fan = session.fan.as_ref();
-            hop.is_some_and(|hop| !hop.calls.is_empty()) || fan.is_some_and(|fan| !fan.is_empty())
+            hop.is_some_and(|hop| !hop.calls.is_empty())
+                || fan.is_some_and(|fan| !fan.is_empty())
+                || session.joint.is_some()
         })
     }
 
@@ -205,6 +207,7 @@ impl Core {
         };
         let hopping = self.is_hopping(key);
         let (command, id) = match self.lookup(key, args) {
+            Lookup::Found(entry) if hopping && !self.goes_on(key, entry.id) => return Next::Again,
             Lookup::Found(&Entry { command, id, .. }) => (command, id),
             Lookup::Error(_) if hopping => return Next::Again,
             Lookup::Error(error) => {

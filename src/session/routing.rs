@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::blocking::Begun;
 use super::core::Core;
+use super::joint::Joint;
 use super::link::{Host, Link, Performed};
 use super::requests::Next;
 use super::state::{Pending, Session, State};
@@ -14,7 +15,7 @@ use crate::command::block::Block;
 use crate::command::errand::Errand;
 use crate::command::{Command, Job, Run, client::ReplyMode, keys};
 use crate::coordinator::{Homes, homes};
-use crate::resp::{self, Args, Output, Writer};
+use crate::resp::{self, ArgBuf, Args, Output, Writer};
 use crate::shard::message::{Hop, HopCall, KeyIndices, Message, Request, SessionKey};
 use crate::shard::{Call, exec_keys};
 
@@ -99,8 +100,8 @@ impl Core {
         match home {
             Err(_) if hopping => Next::Again,
             Err(error) => self.fail(key, call.id, &error, link),
-            Ok(Homes::Many(_)) if hopping => Next::Again,
-            Ok(Homes::Many(groups)) => self.start_work(key, call, args, Some(groups), link),
+            Ok(Homes::Many(groups)) => self.join(key, call, args, groups, hopping, link),
+            Ok(Homes::One(_)) if hopping && self.is_joining(key) => Next::Again,
             Ok(Homes::One(home)) if home == here && !hopping && !self.is_blocked(&call, args) => {
                 self.run_here(key, call, args, link, host)
             }
@@ -337,7 +338,15 @@ impl Core {
         let Some(session) = self.session_mut(key) else {
             return;
         };
-        if session
+        if let Some(joint) = session.joint.take() {
+            let Joint {
+                call,
+                args,
+                ends,
+                groups,
+            } = *joint;
+            self.start_request(key, (call, args, ends), Some(groups), link);
+        } else if session
             .hop
             .as_ref()
             .is_some_and(|hop| !hop.calls.is_empty())
@@ -375,7 +384,7 @@ impl Core {
     }
 
     /// Hands a command on several homes, or on every shard, to the coordinator.
-    fn start_work(
+    pub(super) fn start_work(
         &mut self,
         key: SessionKey,
         call: HopCall,
@@ -383,25 +392,40 @@ impl Core {
         groups: Option<SmallVec<[(usize, KeyIndices); 4]>>,
         link: &mut dyn Link,
     ) -> Next {
-        let now_ms = link.now_ms();
-        let here = self.shard.place.shard;
-        let classes = self.shard.keyspace.effects.classes;
         let Some(session) = self.session_mut(key) else {
             return Next::Wait;
         };
         session.last_command = Some(call.id);
-        session.state = State::Awaiting;
-        let (args, by) = (args.to_buf(), (here, key));
-        let request = Request::new(call, args, &session.client, by, now_ms, classes);
-        let request = Arc::new(request);
         self.counters.commands += 1;
+        let whole = (call, args.to_buf(), SmallVec::new());
+        self.start_request(key, whole, groups, link);
+        Next::Wait
+    }
+
+    /// The same for one command, or several with the places where the arguments of each end.
+    fn start_request(
+        &mut self,
+        key: SessionKey,
+        (call, args, ends): (HopCall, ArgBuf, SmallVec<[u32; 4]>),
+        groups: Option<SmallVec<[(usize, KeyIndices); 4]>>,
+        link: &mut dyn Link,
+    ) {
+        let now_ms = link.now_ms();
+        let by = (self.shard.place.shard, key);
+        let classes = self.shard.keyspace.effects.classes;
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        session.state = State::Awaiting;
+        let mut request = Request::new(call, args, &session.client, by, now_ms, classes);
+        request.ends = ends;
+        let request = Arc::new(request);
         link.cork(key, true);
         let mut post = |to, message| link.post(to, message);
         match groups {
             Some(groups) => self.coordinator.start_keys(key, request, groups, &mut post),
             None => self.coordinator.start_everything(key, request, &mut post),
         }
-        Next::Wait
     }
 }
 

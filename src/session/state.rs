@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::blocking::Wait;
 use super::fan::Fan;
+use super::joint::{self, Joint};
 use super::multi::{Multi, Watches};
 use crate::acl::User;
 use crate::command::{Client, CommandId};
@@ -101,6 +102,9 @@ pub struct Session {
     pub hop: Option<Box<Hop>>,
     /// A pipeline that visits its homes at once.
     pub fan: Option<Box<Fan>>,
+    /// Requests that go to several homes together.
+    pub joint: Option<Box<Joint>>,
+    pub joint_past: joint::Past,
     /// Home of the hop being filled.
     pub hop_home: usize,
     pub reading_paused: bool,
@@ -138,6 +142,8 @@ impl Session {
             current_bytes: 0,
             hop: None,
             fan: None,
+            joint: None,
+            joint_past: joint::Past::default(),
             hop_home: 0,
             reading_paused: false,
             multi: None,
@@ -176,11 +182,6 @@ impl Session {
         }
     }
 
-    /// The beginning of what CLIENT LIST shows as the query buffer.
-    pub fn unread(&self) -> &[u8] {
-        self.parser.collected().unwrap_or(&self.input)
-    }
-
     /// Memory of this client beside its output.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Session>()
@@ -200,5 +201,6 @@ impl Session {
                 .map_or(0, |watches| watches.memory_bytes())
             + self.hop.as_ref().map_or(0, |hop| hop.memory_bytes())
             + self.fan.as_ref().map_or(0, |fan| fan.memory_bytes())
+            + self.joint.as_ref().map_or(0, |joint| joint.memory_bytes())
     }
 }

@@ -141,6 +141,8 @@ impl std::fmt::Debug for HopCall {
 pub struct Request {
     pub call: HopCall,
     pub args: ArgBuf,
+    /// Where the arguments of each end, if it is several of one command.
+    pub ends: SmallVec<[u32; 4]>,
     pub db: u32,
     pub databases: u32,
     pub proto: Proto,
@@ -171,6 +173,7 @@ impl Request {
         Request {
             call,
             args,
+            ends: SmallVec::new(),
             db: client.db,
             databases: client.databases,
             proto: client.proto,
@@ -182,6 +185,22 @@ impl Request {
             watcher: None,
             scripted: None,
         }
+    }
+
+    /// Where the arguments end of each command that it is: usually one.
+    pub fn ends(&self) -> impl Iterator<Item = u32> {
+        let whole = self.ends.is_empty().then_some(self.args.len() as u32);
+        self.ends.iter().copied().chain(whole)
+    }
+
+    /// The arguments of each of them.
+    pub fn commands(&self) -> impl Iterator<Item = Args<'_>> {
+        let all = self.args.as_args();
+        let mut begin = 0;
+        self.ends().map(move |end| {
+            let from = std::mem::replace(&mut begin, end as usize);
+            all.range(from, end as usize)
+        })
     }
 }
 

@@ -63,12 +63,15 @@ fn readers_never_see_half_of_an_mset() {
                     .for_each(|key| words.extend([*key, value.as_str()]));
                 encode(&words)
             });
-            scripts.push((client, writes.collect()));
+            let writes: Vec<_> = writes.collect();
+            // Those of one pipeline go together.
+            let pipelines = writes.chunks(1 + seed as usize % 5);
+            scripts.push((client, pipelines.map(|some| some.concat()).collect()));
         }
         let readers: Vec<Typist> = (0..4).map(|n| world.connect(n % cores)).collect();
         let read = encode(&[&["MGET"], &group[..]].concat());
         for &reader in &readers {
-            scripts.push((reader, vec![read.clone(); 25]));
+            scripts.push((reader, vec![read.repeat(1 + seed as usize % 3); 25]));
         }
         interleave(&mut world, scripts);
         world.assert_quiet();
@@ -108,7 +111,10 @@ fn who_has_seen_one_half_of_an_mset_sees_the_other() {
             let n = n.to_string();
             encode(&["MSET", "a", &n, "b", &n, "c", &n, "d", &n])
         };
-        scripts.push((writer, (1..=30).map(mset).collect()));
+        // Those of one pipeline go together, once some have gone alone.
+        let writes: Vec<_> = (1..=30).map(mset).collect();
+        let pipelines = writes.chunks(1 + seed as usize % 7);
+        scripts.push((writer, pipelines.map(|some| some.concat()).collect()));
         let read =
             |first: &str, then: &str| [encode(&["GET", first]), encode(&["GET", then])].concat();
         let mut readers = Vec::new();

@@ -8,7 +8,7 @@ use crate::resp::{CmdError, Output, Writer};
 use crate::session::fan::HOP_KEPT_BYTES;
 use crate::session::link::{Host, Link};
 use crate::shard::TxId;
-use crate::shard::message::{Hop, Message, SessionKey};
+use crate::shard::message::{Hop, Message, Request, SessionKey};
 use crate::shard::seen::Sight;
 
 impl Core {
@@ -144,6 +144,7 @@ impl Core {
             call,
             request,
             done,
+            has_waited,
         } = answer;
         link.cork(key, false);
         let reply = match done {
@@ -172,13 +173,18 @@ impl Core {
             }
             Done::Reply(reply) => reply,
         };
-        self.shard.stats.ran(call.id, 0, reply.is_err());
+        for _ in request.ends() {
+            self.shard.stats.ran(call.id, 0, reply.is_err());
+        }
         // What several shards do together took as long as the client waited, in milliseconds.
         let waited_ms = link.now_ms().saturating_sub(request.now_ms);
         let waited_ns = u64::try_from(waited_ms).unwrap_or(0) * 1_000_000;
         if waited_ns >= self.limits.slow_ns {
-            host.slow(self, link, key, &request.args.as_args(), waited_ns);
+            for args in request.commands() {
+                host.slow(self, link, key, &args, waited_ns);
+            }
         }
+        let reply_bytes = reply.as_ref().map_or(0, Output::len) / request.ends().count();
         if request.ticket.is_some() {
             // Served at once: there is nothing to wait for.
             self.forget_wait(key);
@@ -186,6 +192,21 @@ impl Core {
         if self.session(key).is_none() {
             return;
         }
+        self.emit_replies(key, &request, reply, link);
+        if let Some(session) = self.session_mut(key) {
+            session.joint_past.note(reply_bytes, has_waited);
+        }
+        self.resume(key, link, host);
+    }
+
+    /// Appends the replies of all commands that a request is.
+    fn emit_replies(
+        &mut self,
+        key: SessionKey,
+        request: &Request,
+        reply: Result<Output, CmdError>,
+        link: &mut dyn Link,
+    ) {
         match reply {
             Ok(mut out) => {
                 self.note_reply(key, &out);
@@ -193,12 +214,12 @@ impl Core {
             }
             Err(error) => {
                 let mut out = Output::default();
-                let written = Writer::new(&mut out, request.proto).error(&error);
+                let mut writer = Writer::new(&mut out, request.proto);
+                let written = request.ends().try_for_each(|_| writer.error(&error));
                 debug_assert!(written.is_ok());
                 self.emit(key, &out, link);
             }
         }
-        self.resume(key, link, host);
     }
 
     /// What [`Host::errand`] was asked to send has arrived, or has not.
