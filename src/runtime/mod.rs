@@ -27,6 +27,7 @@ mod ring;
 mod scheduling;
 mod start;
 pub mod title;
+pub mod usage;
 
 pub use app::{App, CloseReason, ConnId, ConnInfo, Dial, Io, NextTurn, Now, Peer, Signal};
 pub use files::{FileDone, FileOp};

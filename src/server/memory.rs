@@ -10,6 +10,7 @@ use super::info::NodeFigures;
 use super::procfs;
 use crate::command::help::help;
 use crate::resp::{Args, CmdResult, Writer};
+use crate::runtime::usage;
 
 /// One database's share of the indexes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -289,11 +290,11 @@ fn integers(pairs: &[(&str, usize)], out: &mut Writer) -> CmdResult {
 
 /// Resident bytes of this process, and those of them that belong to no file, from the kernel.
 fn resident_bytes() -> (usize, usize) {
-    let status = procfs::read("self/status");
-    (
-        procfs::bytes_of(&status, "VmRSS"),
-        procfs::bytes_of(&status, "RssAnon"),
-    )
+    let pages = procfs::read("self/statm");
+    let page = |at: usize| pages.split(' ').nth(at)?.parse::<usize>().ok();
+    let (resident, shared) = (page(1).unwrap_or(0), page(2).unwrap_or(0));
+    let bytes = usage::page_bytes();
+    (resident * bytes, resident.saturating_sub(shared) * bytes)
 }
 
 /// Bytes of memory of this machine.

@@ -1,10 +1,10 @@
 //! What one node tells of itself to whoever answers INFO, MEMORY or LATENCY HISTOGRAM.
 
 use crate::keyspace::{self, DbStats};
+use crate::runtime::usage::{self, CpuTime};
 use crate::server::gauges::{Gauges, Rates};
 use crate::server::memory::DbBytes;
 use crate::server::persist::Status;
-use crate::server::procfs;
 use crate::server::replicas;
 use crate::session::{self, Core, Link, State};
 use crate::shard::stats::Stats;
@@ -33,8 +33,8 @@ pub struct NodeFigures {
     /// Milliseconds for which memory exceeded `maxmemory` in all, and does now.
     pub over_ms: (i64, i64),
     pub gauges: Gauges,
-    /// Clock ticks of this node's thread: user and system.
-    pub ticks: (u64, u64),
+    /// Of this node's thread.
+    pub cpu: CpuTime,
     pub lazyfree_pending: u64,
     pub dirty: u64,
     pub session: session::Counters,
@@ -129,7 +129,7 @@ impl NodeFigures {
             rates: gauges.rates(core, link.now_ms()),
             over_ms: gauges.over_ms(link.now_ms()),
             gauges: gauges.clone(),
-            ticks: thread_ticks("thread-self"),
+            cpu: usage::of_thread(),
             lazyfree_pending: keys.lazyfree_pending(),
             dirty: keys.effects.dirty,
             session: core.counters,
@@ -157,13 +157,4 @@ impl NodeFigures {
             replicas: None,
         }
     }
-}
-
-/// Clock ticks of a process or thread under /proc: user and system.
-pub fn thread_ticks(name: &str) -> (u64, u64) {
-    let stat = procfs::read(&format!("{name}/stat"));
-    // The name before it may hold blanks and brackets.
-    let fields = stat.rsplit(')').next().unwrap_or("");
-    let field = |at: usize| fields.split_whitespace().nth(at)?.parse::<u64>().ok();
-    (field(11).unwrap_or(0), field(12).unwrap_or(0))
 }

@@ -120,10 +120,12 @@ fn section(name: &str, nodes: &[NodeFigures], context: &Context) -> String {
 }
 
 fn lines(pairs: &[(&str, String)]) -> String {
-    pairs
-        .iter()
-        .map(|(name, value)| format!("{name}:{value}\r\n"))
-        .collect()
+    const LINE_BYTES: usize = 40;
+    let mut text = String::with_capacity(pairs.len() * LINE_BYTES);
+    for (name, value) in pairs {
+        text.extend([name, ":", value.as_str(), "\r\n"]);
+    }
+    text
 }
 
 fn total<T: std::iter::Sum>(nodes: &[NodeFigures], of: impl Fn(&NodeFigures) -> T) -> T {

@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use super::figures::thread_ticks;
 use super::{Context, NodeFigures, lines, replicas_of, total};
+use crate::runtime::usage;
 use crate::server::{host, procfs, supervise};
 
 /// The kernel, as Redis names it.
@@ -105,23 +105,22 @@ pub fn clients(nodes: &[NodeFigures], context: &Context) -> String {
     ])
 }
 
-/// Seconds of CPU time, from the kernel's clock ticks of 10 ms. The threads that serve clients are
-/// what Redis calls its main thread.
+/// Seconds of CPU time. The threads that serve clients are what Redis calls its main thread.
 pub fn cpu(nodes: &[NodeFigures]) -> String {
-    let seconds = |ticks: u64| format!("{:.6}", ticks as f64 / 100.0);
-    let (user, system) = thread_ticks("self");
+    let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    let all = usage::of_process();
     lines(&[
-        ("used_cpu_sys", seconds(system)),
-        ("used_cpu_user", seconds(user)),
+        ("used_cpu_sys", seconds(all.system_us)),
+        ("used_cpu_user", seconds(all.user_us)),
         ("used_cpu_sys_children", seconds(0)),
         ("used_cpu_user_children", seconds(0)),
         (
             "used_cpu_sys_main_thread",
-            seconds(total(nodes, |n| n.ticks.1)),
+            seconds(total(nodes, |n| n.cpu.system_us)),
         ),
         (
             "used_cpu_user_main_thread",
-            seconds(total(nodes, |n| n.ticks.0)),
+            seconds(total(nodes, |n| n.cpu.user_us)),
         ),
     ])
 }
