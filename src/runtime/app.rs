@@ -91,6 +91,17 @@ pub enum NextTurn {
     Again,
 }
 
+impl NextTurn {
+    /// Whether the app has something to do of its own.
+    pub(super) fn is_due(self, now_ns: u64) -> bool {
+        match self {
+            NextTurn::Idle => false,
+            NextTurn::At(at_ns) => at_ns <= now_ns,
+            NextTurn::Again => true,
+        }
+    }
+}
+
 /// What one core runs. All methods are called on that core's thread, one at a time.
 pub trait App: Sized {
     type Message: Send + 'static;

@@ -21,6 +21,7 @@ use super::conn::Conn;
 use super::dial::Lines;
 use super::files::Files;
 use super::gathering::Gathering;
+use super::leftovers::Leftovers;
 use super::listen::Doors;
 use super::mailbox::{Collected, Mail, Mailboxes, Shared};
 use super::ring::{Completion, Op, Ring, Token};
@@ -86,6 +87,7 @@ pub(super) struct Driver<A: App> {
     is_crowded: bool,
     turns: Turns,
     gathering: Gathering,
+    leftovers: Leftovers,
 }
 
 /// What shard 0 has beside the others, and what is said to all of them.
@@ -154,6 +156,7 @@ impl<A: App> Driver<A> {
             is_crowded: front.is_crowded,
             turns: Turns::new(front.scheduling, clock::mono_ns()),
             gathering: Gathering::new(front.gather_longest, clock::mono_ns()),
+            leftovers: Leftovers::default(),
         })
     }
 
@@ -172,6 +175,9 @@ impl<A: App> Driver<A> {
                 self.mailboxes.awake();
             }
             self.io.now = clock::now();
+            if next.is_due(self.io.now.mono_ns) {
+                self.leftovers.worked(self.io.now.mono_ns);
+            }
             self.turns.mind(self.io.now.mono_ns);
             self.io.connections = self.shared.connections();
             // What a client sends may follow from what another core has done: its mail comes first.
@@ -245,7 +251,10 @@ impl<A: App> Driver<A> {
             return Some(Duration::ZERO);
         }
         // The turn may have been long: its own reading of the clock would make the deadline late.
-        deadline.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(clock::mono_ns())))
+        let now_ns = clock::mono_ns();
+        self.leftovers.give_back(now_ns);
+        let deadline = deadline.into_iter().chain(self.leftovers.due_ns()).min();
+        deadline.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(now_ns)))
     }
 
     fn ring_everyone(&mut self) {
@@ -266,6 +275,9 @@ impl<A: App> Driver<A> {
         }
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.completions(&mut completions);
+        if !completions.is_empty() {
+            self.leftovers.worked(self.io.now.mono_ns);
+        }
         if self.gathering.is_on() {
             self.count_arrivals(&completions);
         }

@@ -19,6 +19,7 @@ mod dial;
 mod driver;
 mod files;
 mod gathering;
+mod leftovers;
 mod listen;
 mod mailbox;
 pub mod preflight;
