@@ -204,9 +204,14 @@ impl Parser {
         self.collecting.is_some()
     }
 
-    /// Bytes that came of a large argument that is not complete, if there is one.
+    /// What came of a large argument that is not complete, if there is one.
+    pub fn collected(&self) -> Option<&[u8]> {
+        self.collecting.as_ref().map(|large| &large.bytes[..])
+    }
+
+    /// How many bytes that is.
     pub fn collected_bytes(&self) -> Option<usize> {
-        self.collecting.as_ref().map(|large| large.bytes.len())
+        self.collected().map(<[u8]>::len)
     }
 
     /// Takes what the large argument still needs from `input`; returns how much that was.

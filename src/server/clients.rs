@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
+use super::{log, monitor};
 use crate::acl::Users;
 use crate::command::Table;
 use crate::command::block::timeout_ms;
 use crate::command::tracking::{self, Mode};
 use crate::number;
 use crate::resp::{Args, CmdError, Proto};
-use crate::session::{Core, Link, Session, State};
+use crate::session::{Core, Link, Overflow, Session, State};
 use crate::shard::message::{MASTER, SessionKey};
 
 /// What `client list` selects.
@@ -211,7 +212,10 @@ pub fn describe(
     let client = &session.client;
     let now_ms = link.now_ms();
     let out_bytes = link.pending_bytes(session.key);
-    let flags = client_flags(session, monitors);
+    // Who is about to be told of in the log is described as it was.
+    let is_told = core.overflown.iter().any(|(key, _)| *key == session.key);
+    let closes = session.state == State::Closing && !is_told;
+    let flags = client_flags(session, closes, monitors);
     let mut line = String::with_capacity(384);
     let written = write!(
         line,
@@ -256,7 +260,7 @@ pub fn describe(
     line
 }
 
-fn client_flags(session: &Session, monitors: &[SessionKey]) -> String {
+fn client_flags(session: &Session, closes: bool, monitors: &[SessionKey]) -> String {
     let mut flags = String::new();
     let tracking = session.client.tracking.as_ref();
     let known = [
@@ -268,7 +272,7 @@ fn client_flags(session: &Session, monitors: &[SessionKey]) -> String {
             'b',
         ),
         (session.multi.is_some(), 'x'),
-        (session.state == State::Closing, 'c'),
+        (closes, 'c'),
         (matches!(session.peer, crate::session::Peer::Unix(_)), 'U'),
         (session.client.subscriptions.any(), 'P'),
         (session.client.tracking.is_some(), 't'),
@@ -296,6 +300,34 @@ fn command_name(table: &Table, session: &Session) -> String {
         Some(id) => table.entry(id).full_name(),
         None => "NULL".to_owned(),
     }
+}
+
+/// Tells the log of clients that are closed for their buffers. Redis: networking.c
+/// closeClientOnOutputBufferLimitReached, readQueryFromClient.
+pub fn log_overflown(core: &mut Core, link: &dyn Link, monitors: &[SessionKey]) {
+    const SHOWN_BYTES: usize = 64;
+    for &(key, overflow) in &core.overflown {
+        let Some(session) = core.session(key) else {
+            continue;
+        };
+        let line = describe(session, core, link, monitors);
+        log::warning(&match overflow {
+            Overflow::Output => format!(
+                "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
+            ),
+            Overflow::Query => {
+                let unread = session.unread();
+                let mut begin = Vec::new();
+                monitor::quote(&unread[..unread.len().min(SHOWN_BYTES)], &mut begin);
+                format!(
+                    "Closing client that reached max query buffer length: {line} (qbuf initial \
+                     bytes: {})",
+                    String::from_utf8_lossy(&begin)
+                )
+            }
+        });
+    }
+    core.overflown.clear();
 }
 
 /// Closes this node's clients that match; returns how many.

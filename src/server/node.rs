@@ -132,6 +132,9 @@ impl Node {
         if self.core.shard.keyspace.effects.tracking.has_news() {
             self.host.invalidate(&mut self.core);
         }
+        if !self.core.overflown.is_empty() {
+            super::clients::log_overflown(&mut self.core, &link, &self.host.monitors.here);
+        }
         Node::note_lags(&mut self.core);
         Node::tell_complaints(&mut self.core, &mut self.host);
         if self.core.shard.stats.has_spikes() {

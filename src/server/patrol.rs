@@ -64,6 +64,14 @@ pub struct Patrol {
     is_stale: bool,
 }
 
+/// Why a client has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// It does not read what it is sent.
+    Slow,
+    Idle,
+}
+
 /// How much unsent output a client may have; 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Output {
@@ -232,18 +240,21 @@ impl Patrol {
         let keys: Vec<SessionKey> = core.sessions().map(|session| session.key).collect();
         for key in keys {
             let unsent = link.pending_bytes(key);
-            if let Some(session) = core.session_mut(key)
-                && self.must_go(session, unsent, now_ms)
-            {
-                core.abandon(key, link);
+            let Some(session) = core.session_mut(key) else {
+                continue;
+            };
+            match self.must_go(session, unsent, now_ms) {
+                Some(Reason::Slow) => core.cut_off(key, link),
+                Some(Reason::Idle) => core.abandon(key, link),
+                None => {}
             }
         }
     }
 
-    fn must_go(&self, session: &mut Session, unsent: usize, now_ms: i64) -> bool {
+    fn must_go(&self, session: &mut Session, unsent: usize, now_ms: i64) -> Option<Reason> {
         // Replicas have limits of their own.
         if session.state == State::Closing || session.client.replica {
-            return false;
+            return None;
         }
         let limit = if session.client.subscriptions.any() {
             self.pubsub
@@ -266,6 +277,10 @@ impl Patrol {
                 .is_some_and(|since_ms| now_ms.saturating_sub(since_ms) > limit.soft_ms);
         let stranger =
             self.strangers && !session.client.authenticated && unsent > STRANGER_OUTPUT_MAX_BYTES;
-        idle || slow || stranger
+        match idle {
+            _ if slow || stranger => Some(Reason::Slow),
+            true => Some(Reason::Idle),
+            false => None,
+        }
     }
 }

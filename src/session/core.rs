@@ -67,6 +67,15 @@ pub struct Counters {
     pub output_limit_closed: u64,
 }
 
+/// What a client is closed for that the log is to tell of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// It did not read what it was sent.
+    Output,
+    /// It sent more than it may without completing a request.
+    Query,
+}
+
 /// One core's clients, coordinator and shard.
 pub struct Core {
     pub shard: Shard,
@@ -91,6 +100,8 @@ pub struct Core {
     pub(super) paused: Vec<SessionKey>,
     /// Empty, for the reply of the next job.
     pub(super) scratch: Output,
+    /// Clients that are closed for that, since the log was last told.
+    pub overflown: Vec<(SessionKey, Overflow)>,
     /// Somebody wants the connection to the master closed.
     pub master_killed: bool,
     sessions: Vec<Option<Box<Session>>>,
@@ -112,6 +123,7 @@ impl Core {
             table,
             users,
             limits: Limits::default(),
+            overflown: Vec::new(),
             master_killed: false,
             counters: Counters::default(),
             timeouts: BTreeSet::new(),
@@ -228,6 +240,7 @@ impl Core {
             return;
         }
         self.counters.output_limit_closed += 1;
+        self.overflown.push((key, Overflow::Output));
         self.abandon(key, link);
     }
 

@@ -29,7 +29,7 @@ mod visit;
 
 pub use access::Refused;
 pub use blocking::{UNBLOCKED, UNBLOCKED_BY_CLIENT};
-pub use core::{Core, Counters, Limits};
+pub use core::{Core, Counters, Limits, Overflow};
 pub use link::{Admission, Host, Link, Performed};
 pub use script::Scripts;
 pub use state::{Peer, Session, State};

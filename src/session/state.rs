@@ -182,6 +182,11 @@ impl Session {
         }
     }
 
+    /// The beginning of what CLIENT LIST shows as the query buffer.
+    pub fn unread(&self) -> &[u8] {
+        self.parser.collected().unwrap_or(&self.input)
+    }
+
     /// Memory of this client beside its output.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Session>()

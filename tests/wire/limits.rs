@@ -169,6 +169,14 @@ fn idle_clients_are_closed() {
     }
 }
 
+/// The only line of the log that has this in it.
+fn told_of(server: &Server, text: &str) -> String {
+    let log = server.log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains(text)).collect();
+    assert_eq!(told.len(), 1, "{}: {log}", server.which);
+    told[0].to_string()
+}
+
 #[test]
 fn a_query_buffer_has_its_limit() {
     for which in both() {
@@ -179,6 +187,12 @@ fn a_query_buffer_has_its_limit() {
         let got = client.until_closed();
         assert_eq!(got, closed(""), "{which}: {}", got.shown());
         assert_eq!(server.client().text("PING"), "+PONG\\r\\n", "{which}");
+        let told = told_of(
+            &server,
+            "Closing client that reached max query buffer length: id=",
+        );
+        let bytes = format!("(qbuf initial bytes: \"{}\")", "x".repeat(64));
+        assert!(told.contains(&bytes), "{which}: {told}");
     }
 }
 
@@ -205,6 +219,15 @@ fn an_output_buffer_has_its_limit() {
         assert!(
             matches!(&got, Got::Closed(bytes) if bytes.len() < 100_000_000),
             "{which}: got it all"
+        );
+        let told = told_of(
+            &server,
+            "closed ASAP for overcoming of output buffer limits.",
+        );
+        assert!(told.contains("Client id="), "{which}: {told}");
+        assert!(
+            told.contains(" flags=N ") && told.contains(" cmd=get "),
+            "{which}: {told}"
         );
     }
 }
@@ -318,6 +341,30 @@ fn replies_of_a_transaction_count_while_it_runs() {
         assert_eq!(counted(&mut watcher), 200, "{shards} shards");
         let grown = server.peak_rss_bytes().saturating_sub(before);
         assert!(grown < 100 << 20, "{shards} shards: {grown} bytes");
+    }
+}
+
+#[test]
+fn memory_of_large_replies_is_given_back() {
+    for shards in [1, 2] {
+        let server = Server::start(Which::Pinion { shards }, &[]);
+        let before = server.rss_bytes();
+        let mut client = server.client();
+        let rounds = large_lists(&mut client, 40);
+        for [list, _] in rounds {
+            client.send(&encode(&["LRANGE", list, "0", "-1"]).repeat(10));
+            client.replies(10);
+        }
+        assert_eq!(client.text("FLUSHALL"), "+OK\\r\\n");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while server.rss_bytes() > before + (8 << 20) {
+            let grown = server.rss_bytes() - before;
+            assert!(
+                Instant::now() < deadline,
+                "{shards}: {grown} bytes are kept"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

@@ -304,6 +304,8 @@ fn a_subscriber_that_does_not_read_is_cut_off() {
         assert!(published > 1, "{which}");
         ear.set_wait(Duration::from_secs(5));
         assert!(matches!(ear.until_closed(), Got::Closed(_)), "{which}");
+        let text = "scheduled to be closed ASAP for overcoming of output buffer limits.";
+        assert_eq!(server.log().matches(text).count(), 1, "{which}");
     }
 }
 

@@ -10,7 +10,7 @@ use crate::resp::{CmdResult, Output, Writer};
 use crate::server::ask::Requester;
 use crate::server::frames::{Frames, Told};
 use crate::server::host::ServerHost;
-use crate::session::{Core, Link};
+use crate::session::{Core, Link, State};
 use crate::shard::message::SessionKey;
 
 /// Subscriptions that were asked for, and the messages to them that came before the reply could: who
@@ -61,8 +61,7 @@ impl Pubsub {
     pub(super) fn deliver(&mut self, post: &Arc<Post>, core: &mut Core, link: &mut dyn Link) {
         if !self.awaiting.is_empty() {
             for session in self.keep_early(post) {
-                core.counters.output_limit_closed += 1;
-                core.abandon(session, link);
+                core.cut_off(session, link);
             }
         }
         let Post {
@@ -119,11 +118,13 @@ impl Pubsub {
         let Some(session) = core.session(key) else {
             return;
         };
+        if session.state == State::Closing {
+            return;
+        }
         let frame = frames.of(session.client.proto);
         link.out(key).bytes.extend_from_slice(frame);
         if self.hard_bytes > 0 && link.pending_bytes(key) > self.hard_bytes {
-            core.counters.output_limit_closed += 1;
-            core.abandon(key, link);
+            core.cut_off(key, link);
         }
     }
 }

@@ -367,6 +367,7 @@ impl ServerHost {
                      limits."
                 ));
             }
+            core.counters.output_limit_closed += 1;
             core.abandon(session, link);
             self.forget_replica(session);
         }

@@ -1,6 +1,6 @@
 //! What a client sends: run as it comes, kept while the client waits, refused beyond its limit.
 
-use super::Core;
+use super::{Core, Overflow};
 use crate::keyspace::{Foreseen, WARM_KEYS};
 use crate::resp::Glance;
 use crate::session::link::{Host, Link};
@@ -38,6 +38,10 @@ impl Core {
         let Some(session) = self.session_mut(key) else {
             return;
         };
+        if session.state == State::Closing {
+            // What came in the same turn as the reason to close.
+            return;
+        }
         session.last_ms = now_ms;
         session.received_bytes += bytes.len() as u64;
         let taken = session.parser.feed_large(bytes);
@@ -138,6 +142,7 @@ impl Core {
         if session.query_bytes() > max && key != MASTER {
             session.state = State::Closing;
             self.counters.query_limit_closed += 1;
+            self.overflown.push((key, Overflow::Query));
             link.close(key);
         } else if session.state != State::Running
             && session.input.len() > AHEAD_BYTES
