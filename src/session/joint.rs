@@ -79,7 +79,7 @@ impl Joint {
 pub struct Past {
     /// Pieces since one had to wait for others.
     clean: usize,
-    /// Bytes of a reply, when there last was one.
+    /// Bytes of the last reply that holds values; as many as can be before there was one.
     reply_bytes: usize,
 }
 
@@ -94,8 +94,11 @@ impl Default for Past {
 
 impl Past {
     /// A piece of work is done.
-    pub(super) fn note(&mut self, reply_bytes: usize, has_waited: bool) {
-        self.reply_bytes = reply_bytes;
+    pub(super) fn note(&mut self, run: Run, reply_bytes: usize, has_waited: bool) {
+        if matches!(run, Run::Each(_)) {
+            // What MSET replies tells nothing of what MGET will.
+            self.reply_bytes = reply_bytes;
+        }
         self.clean = match has_waited {
             true => 0,
             false => (self.clean + 1).min(CLEAN_PER_CALL * JOINT_CALLS_MAX),
@@ -184,14 +187,17 @@ mod tests {
         let mut past = Past::default();
         let calls_max = |past: &Past, run| past.calls_max(run, 1000);
         assert_eq!(calls_max(&past, MSET), 1);
-        (0..CLEAN_PER_CALL).for_each(|_| past.note(5, false));
+        (0..CLEAN_PER_CALL).for_each(|_| past.note(MSET, 5, false));
         assert_eq!(calls_max(&past, MSET), 2);
-        (0..1000).for_each(|_| past.note(200, false));
+        assert!(calls_max(&past, MGET) <= 1);
+        (0..1000).for_each(|_| past.note(MGET, 200, false));
         assert_eq!(calls_max(&past, MSET), JOINT_CALLS_MAX);
         assert_eq!(calls_max(&past, MGET), 5);
-        past.note(1001, false);
+        past.note(MGET, 1001, false);
         assert!(calls_max(&past, MGET) <= 1);
-        past.note(0, true);
+        past.note(MSET, 5, false);
+        assert!(calls_max(&past, MGET) <= 1);
+        past.note(MSET, 0, true);
         assert_eq!(calls_max(&past, MSET), 1);
     }
 

@@ -194,7 +194,8 @@ impl Core {
         }
         self.emit_replies(key, &request, reply, link);
         if let Some(session) = self.session_mut(key) {
-            session.joint_past.note(reply_bytes, has_waited);
+            let run = call.command.run;
+            session.joint_past.note(run, reply_bytes, has_waited);
         }
         self.resume(key, link, host);
     }
@@ -214,10 +215,12 @@ impl Core {
             }
             Err(error) => {
                 let mut out = Output::default();
-                let mut writer = Writer::new(&mut out, request.proto);
-                let written = request.ends().try_for_each(|_| writer.error(&error));
+                let written = Writer::new(&mut out, request.proto).error(&error);
                 debug_assert!(written.is_ok());
-                self.emit(key, &out, link);
+                // Each of them counts.
+                for _ in request.ends() {
+                    self.emit(key, &out, link);
+                }
             }
         }
     }
