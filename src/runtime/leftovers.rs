@@ -4,6 +4,9 @@
 //! them only while it frees others: a server that falls idle after a burst would keep the burst's
 //! memory for ever. So a shard that is about to sleep asks for a look a second after it did something,
 //! and a few times more, as not all is found at once. Then it sleeps without a tick.
+//!
+//! A look touches every page that is partly free, which takes milliseconds where there are many: while
+//! much is done it is put off. Then others are freed, too, and the allocator looks of itself.
 #![allow(unsafe_code)] // The allocator's own interface is C.
 
 // Links the allocator, also where it is not the global one.
@@ -17,11 +20,15 @@ unsafe extern "C" {
 const PERIOD_NS: u64 = 1_100_000_000;
 /// A look goes through a quarter of the allocator's arenas.
 const LOOKS: u8 = 4;
+/// Turns with work in them within a period beyond which a shard is not idle.
+const TURNS_MAX: u32 = 100;
 
 #[derive(Default)]
 pub(super) struct Leftovers {
     looks: u8,
     due_ns: u64,
+    /// Turns with work in them since it was last time for a look.
+    turns: u32,
 }
 
 impl Leftovers {
@@ -31,6 +38,7 @@ impl Leftovers {
             self.due_ns = now_ns + PERIOD_NS;
         }
         self.looks = LOOKS;
+        self.turns = self.turns.saturating_add(1);
     }
 
     /// When to look, if there is nothing else to do.
@@ -38,14 +46,18 @@ impl Leftovers {
         (self.looks > 0).then_some(self.due_ns)
     }
 
-    /// Looks, if it is time.
+    /// Looks, if it is time and little else was done.
     pub fn give_back(&mut self, now_ns: u64) {
-        if self.due_ns().is_some_and(|due_ns| due_ns <= now_ns) {
-            self.looks -= 1;
-            self.due_ns = now_ns + PERIOD_NS;
-            // SAFETY: it has no preconditions, and concerns pages of this thread and free ones.
-            unsafe { mi_collect(false) };
+        if self.looks == 0 || now_ns < self.due_ns {
+            return;
         }
+        self.due_ns = now_ns + PERIOD_NS;
+        if std::mem::take(&mut self.turns) > TURNS_MAX {
+            return;
+        }
+        self.looks -= 1;
+        // SAFETY: it has no preconditions, and concerns pages of this thread and free ones.
+        unsafe { mi_collect(false) };
     }
 }
 
@@ -68,5 +80,18 @@ mod tests {
             leftovers.give_back(now_ns);
         }
         assert_eq!(leftovers.due_ns(), None);
+    }
+    #[test]
+    fn a_busy_shard_does_not_look() {
+        let mut leftovers = Leftovers::default();
+        (0..=TURNS_MAX).for_each(|_| leftovers.worked(0));
+        leftovers.give_back(PERIOD_NS);
+        assert_eq!(
+            (leftovers.looks, leftovers.due_ns()),
+            (LOOKS, Some(2 * PERIOD_NS))
+        );
+        leftovers.worked(PERIOD_NS + 1);
+        leftovers.give_back(2 * PERIOD_NS);
+        assert_eq!(leftovers.looks, LOOKS - 1);
     }
 }
