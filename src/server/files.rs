@@ -35,6 +35,7 @@ impl ServerHost {
             Message::CutCancelled { id } => self.part.cut_cancelled(core, id),
             Message::SaveEnded { id, ok } => self.part.save_ended(core, id, ok),
             Message::Changed => persistence.points.arm(),
+            Message::Emptied(requester) => persistence.emptied.push(requester),
             Message::TransactionOver => persistence.transactions -= 1,
             Message::LoadBegins { flush } => {
                 self.part.load_begins(core, flush);
@@ -152,6 +153,7 @@ impl ServerHost {
         if self.persistence.scheduled && is_free && has_all && self.persistence.transactions == 0 {
             self.begin_bgsave();
         }
+        self.tell_emptied();
         let following = self.mind_master(core, link);
         self.mind_journal();
         self.mind_replicas();

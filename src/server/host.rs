@@ -403,6 +403,10 @@ impl Host for ServerHost {
         true
     }
 
+    fn emptied(&mut self, core: &Core, session: SessionKey) -> bool {
+        self.awaits_nothing(core, session)
+    }
+
     fn tell_own(&mut self, core: &mut Core, link: &mut dyn Link, session: SessionKey) {
         self.invalidate_own(core, link, session);
     }

@@ -1,13 +1,14 @@
 //! Snapshots that are asked for, or due: SAVE and BGSAVE, save points, FLUSHALL.
 
-use super::ask::Requester;
+use super::ask::{NodeMessage, Requester};
 use super::host::ServerHost;
 use super::jobs::done;
 use super::log;
-use super::persist::{self, After};
+use super::persist::{self, After, replay};
 use crate::command::Job;
 use crate::resp::{Args, CmdError, Writer};
-use crate::session::Performed;
+use crate::session::{Core, Performed};
+use crate::shard::message::{MASTER, SessionKey};
 
 const IN_PROGRESS: CmdError = CmdError::Text("ERR Background save already in progress");
 
@@ -114,6 +115,41 @@ impl ServerHost {
             if let Some(saving) = &mut self.persistence.saving {
                 saving.yields = true;
             }
+        }
+    }
+
+    /// Whether a client's FLUSHALL waits until [`ServerHost::save_nothing`] has come to its end, and
+    /// asks shard 0 to tell.
+    pub(super) fn awaits_nothing(&mut self, core: &Core, session: SessionKey) -> bool {
+        // What a master's stream or a file repeats waits for nothing.
+        let repeats = matches!(session, replay::SESSION | MASTER);
+        if repeats || self.config.text("save").is_empty() {
+            return false;
+        }
+        let message = persist::Message::Emptied(self.requester(core, session));
+        self.mail.push((0, NodeMessage::Persist(message)));
+        true
+    }
+
+    /// Replies to those whose FLUSHALL waits, once the snapshot in `dbfilename` is one of after it, or
+    /// could not be written. Every shard had done its part before they came to wait: what is still to
+    /// be saved for them is under way or scheduled by now.
+    pub(super) fn tell_emptied(&mut self) {
+        let persistence = &mut self.persistence;
+        if persistence.emptied.is_empty() {
+            return;
+        }
+        // A snapshot for replicas or of the append-only file is awaited only if ours comes behind it:
+        // that may take long, and is not worth it if the append-only file is what a start reads.
+        let comes = persistence.scheduled && !persistence.aof.on;
+        let is_ours = |saving: &persist::Saving| {
+            !matches!(saving.after(), After::Rewrite | After::Sync | After::Pipe)
+        };
+        if comes || persistence.saving.as_deref().is_some_and(is_ours) {
+            return;
+        }
+        for requester in std::mem::take(&mut persistence.emptied) {
+            persist::reply(&mut self.mail, requester, Ok(()));
         }
     }
 

@@ -140,6 +140,12 @@ pub trait Host {
     /// A script has something for the server's log, at one of Redis' levels: 0, debug, to 3, warning.
     fn log(&mut self, _level: u8, _text: &[u8]) {}
 
+    /// A client has emptied every database, and is about to be told. Whether it is told later, through
+    /// [`Core::answer`]: when that is on the disk, or could not be written.
+    fn emptied(&mut self, _core: &Core, _session: SessionKey) -> bool {
+        false
+    }
+
     /// Sends keys to another server, while they are held; [`Core::returned`] follows with what became
     /// of them.
     fn errand(&mut self, core: &mut Core, link: &mut dyn Link, work: TxId, parcel: Parcel);

@@ -72,7 +72,8 @@ pub enum State {
 /// A job whose reply comes later.
 #[derive(Debug)]
 pub struct Pending {
-    pub id: CommandId,
+    /// `None`: it is counted already, and only its reply is to come.
+    pub id: Option<CommandId>,
     /// How long beginning it took; its arguments, if that is to be noted as slow.
     pub spent_ns: u64,
     pub args: Option<ArgBuf>,

@@ -413,6 +413,65 @@ fn nothing_comes_back(mut server: Server, options: &[&str]) {
     assert_eq!(line(&mut client, "DBSIZE"), ":0");
 }
 
+/// FLUSHALL is answered when dump.rdb holds nothing any more: not even a SIGKILL right behind the reply
+/// brings anything back.
+#[test]
+fn what_a_client_knows_to_be_flushed_does_not_come_back() {
+    for shards in [1, 2] {
+        for flush in ["FLUSHALL", "FLUSHALL ASYNC", "FLUSHALL SYNC"] {
+            let options = ["--save", "3600 1"];
+            let mut server = Server::start(Which::Pinion { shards }, &options);
+            let mut client = server.client();
+            client.text("DEBUG POPULATE 1000");
+            assert_eq!(line(&mut client, "SAVE"), OK);
+            // What comes behind it in a pipeline is answered behind it.
+            client.send(format!("{flush}\r\nDBSIZE\r\n").as_bytes());
+            assert_eq!(client.reply().shown(), "+OK\\r\\n", "{flush}");
+            server.kill();
+            is_empty_again(&server, &options);
+        }
+    }
+}
+
+/// The snapshot of nothing comes behind what is being written, and the reply behind that. Nobody else
+/// waits.
+#[test]
+fn a_flush_behind_a_rewrite_is_answered_when_nothing_comes_back() {
+    for shards in [1, 2] {
+        let options = ["--save", "3600 1"];
+        let mut server = Server::start(Which::Pinion { shards }, &options);
+        let (mut client, mut other) = (server.client(), server.client());
+        client.text("DEBUG POPULATE 1000");
+        assert_eq!(line(&mut client, "SAVE"), OK);
+        // Until it is told otherwise, the rewrite does not end.
+        client.text("CONFIG SET rdb-key-save-delay 100000000");
+        client.text("BGREWRITEAOF");
+        client.send(b"FLUSHALL\r\nECHO behind\r\n");
+        wait_for("the flush", || line(&mut other, "DBSIZE") == ":0");
+        assert_eq!(line(&mut other, "MULTI"), OK);
+        assert_eq!(line(&mut other, "FLUSHALL"), "+QUEUED");
+        assert_eq!(other.text("EXEC"), "*1\\r\\n+OK\\r\\n");
+        assert_eq!(line(&mut other, "SET k v"), OK);
+        assert_eq!(line(&mut other, "DEL k"), ":1");
+        assert_eq!(info(&mut other, "aof_rewrite_in_progress"), "1");
+        client.set_wait(Duration::from_millis(100));
+        assert_eq!(client.reply().shown(), " <silence>");
+        client.set_wait(Duration::from_secs(60));
+        assert_eq!(line(&mut other, "CONFIG SET rdb-key-save-delay 0"), OK);
+        assert_eq!(client.reply().shown(), "+OK\\r\\n");
+        assert_eq!(client.reply().shown(), "$6\\r\\nbehind\\r\\n");
+        server.kill();
+        is_empty_again(&server, &options);
+    }
+}
+
+/// A server that starts with what another one left has no keys.
+fn is_empty_again(left: &Server, options: &[&str]) {
+    let mut again = Server::start_in(left.which, &left.dir, options);
+    again.wait_until_up();
+    assert_eq!(line(&mut again.client(), "DBSIZE"), ":0");
+}
+
 #[test]
 fn snapshots_that_nobody_asked_for_do_not_count() {
     let reference = [Which::Reference].into_iter();
@@ -439,10 +498,11 @@ fn snapshots_that_nobody_asked_for_do_not_count() {
     }
 }
 
+/// With an append-only file that holds the flush its reply does not wait for the rewrite.
 #[test]
 fn a_flush_beside_a_rewrite_is_saved_behind_it() {
     for shards in [1, 2] {
-        let options = ["--save", "3600 1"];
+        let options = ["--save", "3600 1", "--appendonly", "yes"];
         let server = Server::start(Which::Pinion { shards }, &options);
         let mut client = server.client();
         client.text("DEBUG POPULATE 1000");

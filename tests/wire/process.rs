@@ -155,6 +155,12 @@ impl Server {
         assert!(status.success(), "kill -{name}");
     }
 
+    /// Ends the process at this very moment.
+    pub fn kill(&mut self) {
+        let killed = self.child.kill();
+        assert!(killed.is_ok() && self.child.wait().is_ok(), "kill");
+    }
+
     /// Waits for the process to end by itself.
     pub fn exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + STOP_WAIT;

@@ -23,7 +23,7 @@ use crate::shard::message::SessionKey;
 use crate::shard::seen::Sight;
 
 impl ServerHost {
-    pub(super) fn requester(&self, core: &Core, key: SessionKey) -> Requester {
+    pub(in crate::server) fn requester(&self, core: &Core, key: SessionKey) -> Requester {
         let session = core.session(key);
         if let Some(visit) = core.visitor(key) {
             return Requester {

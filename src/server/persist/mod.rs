@@ -82,6 +82,8 @@ pub enum Message {
     },
     /// Keys have changed for the first time since the last save.
     Changed,
+    /// To shard 0: a client's FLUSHALL is done everywhere; its reply waits for the snapshot.
+    Emptied(Requester),
     /// To shard 0: a transaction that it waits for is over.
     TransactionOver,
     /// Entries come next; commands are refused meanwhile. What is there goes, with `flush`.
@@ -236,6 +238,8 @@ pub struct Persistence {
     pub closing: Option<(usize, bool)>,
     /// BGSAVE SCHEDULE while something else is under way.
     pub scheduled: bool,
+    /// Whose FLUSHALL waits for the snapshot of nothing.
+    pub emptied: Vec<Requester>,
     /// Transactions that have asked for a snapshot or a rewrite: it begins when they are over.
     pub transactions: usize,
     /// Libraries of functions, which are in every snapshot.
@@ -338,6 +342,7 @@ impl Persistence {
             load_reply: None,
             closing: None,
             scheduled: false,
+            emptied: Vec::new(),
             transactions: 0,
             libraries: Arc::default(),
             found_libraries: Vec::new(),

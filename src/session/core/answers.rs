@@ -192,6 +192,9 @@ impl Core {
         if self.session(key).is_none() {
             return;
         }
+        if reply.is_ok() && self.is_told_later(key, call.command, host) {
+            return;
+        }
         self.emit_replies(key, &request, reply, link);
         if let Some(session) = self.session_mut(key) {
             let run = call.command.run;
@@ -256,7 +259,9 @@ impl Core {
         // Counted once it is done, like every command: figures tell of none that asks for them.
         if let Some(job) = session.job.take() {
             let failed = out.bytes.first() == Some(&b'-');
-            self.shard.stats.ran(job.id, job.spent_ns, failed);
+            if let Some(id) = job.id {
+                self.shard.stats.ran(id, job.spent_ns, failed);
+            }
             // It may have changed what is slow.
             if let Some(args) = job.args.filter(|_| job.spent_ns >= self.limits.slow_ns) {
                 host.slow(self, link, key, &args.as_args(), job.spent_ns);
@@ -276,7 +281,9 @@ impl Core {
     /// Replies with an error to a session whose job is not performed after all, and closes it.
     pub fn answer_and_close(&mut self, key: SessionKey, error: &CmdError, link: &mut dyn Link) {
         if let Some(job) = self.session_mut(key).and_then(|session| session.job.take()) {
-            self.shard.stats.ran(job.id, job.spent_ns, true);
+            if let Some(id) = job.id {
+                self.shard.stats.ran(id, job.spent_ns, true);
+            }
             self.refuse_and_close(key, error, link);
         }
     }
