@@ -180,10 +180,14 @@ impl Fan {
         (self.written, self.here_written) = Default::default();
     }
 
+    /// Hops that are here.
+    pub(super) fn hops(&self) -> impl Iterator<Item = &Hop> {
+        self.parts.iter().filter_map(|part| part.hop.as_deref())
+    }
+
     /// Bytes allocated.
     pub(super) fn memory_bytes(&self) -> usize {
-        let hops = self.parts.iter().filter_map(|part| part.hop.as_ref());
-        let hops: usize = hops.map(|hop| hop.memory_bytes()).sum();
+        let hops: usize = self.hops().map(Hop::memory_bytes).sum();
         size_of::<Fan>() + self.here.bytes.capacity() + hops
     }
 }

@@ -188,6 +188,13 @@ impl Session {
         self.parser.collected().unwrap_or(&self.input)
     }
 
+    /// Commands that its hops have come back without having run.
+    pub(super) fn left_in_hops(&self) -> Vec<(CommandId, ArgBuf)> {
+        let fanned = self.fan.iter().flat_map(|fan| fan.hops());
+        let hops = self.hop.iter().map(|hop| &**hop).chain(fanned);
+        hops.flat_map(Hop::left).collect()
+    }
+
     /// Memory of this client beside its output.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Session>()

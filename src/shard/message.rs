@@ -85,6 +85,14 @@ impl Hop {
         self.next < self.calls.len()
     }
 
+    /// The commands that are left then.
+    pub fn left(&self) -> impl Iterator<Item = (CommandId, ArgBuf)> {
+        let args = self.args.as_args();
+        let words = move |call: &HopCall| args.range(call.from as usize, call.to as usize).to_buf();
+        let left = &self.calls[self.next..];
+        left.iter().map(move |call| (call.id, words(call)))
+    }
+
     /// Forgets the calls that have run and their replies: those that are left go on from here.
     pub fn forget_ran(&mut self) {
         self.out.clear();

@@ -281,6 +281,56 @@ fn counted(client: &mut Client) -> u64 {
     counts.filter_map(|count| count.parse::<u64>().ok()).sum()
 }
 
+/// A pipeline that asks for each list and counts that it did.
+fn read_and_count(rounds: &[[&str; 2]]) -> Vec<u8> {
+    let requests = |[list, count]: &[&str; 2]| {
+        [
+            encode(&["LRANGE", list, "0", "-1"]),
+            encode(&["INCR", count]),
+        ]
+        .concat()
+    };
+    rounds.iter().flat_map(requests).collect()
+}
+
+/// Waits until a pipeline of 120 rounds waits for its reader; returns how many have run.
+fn stalled(watcher: &mut Client, seen: &str) -> u64 {
+    // The kernel takes a few megabytes itself.
+    let (mut ran, mut same) = (0, 0);
+    while same < 50 {
+        let now = counted(watcher);
+        same = if now == ran { same + 1 } else { 0 };
+        ran = now;
+        assert!(ran < 60, "{seen}: {ran} of 120 replies wait");
+        thread::sleep(Duration::from_millis(2));
+    }
+    ran
+}
+
+#[test]
+fn what_waits_for_its_reader_waits_for_the_end_of_a_pause() {
+    for order in ["exact", "relaxed"] {
+        let server = Server::start(Which::Pinion { shards: 3 }, &["--pipeline-order", order]);
+        let (mut client, mut watcher) = (server.client(), server.client());
+        let rounds = large_lists(&mut watcher, 120);
+        client.send(&read_and_count(&rounds));
+        stalled(&mut watcher, order);
+        assert_eq!(watcher.text("CLIENT PAUSE 600000 WRITE"), "+OK\\r\\n");
+        let ran = counted(&mut watcher);
+        let reader =
+            thread::spawn(move || (0..240).all(|_| matches!(client.reply(), Got::Reply(_))));
+        let begun = Instant::now();
+        while !watcher.text("INFO clients").contains("blocked_clients:1") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{order}: waits");
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(counted(&mut watcher), ran, "{order}");
+        assert_eq!(watcher.text("CLIENT UNPAUSE"), "+OK\\r\\n");
+        assert!(reader.join().expect("it reads"), "{order}");
+        assert_eq!(counted(&mut watcher), 120, "{order}");
+    }
+}
+
 #[test]
 fn a_pipeline_waits_for_its_reader() {
     for (shards, order) in [(1, "exact"), (3, "exact"), (3, "relaxed")] {
@@ -288,24 +338,9 @@ fn a_pipeline_waits_for_its_reader() {
         let server = Server::start(Which::Pinion { shards }, &options);
         let (mut client, mut watcher) = (server.client(), server.client());
         let rounds = large_lists(&mut watcher, 120);
-        let requests = |[list, count]: &[&str; 2]| {
-            [
-                encode(&["LRANGE", list, "0", "-1"]),
-                encode(&["INCR", count]),
-            ]
-            .concat()
-        };
-        client.send(&rounds.iter().flat_map(requests).collect::<Vec<u8>>());
+        client.send(&read_and_count(&rounds));
         let seen = format!("{shards} shards, {order}");
-        // The kernel takes a few megabytes itself.
-        let (mut ran, mut same) = (0, 0);
-        while same < 50 {
-            let now = counted(&mut watcher);
-            same = if now == ran { same + 1 } else { 0 };
-            ran = now;
-            assert!(ran < 60, "{seen}: {ran} of 120 replies wait");
-            thread::sleep(Duration::from_millis(2));
-        }
+        stalled(&mut watcher, &seen);
         let element = format!("$1000\r\n{}\r\n", "x".repeat(1_000));
         let list = format!("*1000\r\n{}", element.repeat(1_000)).into_bytes();
         let mut counts = std::collections::HashMap::new();

@@ -3,9 +3,9 @@
 use super::{Core, Overflow};
 use crate::keyspace::{Foreseen, WARM_KEYS};
 use crate::resp::Glance;
-use crate::session::link::{Host, Link};
+use crate::session::link::{Admission, Host, Link};
 use crate::session::requests::Next;
-use crate::session::state::State;
+use crate::session::state::{Session, State};
 use crate::shard::message::{MASTER, SessionKey};
 
 impl Core {
@@ -104,7 +104,10 @@ impl Core {
         }
         if self.is_hopping(key) {
             // What is left of a hop that came back with many bytes of replies.
-            return self.send_hop(key, link);
+            if !host.is_watching() || self.may_go_on(key, link, host) {
+                self.send_hop(key, link);
+            }
+            return;
         }
         let Some(session) = self.session_mut(key) else {
             return;
@@ -118,6 +121,30 @@ impl Core {
         }
         let input = std::mem::take(&mut session.input);
         self.run_buffered(key, input, link, host);
+    }
+
+    /// Whether what is left of hops may still run: it was admitted before their session waited for its
+    /// reader. Since then clients may have been paused, or this server may have become a replica.
+    fn may_go_on(&mut self, key: SessionKey, link: &mut dyn Link, host: &mut dyn Host) -> bool {
+        let table = self.table.clone();
+        for (id, args) in self.session(key).map_or(Vec::new(), Session::left_in_hops) {
+            match host.admit(self, link, key, table.entry(id), &args.as_args()) {
+                Admission::Run => {}
+                Admission::Postpone => {
+                    if let Some(session) = self.session_mut(key) {
+                        session.state = State::Postponed;
+                    }
+                    return false;
+                }
+                // An error would have to wait for the replies before it. Whose connection is closed
+                // knows that not all was done.
+                Admission::Refuse(_) => {
+                    self.abandon(key, link);
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// All output of a session has been sent.
