@@ -21,7 +21,7 @@ use super::conn::Conn;
 use super::dial::Lines;
 use super::files::Files;
 use super::gathering::Gathering;
-use super::leftovers::Leftovers;
+use super::leftovers::{self, Leftovers};
 use super::listen::Doors;
 use super::mailbox::{Collected, Mail, Mailboxes, Shared};
 use super::ring::{Completion, Op, Ring, Token};
@@ -176,7 +176,7 @@ impl<A: App> Driver<A> {
             }
             self.io.now = clock::now();
             if next.is_due(self.io.now.mono_ns) {
-                self.leftovers.worked(self.io.now.mono_ns);
+                self.note_work();
             }
             self.turns.mind(self.io.now.mono_ns);
             self.io.connections = self.shared.connections();
@@ -251,10 +251,7 @@ impl<A: App> Driver<A> {
             return Some(Duration::ZERO);
         }
         // The turn may have been long: its own reading of the clock would make the deadline late.
-        let now_ns = clock::mono_ns();
-        self.leftovers.give_back(now_ns);
-        let deadline = deadline.into_iter().chain(self.leftovers.due_ns()).min();
-        deadline.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(now_ns)))
+        deadline.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(clock::mono_ns())))
     }
 
     fn ring_everyone(&mut self) {
@@ -275,8 +272,8 @@ impl<A: App> Driver<A> {
         }
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.completions(&mut completions);
-        if !completions.is_empty() {
-            self.leftovers.worked(self.io.now.mono_ns);
+        if completions.iter().any(|it| it.token.op != Op::Wake) {
+            self.note_work();
         }
         if self.gathering.is_on() {
             self.count_arrivals(&completions);
@@ -294,7 +291,8 @@ impl<A: App> Driver<A> {
                 Op::Signal => self.signalled(completion.result),
                 Op::File => self.file_completed(completion),
                 Op::Connect => self.dialed(completion),
-                Op::Cancel | Op::Doorbell | Op::Ring => {}
+                Op::Wake if self.leftovers.woken() => self.ring.wake_after(&leftovers::PERIOD),
+                Op::Wake | Op::Cancel | Op::Doorbell | Op::Ring => {}
             }
         }
         self.ring.buffers.publish();
@@ -305,6 +303,12 @@ impl<A: App> Driver<A> {
         {
             self.accepts_again_ns = None;
             self.arm_accepts();
+        }
+    }
+
+    fn note_work(&mut self) {
+        if self.leftovers.worked() {
+            self.ring.wake_after(&leftovers::PERIOD);
         }
     }
 

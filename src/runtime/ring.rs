@@ -32,6 +32,7 @@ pub(super) enum Op {
     File = 8,
     Connect = 9,
     Hangup = 10,
+    Wake = 11,
 }
 
 /// Operation, connection index (or listener), and the low 24 bits of its generation.
@@ -69,6 +70,7 @@ impl Token {
             8 => Op::File,
             9 => Op::Connect,
             10 => Op::Hangup,
+            11 => Op::Wake,
             _ => return None,
         };
         Some(Token {
@@ -240,6 +242,14 @@ impl Ring {
         self.push(&entry);
     }
 
+    /// Completes once `time` has passed.
+    pub fn wake_after(&mut self, time: &'static types::Timespec) {
+        let entry = opcode::Timeout::new(time)
+            .build()
+            .user_data(Token::new(Op::Wake, 0, 0).pack());
+        self.push(&entry);
+    }
+
     /// Cancels the operation with this token.
     pub fn cancel(&mut self, target: Token) {
         let token = Token {
@@ -339,6 +349,7 @@ mod tests {
             Op::File,
             Op::Connect,
             Op::Hangup,
+            Op::Wake,
         ] {
             let token = Token::new(op, 0xffff_fffe, 0x1234_5678);
             assert_eq!(Token::unpack(token.pack()), Some(token));
