@@ -201,6 +201,7 @@ impl Core {
             its.user.is_some()
                 && its.client.reply == ReplyMode::On
                 && its.client.tracking.is_none()
+                && its.joint.is_none()
                 && its.hop.as_ref().is_none_or(|hop| hop.calls.is_empty())
         };
         self.limits.is_relaxed && self.session(key).is_some_and(may)

@@ -150,12 +150,6 @@ impl Core {
         if is_full { Next::Wait } else { Next::Continue }
     }
 
-    /// Whether a session's requests are being put together.
-    pub(super) fn is_joining(&self, key: SessionKey) -> bool {
-        self.session(key)
-            .is_some_and(|session| session.joint.is_some())
-    }
-
     /// Whether a command may follow what a session has put together, if it has.
     pub(super) fn goes_on(&self, key: SessionKey, id: CommandId) -> bool {
         let joint = self.session(key).and_then(|its| its.joint.as_deref());

@@ -101,7 +101,6 @@ impl Core {
             Err(_) if hopping => Next::Again,
             Err(error) => self.fail(key, call.id, &error, link),
             Ok(Homes::Many(groups)) => self.join(key, call, args, groups, hopping, link),
-            Ok(Homes::One(_)) if hopping && self.is_joining(key) => Next::Again,
             Ok(Homes::One(home)) if home == here && !hopping && !self.is_blocked(&call, args) => {
                 self.run_here(key, call, args, link, host)
             }
@@ -360,6 +359,9 @@ impl Core {
         let Some(session) = self.session_mut(key) else {
             return Next::Wait;
         };
+        if session.joint.is_some() {
+            return Next::Again;
+        }
         session.last_command = Some(call.id);
         let mut hop = session.hop.take().unwrap_or_default();
         if !hop.calls.is_empty() && session.hop_home != home {
