@@ -21,15 +21,11 @@ impl ServerHost {
         args: &Args,
         out: &mut Writer,
     ) -> Performed {
-        let persistence = &mut self.persistence;
-        let yields = |saving: &persist::Saving| saving.yields;
-        if job != Job::LastSave && persistence.saving.as_deref().is_some_and(yields) {
-            persistence.cancel_save(&mut self.mail);
-        }
         match job {
-            Job::LastSave => done(out.int(persistence.status.last_save_s)),
-            Job::Save if persistence.saving.is_some() => Performed::Failed(IN_PROGRESS),
+            Job::LastSave => done(out.int(self.persistence.status.last_save_s)),
+            Job::Save if self.is_saving() => Performed::Failed(IN_PROGRESS),
             Job::Save => {
+                let persistence = &mut self.persistence;
                 let after = After::Reply(requester);
                 persistence.save(&self.config, after, self.now_ms, &mut self.mail);
                 Performed::Later
@@ -38,14 +34,24 @@ impl ServerHost {
         }
     }
 
+    /// Whether a snapshot is under way that a new one may not replace. FLUSHALL's snapshot of
+    /// nothing gives way, and is over when this returns.
+    fn is_saving(&mut self) -> bool {
+        let persistence = &mut self.persistence;
+        if persistence.saving.as_deref().is_some_and(|it| it.yields) {
+            persistence.cancel_save(&mut self.mail);
+        }
+        persistence.saving.is_some()
+    }
+
     /// BGSAVE [SCHEDULE|CANCEL]
     fn bgsave(&mut self, requester: Requester, args: &Args, out: &mut Writer) -> Performed {
-        let persistence = &mut self.persistence;
-        let is_saving = persistence.saving.is_some();
         match args.len() {
             1 => {}
             2 if args.is(1, "schedule") => {}
             2 if args.is(1, "cancel") => {
+                let persistence = &mut self.persistence;
+                let is_saving = persistence.saving.is_some();
                 if std::mem::take(&mut persistence.scheduled) && !is_saving {
                     return done(out.simple("Scheduled background saving cancelled"));
                 }
@@ -59,6 +65,8 @@ impl ServerHost {
             }
             _ => return Performed::Failed(CmdError::Syntax),
         }
+        let is_saving = self.is_saving();
+        let persistence = &mut self.persistence;
         let is_rewriting = persistence.aof.is_rewriting();
         if requester.in_exec && !is_saving || is_rewriting && args.len() == 2 {
             persistence.scheduled = true;

@@ -413,6 +413,27 @@ fn nothing_comes_back(mut server: Server, options: &[&str]) {
     assert_eq!(line(&mut client, "DBSIZE"), ":0");
 }
 
+#[test]
+fn a_refused_bgsave_leaves_the_snapshot_of_nothing_alone() {
+    for shards in [1, 2] {
+        let options = ["--save", "3600 1"];
+        let server = Server::start(Which::Pinion { shards }, &options);
+        let mut client = server.client();
+        client.text("DEBUG POPULATE 1000");
+        assert_eq!(line(&mut client, "SAVE"), OK);
+        client.send(b"MULTI\r\nFLUSHALL\r\nEXEC\r\nBGSAVE nonsense\r\n");
+        for expected in [
+            "+OK\\r\\n",
+            "+QUEUED\\r\\n",
+            "*1\\r\\n+OK\\r\\n",
+            "-ERR syntax error\\r\\n",
+        ] {
+            assert_eq!(client.reply().shown(), expected);
+        }
+        nothing_comes_back(server, &options);
+    }
+}
+
 /// FLUSHALL is answered when dump.rdb holds nothing any more: not even a SIGKILL right behind the reply
 /// brings anything back.
 #[test]
