@@ -326,7 +326,12 @@ impl Listpack {
 
     /// Inserts before `pos`; returns the new entry's place, which is the same.
     pub fn insert_before(&mut self, pos: Pos, bytes: &[u8]) -> Pos {
-        self.insert_at(pos.0, Item::of(bytes));
+        self.insert_item_before(pos, Item::of(bytes))
+    }
+
+    /// Inserts an element before `pos`, encoded as it is given.
+    pub fn insert_item_before(&mut self, pos: Pos, item: Item) -> Pos {
+        self.insert_at(pos.0, item);
         pos
     }
 

@@ -35,10 +35,16 @@ fn score_of(item: Item) -> f64 {
     }
 }
 
-/// A score as a listpack holds it. Redis: zzlInsertAt stores what equals an integer as one, so that
-/// the sign of zero is lost; the tree keeps it.
-fn score_text(score: f64) -> String {
-    format_f64(if score == 0.0 { 0.0 } else { score })
+/// A score as a listpack holds it: an integer if it is whole and not beyond 2^62, text otherwise,
+/// which is written into `text`. The sign of zero is lost by that; the tree keeps it. Redis:
+/// zzlInsertAt with double2ll.
+pub fn score_item(score: f64, text: &mut String) -> Item<'_> {
+    const WHOLE_MAX: f64 = (1_u64 << 62) as f64;
+    if score.fract() == 0.0 && score.abs() <= WHOLE_MAX {
+        return Item::Int(score as i64);
+    }
+    *text = format_f64(score);
+    Item::Str(text.as_bytes())
 }
 
 impl Zset {
@@ -144,7 +150,8 @@ impl Zset {
 
     /// Inserts a new member where it belongs.
     fn insert(pack: &mut Listpack, name: &[u8], score: f64) {
-        let text = score_text(score);
+        let mut text = String::new();
+        let score_item = score_item(score, &mut text);
         let mut at = pack.first();
         while let Some(here) = at {
             let (other, other_score) = Self::pair(pack, here);
@@ -153,14 +160,14 @@ impl Zset {
                 .unwrap_or(Ordering::Equal)
                 .then_with(|| other.cmp_bytes(name));
             if order == Ordering::Greater {
-                pack.insert_before(here, text.as_bytes());
+                pack.insert_item_before(here, score_item);
                 pack.insert_before(here, name);
                 return;
             }
             at = pack.skip(here, PAIR);
         }
         pack.push(name);
-        pack.push(text.as_bytes());
+        pack.push_item(score_item);
     }
 
     /// Leaves the compact encoding for good.
@@ -187,7 +194,7 @@ impl Zset {
                 let mut pack = Listpack::new();
                 for (name, score) in self.iter() {
                     pack.push(name.bytes(&mut itoa::Buffer::new()));
-                    pack.push(score_text(score).as_bytes());
+                    pack.push_item(score_item(score, &mut String::new()));
                 }
                 self.0 = Members::Listpack(pack);
             }
@@ -323,6 +330,36 @@ mod tests {
 
     fn owned<'a>(all: impl Iterator<Item = (Item<'a>, f64)>) -> Vec<(Vec<u8>, f64)> {
         all.map(|(name, score)| (name.to_vec(), score)).collect()
+    }
+
+    #[test]
+    fn a_listpack_holds_whole_scores_as_integers() {
+        let beyond = 2.0_f64.powi(62) + 1024.0;
+        let scores = [
+            (-0.0, Item::Int(0)),
+            (-3.0, Item::Int(-3)),
+            (0.5, Item::Str(b"0.5")),
+            (2.0_f64.powi(53), Item::Int(1 << 53)),
+            (
+                922_337_203_685_477_632.0,
+                Item::Int(922_337_203_685_477_632),
+            ),
+            (2.0_f64.powi(62), Item::Int(1 << 62)),
+            (beyond, Item::Str(b"4.6116860184273889e+18")),
+            (f64::NEG_INFINITY, Item::Str(b"-inf")),
+        ];
+        for (score, item) in scores {
+            let limits = Limits::default();
+            let mut set = Zset::new(1, &limits);
+            set.set(b"a", score, &limits);
+            let pack = set.listpack().unwrap();
+            assert_eq!(pack.iter().nth(1), Some(item), "{score}");
+            assert_eq!(set.score(b"a"), Some(score), "{score}");
+            let mut reencoded = set.clone();
+            reencoded.spread(&limits);
+            reencoded.reencode(&limits);
+            assert_eq!(reencoded.listpack(), set.listpack(), "{score}");
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 
 use super::{Body, Encode, HashField, ListPart, Object, StreamParts, Type};
-use crate::number::{format_f64, parse_i64};
+use crate::number::parse_i64;
 use crate::rdb::Sink;
 use crate::value::intset::Intset;
 use crate::value::limits::Limits;
 use crate::value::listpack::Listpack;
+use crate::value::zset::score_item;
 
 /// Bytes of a list's node with `list-max-listpack-size -2`.
 const NODE_MAX_BYTES: usize = 8 << 10;
@@ -148,7 +149,7 @@ fn write_zset<S: Sink>(members: &[(Bytes, f64)], ty: Type, body: &mut Body<'_, S
         let mut pack = Listpack::new();
         for (member, score) in ascending {
             pack.push(member);
-            pack.push(format_f64(*score).as_bytes());
+            pack.push_item(score_item(*score, &mut String::new()));
         }
         body.zset_listpack(pack.as_bytes());
         return;
