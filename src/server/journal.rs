@@ -26,13 +26,15 @@ pub enum Boot {
     Journal,
 }
 
-/// How far a node of a server that stops is with its segment.
+/// How far a node is with the end of its segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum End {
     #[default]
     Open,
-    /// It is closed at the end of the turn, with all that the turn did.
-    Due,
+    /// It is closed at the end of a turn, with all that the turn did, once nothing of it is in the
+    /// ring: what that has not begun when the process ends is not done.
+    Due { stops: bool },
+    /// The server stops.
     Closed,
 }
 
@@ -80,8 +82,7 @@ impl ServerHost {
                 }
             }
             Message::LoadReady => self.node_is_ready(&core.table),
-            Message::JournalClose { stops: true } => self.end = End::Due,
-            Message::JournalClose { stops: false } => self.close_segment(core),
+            Message::JournalClose { stops } => self.end = End::Due { stops },
             Message::JournalClosed { ok } => self.journal_closed(ok),
             Message::JournalMended => {
                 let failed = |segment: &Segment| segment.failure().is_some();
@@ -171,11 +172,13 @@ impl ServerHost {
     /// The end of a turn: what it changed goes into the segment. Returns what its replies wait for
     /// and what may leave.
     pub fn commit(&mut self, core: &mut Core, operations: &mut Vec<Operation>) -> (u64, u64) {
+        let is_busy = self.segment.as_ref().is_some_and(Segment::is_busy);
         match self.end {
             End::Open => {}
-            End::Due => {
+            End::Due { .. } if is_busy => {}
+            End::Due { stops } => {
                 self.close_segment(core);
-                self.end = End::Closed;
+                self.end = if stops { End::Closed } else { End::Open };
                 return (0, self.journal_end);
             }
             // Other nodes may go on for a moment: what is done here for them, or by clients that have

@@ -118,6 +118,11 @@ impl ServerHost {
 
     /// Ends the server once the append-only file is complete.
     pub(super) fn stop_now(&mut self) {
+        if let Some((_, stops)) = &mut self.persistence.closing {
+            // Goes on when that is over.
+            *stops = true;
+            return;
+        }
         // A rewrite that was under way may have turned it on again behind its end.
         if std::mem::take(&mut self.persistence.aof.on) && !self.stopping {
             log::notice("Calling fsync() on the AOF file.");

@@ -212,6 +212,11 @@ impl Drop for Server {
         } else {
             assert!(killed.is_ok() && waited.is_ok(), "the child was ours");
         }
+        // What a failure leaves can be looked at: `PINION_WIRE_KEEP=1`.
+        if thread::panicking() && std::env::var_os("PINION_WIRE_KEEP").is_some() {
+            eprintln!("kept: {}", self.dir.display());
+            return;
+        }
         let _: std::io::Result<()> = fs::remove_dir_all(&self.dir);
     }
 }

@@ -259,14 +259,8 @@ impl<F: Medium> Segment<F> {
             journal.timestamp(self.stamped_s);
         }
         journal.synced(self.synced_bytes());
-        journal.collect(effects);
         let begin = self.appended;
-        if let Some(rest) = journal.take_rest() {
-            self.change_file(rest);
-        }
-        let before = self.buffer.len();
-        journal.take(&mut self.buffer);
-        self.appended += (self.buffer.len() - before) as u64;
+        self.collect(journal, effects);
         self.places.note(effects.units, self.appended);
         let grown = self.appended > begin;
         for (to, _) in &mut self.waiters {
@@ -286,6 +280,17 @@ impl<F: Medium> Segment<F> {
             gate: if waits { self.appended + self.lead } else { 0 },
             released: released + self.lead,
         }
+    }
+
+    /// Takes what the shard has done since the turn before; a cut may be in its midst.
+    fn collect(&mut self, journal: &mut Journal, effects: &mut Effects) {
+        journal.collect(effects);
+        if let Some(rest) = journal.take_rest() {
+            self.change_file(rest);
+        }
+        let before = self.buffer.len();
+        journal.take(&mut self.buffer);
+        self.appended += (self.buffer.len() - before) as u64;
     }
 
     fn fail(&mut self, what: &str, error: &io::Error, now_ms: i64) {
@@ -405,12 +410,17 @@ impl<F: Medium> Segment<F> {
         unsynced.then(|| self.next_sync_ms())
     }
 
-    /// Writes and syncs everything, waiting for it: the end of the segment. Returns its position.
+    /// Whether something is under way that [`Segment::close`] does not do again. A process that ends may
+    /// take it back from the ring.
+    pub fn is_busy(&self) -> bool {
+        self.writing.is_some() || self.old_syncs > 0
+    }
+
+    /// Writes and syncs everything, waiting for it: the end of the segment, while it is not busy. Returns
+    /// its position.
     pub fn close(mut self, journal: &mut Journal, effects: &mut Effects) -> io::Result<u64> {
-        journal.collect(effects);
-        let before = self.buffer.len();
-        journal.take(&mut self.buffer);
-        self.appended += (self.buffer.len() - before) as u64;
+        debug_assert!(!self.is_busy());
+        self.collect(journal, effects);
         self.endings.push_back(Ending {
             file: self.file,
             at: self.at,
@@ -418,19 +428,12 @@ impl<F: Medium> Segment<F> {
             room: self.room,
             end: self.appended,
         });
-        // A write under way has its own place before what follows it, and so has the room it makes.
-        let mut behind = (self.in_flight + self.room_in_flight) as u64;
         let mut kept = self.kept;
         for mut ending in self.endings {
-            if behind == 0 {
-                ending.room.give_back(&*ending.file, ending.at)?;
-            }
+            ending.room.give_back(&*ending.file, ending.at)?;
             ending.file.write_all_at(&kept, self.kept_at)?;
-            ending
-                .file
-                .write_all_at(&ending.bytes, ending.at + behind)?;
+            ending.file.write_all_at(&ending.bytes, ending.at)?;
             ending.file.sync_data()?;
-            behind = 0;
             kept.clear();
         }
         Ok(self.appended + self.lead)
