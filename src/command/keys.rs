@@ -377,6 +377,22 @@ pub fn home(key: &[u8], shards: usize) -> usize {
     }
 }
 
+/// Keys by their homes, for messages to them.
+pub fn by_home<'k>(
+    keys: impl Iterator<Item = &'k [u8]>,
+    shards: usize,
+) -> Vec<(usize, Vec<Box<[u8]>>)> {
+    let mut groups: Vec<(usize, Vec<Box<[u8]>>)> = Vec::new();
+    for key in keys {
+        let home = home(key, shards);
+        match groups.iter_mut().find(|(shard, _)| *shard == home) {
+            Some((_, names)) => names.push(key.into()),
+            None => groups.push((home, vec![key.into()])),
+        }
+    }
+    groups
+}
+
 /// CRC-16/XMODEM: polynomial 0x1021, no reflection, initial value 0. Four bytes at a time (Kounavis and
 /// Berry, slicing-by-4): every command of a server with several shards waits for it.
 fn crc16(bytes: &[u8]) -> u16 {

@@ -192,10 +192,9 @@ impl Tracking {
         !self.retired.is_empty()
     }
 
-    /// Brings the table down towards `max_keys` (0: no limit): readers of keys picked at random are
-    /// told as if these had changed. The effort grows while it is not enough. A key that somebody
-    /// holds stays: a reply with its value may not have left yet. Redis: tracking.c
-    /// trackingLimitUsedSlots.
+    /// Brings the table down towards `max_keys`: readers of keys picked at random are told as if these
+    /// had changed. The effort grows while it is not enough. A key that somebody holds stays: a reply
+    /// with its value may not have left yet. Redis: tracking.c trackingLimitUsedSlots.
     pub fn shrink(
         &mut self,
         max_keys: usize,
@@ -203,7 +202,7 @@ impl Tracking {
         is_held: impl Fn(&[u8]) -> bool,
     ) {
         const KEYS_AT_ONCE: usize = 100;
-        if max_keys == 0 || self.readers.len() <= max_keys {
+        if self.readers.len() <= max_keys {
             self.over_limit = 0;
             return;
         }
@@ -349,9 +348,9 @@ mod tests {
         for n in 0..1000u32 {
             tracking.remember(ANN, &n.to_be_bytes());
         }
-        tracking.shrink(0, &mut rng, |_| false);
+        tracking.shrink(1000, &mut rng, |_| false);
         tracking.shrink(250, &mut rng, |_| true);
-        tracking.shrink(0, &mut rng, |_| false);
+        tracking.shrink(1000, &mut rng, |_| false);
         assert_eq!(tracking.figures(), (1000, 1000, 0));
         assert!(!tracking.has_news());
         let mut told = 0;

@@ -422,7 +422,9 @@ impl App for Node {
             more |= Node::timed(core, host, spikes::LAZYFREE_CYCLE, |core, _| {
                 core.shard.keyspace.free_slice()
             });
-            core.shard.limit_tracking(host.trackers.max_keys);
+            if let Some(max_keys) = host.trackers.max_keys {
+                core.shard.limit_tracking(max_keys);
+            }
             more |= Node::timed(core, host, spikes::RDB_SLICE, |core, host| {
                 host.persist_turn(core, link)
             });

@@ -16,7 +16,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     install_limits(config, &mut core.limits);
     core.scripts.busy_ns = busy_ns(config);
     host.slowlog_max_len = bytes("slowlog-max-len");
-    host.trackers.max_keys = bytes("tracking-table-max-keys").div_ceil(host.shards);
+    host.trackers.max_keys = part_of(bytes("tracking-table-max-keys"), host.shard, host.shards);
     host.patrol = Patrol::new(config);
     host.replicas_min = replicas_min(config);
     host.backlog_max_bytes = bytes("repl-backlog-size");
@@ -81,6 +81,12 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
 }
 
 /// What sessions consult on every request.
+/// A shard's part of what all of them together may have; 0 is no limit.
+fn part_of(max: usize, shard: usize, shards: usize) -> Option<usize> {
+    let part = max / shards + usize::from(shard < max % shards);
+    (max > 0).then_some(part)
+}
+
 fn install_limits(config: &Config, limits: &mut session::Limits) {
     let bytes = |name: &str| usize::try_from(config.int(name)).unwrap_or(usize::MAX);
     limits.bulk_max_bytes = bytes("proto-max-bulk-len");

@@ -86,8 +86,8 @@ pub struct Trackers {
     /// Their prefixes.
     all: AHashMap<SessionKey, Vec<Box<[u8]>>>,
     by_prefix: BTreeMap<Box<[u8]>, Vec<SessionKey>>,
-    /// This shard's part of `tracking-table-max-keys`; 0: no limit.
-    pub max_keys: usize,
+    /// This shard's part of `tracking-table-max-keys`, if that limits anything.
+    pub max_keys: Option<usize>,
 }
 
 impl Trackers {

@@ -209,19 +209,18 @@ impl Core {
         };
         let db = session.client.db;
         let watches = session.watches.get_or_insert_default();
-        let mut groups: Vec<(usize, Vec<Box<[u8]>>)> = Vec::new();
+        let mut new = Vec::new();
         for name in args.iter().skip(1) {
             if watches.keys.iter().any(|(d, k)| *d == db && **k == *name) {
                 continue;
             }
             watches.keys.push((db, name.into()));
-            let home = keys::home(name, place.shards);
-            if !watches.homes.contains(&home) {
-                watches.homes.push(home);
-            }
-            match groups.iter_mut().find(|(shard, _)| *shard == home) {
-                Some((_, names)) => names.push(name.into()),
-                None => groups.push((home, vec![name.into()])),
+            new.push(name);
+        }
+        let groups = keys::by_home(new.into_iter(), place.shards);
+        for (home, _) in &groups {
+            if !watches.homes.contains(home) {
+                watches.homes.push(*home);
             }
         }
         let mut awaited = 0;

@@ -112,6 +112,8 @@ pub struct Scripted {
     /// There was no memory for more when it began, and it may not do without.
     lacks_memory: bool,
     wrote: bool,
+    /// Its client was noted as a reader of the declared keys.
+    has_read: bool,
     /// Its time, which stands still: unix milliseconds. Redis: script.c scriptTimeSnapshot.
     now_ms: i64,
     begun_ns: u64,
@@ -168,6 +170,13 @@ impl Scripted {
             let key = args.get(at);
             self.declared.clone().any(|at| words.get(at) == key)
         })
+    }
+
+    fn declared_keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.words
+            .as_args()
+            .range(self.declared.start, self.declared.end)
+            .iter()
     }
 
     /// On what terms its commands run.

@@ -240,6 +240,9 @@ impl Shard {
                 post(origin, Message::Watched { session });
             }
             Message::Unwatch { watcher } => self.unwatch(watcher),
+            Message::Read { reader, keys } => {
+                self.remember(reader, keys.iter().map(|key| &**key));
+            }
             Message::Forget(request) => self.forget(&request, now_ms, post),
             Message::Done(_)
             | Message::Held { .. }
@@ -360,7 +363,7 @@ impl Shard {
     }
 
     /// A client has read keys of this shard, and may keep what it read.
-    fn remember<'k>(&mut self, reader: Reader, keys: impl Iterator<Item = &'k [u8]>) {
+    pub fn remember<'k>(&mut self, reader: Reader, keys: impl Iterator<Item = &'k [u8]>) {
         let tracking = &mut self.keyspace.effects.tracking;
         keys.for_each(|key| tracking.remember(reader, key));
     }

@@ -374,6 +374,11 @@ pub enum Message {
     Unwatch {
         watcher: Watcher,
     },
+    /// A script has read for its client, which may keep what keys hold that it was called with.
+    Read {
+        reader: Reader,
+        keys: Vec<Box<[u8]>>,
+    },
     /// A waiting client was served here: its reply.
     Served {
         session: SessionKey,

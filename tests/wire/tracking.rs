@@ -105,6 +105,31 @@ const STEPS: &[Step] = &[
     ('r', "GET j", 0, 0),
     ('w', "MSET k 9 j 9", 1, 0),
     ('r', "CLIENT TRACKING off", 0, 0),
+    // Scripts: keys that are declared, once something is read.
+    ('r', "CLIENT TRACKING on", 0, 0),
+    ('w', "MSET a 1 b 1 c 1", 0, 0),
+    ('r', "EVAL redis.call('set',KEYS[1],2) 3 a b c", 0, 0),
+    ('w', "MSET a 1 b 1 c 1", 0, 0),
+    ('r', "EVAL redis.call('get',KEYS[3]) 3 a b c", 0, 0),
+    ('w', "MSET a 2 b 2 c 2", 3, 0),
+    ('r', "EVAL redis.pcall('get') 3 a b c", 0, 0),
+    ('r', "EVAL_RO redis.call('ping') 2 a b", 0, 0),
+    ('w', "MSET a 3 b 3 c 3", 0, 0),
+    ('r', "EVAL_RO redis.call('get',KEYS[1]) 2 a b", 0, 0),
+    ('w', "MSET a 4 b 4 c 4", 2, 0),
+    (
+        'r',
+        "EVAL redis.call('get',KEYS[1]);redis.call('set',KEYS[2],1) 2 a b",
+        1,
+        0,
+    ),
+    ('w', "MSET a 5 b 5 c 5", 1, 0),
+    ('r', "MULTI", 0, 0),
+    ('r', "EVAL redis.call('get',KEYS[1]) 2 a b", 0, 0),
+    ('r', "GET c", 0, 0),
+    ('r', "EXEC", 0, 0),
+    ('w', "MSET a 6 b 6 c 6", 3, 0),
+    ('r', "CLIENT TRACKING off", 0, 0),
     (
         'r',
         "CLIENT TRACKING on BCAST PREFIX user: PREFIX user",
@@ -431,4 +456,28 @@ fn a_client_hears_of_its_own_changes_between_its_replies() {
         transcripts.push(said);
     }
     assert_eq!(transcripts[1], transcripts[0]);
+}
+
+/// The limit of the table is that of the whole server.
+#[test]
+fn readers_of_all_keys_but_one_are_told_when_one_is_the_limit() {
+    for which in [
+        Which::Reference,
+        Which::Pinion { shards: 1 },
+        Which::Pinion { shards: 2 },
+        Which::Pinion { shards: 4 },
+    ] {
+        let server = Server::start(which, &[]);
+        let (mut reader, mut other) = (server.client(), server.client());
+        reader.text("HELLO 3");
+        reader.text("CLIENT TRACKING ON");
+        for n in 0..250 {
+            reader.text(&format!("GET key:{n}"));
+        }
+        other.text("CONFIG SET tracking-table-max-keys 1");
+        frames(&mut reader, 249);
+        assert_eq!(reader.text("PING"), "+PONG\\r\\n", "{which}");
+        let stats = other.text("INFO stats");
+        assert!(stats.contains("tracking_total_keys:1\\r\\n"), "{which}");
+    }
 }

@@ -59,6 +59,7 @@ impl Core {
             | Message::Hold(_)
             | Message::Finish(_)
             | Message::Watch { .. }
+            | Message::Read { .. }
             | Message::Unwatch { .. }
             | Message::Forget(_) => {
                 let now_ms = link.now_ms();

@@ -12,7 +12,7 @@ use crate::session::core::Core;
 use crate::session::link::{Admission, Host, Link, Performed};
 use crate::shard::Call;
 use crate::shard::TxId;
-use crate::shard::message::{HopCall, SessionKey};
+use crate::shard::message::{HopCall, Message, SessionKey};
 
 fn barred() -> Asked {
     Asked::Answered(refusal(&CmdError::Text(
@@ -143,6 +143,9 @@ impl Core {
         if let Some(asked) = self.keep_within(scripted, call, args, held) {
             return asked;
         }
+        if call.tracks && !std::mem::replace(&mut scripted.has_read, true) {
+            self.note_declared(key, scripted, link);
+        }
         match command.run {
             Run::Client(run) => {
                 let reply = self.ask_client(key, scripted, (id, run), args, link, host);
@@ -187,6 +190,20 @@ impl Core {
     fn tracks(&self, key: SessionKey, command: &Command) -> bool {
         let session = self.session(key);
         session.is_some_and(|session| session.client.tracks(command))
+    }
+
+    /// A client that reads by a script may keep the keys which the script declares, as Redis has it
+    /// before 7.2, and those which its commands read, as Redis has it since.
+    fn note_declared(&mut self, key: SessionKey, scripted: &Scripted, link: &mut dyn Link) {
+        let place = self.shard.place;
+        let reader = (place.shard, key);
+        for (home, keys) in keys::by_home(scripted.declared_keys(), place.shards) {
+            if home == place.shard {
+                self.shard.remember(reader, keys.iter().map(|key| &**key));
+            } else {
+                link.post(home, Message::Read { reader, keys });
+            }
+        }
     }
 
     /// Redis: this is an error of the command's own, not a refusal of it.

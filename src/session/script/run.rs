@@ -104,6 +104,7 @@ impl Core {
             client: self.script_client(key),
             lacks_memory: lacks_memory && !own.allow_oom,
             wrote: false,
+            has_read: false,
             now_ms,
             begun_ns: self.shard.last_ns(),
             late_ns: None,
