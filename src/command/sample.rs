@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::resp::{CmdError, CmdResult};
+use crate::resp::{CmdError, CmdResult, Writer};
 
 /// Refuses to repeat elements of a collection without end: beyond this no client can take the reply,
 /// and the server would write it until its memory ends, as Redis does.
@@ -12,6 +12,21 @@ pub fn check_repeats(count: i64) -> CmdResult {
         true => Err(CmdError::OutOfRange),
         false => Ok(()),
     }
+}
+
+/// Writes so many elements, or as many as the client may be sent.
+pub fn repeat(
+    count: usize,
+    out: &mut Writer,
+    mut write: impl FnMut(&mut Writer) -> CmdResult,
+) -> CmdResult {
+    for _ in 0..count {
+        if out.is_full() {
+            break;
+        }
+        write(out)?;
+    }
+    Ok(())
 }
 
 /// `count` different indices below `len`, every choice equally likely; all of them, in order, if

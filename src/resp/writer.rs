@@ -23,51 +23,84 @@ pub enum Proto {
 ///
 /// `shared` chunks stand at an offset into `bytes`: a chunk at offset `n` is sent after the first
 /// `n` bytes. Offsets never decrease.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Output {
     pub bytes: Vec<u8>,
-    shared: Vec<(usize, Bytes)>,
-    /// How long the shared chunks are together.
-    shared_bytes: usize,
+    shared: Option<Box<Shared>>,
+    /// From this length on it is of no use: its session is going to be closed. 0: a reply has stopped
+    /// short of its end for that.
+    max_bytes: usize,
+}
+
+/// Chunks with their offsets, and how long they are together.
+#[derive(Debug, Default, Clone)]
+struct Shared {
+    chunks: Vec<(usize, Bytes)>,
+    bytes: usize,
+}
+
+impl Default for Output {
+    fn default() -> Output {
+        Output {
+            bytes: Vec::new(),
+            shared: None,
+            max_bytes: usize::MAX,
+        }
+    }
 }
 
 impl Output {
     /// Total length in bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len() + self.shared_bytes
+        self.bytes.len() + self.shared.as_ref().map_or(0, |shared| shared.bytes)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.shared.is_empty()
+        self.bytes.is_empty() && self.shared().is_empty()
     }
 
     pub fn shared(&self) -> &[(usize, Bytes)] {
-        &self.shared
+        self.shared.as_ref().map_or(&[], |shared| &shared.chunks)
+    }
+
+    /// Sets the length at which a reply that goes on and on may stop.
+    pub fn limit(&mut self, max_bytes: usize) {
+        if !self.is_cut() {
+            self.max_bytes = max_bytes.max(1);
+        }
+    }
+
+    /// Whether a reply in it is not whole, and may not be sent.
+    pub fn is_cut(&self) -> bool {
+        self.max_bytes == 0
     }
 
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.shared.clear();
-        self.shared_bytes = 0;
+        self.shared = None;
+        self.max_bytes = usize::MAX;
     }
 
     /// A mark to which [`Output::rewind`] can return.
     pub fn mark(&self) -> (usize, usize) {
-        (self.bytes.len(), self.shared.len())
+        (self.bytes.len(), self.shared().len())
     }
 
     /// Forgets everything written since `mark`.
     pub fn rewind(&mut self, mark: (usize, usize)) {
         self.bytes.truncate(mark.0);
-        for (_, chunk) in self.shared.drain(mark.1..) {
-            self.shared_bytes -= chunk.len();
+        if let Some(shared) = &mut self.shared {
+            for (_, chunk) in shared.chunks.drain(mark.1..) {
+                shared.bytes -= chunk.len();
+            }
         }
     }
 
     /// Splices in a chunk behind the first `at` of the other bytes.
     pub fn share(&mut self, at: usize, chunk: &Bytes) {
-        self.shared.push((at, chunk.clone()));
-        self.shared_bytes += chunk.len();
+        let shared = self.shared.get_or_insert_default();
+        shared.chunks.push((at, chunk.clone()));
+        shared.bytes += chunk.len();
     }
 
     /// Appends `other`.
@@ -78,7 +111,10 @@ impl Output {
     /// Puts bytes before everything else.
     pub fn prepend(&mut self, head: &[u8]) {
         self.bytes.splice(0..0, head.iter().copied());
-        self.shared.iter_mut().for_each(|(at, _)| *at += head.len());
+        if let Some(shared) = &mut self.shared {
+            let offsets = shared.chunks.iter_mut().map(|(at, _)| at);
+            offsets.for_each(|at| *at += head.len());
+        }
     }
 
     /// Appends what `other` holds, which may be taken from it: a large reply is not copied if it is
@@ -95,16 +131,19 @@ impl Output {
 
     /// Appends what `other` holds between two of its marks.
     pub fn append_range(&mut self, other: &Output, from: (usize, usize), to: (usize, usize)) {
+        if other.is_cut() {
+            self.max_bytes = 0;
+        }
         let base = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes[from.0..to.0]);
-        for (at, chunk) in &other.shared[from.1..to.1] {
+        for (at, chunk) in &other.shared()[from.1..to.1] {
             self.share(base + at - from.0, chunk);
         }
     }
 
     /// The bytes in sending order.
     pub fn to_cow(&self) -> Cow<'_, [u8]> {
-        match self.shared.is_empty() {
+        match self.shared().is_empty() {
             true => Cow::Borrowed(&self.bytes),
             false => Cow::Owned(self.to_vec()),
         }
@@ -114,7 +153,7 @@ impl Output {
     pub fn to_vec(&self) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.len());
         let mut from = 0;
-        for (at, chunk) in &self.shared {
+        for (at, chunk) in self.shared() {
             all.extend_from_slice(&self.bytes[from..*at]);
             all.extend_from_slice(chunk);
             from = *at;
@@ -141,6 +180,16 @@ impl<'a> Writer<'a> {
 
     pub fn resp3(&self) -> bool {
         self.proto == Proto::Resp3
+    }
+
+    /// Whether a reply of any length has to stop here, and has by this. Redis: a command looks whether its
+    /// client is to be closed as soon as possible.
+    pub fn is_full(&mut self) -> bool {
+        let is_full = self.out.len() >= self.out.max_bytes;
+        if is_full {
+            self.out.max_bytes = 0;
+        }
+        is_full
     }
 
     /// The output behind this writer, to splice replies that are encoded already.
@@ -366,7 +415,7 @@ mod tests {
         writer.array(2).unwrap();
         writer.bulk_bytes(&value).unwrap();
         writer.int(1).unwrap();
-        assert_eq!(out.shared.len(), 1);
+        assert_eq!(out.shared().len(), 1);
         let mut expected = format!("*2\r\n${SHARE_MIN_BYTES}\r\n").into_bytes();
         expected.extend_from_slice(&value);
         expected.extend_from_slice(b"\r\n:1\r\n");

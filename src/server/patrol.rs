@@ -86,12 +86,12 @@ impl Output {
         let mut limits = words.by_ref().skip_while(|word| *word != class).skip(1);
         let mut number = || limits.next().and_then(|word| word.parse::<i64>().ok());
         let (hard, soft, seconds) = (number(), number(), number());
-        // So a client can undo a limit of a few bytes. Redis: only what does not fit the fixed reply
-        // buffer counts; replicas have none.
-        let spared = if class == "slave" { 0 } else { REPLY_BYTES };
+        // So a client can undo a limit of a few bytes. Redis: what fits the fixed reply buffer does not
+        // count; replicas have none.
+        let spared = if class == "slave" { 0 } else { REPLY_BYTES + 1 };
         let bytes = |limit: Option<i64>| match limit.and_then(|n| usize::try_from(n).ok()) {
             None | Some(0) => 0,
-            Some(bytes) => bytes.saturating_add(spared),
+            Some(bytes) => bytes.max(spared),
         };
         Output {
             hard_bytes: bytes(hard),

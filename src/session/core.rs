@@ -210,7 +210,8 @@ impl Core {
     /// networking.c closeClientOnOutputBufferLimitReached.
     pub(super) fn check_limit(&mut self, key: SessionKey, link: &mut dyn Link) -> bool {
         let max_bytes = self.output_max_bytes(key);
-        if max_bytes == usize::MAX || link.pending_bytes(key) < max_bytes {
+        let is_within = max_bytes == usize::MAX || link.pending_bytes(key) < max_bytes;
+        if is_within && !link.out(key).is_cut() {
             return false;
         }
         self.cut_off(key, link);
@@ -220,8 +221,10 @@ impl Core {
     /// Unsent output that ends a session; `usize::MAX` if none does.
     pub(super) fn output_max_bytes(&self, key: SessionKey) -> usize {
         let max_bytes = self.limits.output_max_bytes;
+        if max_bytes == usize::MAX {
+            return max_bytes;
+        }
         match self.session(key) {
-            _ if max_bytes == usize::MAX => max_bytes,
             // Who listens to channels or to records has a limit of its own, which the server looks after.
             Some(session) if session.client.subscriptions.any() || session.client.replica => {
                 usize::MAX

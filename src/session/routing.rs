@@ -212,7 +212,9 @@ impl Core {
             tracks,
             ..
         } = call;
+        let max_bytes = self.output_max_bytes(key);
         let out = link.out(key);
+        out.limit(max_bytes);
         let mark = out.mark();
         let spent_ns = self.shard.run(
             &Call {
@@ -356,6 +358,7 @@ impl Core {
     /// Adds a command to the session's hop, if it goes to the same home.
     fn add_to_hop(&mut self, key: SessionKey, call: HopCall, args: &Args, home: usize) -> Next {
         let here = self.shard.place.shard;
+        let max_bytes = self.output_max_bytes(key);
         let Some(session) = self.session_mut(key) else {
             return Next::Wait;
         };
@@ -370,6 +373,7 @@ impl Core {
         }
         session.hop_home = home;
         address(&mut hop, session, here);
+        hop.out.limit(max_bytes);
         hop.push(call, args);
         let full = hop.calls.len() >= HOP_CALLS_MAX || hop.args.memory_bytes() >= HOP_BYTES_MAX;
         // A hop's replies are kept or dropped as one: a client that hides some hops one by one.

@@ -232,6 +232,30 @@ fn an_output_buffer_has_its_limit() {
     }
 }
 
+/// A reply that repeats elements ends with its client, not with the memory of the server.
+#[test]
+fn a_reply_without_end_stops_at_the_limit() {
+    for which in both() {
+        let limit = ["--client-output-buffer-limit", "normal 100kb 0 0"];
+        let server = Server::start(which, &limit);
+        let mut watcher = server.client();
+        let long = "x".repeat(100);
+        for line in ["HSET h 1", "ZADD z 1", "SADD s"] {
+            assert_eq!(watcher.text(&format!("{line} {long}")), ":1\\r\\n");
+        }
+        for line in ["HRANDFIELD h", "ZRANDMEMBER z", "SRANDMEMBER s"] {
+            let mut client = server.client();
+            client.send(format!("{line} -2147483648\r\nPING\r\n").as_bytes());
+            let got = client.until_closed();
+            assert!(
+                matches!(&got, Got::Closed(bytes) if bytes.is_empty()),
+                "{which} {line}"
+            );
+        }
+        assert_eq!(watcher.text("PING"), "+PONG\\r\\n", "{which}");
+    }
+}
+
 #[test]
 fn a_slow_reader_gets_everything_without_a_limit() {
     for shards in [1, 2] {

@@ -1,7 +1,7 @@
 //! Random fields.
 
 use super::element;
-use crate::command::sample::{check_repeats, distinct};
+use crate::command::sample::{check_repeats, distinct, repeat};
 use crate::keyspace::Tx;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::hash::Hash;
@@ -54,6 +54,6 @@ pub(super) fn hrandfield(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResul
     };
     match chosen {
         Some(chosen) => chosen.into_iter().try_for_each(|at| pair(hash.at(at), out)),
-        None => (0..len).try_for_each(|_| pair(hash.random(rng), out)),
+        None => repeat(len, out, |out| pair(hash.random(rng), out)),
     }
 }

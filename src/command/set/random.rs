@@ -1,7 +1,7 @@
 //! Random members.
 
 use super::element;
-use crate::command::sample::{check_repeats, distinct};
+use crate::command::sample::{check_repeats, distinct, repeat};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::set::Set;
@@ -74,8 +74,9 @@ pub(super) fn srandmember(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
     };
     check_repeats(count)?;
     if count < 0 {
-        out.array(count.unsigned_abs() as usize)?;
-        return (0..count.unsigned_abs()).try_for_each(|_| element(set.random(rng), out));
+        let count = count.unsigned_abs() as usize;
+        out.array(count)?;
+        return repeat(count, out, |out| element(set.random(rng), out));
     }
     let chosen = distinct(set.len(), count as usize, rng);
     out.array(chosen.len())?;

@@ -1,7 +1,7 @@
 //! Single members: score, rank, removal, random ones.
 
 use super::{element, scored};
-use crate::command::sample::{check_repeats, distinct};
+use crate::command::sample::{check_repeats, distinct, repeat};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::zset::Zset;
@@ -118,18 +118,13 @@ pub(super) fn zrandmember(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
     } else {
         replies
     })?;
-    for i in 0..replies {
-        let rank = chosen
-            .as_ref()
-            .map_or_else(|| rng.usize(..len), |chosen| chosen[i]);
-        let Some((name, score)) = set.get(rank) else {
-            continue;
-        };
-        if with_scores {
-            scored(name, score, nested, out)?;
-        } else {
-            element(name, out)?;
-        }
+    let member = |rank: usize, out: &mut Writer| match set.get(rank) {
+        Some((name, score)) if with_scores => scored(name, score, nested, out),
+        Some((name, _)) => element(name, out),
+        None => Ok(()),
+    };
+    match chosen {
+        Some(chosen) => chosen.into_iter().try_for_each(|rank| member(rank, out)),
+        None => repeat(replies, out, |out| member(rng.usize(..len), out)),
     }
-    Ok(())
 }
