@@ -39,7 +39,7 @@ pub fn record(value: &Value, key: &[u8], rec: &mut Recorder) {
         Value::Zset(set) => {
             let mut texts = Vec::new();
             for (name, score) in set.iter() {
-                texts.push(format_f64(score).into_bytes());
+                texts.push(format_f64(score).to_vec());
                 texts.push(name.to_vec());
             }
             in_batches(rec, b"ZADD", key, 2, |add| {

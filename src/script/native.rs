@@ -174,7 +174,9 @@ impl<'a> Arguments<'a> {
     pub fn string(&self, number: usize) -> Result<LuaString, Failure> {
         let value = self.get(number)?;
         match numeric(&value) {
-            Some(value) => Ok(self.lua.create_string(number::format_g(value, 14))?),
+            Some(value) => Ok(self
+                .lua
+                .create_string(number::format_g(value, 14).as_bytes())?),
             None => match value {
                 Value::String(text) => Ok(text),
                 other => Err(self.expected("string", number, &other)),

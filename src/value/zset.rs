@@ -12,7 +12,7 @@ use tree::Tree;
 use super::Lookup;
 use super::limits::Limits;
 use super::listpack::{Item, Listpack, Pos};
-use crate::number::{format_f64, parse_f64};
+use crate::number::{DoubleText, format_f64, parse_f64};
 
 /// Elements of a listpack that a member takes: itself and its score.
 const PAIR: usize = 2;
@@ -36,15 +36,19 @@ fn score_of(item: Item) -> f64 {
 }
 
 /// A score as a listpack holds it: an integer if it is whole and not beyond 2^62, text otherwise,
-/// which is written into `text`. The sign of zero is lost by that; the tree keeps it. Redis:
-/// zzlInsertAt with double2ll.
-pub fn score_item(score: f64, text: &mut String) -> Item<'_> {
+/// which comes to stand in `text`. Redis: zzlInsertAt with double2ll.
+pub fn score_item(score: f64, text: &mut Option<DoubleText>) -> Item<'_> {
     const WHOLE_MAX: f64 = (1_u64 << 62) as f64;
-    if score.fract() == 0.0 && score.abs() <= WHOLE_MAX {
+    let is_negative_zero = score == 0.0 && score.is_sign_negative();
+    if score.fract() == 0.0 && score.abs() <= WHOLE_MAX && !is_negative_zero {
         return Item::Int(score as i64);
     }
-    *text = format_f64(score);
-    Item::Str(text.as_bytes())
+    Item::Str(text.insert(format_f64(score)).as_bytes())
+}
+
+/// A score without the sign of zero, which is lost in a listpack; the tree keeps it.
+fn unsigned_zero(score: f64) -> f64 {
+    if score == 0.0 { 0.0 } else { score }
 }
 
 impl Zset {
@@ -150,8 +154,8 @@ impl Zset {
 
     /// Inserts a new member where it belongs.
     fn insert(pack: &mut Listpack, name: &[u8], score: f64) {
-        let mut text = String::new();
-        let score_item = score_item(score, &mut text);
+        let mut text = None;
+        let score_item = score_item(unsigned_zero(score), &mut text);
         let mut at = pack.first();
         while let Some(here) = at {
             let (other, other_score) = Self::pair(pack, here);
@@ -194,7 +198,7 @@ impl Zset {
                 let mut pack = Listpack::new();
                 for (name, score) in self.iter() {
                     pack.push(name.bytes(&mut itoa::Buffer::new()));
-                    pack.push_item(score_item(score, &mut String::new()));
+                    pack.push_item(score_item(unsigned_zero(score), &mut None));
                 }
                 self.0 = Members::Listpack(pack);
             }

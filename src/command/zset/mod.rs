@@ -305,7 +305,7 @@ fn zscan(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
             let name = name.to_vec();
             if options.matches(&name) {
                 found.push(name);
-                found.push(format_f64(score).into_bytes());
+                found.push(format_f64(score).to_vec());
             }
         })
     });

@@ -149,7 +149,7 @@ fn write_zset<S: Sink>(members: &[(Bytes, f64)], ty: Type, body: &mut Body<'_, S
         let mut pack = Listpack::new();
         for (member, score) in ascending {
             pack.push(member);
-            pack.push_item(score_item(*score, &mut String::new()));
+            pack.push_item(score_item(*score, &mut None));
         }
         body.zset_listpack(pack.as_bytes());
         return;
