@@ -218,10 +218,8 @@ fn decide_merge(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
             let (values, old) = packed.split_at(hll::REGISTERS);
             let mut bytes = old.to_vec();
             let max = tx.settings().hll_sparse_max_bytes;
-            for (index, &value) in values.iter().enumerate().filter(|(_, value)| **value > 0) {
-                let raised = hll::raise(&mut bytes, index, value, max);
-                debug_assert!(raised.is_ok(), "it was read as a whole before");
-            }
+            let raised = hll::raise_all(&mut bytes, values, max);
+            debug_assert!(raised.is_ok(), "it was read as a whole before");
             hll::make_stale(&mut bytes);
             store(tx, key, &bytes);
             tx.wrote_state(key, Event::PFADD);
@@ -234,7 +232,7 @@ fn decide_merge(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
 /// Registers and the string they go into, on their way to the destination's home, which knows how
 /// large the sparse form may get.
 fn pack(registers: &Registers, bytes: Vec<u8>) -> Bytes {
-    registers.iter().chain(bytes).collect()
+    [registers.as_bytes(), &bytes].concat().into()
 }
 
 /// `PFDEBUG GETREG|DECODE|ENCODING|TODENSE key`
