@@ -204,11 +204,8 @@ impl Stream {
 
     /// The same from `end` down to `start`.
     pub fn range_back(&self, start: EntryId, end: EntryId) -> impl Iterator<Item = Entry<'_>> {
-        let entries = self.nodes.iter_back_from(end).flat_map(|(master, node)| {
-            let mut all: Vec<Entry> = node.entries(master).collect();
-            all.reverse();
-            all
-        });
+        let nodes = self.nodes.iter_back_from(end);
+        let entries = nodes.flat_map(|(master, node)| node.entries_back(master));
         entries
             .skip_while(move |entry| entry.id > end)
             .take_while(move |entry| entry.id >= start)

@@ -92,6 +92,92 @@ impl Entry<'_> {
     }
 }
 
+/// An entry, deleted or not, with the place and value of its flags.
+struct Found<'a> {
+    at: Pos,
+    flags: i64,
+    entry: Entry<'a>,
+    /// Its last element: how many it has.
+    count_at: Option<Pos>,
+}
+
+impl<'a> Found<'a> {
+    fn live(self) -> Option<Entry<'a>> {
+        (self.flags & DELETED == 0).then_some(self.entry)
+    }
+}
+
+/// What it takes to read a node's entries one by one.
+struct Walk<'a> {
+    pack: Reading<'a>,
+    master: EntryId,
+    fields: usize,
+    first_field: Option<Pos>,
+    /// The first entry, behind the master entry's terminator.
+    first: Option<Pos>,
+}
+
+impl<'a> Walk<'a> {
+    fn over(node: &'a Node, master: EntryId) -> Walk<'a> {
+        let pack = node.reading();
+        let fields = head(&pack, 2).max(0) as usize;
+        let first_field = pack.seek(3);
+        let zero = first_field.and_then(|field| pack.skip(field, fields));
+        let first = zero.and_then(|zero| pack.next(zero));
+        Walk {
+            pack,
+            master,
+            fields,
+            first_field,
+            first,
+        }
+    }
+
+    /// The entry whose flags stand at `at`.
+    fn entry(&self, at: Pos) -> Option<Found<'a>> {
+        let pack: &Listpack = &self.pack;
+        let flags = int(pack, at);
+        let ms_at = pack.next(at)?;
+        let seq_at = pack.next(ms_at)?;
+        let id = EntryId {
+            ms: self.master.ms.wrapping_add(int(pack, ms_at) as u64),
+            seq: self.master.seq.wrapping_add(int(pack, seq_at) as u64),
+        };
+        let mut body = pack.next(seq_at)?;
+        let same = flags & SAME_FIELDS != 0;
+        let count = if same {
+            self.fields
+        } else {
+            let count = int(pack, body).max(0) as usize;
+            body = pack.next(body)?;
+            count
+        };
+        let elements = if same { count } else { 2 * count };
+        Some(Found {
+            at,
+            flags,
+            count_at: pack.skip(body, elements),
+            entry: Entry {
+                id,
+                pack: self.pack.clone(),
+                at: Some(body),
+                same: if same { self.first_field } else { None },
+                count,
+            },
+        })
+    }
+
+    /// The flags of the entry that ends with the number of its elements at `count_at`; `None` before
+    /// the first.
+    fn back(&self, count_at: Pos) -> Option<Pos> {
+        if count_at < self.first? {
+            return None;
+        }
+        let elements = int(&self.pack, count_at);
+        (0..elements).try_fold(count_at, |at, _| self.pack.prev(at))
+    }
+}
+
 fn int(pack: &Listpack, at: Pos) -> i64 {
     pack.get(at).int().unwrap_or(0)
 }
@@ -243,65 +329,44 @@ impl Node {
 
     /// The entries that are not deleted.
     pub fn entries(&self, master: EntryId) -> impl Iterator<Item = Entry<'_>> {
-        self.all(master)
-            .filter(|(_, flags, _)| flags & DELETED == 0)
-            .map(|(_, _, entry)| entry)
+        self.all(master).filter_map(Found::live)
+    }
+
+    /// The same from the last to the first.
+    pub fn entries_back(&self, master: EntryId) -> impl Iterator<Item = Entry<'_>> {
+        self.all_back(master).filter_map(Found::live)
     }
 
     /// The id of the last entry, also if it is deleted.
     pub fn last_ever(&self, master: EntryId) -> Option<EntryId> {
-        self.all(master).last().map(|(_, _, entry)| entry.id)
+        self.all_back(master).next().map(|found| found.entry.id)
     }
 
-    /// All entries, with the place and value of their flags.
-    fn all(&self, master: EntryId) -> impl Iterator<Item = (Pos, i64, Entry<'_>)> {
-        let reading = self.reading();
-        let pack: &Listpack = &reading;
-        let fields = head(pack, 2).max(0) as usize;
-        let first_field = pack.seek(3);
-        // Behind the master entry's terminator.
-        let mut at = pack
-            .seek(3 + fields as isize)
-            .and_then(|zero| pack.next(zero));
+    fn all(&self, master: EntryId) -> impl Iterator<Item = Found<'_>> {
+        let walk = Walk::over(self, master);
+        let mut at = walk.first;
         std::iter::from_fn(move || {
-            let pack: &Listpack = &reading;
-            let flags_at = at?;
-            let flags = int(pack, flags_at);
-            let ms_at = pack.next(flags_at)?;
-            let seq_at = pack.next(ms_at)?;
-            let id = EntryId {
-                ms: master.ms.wrapping_add(int(pack, ms_at) as u64),
-                seq: master.seq.wrapping_add(int(pack, seq_at) as u64),
-            };
-            let mut body = pack.next(seq_at)?;
-            let same = flags & SAME_FIELDS != 0;
-            let count = if same {
-                fields
-            } else {
-                let count = int(pack, body).max(0) as usize;
-                body = pack.next(body)?;
-                count
-            };
-            let elements = if same { count } else { 2 * count };
-            let entry = Entry {
-                id,
-                pack: reading.clone(),
-                at: Some(body),
-                same: if same { first_field } else { None },
-                count,
-            };
-            at = pack
-                .skip(body, elements)
-                .and_then(|count_at| pack.next(count_at));
-            Some((flags_at, flags, entry))
+            let found = walk.entry(at?)?;
+            at = walk.pack.next(found.count_at?);
+            Some(found)
+        })
+    }
+
+    fn all_back(&self, master: EntryId) -> impl Iterator<Item = Found<'_>> {
+        let walk = Walk::over(self, master);
+        let mut count_at = walk.pack.last();
+        std::iter::from_fn(move || {
+            let at = walk.back(count_at?)?;
+            count_at = walk.pack.prev(at);
+            walk.entry(at)
         })
     }
 
     /// Marks an entry as deleted; returns whether it was there.
     pub fn remove(&mut self, master: EntryId, id: EntryId) -> bool {
-        let is_it = |(_, flags, entry): &(Pos, i64, Entry)| flags & DELETED == 0 && entry.id == id;
+        let is_it = |found: &Found| found.flags & DELETED == 0 && found.entry.id == id;
         let found = self.all(master).find(is_it);
-        let Some((at, flags)) = found.map(|(at, flags, _)| (at, flags)) else {
+        let Some((at, flags)) = found.map(|found| (found.at, found.flags)) else {
             return false;
         };
         let pack = self.open();
