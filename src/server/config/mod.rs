@@ -21,6 +21,10 @@ pub use file::{ConfigError, load, read_stdin};
 pub use param::{Param, parse_memory, system_words};
 pub use rewrite::{replace_file, rewrite, rewrite_file};
 
+use std::sync::LazyLock;
+
+use ahash::AHashMap;
+
 use crate::command::glob;
 
 const TABLES: [&[Param]; 5] = [
@@ -35,13 +39,19 @@ fn params() -> impl Iterator<Item = &'static Param> {
     TABLES.iter().copied().flatten()
 }
 
+/// Where a parameter stands, by its name or alias in any case.
 fn index(name: &str) -> Option<usize> {
-    params().position(|param| {
-        param.name.eq_ignore_ascii_case(name)
-            || param
-                .alias
-                .is_some_and(|alias| alias.eq_ignore_ascii_case(name))
-    })
+    static PLACES: LazyLock<AHashMap<&str, usize>> = LazyLock::new(|| {
+        let names = |param: &Param| [Some(param.name), param.alias].into_iter().flatten();
+        let places = params().enumerate();
+        places
+            .flat_map(|(at, param)| names(param).map(move |name| (name, at)))
+            .collect()
+    });
+    let found = PLACES
+        .get(name)
+        .or_else(|| PLACES.get(&*name.to_ascii_lowercase()));
+    found.copied()
 }
 
 /// One state of all parameters.
@@ -216,8 +226,19 @@ impl Config {
     pub fn get<'a>(&'a self, patterns: &[&'a [u8]]) -> Vec<(&'a str, &'a str)> {
         let is_glob = |pattern: &[u8]| pattern.iter().any(|byte| b"*?[".contains(byte));
         let patterns: Vec<_> = patterns.iter().map(|&p| (p, is_glob(p))).collect();
+        let mut asked: Vec<usize> = if patterns.iter().any(|(_, is_glob)| *is_glob) {
+            (0..self.values.len()).collect()
+        } else {
+            let names = patterns.iter().map(|(name, _)| std::str::from_utf8(name));
+            names.filter_map(|name| index(name.ok()?)).collect()
+        };
+        asked.sort_unstable();
+        asked.dedup();
         let mut found = Vec::new();
-        for (param, value) in params().zip(&self.values) {
+        for (param, value) in asked
+            .iter()
+            .filter_map(|&at| params().nth(at).zip(self.values.get(at)))
+        {
             for name in [Some(param.name), param.alias].into_iter().flatten() {
                 let bytes = name.as_bytes();
                 let spelling = patterns.iter().find_map(|&(pattern, is_glob)| {
