@@ -3,7 +3,7 @@
 
 use super::ask::NodeMessage;
 use super::host::ServerHost;
-use super::info::FileFigures;
+use super::info::{FileFigures, SavingFigures};
 use super::journal::Boot;
 use super::persist::{self, After, Message, Then};
 use crate::runtime::FileDone;
@@ -187,8 +187,11 @@ impl ServerHost {
     pub(super) fn file_figures(&self) -> FileFigures {
         let persistence = &self.persistence;
         let saving = persistence.saving.as_ref().map(|saving| {
-            let (keys, all) = saving.progress(self.now_ms);
-            ((self.now_ms - saving.started_ms) / 1000, keys, all)
+            let is_rdb = saving.after() != After::Rewrite;
+            SavingFigures {
+                rdb_s: is_rdb.then_some((self.now_ms - saving.started_ms) / 1000),
+                progress: saving.progress(self.now_ms),
+            }
         });
         let loading = persistence.loading.as_ref().map(|loading| {
             let took_s = (self.now_ms - loading.started_ms) / 1000;

@@ -55,7 +55,10 @@ impl ServerHost {
                 if std::mem::take(&mut persistence.scheduled) && !is_saving {
                     return done(out.simple("Scheduled background saving cancelled"));
                 }
-                if persistence.cancel_save(&mut self.mail) {
+                // A base of the append-only file is not what is given up.
+                let is_plain = |saving: &persist::Saving| saving.is_plain();
+                if persistence.saving.as_deref().is_some_and(is_plain) {
+                    persistence.cancel_save(&mut self.mail);
                     log::notice("Background saving cancelled");
                     return done(out.simple("Background saving cancelled"));
                 }
@@ -105,9 +108,7 @@ impl ServerHost {
             return;
         }
         // Replicas that wait for it ask again.
-        let is_plain = |saving: &persist::Saving| {
-            matches!(saving.after(), After::Nothing | After::Sync | After::Pipe)
-        };
+        let is_plain = |saving: &persist::Saving| saving.is_plain();
         if persistence.saving.as_deref().is_some_and(is_plain) {
             persistence.cancel_save(&mut self.mail);
             log::notice("FLUSHALL aborted the background saving");

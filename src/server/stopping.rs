@@ -4,7 +4,7 @@ use super::ask::Requester;
 use super::host::ServerHost;
 use super::jobs::done;
 use super::log;
-use super::persist::{After, Message};
+use super::persist::{After, Message, Saving};
 use crate::resp::{Args, CmdError, Writer};
 use crate::session::{Core, Performed};
 
@@ -48,6 +48,13 @@ impl ServerHost {
             }
             log::warning("Writing initial AOF. Exit anyway.");
         }
+        // What is being written for a replica goes on until the end, if nothing has to be saved before.
+        let gives_up = |saving: &Saving| matches!(saving.after(), After::Nothing | After::Rewrite);
+        if persistence.saving.as_deref().is_some_and(gives_up)
+            && persistence.cancel_save(&mut self.mail)
+        {
+            log::warning("A background save or rewrite is in progress: it is given up.");
+        }
         let saves = match wish {
             Wish::Default => !persistence.points.is_empty(),
             Wish::Save => true,
@@ -56,9 +63,7 @@ impl ServerHost {
         if !saves || persistence.loading.is_some() {
             return self.stop_now();
         }
-        if persistence.cancel_save(&mut self.mail) {
-            log::warning("There is a background save in progress: it is given up for the last one");
-        }
+        persistence.cancel_save(&mut self.mail);
         self.tell_nodes(|_| Message::Quiesce);
         log::notice("Saving the final RDB snapshot before exiting.");
         let after = After::Stop { force };

@@ -754,6 +754,44 @@ fn a_file_that_has_grown_is_rewritten_by_itself() {
     }
 }
 
+/// Files in a server's folder that are to take another name.
+fn temporaries(server: &Server) -> usize {
+    let all = fs::read_dir(&server.dir).expect("the folder").flatten();
+    let names = all.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("temp-")).count()
+}
+
+/// A rewrite is no BGSAVE: INFO does not show it as one, BGSAVE CANCEL does not give it up. The end of
+/// the server does, and leaves nothing of it.
+#[test]
+fn a_rewrite_is_given_up_by_the_end_of_the_server_only() {
+    for shards in [1, 3] {
+        let mut server = Server::start(Which::Pinion { shards }, &ON);
+        let mut client = server.client();
+        fill(&mut client);
+        let wanted = digest(&server);
+        let delay = "CONFIG SET rdb-key-save-delay 1000000";
+        assert_eq!(line(&mut client, delay), OK);
+        assert!(line(&mut client, "BGREWRITEAOF").starts_with("+Background"));
+        assert_eq!(info(&mut client, "aof_rewrite_in_progress"), "1");
+        assert_eq!(info(&mut client, "rdb_bgsave_in_progress"), "0");
+        assert_eq!(info(&mut client, "rdb_current_bgsave_time_sec"), "-1");
+        assert_eq!(
+            line(&mut client, "BGSAVE CANCEL"),
+            "-ERR Background saving is currently not in progress or scheduled"
+        );
+        wait_for("the new base", || temporaries(&server) == 1);
+        server.signal("TERM");
+        server.exit();
+        assert_eq!(temporaries(&server), 0);
+        let again = restart(shards, &server.dir, &[]);
+        assert_eq!(digest(&again), wanted, "{}", again.log());
+        let mut client = again.client();
+        line(&mut client, "BGREWRITEAOF");
+        wait_for("a rewrite", || info(&mut client, "aof_rewrites") == "1");
+    }
+}
+
 /// Neither a snapshot nor a rewrite that is under way is disturbed, nor do they disturb it.
 #[test]
 fn the_file_is_loaded_again_beside_what_is_being_written() {

@@ -87,13 +87,21 @@ pub struct JournalFigures {
 #[derive(Clone, Debug)]
 pub struct FileFigures {
     pub status: Status,
-    /// Seconds that the snapshot in progress has taken; keys it has and will have.
-    pub saving: Option<(i64, u64, usize)>,
+    pub saving: Option<SavingFigures>,
     pub journal: JournalFigures,
     /// Of the load in progress: begin (unix seconds), bytes done and to do, seconds taken.
     pub loading: Option<(i64, u64, u64, i64)>,
     /// Clients are served meanwhile.
     pub serves: bool,
+}
+
+/// A snapshot in progress.
+#[derive(Clone, Copy, Debug)]
+pub struct SavingFigures {
+    /// Seconds that it has taken, unless it is a base of the append-only file.
+    pub rdb_s: Option<i64>,
+    /// Keys it has, and will have.
+    pub progress: (u64, usize),
 }
 
 impl NodeFigures {

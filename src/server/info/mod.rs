@@ -11,7 +11,7 @@ mod process;
 mod replication;
 mod stats;
 
-pub use figures::{FileFigures, JournalFigures, NodeFigures};
+pub use figures::{FileFigures, JournalFigures, NodeFigures, SavingFigures};
 pub use replication::Identity;
 
 use crate::command::Table;

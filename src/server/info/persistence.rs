@@ -7,7 +7,8 @@ pub fn persistence(nodes: &[NodeFigures]) -> String {
         return String::new();
     };
     let status = &files.status;
-    let (saving_s, saved, to_save) = files.saving.unwrap_or((-1, 0, 0));
+    let (saved, to_save) = files.saving.map_or((0, 0), |saving| saving.progress);
+    let rdb_s = files.saving.and_then(|saving| saving.rdb_s);
     let mut text = lines(&[
         ("loading", flag(files.loading.is_some() && !files.serves)),
         ("async_loading", flag(files.serves)),
@@ -21,11 +22,14 @@ pub fn persistence(nodes: &[NodeFigures]) -> String {
             "rdb_changes_since_last_save",
             total(nodes, |n| n.dirty).to_string(),
         ),
-        ("rdb_bgsave_in_progress", flag(files.saving.is_some())),
+        ("rdb_bgsave_in_progress", flag(rdb_s.is_some())),
         ("rdb_last_save_time", status.last_save_s.to_string()),
         ("rdb_last_bgsave_status", verdict(status.last_ok)),
         ("rdb_last_bgsave_time_sec", status.last_took_s.to_string()),
-        ("rdb_current_bgsave_time_sec", saving_s.to_string()),
+        (
+            "rdb_current_bgsave_time_sec",
+            rdb_s.unwrap_or(-1).to_string(),
+        ),
         ("rdb_saves", status.saves.to_string()),
         ("rdb_last_cow_size", "0".into()),
         (

@@ -191,6 +191,12 @@ impl Saving {
         self.after
     }
 
+    /// Whether it may be given up for no more than that somebody asks: a BGSAVE, or what a replica waits
+    /// for and asks for again.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.after, After::Nothing | After::Sync | After::Pipe)
+    }
+
     pub(super) fn pipe_mut(&mut self) -> Option<&mut Pipe> {
         match &mut self.sink {
             Sink::File(_) => None,

@@ -103,7 +103,8 @@ impl Persistence {
             After::Reply(requester) => reply(mail, requester, Err(CmdError::Text("ERR"))),
             After::Stop { .. } => self.stays(mail),
             After::Sync | After::Pipe => self.streamed = Some((id, Outcome::Failed)),
-            After::Nothing | After::Rewrite | After::Reload { .. } => {}
+            After::Rewrite => self.follow_up = Some(saving.after),
+            After::Nothing | After::Reload { .. } => {}
         }
         true
     }
