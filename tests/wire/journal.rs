@@ -792,6 +792,42 @@ fn a_rewrite_is_given_up_by_the_end_of_the_server_only() {
     }
 }
 
+#[test]
+fn turning_the_file_off_gives_up_its_rewrite() {
+    for shards in [1, 3] {
+        let mut server = Server::start(Which::Pinion { shards }, &ON);
+        let mut client = server.client();
+        fill(&mut client);
+        client.text("SELECT 0");
+        let delay = "CONFIG SET rdb-key-save-delay 1000000";
+        assert_eq!(line(&mut client, delay), OK);
+        // A rewrite of the file, and one that is to begin it.
+        for begin in ["BGREWRITEAOF", "CONFIG SET appendonly yes"] {
+            line(&mut client, begin);
+            wait_for("the new base", || temporaries(&server) == 1);
+            client.text("INCR between");
+            assert_eq!(line(&mut client, "CONFIG SET appendonly no"), OK);
+            wait_for("the end", || {
+                let is_over = |name| info(&mut client, name) == "0";
+                ["aof_enabled", "aof_rewrite_in_progress"]
+                    .into_iter()
+                    .all(is_over)
+            });
+            assert_eq!(temporaries(&server), 0, "{begin}");
+            assert!(server.log().contains("Killing running AOF rewrite child"));
+        }
+        client.text("CONFIG SET rdb-key-save-delay 0");
+        client.text("CONFIG SET appendonly yes");
+        wait_for("a rewrite", || info(&mut client, "aof_rewrites") == "1");
+        client.text("SET last value");
+        let wanted = digest(&server);
+        server.signal("KILL");
+        server.exit();
+        let again = restart(shards, &server.dir, &[]);
+        assert_eq!(digest(&again), wanted, "{}", again.log());
+    }
+}
+
 /// Neither a snapshot nor a rewrite that is under way is disturbed, nor do they disturb it.
 #[test]
 fn the_file_is_loaded_again_beside_what_is_being_written() {

@@ -5,7 +5,7 @@ use crate::server::ask::Requester;
 use crate::server::host::ServerHost;
 use crate::server::jobs::done;
 use crate::server::log;
-use crate::server::persist::{After, Message};
+use crate::server::persist::{After, Message, Saving};
 use crate::session::Performed;
 
 impl ServerHost {
@@ -91,14 +91,27 @@ impl ServerHost {
             }
             aof.scheduled = true;
         }
-        if is_starting || self.stopping || is_busy || persistence.closing.is_some() {
+        if is_starting || self.stopping || persistence.closing.is_some() {
+            return;
+        }
+        let saving = persistence.saving.as_deref();
+        let rewrite = saving.filter(|saving| saving.after() == After::Rewrite);
+        // Its cut begins new segments, and there are to be none behind the end.
+        let may_end = persistence.rewritten.is_none() && !rewrite.is_some_and(Saving::is_cutting);
+        if aof.is_turned_off() && may_end {
+            let rewrites = rewrite.is_some();
+            aof.close();
+            if rewrites {
+                // In Redis' words, as far as they are true.
+                log::notice("Killing running AOF rewrite child: it is given up with the file");
+                persistence.cancel_save(&mut self.mail);
+            }
+            return self.close_journals(false);
+        }
+        if is_busy {
             return;
         }
         aof.scheduled |= self.part.take_wants_base();
-        if aof.on && !wanted {
-            aof.close();
-            return self.close_journals(false);
-        }
         let may_try = self.now_ms >= aof.retry_ms;
         if may_try && !in_exec && (wanted && !aof.on || aof.scheduled) {
             self.begin_rewrite();

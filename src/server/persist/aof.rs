@@ -61,6 +61,8 @@ struct Rewrite {
     base: manifest::File,
     incr: Vec<manifest::File>,
     started_ms: i64,
+    /// It is to begin or to go on with the append-only file; otherwise a base is all that is wanted.
+    goes_on: bool,
 }
 
 /// What the shards begin with.
@@ -378,6 +380,7 @@ impl Aof {
             base: self.next_base(),
             incr,
             started_ms: now_ms,
+            goes_on: self.wanted,
         });
         Ok(files)
     }
@@ -452,9 +455,20 @@ impl Aof {
         File::open(&self.directory)?.sync_all()
     }
 
-    /// The append-only file is turned off: its files stay as they are.
+    /// Whether the append-only file is there, or a rewrite is to begin it, and nobody wants it any more.
+    pub fn is_turned_off(&self) -> bool {
+        let begins = self.rewrite.as_ref().is_some_and(|rewrite| rewrite.goes_on);
+        (self.on || begins) && !self.wanted
+    }
+
+    /// The append-only file is turned off: its files stay as they are. Those of one that did not come to
+    /// be go.
     pub fn close(&mut self) {
-        self.on = false;
-        self.rewrite = None;
+        let rewrite = self.rewrite.take();
+        if !std::mem::take(&mut self.on) {
+            for file in rewrite.iter().flat_map(|rewrite| &rewrite.incr) {
+                super::discard(&self.path(&file.name).to_string_lossy());
+            }
+        }
     }
 }

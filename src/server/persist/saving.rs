@@ -191,6 +191,11 @@ impl Saving {
         self.after
     }
 
+    /// Whether its cut is still to come, on some shard at least.
+    pub fn is_cutting(&self) -> bool {
+        self.stage == Stage::Cutting
+    }
+
     /// Whether it may be given up for no more than that somebody asks: a BGSAVE, or what a replica waits
     /// for and asks for again.
     pub fn is_plain(&self) -> bool {
@@ -430,8 +435,7 @@ impl Persistence {
 
     /// Whether some shard's part of the cut has not begun.
     pub fn is_cutting(&self) -> bool {
-        let is_cutting = |saving: &Saving| saving.stage == Stage::Cutting;
-        self.saving.as_deref().is_some_and(is_cutting)
+        self.saving.as_deref().is_some_and(Saving::is_cutting)
     }
 
     /// The snapshot is not written before it is known where in the stream it is.
