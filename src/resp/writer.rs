@@ -94,6 +94,10 @@ impl Output {
                 shared.bytes -= chunk.len();
             }
         }
+        if self.is_cut() {
+            // That goes, too.
+            self.max_bytes = usize::MAX;
+        }
     }
 
     /// Splices in a chunk behind the first `at` of the other bytes.
