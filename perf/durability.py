@@ -37,19 +37,25 @@ def info(server, name):
     return re.search(rb"\b%s:(\S+)" % name.encode(), text).group(1).decode()
 
 
-def beside_a_snapshot(options, server):
-    """p99 of an open loop of SETs while BGSAVE runs, and how much memory it takes."""
-    before = server.rss_bytes()
+def beside_a_snapshot(options, server, look=None):
+    """An open loop of SETs while BGSAVE runs: its figures. `look` is called again and again meanwhile."""
     words = bench.load_command("open", server.port, {"rate": 10_000, "seconds": 8, "connections": 50})
     load = subprocess.Popen(words, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, {options.load_core}))
     time.sleep(1.5)
     server.command("BGSAVE")
-    peak = 0
     while load.poll() is None:
-        peak = max(peak, tree_rss(server.process.pid))
-        # Looking takes milliseconds for so large a process, and locks its memory meanwhile.
+        if look:
+            look()
         time.sleep(0.2)
-    return bench.json.loads(load.stdout.read()), peak / before
+    return bench.json.loads(load.stdout.read())
+
+
+def memory_beside_a_snapshot(options, server):
+    """How much memory BGSAVE takes, as a part of what there was. In a run of its own: looking takes
+    milliseconds for so large a process, and locks its memory meanwhile."""
+    before, seen = server.rss_bytes(), [0]
+    beside_a_snapshot(options, server, lambda: seen.append(tree_rss(server.process.pid)))
+    return max(seen) / before
 
 
 def tree_rss(pid):
@@ -108,7 +114,8 @@ def snapshots(options):
         for make, server in zip(makers, servers):
             saves = [save_seconds(server) for _ in range(3)]
             loads = [start_seconds(options, server, make) for _ in range(3)]
-            latency, memory = beside_a_snapshot(options, server)
+            latency = beside_a_snapshot(options, server)
+            memory = memory_beside_a_snapshot(options, server)
             rows.append((server.name, bench.median(saves), bench.median(loads), latency, memory))
     finally:
         for server in servers:

@@ -17,7 +17,9 @@ use crate::runtime::{FileDone, FileOp};
 use crate::server::ask::NodeMessage;
 use crate::server::log;
 use crate::server::persist::direct::{BLOCK_BYTES, Direct};
-use crate::server::persist::{Mail, Message, Operation, Outcome, Persistence, Purpose, tag};
+use crate::server::persist::{
+    Mail, Message, Operation, Outcome, Persistence, Purpose, freeing, tag,
+};
 
 /// Bytes after which what was written is synced.
 const SYNC_BYTES: u64 = 2 * 1024 * 1024;
@@ -197,7 +199,8 @@ impl Persistence {
                 self.rewritten = self.saving.take().map(|saving| saving.temporary);
             }
             Stage::Syncing => {
-                let renamed = std::fs::rename(&saving.temporary, &saving.name);
+                let rename = || std::fs::rename(&saving.temporary, &saving.name);
+                let renamed = freeing(&saving.name, rename);
                 match renamed.and_then(|()| File::open(".")) {
                     Err(error) => self.save_error(&error, mail),
                     Ok(directory) => {
