@@ -75,10 +75,9 @@ impl Output {
         self.max_bytes == 0
     }
 
+    /// Forgets everything; the limit stays.
     pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.shared = None;
-        self.max_bytes = usize::MAX;
+        self.rewind((0, 0));
     }
 
     /// A mark to which [`Output::rewind`] can return.

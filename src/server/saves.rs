@@ -4,7 +4,7 @@ use super::ask::{NodeMessage, Requester};
 use super::host::ServerHost;
 use super::jobs::done;
 use super::log;
-use super::persist::{self, After, replay};
+use super::persist::{self, After, Saving, replay};
 use crate::command::Job;
 use crate::resp::{Args, CmdError, Writer};
 use crate::session::{Core, Performed};
@@ -38,9 +38,7 @@ impl ServerHost {
     /// nothing gives way, and is over when this returns.
     fn is_saving(&mut self) -> bool {
         let persistence = &mut self.persistence;
-        if persistence.saving.as_deref().is_some_and(|it| it.yields) {
-            persistence.cancel_save(&mut self.mail);
-        }
+        persistence.cancel_save_if(|saving| saving.yields, &mut self.mail);
         persistence.saving.is_some()
     }
 
@@ -56,9 +54,7 @@ impl ServerHost {
                     return done(out.simple("Scheduled background saving cancelled"));
                 }
                 // A base of the append-only file is not what is given up.
-                let is_plain = |saving: &persist::Saving| saving.is_plain();
-                if persistence.saving.as_deref().is_some_and(is_plain) {
-                    persistence.cancel_save(&mut self.mail);
+                if persistence.cancel_save_if(Saving::is_plain, &mut self.mail) {
                     log::notice("Background saving cancelled");
                     return done(out.simple("Background saving cancelled"));
                 }
@@ -108,9 +104,7 @@ impl ServerHost {
             return;
         }
         // Replicas that wait for it ask again.
-        let is_plain = |saving: &persist::Saving| saving.is_plain();
-        if persistence.saving.as_deref().is_some_and(is_plain) {
-            persistence.cancel_save(&mut self.mail);
+        if persistence.cancel_save_if(Saving::is_plain, &mut self.mail) {
             log::notice("FLUSHALL aborted the background saving");
         }
         if persistence.points.is_empty() {
@@ -151,9 +145,8 @@ impl ServerHost {
         // A snapshot for replicas or of the append-only file is awaited only if ours comes behind it:
         // that may take long, and is not worth it if the append-only file is what a start reads.
         let comes = persistence.scheduled && !persistence.aof.on;
-        let is_ours = |saving: &persist::Saving| {
-            !matches!(saving.after(), After::Rewrite | After::Sync | After::Pipe)
-        };
+        let is_ours =
+            |saving: &Saving| !matches!(saving.after(), After::Rewrite | After::Sync | After::Pipe);
         if comes || persistence.saving.as_deref().is_some_and(is_ours) {
             return;
         }

@@ -50,9 +50,7 @@ impl ServerHost {
         }
         // What is being written for a replica goes on until the end, if nothing has to be saved before.
         let gives_up = |saving: &Saving| matches!(saving.after(), After::Nothing | After::Rewrite);
-        if persistence.saving.as_deref().is_some_and(gives_up)
-            && persistence.cancel_save(&mut self.mail)
-        {
+        if persistence.cancel_save_if(gives_up, &mut self.mail) {
             log::warning("A background save or rewrite is in progress: it is given up.");
         }
         let saves = match wish {

@@ -222,6 +222,7 @@ impl Core {
             return Next::Wait;
         };
         let mut fan = session.fan.take().unwrap_or_default();
+        let max_bytes = self.output_max_bytes(key);
         // What has to wait for its keys goes before what comes behind it.
         if home == here && !fan.goes_to(here) && !self.is_blocked(&call, args) {
             let mark = link.out(key).mark();
@@ -233,7 +234,7 @@ impl Core {
         } else if let Some(session) = self.session_mut(key) {
             session.last_command = Some(call.id);
             let (place, hop) = fan.hop_to(home);
-            address(hop, session, here);
+            address(hop, session, here, max_bytes);
             hop.push(call, args);
             fan.order.push(From::Hop(place));
             self.counters.commands += 1;

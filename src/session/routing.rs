@@ -372,8 +372,7 @@ impl Core {
             return Next::Again;
         }
         session.hop_home = home;
-        address(&mut hop, session, here);
-        hop.out.limit(max_bytes);
+        address(&mut hop, session, here, max_bytes);
         hop.push(call, args);
         let full = hop.calls.len() >= HOP_CALLS_MAX || hop.args.memory_bytes() >= HOP_BYTES_MAX;
         // A hop's replies are kept or dropped as one: a client that hides some hops one by one.
@@ -484,7 +483,9 @@ impl Core {
 }
 
 /// Tells a hop whose commands it is going to carry.
-pub(super) fn address(hop: &mut Hop, session: &Session, origin: usize) {
+/// `max_bytes`: what its replies may take, see [`Core::output_max_bytes`].
+pub(super) fn address(hop: &mut Hop, session: &Session, origin: usize, max_bytes: usize) {
+    hop.out.limit(max_bytes);
     hop.session = session.key;
     hop.origin = origin;
     hop.db = session.client.db;

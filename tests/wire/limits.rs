@@ -235,9 +235,14 @@ fn an_output_buffer_has_its_limit() {
 /// A reply that repeats elements ends with its client, not with the memory of the server.
 #[test]
 fn a_reply_without_end_stops_at_the_limit() {
-    for which in both() {
+    let relaxed: &[&str] = &["--pipeline-order", "relaxed"];
+    let exact = both().map(|which| (which, &[][..]));
+    for (which, order) in exact
+        .into_iter()
+        .chain([(Which::Pinion { shards: 3 }, relaxed)])
+    {
         let limit = ["--client-output-buffer-limit", "normal 100kb 0 0"];
-        let server = Server::start(which, &limit);
+        let server = Server::start(which, &[&limit[..], order].concat());
         let mut watcher = server.client();
         let long = "x".repeat(100);
         for line in ["HSET h 1", "ZADD z 1", "SADD s"] {

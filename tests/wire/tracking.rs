@@ -7,6 +7,13 @@ use std::time::Duration;
 use crate::client::{Client, Got};
 use crate::process::{Server, Which};
 
+const EVERYWHERE: [Which; 4] = [
+    Which::Reference,
+    Which::Pinion { shards: 1 },
+    Which::Pinion { shards: 2 },
+    Which::Pinion { shards: 4 },
+];
+
 /// One step: who says what, and how many frames the reader and the listener get of it.
 type Step = (char, &'static str, usize, usize);
 
@@ -195,12 +202,7 @@ fn frames(client: &mut Client, count: usize) -> Vec<String> {
 #[test]
 fn readers_are_told_what_redis_tells_them() {
     let mut transcripts: Vec<Vec<String>> = Vec::new();
-    for which in [
-        Which::Reference,
-        Which::Pinion { shards: 1 },
-        Which::Pinion { shards: 2 },
-        Which::Pinion { shards: 4 },
-    ] {
+    for which in EVERYWHERE {
         let server = Server::start(which, &[]);
         let mut reader = server.client();
         // Others in between: the three are not on one shard.
@@ -392,12 +394,7 @@ fn a_cache_that_listens_never_stays_wrong() {
 #[test]
 fn what_is_evicted_for_a_command_is_told_before_its_reply() {
     let mut transcripts = Vec::new();
-    for which in [
-        Which::Reference,
-        Which::Pinion { shards: 1 },
-        Which::Pinion { shards: 2 },
-        Which::Pinion { shards: 4 },
-    ] {
+    for which in EVERYWHERE {
         let options = ["--notify-keyspace-events", "Ee", "--save", ""];
         let server = Server::start(which, &options);
         let (mut ear, mut client) = (server.client(), server.client());
@@ -461,12 +458,7 @@ fn a_client_hears_of_its_own_changes_between_its_replies() {
 /// The limit of the table is that of the whole server.
 #[test]
 fn readers_of_all_keys_but_one_are_told_when_one_is_the_limit() {
-    for which in [
-        Which::Reference,
-        Which::Pinion { shards: 1 },
-        Which::Pinion { shards: 2 },
-        Which::Pinion { shards: 4 },
-    ] {
+    for which in EVERYWHERE {
         let server = Server::start(which, &[]);
         let (mut reader, mut other) = (server.client(), server.client());
         reader.text("HELLO 3");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::payload::{Found, Payload, Refused};
 use crate::runtime::{FileDone, FileOp};
 use crate::server::log;
+use crate::server::persist::freeing;
 
 /// Bytes of one write.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -223,7 +224,8 @@ impl Transfer {
 
     /// Gives the complete file its name.
     pub fn keep(self, name: &str) -> io::Result<()> {
-        std::fs::rename(&self.path, name).inspect_err(|_| self.remove())
+        let rename = || std::fs::rename(&self.path, name);
+        freeing(name, rename).inspect_err(|_| self.remove())
     }
 
     /// Nothing of it is of use.
@@ -236,7 +238,7 @@ impl Transfer {
             return;
         }
         // It may be gone already.
-        drop(std::fs::remove_file(&self.path));
+        drop(freeing(&self.path, || std::fs::remove_file(&self.path)));
     }
 }
 

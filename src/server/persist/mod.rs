@@ -428,7 +428,7 @@ pub fn reply(mail: &mut Mail, to: Requester, result: Result<(), CmdError>) {
 
 /// Lets `change` remove a name. A file that has no other is freed behind the caller's back: for one of
 /// some hundred megabytes the kernel takes some 50 ms. Redis: replication.c bg_unlink.
-fn freeing<T>(path: &str, change: impl FnOnce() -> T) -> T {
+pub fn freeing<T>(path: &str, change: impl FnOnce() -> T) -> T {
     // The path alone: what stands there need not be a file that can be read.
     let held = File::options()
         .read(true)

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::After;
+use super::{After, Saving};
 use crate::resp::CmdError;
 use crate::server::log;
 use crate::server::persist::{Mail, Message, Outcome, Persistence, discard, reply};
@@ -88,6 +88,11 @@ impl Persistence {
             let error = CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs.");
             reply(mail, requester, Err(error));
         }
+    }
+
+    /// Gives up the snapshot in progress, if it is such a one.
+    pub fn cancel_save_if(&mut self, is_such: impl Fn(&Saving) -> bool, mail: &mut Mail) -> bool {
+        self.saving.as_deref().is_some_and(is_such) && self.cancel_save(mail)
     }
 
     /// Gives up the snapshot in progress.
