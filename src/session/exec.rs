@@ -360,8 +360,9 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) {
-        if let Some(mut exec) = self.execs.remove(&key) {
-            self.exec_reply(key, &mut exec, link);
+        if let Some(mut exec) = self.execs.remove(&key)
+            && self.exec_reply(key, &mut exec, link, host)
+        {
             self.resume(key, link, host);
         }
     }
@@ -372,8 +373,8 @@ impl Core {
     }
 
     /// Everything has run: the reply goes out, others may go on. Returns false if the reply has to
-    /// wait for the journals.
-    fn exec_done(&mut self, key: SessionKey, link: &mut dyn Link) -> bool {
+    /// wait for the journals, or for what is on the disk.
+    fn exec_done(&mut self, key: SessionKey, link: &mut dyn Link, host: &mut dyn Host) -> bool {
         let Some(mut exec) = self.execs.remove(&key) else {
             return true;
         };
@@ -391,32 +392,42 @@ impl Core {
                     .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
             }
         }
-        self.exec_reply(key, &mut exec, link);
-        true
+        self.exec_reply(key, &mut exec, link, host)
     }
 
-    fn exec_reply(&mut self, key: SessionKey, exec: &mut Exec, link: &mut dyn Link) {
+    /// Returns false if the reply goes out later.
+    fn exec_reply(
+        &mut self,
+        key: SessionKey,
+        exec: &mut Exec,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> bool {
         self.note_seen(key, &exec.seen);
         if exec.is_flooded {
-            return self.cut_off(key, link);
+            self.cut_off(key, link);
+            return true;
         }
         if exec.is_script() {
             // Its errors were counted when it ended.
-            return self.hand_out(key, &mut exec.out, link);
+            return self.hand_out_whole(key, &mut exec.out, link, host);
         }
         let mut reply = Output::default();
         let header = Writer::new(&mut reply, exec.request.proto).array(exec.calls.len());
         debug_assert!(header.is_ok());
         exec.out.prepend(&reply.bytes);
         self.note_reply(key, &exec.out);
-        self.hand_out(key, &mut exec.out, link);
         self.forget_caching(key);
+        if !self.hand_out_whole(key, &mut exec.out, link, host) {
+            return false;
+        }
         let closing = self
             .session(key)
             .is_some_and(|session| session.client.closing);
         if closing {
             self.finish_session(key, link);
         }
+        true
     }
 }
 

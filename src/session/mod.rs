@@ -13,6 +13,7 @@
 mod access;
 pub mod blocking;
 mod core;
+mod emptied;
 mod exec;
 mod fan;
 mod functions;

@@ -79,7 +79,12 @@ impl Core {
             Run::Client(run) => return self.run_client(key, call, run, args, link, host),
             Run::Job(job) => return self.run_job(key, call, job, args, link, host),
             Run::Errand(errand) => return self.start_errand(key, errand, call, args, link),
-            _ if shards == 1 => Ok(Homes::One(here)),
+            // A whole server of one shard is this one. What is held there is waited for as on several.
+            _ if shards == 1
+                && (!hopping && self.shard.is_unheld() || !spreads(&call, args, 1)) =>
+            {
+                Ok(Homes::One(here))
+            }
             Run::Key(_) => Ok(Homes::One(keys::home(
                 args.get(first_key(call.command)),
                 shards,
@@ -159,31 +164,6 @@ impl Core {
             return Next::Wait;
         }
         self.check_drain(key, link)
-    }
-
-    /// Whether the reply to a command that has run comes later: to FLUSHALL, when nothing on the disk
-    /// brings back what it has deleted. In a transaction or a script it waits for no disk, nor behind
-    /// held keys on a server of one shard: there its reply is one of several that go out together.
-    pub(super) fn is_told_later(
-        &mut self,
-        key: SessionKey,
-        command: &Command,
-        host: &mut dyn Host,
-    ) -> bool {
-        if command.name != "flushall" || self.is_executing(key) || !host.emptied(self, key) {
-            return false;
-        }
-        let Some(session) = self.session_mut(key) else {
-            return false;
-        };
-        session.state = State::Awaiting;
-        // For those who wait until nothing is under way it is a job: what it does is done.
-        session.job = Some(Pending {
-            id: None,
-            spent_ns: 0,
-            args: None,
-        });
-        true
     }
 
     /// Runs a command on this core and appends its reply.
@@ -320,6 +300,7 @@ impl Core {
                         spent_ns,
                         // CONFIG SET may change what is slow.
                         args: (is_slow || job == Job::ConfigSet).then(|| args.to_buf()),
+                        reply: None,
                     });
                 }
                 return Next::Wait;

@@ -353,10 +353,10 @@ impl Core {
             .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
         self.end_script(key, &scripted, link, host);
         self.note_own_sight(key);
-        self.put_out(key, &scripted.out, link);
+        let is_out = self.hand_out_whole(key, &mut scripted.out, link, host);
         match self.session(key) {
-            Some(_) => self.check_drain(key, link),
-            None => Next::Wait,
+            Some(_) if is_out => self.check_drain(key, link),
+            _ => Next::Wait,
         }
     }
 

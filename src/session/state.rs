@@ -9,7 +9,7 @@ use super::joint::{self, Joint};
 use super::multi::{Multi, Watches};
 use crate::acl::User;
 use crate::command::{Client, CommandId};
-use crate::resp::{ArgBuf, Parser};
+use crate::resp::{ArgBuf, Output, Parser};
 use crate::shard::message::{Hop, SessionKey};
 use crate::shard::seen::Seen;
 
@@ -77,6 +77,8 @@ pub struct Pending {
     /// How long beginning it took; its arguments, if that is to be noted as slow.
     pub spent_ns: u64,
     pub args: Option<ArgBuf>,
+    /// What is replied then, if it is known already.
+    pub reply: Option<Box<Output>>,
 }
 
 /// One client.

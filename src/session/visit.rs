@@ -198,7 +198,8 @@ impl Core {
         if visit.spent_ns >= self.limits.slow_ns && !visit.words.is_empty() {
             host.slow(self, link, key, &visit.words.as_args(), visit.spent_ns);
         }
-        self.hand_out(key, &mut visit.out, link);
-        self.resume(key, link, host);
+        if self.hand_out_whole(key, &mut visit.out, link, host) {
+            self.resume(key, link, host);
+        }
     }
 }

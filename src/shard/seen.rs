@@ -23,25 +23,34 @@ pub struct Sight {
 
 /// The last sight of each shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen(SmallVec<[Sight; 1]>);
+pub struct Seen {
+    sights: SmallVec<[Sight; 1]>,
+    /// A transaction or a script has emptied every database: its reply is not out yet.
+    pub emptied: bool,
+}
 
 impl Seen {
     #[inline]
     pub fn note(&mut self, sight: Sight) {
-        if let Some(known) = self.0.iter_mut().find(|known| known.shard == sight.shard) {
+        if let Some(known) = self
+            .sights
+            .iter_mut()
+            .find(|known| known.shard == sight.shard)
+        {
             known.unit = known.unit.max(sight.unit);
         } else if sight.unit > 0 {
             // Before its first unit there is nothing to wait for.
-            self.0.push(sight);
+            self.sights.push(sight);
         }
     }
 
     pub fn append(&mut self, other: &Seen) {
         other.iter().for_each(|sight| self.note(sight));
+        self.emptied |= other.emptied;
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Sight> {
-        self.0.iter().copied()
+        self.sights.iter().copied()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Snapshots: what one server saves, another loads, and nothing is lost on the way.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -434,24 +435,60 @@ fn a_refused_bgsave_leaves_the_snapshot_of_nothing_alone() {
     }
 }
 
+/// Ways to empty everything, and what is replied. A script that was called with keys runs where most of
+/// them live: of these, some anywhere.
+const FLUSHES: &[(&str, &str)] = &[
+    ("FLUSHALL", "+OK\\r\\n"),
+    ("FLUSHALL ASYNC", "+OK\\r\\n"),
+    ("FLUSHALL SYNC", "+OK\\r\\n"),
+    (
+        "MULTI\r\nFLUSHALL\r\nEXEC",
+        "+OK\\r\\n+QUEUED\\r\\n*1\\r\\n+OK\\r\\n",
+    ),
+    (
+        "MULTI\r\nEVAL \"return redis.call('flushall')\" 0\r\nPING\r\nEXEC",
+        "+OK\\r\\n+QUEUED\\r\\n+QUEUED\\r\\n*2\\r\\n+OK\\r\\n+PONG\\r\\n",
+    ),
+    ("EVAL \"return redis.call('flushall')\" 0", "+OK\\r\\n"),
+    ("EVAL \"return redis.call('flushall')\" 1 a", "+OK\\r\\n"),
+    ("EVAL \"return redis.call('flushall')\" 1 b", "+OK\\r\\n"),
+    ("FCALL flush 1 a", "+OK\\r\\n"),
+];
+const FLUSHER: &str = "#!lua name=lib\nredis.register_function('flush', function() return redis.call('flushall') end)";
+
+fn load_flusher(client: &mut Client) {
+    let loaded = client.call(&["FUNCTION", "LOAD", FLUSHER]);
+    assert_eq!(loaded.shown(), "$3\\r\\nlib\\r\\n");
+}
+
 /// FLUSHALL is answered when dump.rdb holds nothing any more: not even a SIGKILL right behind the reply
 /// brings anything back.
 #[test]
 fn what_a_client_knows_to_be_flushed_does_not_come_back() {
     for shards in [1, 2] {
-        for flush in ["FLUSHALL", "FLUSHALL ASYNC", "FLUSHALL SYNC"] {
+        for (flush, expected) in FLUSHES {
             let options = ["--save", "3600 1"];
             let mut server = Server::start(Which::Pinion { shards }, &options);
             let mut client = server.client();
+            load_flusher(&mut client);
             client.text("DEBUG POPULATE 1000");
             assert_eq!(line(&mut client, "SAVE"), OK);
             // What comes behind it in a pipeline is answered behind it.
             client.send(format!("{flush}\r\nDBSIZE\r\n").as_bytes());
-            assert_eq!(client.reply().shown(), "+OK\\r\\n", "{flush}");
+            replies(&mut client, expected);
             server.kill();
             is_empty_again(&server, &options);
         }
     }
+}
+
+/// Replies that are there, one after the other.
+fn replies(client: &mut Client, expected: &str) {
+    let mut shown = String::new();
+    while shown.len() < expected.len() {
+        shown += &client.reply().shown();
+    }
+    assert_eq!(shown, expected);
 }
 
 /// The snapshot of nothing comes behind what is being written, and the reply behind that. Nobody else
@@ -459,31 +496,55 @@ fn what_a_client_knows_to_be_flushed_does_not_come_back() {
 #[test]
 fn a_flush_behind_a_rewrite_is_answered_when_nothing_comes_back() {
     for shards in [1, 2] {
-        let options = ["--save", "3600 1"];
-        let mut server = Server::start(Which::Pinion { shards }, &options);
-        let (mut client, mut other) = (server.client(), server.client());
-        client.text("DEBUG POPULATE 1000");
-        assert_eq!(line(&mut client, "SAVE"), OK);
-        // Until it is told otherwise, the rewrite does not end.
-        client.text("CONFIG SET rdb-key-save-delay 100000000");
-        client.text("BGREWRITEAOF");
-        client.send(b"FLUSHALL\r\nECHO behind\r\n");
-        wait_for("the flush", || line(&mut other, "DBSIZE") == ":0");
-        assert_eq!(line(&mut other, "MULTI"), OK);
-        assert_eq!(line(&mut other, "FLUSHALL"), "+QUEUED");
-        assert_eq!(other.text("EXEC"), "*1\\r\\n+OK\\r\\n");
-        assert_eq!(line(&mut other, "SET k v"), OK);
-        assert_eq!(line(&mut other, "DEL k"), ":1");
-        assert_eq!(info(&mut other, "aof_rewrite_in_progress"), "1");
-        client.set_wait(Duration::from_millis(100));
-        assert_eq!(client.reply().shown(), " <silence>");
-        client.set_wait(Duration::from_secs(60));
-        assert_eq!(line(&mut other, "CONFIG SET rdb-key-save-delay 0"), OK);
-        assert_eq!(client.reply().shown(), "+OK\\r\\n");
-        assert_eq!(client.reply().shown(), "$6\\r\\nbehind\\r\\n");
-        server.kill();
-        is_empty_again(&server, &options);
+        for (flush, expected) in FLUSHES {
+            flush_behind_a_rewrite(shards, flush, expected, false);
+        }
+        // Nor if it first waits for somebody else to be done with a key.
+        flush_behind_a_rewrite(shards, "FLUSHALL", "+OK\\r\\n", true);
     }
+}
+
+fn flush_behind_a_rewrite(shards: u32, flush: &str, expected: &str, is_held: bool) {
+    let options = ["--save", "3600 1"];
+    let mut server = Server::start(Which::Pinion { shards }, &options);
+    let (mut client, mut other) = (server.client(), server.client());
+    load_flusher(&mut client);
+    client.text("DEBUG POPULATE 1000");
+    assert_eq!(line(&mut client, "SAVE"), OK);
+    // Until it is told otherwise, the rewrite does not end.
+    client.text("CONFIG SET rdb-key-save-delay 100000000");
+    client.text("BGREWRITEAOF");
+    let (queued, last) = match expected.find('*') {
+        Some(at) => expected.split_at(at),
+        None => ("", expected),
+    };
+    // It accepts nothing: a key is on its way there for a while.
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = nobody.local_addr().expect("an address").port();
+    let mut mover = server.client();
+    if is_held {
+        mover.send(format!("MIGRATE 127.0.0.1 {port} key:1 0 500\r\n").as_bytes());
+        wait_for("the key to be held", || {
+            other.text("CLIENT LIST").contains("cmd=migrate")
+        });
+    }
+    client.send(format!("{flush}\r\nECHO behind\r\n").as_bytes());
+    replies(&mut client, queued);
+    wait_for("the flush", || line(&mut other, "DBSIZE") == ":0");
+    assert_eq!(line(&mut other, "SET k v"), OK);
+    assert_eq!(line(&mut other, "DEL k"), ":1");
+    // What fails has emptied nothing.
+    let wrong = other.call(&["EVAL", "return redis.pcall('flushall', 'x')", "0"]);
+    assert_eq!(wrong.shown(), "-ERR syntax error\\r\\n");
+    assert_eq!(info(&mut other, "aof_rewrite_in_progress"), "1");
+    client.set_wait(Duration::from_millis(100));
+    assert_eq!(client.reply().shown(), " <silence>", "{flush}");
+    client.set_wait(Duration::from_secs(60));
+    assert_eq!(line(&mut other, "CONFIG SET rdb-key-save-delay 0"), OK);
+    replies(&mut client, last);
+    assert_eq!(client.reply().shown(), "$6\\r\\nbehind\\r\\n");
+    server.kill();
+    is_empty_again(&server, &options);
 }
 
 /// A server that starts with what another one left has no keys.

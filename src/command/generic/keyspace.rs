@@ -1,6 +1,6 @@
 //! Whole databases.
 
-use crate::command::{Part, Place, Run};
+use crate::command::{Command, Part, Place, Run};
 use crate::keyspace::Tx;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
@@ -32,6 +32,11 @@ fn sum(_args: &Args, parts: Vec<Part>, out: &mut Writer) -> CmdResult {
 
 fn ok(_args: &Args, _parts: Vec<Part>, out: &mut Writer) -> CmdResult {
     out.ok()
+}
+
+/// Whether a command leaves no key in any database.
+pub fn empties_everything(command: &Command, args: &Args) -> bool {
+    command.name == "flushall" && is_lazy(args).is_ok()
 }
 
 /// Whether a flush frees memory in the background.

@@ -9,6 +9,7 @@ mod object;
 mod scan;
 mod sort;
 
+pub use keyspace::empties_everything;
 pub use sort::pattern_option;
 
 use super::flags::*;

@@ -257,8 +257,10 @@ impl Core {
         let Some(session) = self.session_mut(key) else {
             return;
         };
+        let mut known = None;
         // Counted once it is done, like every command: figures tell of none that asks for them.
         if let Some(job) = session.job.take() {
+            known = job.reply;
             let failed = out.bytes.first() == Some(&b'-');
             if let Some(id) = job.id {
                 self.shard.stats.ran(id, job.spent_ns, failed);
@@ -268,7 +270,11 @@ impl Core {
                 host.slow(self, link, key, &args.as_args(), job.spent_ns);
             }
         }
-        self.emit(key, out, link);
+        match known {
+            // Its errors were counted when it was written.
+            Some(mut reply) => self.hand_out(key, &mut reply, link),
+            None => self.emit(key, out, link),
+        }
         if self
             .session(key)
             .is_some_and(|session| session.client.closing)

@@ -95,14 +95,19 @@ impl Core {
                 | Run::Transaction(_)
                 | Run::Script(_)
                 | Run::Container => self.exec_own(key, call, &args, link, host),
-                _ if is_held => self.exec_elsewhere(key, call, &args, link),
-                _ => self.exec_here(key, call, &args, link, host),
+                _ => {
+                    self.note_flush(key, call.command, &args);
+                    match is_held {
+                        true => self.exec_elsewhere(key, call, &args, link),
+                        false => self.exec_here(key, call, &args, link, host),
+                    }
+                }
             };
             if !went_on {
                 return false;
             }
         }
-        self.exec_done(key, link)
+        self.exec_done(key, link, host)
     }
 
     /// A command of the session itself or of the server. Returns whether it is done.

@@ -167,10 +167,13 @@ impl Core {
                 self.performed_for_script(id, performed, out)
             }
             Run::Container | Run::Transaction(_) | Run::Script(_) => barred(),
-            _ => match held {
-                None => Asked::Answered(self.ask_here(key, scripted, call, args)),
-                Some(under) => self.ask_elsewhere(key, scripted, call, args, under, link),
-            },
+            _ => {
+                self.note_flush(key, command, args);
+                match held {
+                    None => Asked::Answered(self.ask_here(key, scripted, call, args)),
+                    Some(under) => self.ask_elsewhere(key, scripted, call, args, under, link),
+                }
+            }
         }
     }
 
