@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use pinion::runtime::{
-    self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, Listening, NextTurn, Options,
+    self, App, CloseReason, ConnId, ConnInfo, FileDone, Gather, Io, Listening, NextTurn, Options,
     Scheduling, Signal, cpus,
 };
 
@@ -127,6 +127,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options {
         cpus: placement.cpus,
         scheduling: Scheduling::default(),
+        gather: Gather::Never,
         gather_longest: Duration::ZERO,
         listening: Listening {
             bind: Vec::new(),

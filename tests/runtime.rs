@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pinion::runtime::{
-    self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, Listening, NextTurn, Options,
+    self, App, CloseReason, ConnId, ConnInfo, FileDone, Gather, Io, Listening, NextTurn, Options,
     Scheduling, Signal, cpus,
 };
 
@@ -194,10 +194,10 @@ struct Server {
 
 impl Server {
     fn start(name: &str, shards: usize) -> Server {
-        Server::start_with(name, shards, 0, Duration::ZERO)
+        Server::start_with(name, shards, 0, Gather::Never)
     }
 
-    fn start_with(name: &str, shards: usize, port: u16, gather_longest: Duration) -> Server {
+    fn start_with(name: &str, shards: usize, port: u16, gather: Gather) -> Server {
         let file = format!("pinion-runtime-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(file);
         let allowed = cpus::allowed();
@@ -205,7 +205,9 @@ impl Server {
         let options = Options {
             cpus: placement.cpus,
             scheduling: Scheduling::default(),
-            gather_longest,
+            gather,
+            // So long that it does not count how fast the machine is.
+            gather_longest: Duration::from_secs(2),
             listening: Listening {
                 bind: vec!["127.0.0.1".to_owned()],
                 port,
@@ -281,7 +283,7 @@ fn tcp_connections_are_served() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = free.local_addr().expect("its number").port();
     drop(free);
-    let server = Server::start_with("tcp", 2, port, Duration::ZERO);
+    let server = Server::start_with("tcp", 2, port, Gather::Never);
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
     assert_eq!(ask(&mut stream, b"hello", 5), b"hello");
     server.stop();
@@ -290,8 +292,7 @@ fn tcp_connections_are_served() {
 #[test]
 fn requests_gather_where_they_may() {
     let _alone = alone();
-    // So long that it does not count here how fast the machine is.
-    let server = Server::start_with("gather", 1, 0, Duration::from_secs(2));
+    let server = Server::start_with("gather", 1, 0, Gather::Always);
     let mut streams: Vec<_> = (0..40).map(|_| server.connect()).collect();
     for stream in &mut streams {
         stream.write_all(b"TURNS").expect("write");

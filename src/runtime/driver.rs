@@ -20,7 +20,7 @@ use super::clock;
 use super::conn::Conn;
 use super::dial::Lines;
 use super::files::Files;
-use super::gathering::Gathering;
+use super::gathering::{Gather, Gathering};
 use super::leftovers::{self, Leftovers};
 use super::listen::Doors;
 use super::mailbox::{Collected, Mail, Mailboxes, Shared};
@@ -98,6 +98,7 @@ pub(super) struct FrontDoor {
     /// There are more shards than processors.
     pub is_crowded: bool,
     pub scheduling: Scheduling,
+    pub gather: Gather,
     /// How long requests may gather while a shard is busy.
     pub gather_longest: Duration,
 }
@@ -155,7 +156,7 @@ impl<A: App> Driver<A> {
             lines: Lines::default(),
             is_crowded: front.is_crowded,
             turns: Turns::new(front.scheduling, clock::mono_ns()),
-            gathering: Gathering::new(front.gather_longest, clock::mono_ns()),
+            gathering: Gathering::new(front.gather, front.gather_longest, clock::mono_ns()),
             leftovers: Leftovers::default(),
         })
     }
@@ -275,7 +276,7 @@ impl<A: App> Driver<A> {
         if completions.iter().any(|it| it.token.op != Op::Wake) {
             self.note_work();
         }
-        if self.gathering.is_on() {
+        if self.gathering.may_be() {
             self.count_arrivals(&completions);
         }
         if !clogged && completions.len() > 1 {

@@ -1,26 +1,49 @@
 //! Letting requests gather: a busy shard sleeps until a batch of them is there.
 //!
 //! A visit to the kernel that fetches one request and sends one reply costs a fifth more than its share of
-//! a visit that does so for sixteen. Where many clients wait for their replies one by one, the next requests
-//! are a few microseconds away: who may be late by as much as that is told by `shard-gathering` serves them
-//! for less. It is worth it for a batch of some size only, so a shard waits for one only while as much
-//! arrives, and not for a while once that was a mistake.
+//! a visit that does so for sixteen, for the server and for clients with many connections. Where they wait
+//! for each reply, the next requests are a few microseconds away, and whoever is served in batches asks
+//! for more in all. Whether that is so is tried: windows of time with batches and without take turns, and
+//! batches go on only if more requests came with them. Clients that send at a pace of their own would
+//! get each reply later, and nothing for it; they send no more, so nothing gathers for them.
 
 use std::time::Duration;
 
+/// What the configuration asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gather {
+    /// While more requests are served for it.
+    #[default]
+    Auto,
+    /// While much arrives.
+    Always,
+    Never,
+}
+
+/// The longest wait. The requests that gather are 100,000 a second, or a few less.
+pub const LONGEST: Duration = Duration::from_micros(200);
 /// Arrivals to wait for. Below the least the sleep costs more than the visits it saves; beyond the most
 /// little is left to save.
 const WANT_MIN: u64 = 8;
 const WANT_MAX: u64 = 24;
 /// How long arrivals are counted for each decision.
 const WATCH_NS: u64 = 10_000_000;
-/// After how long it is tried again: longer each time it fails, within these bounds.
+/// Windows of a trial, half of them with batches.
+const TRIAL: usize = 24;
+/// Batches have to bring as many per cent of the requests that come without.
+const WORTH_PERCENT: u64 = 102;
+/// How long batches go on before they are tried again.
+const KEEP_NS: u64 = 10_000_000_000;
+/// After how long they are tried again when it was no use: longer each time, within these bounds.
 const RETRY_MIN_NS: u64 = 1_000_000_000;
 const RETRY_MAX_NS: u64 = 64_000_000_000;
+/// After how long if half of the clients are others.
+const OTHERS_NS: u64 = 200_000_000;
 
 #[derive(Debug)]
 pub(super) struct Gathering {
-    /// The longest wait; zero: never.
+    gather: Gather,
+    /// The longest wait.
     max_ns: u64,
     /// Arrivals to wait for; zero: whatever comes first.
     want: u64,
@@ -31,13 +54,59 @@ pub(super) struct Gathering {
     arrived: u64,
     waits: u64,
     in_vain: u64,
-    again_ns: u64,
+    stage: Stage,
     retry_ns: u64,
+    /// Connections opened since it was last found to be no use.
+    opened: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing gathers, since this instant, until it is tried again.
+    Off {
+        since_ns: u64,
+    },
+    Trial(Trial),
+    /// Batches were of use; they are tried again at this instant.
+    On {
+        until_ns: u64,
+    },
+}
+
+/// Requests per millisecond in windows without batches, and with.
+#[derive(Debug, Default)]
+struct Trial {
+    rates: [[u64; TRIAL / 2]; 2],
+    windows: usize,
+}
+
+impl Trial {
+    /// With batches and without in turns, and every other pair in the other order: a load that grows
+    /// favours neither.
+    fn has_batches(&self) -> bool {
+        matches!(self.windows % 4, 0 | 3)
+    }
+
+    /// Counts a window. Returns, after the last, whether batches are worth it.
+    fn count(&mut self, rate: u64) -> Option<bool> {
+        self.rates[usize::from(self.has_batches())][self.windows / 2] = rate;
+        self.windows += 1;
+        if self.windows < TRIAL {
+            return None;
+        }
+        // Medians: other work of the machine that holds up a window or two decides nothing.
+        let [without, with] = self.rates.each_mut().map(|rates| {
+            rates.sort_unstable();
+            rates[TRIAL / 4 - 1] + rates[TRIAL / 4]
+        });
+        Some(with * 100 >= without * WORTH_PERCENT)
+    }
 }
 
 impl Gathering {
-    pub fn new(longest: Duration, now_ns: u64) -> Gathering {
+    pub fn new(gather: Gather, longest: Duration, now_ns: u64) -> Gathering {
         Gathering {
+            gather,
             max_ns: longest.as_nanos() as u64,
             want: 0,
             has_waited: false,
@@ -45,8 +114,9 @@ impl Gathering {
             arrived: 0,
             waits: 0,
             in_vain: 0,
-            again_ns: 0,
-            retry_ns: RETRY_MIN_NS,
+            stage: Stage::Off { since_ns: now_ns },
+            retry_ns: 0,
+            opened: 0,
         }
     }
 
@@ -59,13 +129,17 @@ impl Gathering {
         self.has_waited.then_some((self.want as usize, longest))
     }
 
-    /// Somebody asked for this.
     #[inline]
-    pub fn is_on(&self) -> bool {
-        self.max_ns > 0
+    pub fn may_be(&self) -> bool {
+        self.gather != Gather::Never
     }
 
-    /// Counts what a turn began with, from so many connections.
+    /// Counts a connection that opens.
+    pub fn note_opened(&mut self) {
+        self.opened += 1;
+    }
+
+    /// Counts what a turn began with, beside so many connections.
     pub fn mind(&mut self, arrived: usize, connections: usize, now_ns: u64) {
         self.arrived += arrived as u64;
         if std::mem::take(&mut self.has_waited) {
@@ -78,20 +152,55 @@ impl Gathering {
     }
 
     fn decide(&mut self, connections: u64, now_ns: u64) {
-        let expected = self.arrived * self.max_ns / (now_ns - self.since_ns);
-        if self.want > 0 && 2 * self.in_vain > self.waits {
-            self.want = 0;
-            self.again_ns = now_ns + self.retry_ns;
-            self.retry_ns = (2 * self.retry_ns).min(RETRY_MAX_NS);
-        } else if now_ns >= self.again_ns {
-            if self.want > 0 && now_ns > self.again_ns + self.retry_ns {
-                self.retry_ns = RETRY_MIN_NS;
+        let window_ns = now_ns - self.since_ns;
+        let expected = self.arrived * self.max_ns / window_ns;
+        // Of all clients some wait here while others read their replies.
+        let want = expected.min(connections / 2).min(WANT_MAX);
+        let was_in_vain = 2 * self.in_vain > self.waits;
+        let rate = self.arrived * 1_000_000_000 / window_ns;
+        match &mut self.stage {
+            Stage::Trial(_) | Stage::On { .. } if was_in_vain => self.give_up(now_ns),
+            // Where little arrives nothing gathers, and nothing is learnt.
+            _ if want < WANT_MIN => {}
+            Stage::Trial(trial) => match trial.count(rate) {
+                None => {}
+                Some(false) => self.give_up(now_ns),
+                Some(true) => {
+                    self.retry_ns = 0;
+                    let until_ns = now_ns + KEEP_NS;
+                    self.stage = Stage::On { until_ns };
+                }
+            },
+            Stage::On { until_ns } if now_ns >= *until_ns => {
+                self.stage = Stage::Trial(Trial::default());
             }
-            // Of all clients some wait here while others read their replies.
-            let want = expected.min(connections / 2).min(WANT_MAX);
-            self.want = if want >= WANT_MIN { want } else { 0 };
+            Stage::On { .. } => {}
+            Stage::Off { since_ns } => {
+                // What was learnt of other clients says nothing of these.
+                if 2 * self.opened > connections {
+                    self.retry_ns = self.retry_ns.min(OTHERS_NS);
+                }
+                if now_ns >= *since_ns + self.retry_ns {
+                    self.stage = match self.gather {
+                        Gather::Always => Stage::On { until_ns: u64::MAX },
+                        _ => Stage::Trial(Trial::default()),
+                    };
+                }
+            }
         }
+        self.want = match &self.stage {
+            _ if want < WANT_MIN => 0,
+            Stage::On { .. } => want,
+            Stage::Trial(trial) if trial.has_batches() => want,
+            Stage::Trial(_) | Stage::Off { .. } => 0,
+        };
         (self.since_ns, self.arrived, self.waits, self.in_vain) = (now_ns, 0, 0, 0);
+    }
+
+    fn give_up(&mut self, now_ns: u64) {
+        self.opened = 0;
+        self.retry_ns = (2 * self.retry_ns).clamp(RETRY_MIN_NS, RETRY_MAX_NS);
+        self.stage = Stage::Off { since_ns: now_ns };
     }
 }
 
@@ -99,69 +208,131 @@ impl Gathering {
 mod tests {
     use super::*;
 
-    /// Serves `connections` clients of which `active` send one request every `every_ns` together, unless
-    /// all of them wait, for so many milliseconds. Returns the requests of a turn on average.
-    fn serve(
-        gathering: &mut Gathering,
-        now_ns: &mut u64,
-        clients: [u64; 2],
-        every_ns: u64,
-        ms: u64,
-    ) -> f64 {
-        let [connections, active] = clients;
-        let end_ns = *now_ns + ms * 1_000_000;
-        let (mut turns, mut requests) = (0, 0);
-        while *now_ns < end_ns {
-            let (wanted, longest_ns) = match gathering.wait(None) {
-                Some((want, longest)) => (want as u64, longest.as_nanos() as u64),
-                None => (1, u64::MAX),
-            };
-            let come = wanted.min(active).min(longest_ns / every_ns);
-            *now_ns += if come < wanted {
-                longest_ns
-            } else {
-                wanted * every_ns
-            };
-            gathering.mind(come as usize, connections as usize, *now_ns);
-            (turns, requests) = (turns + 1, requests + come);
-        }
-        requests as f64 / turns as f64
+    /// Clients that send one request after another.
+    #[derive(Clone, Copy)]
+    struct Clients {
+        connections: u64,
+        /// How many of them say anything.
+        active: u64,
+        /// The time between two of their requests, if they are served one by one, and in batches.
+        alone_ns: u64,
+        batched_ns: u64,
     }
 
-    fn gathering(us: u64) -> (Gathering, u64) {
-        (Gathering::new(Duration::from_micros(us), 0), 0)
+    impl Clients {
+        fn of(connections: u64, alone_ns: u64, batched_ns: u64) -> Clients {
+            Clients {
+                connections,
+                active: connections,
+                alone_ns,
+                batched_ns,
+            }
+        }
+
+        /// Serves them for so many milliseconds. Returns the requests of a turn on average.
+        fn serve(self, gathering: &mut Gathering, now_ns: &mut u64, ms: u64) -> f64 {
+            let end_ns = *now_ns + ms * 1_000_000;
+            let (mut turns, mut requests) = (0, 0);
+            while *now_ns < end_ns {
+                let (wanted, longest_ns, every_ns) = match gathering.wait(None) {
+                    Some((want, longest)) => {
+                        (want as u64, longest.as_nanos() as u64, self.batched_ns)
+                    }
+                    None => (1, u64::MAX, self.alone_ns),
+                };
+                let come = wanted.min(self.active).min(longest_ns / every_ns);
+                *now_ns += if come < wanted {
+                    longest_ns
+                } else {
+                    wanted * every_ns
+                };
+                gathering.mind(come as usize, self.connections as usize, *now_ns);
+                (turns, requests) = (turns + 1, requests + come);
+            }
+            requests as f64 / turns as f64
+        }
+    }
+
+    fn gathering(gather: Gather) -> (Gathering, u64) {
+        (Gathering::new(gather, LONGEST, 0), 0)
     }
 
     #[test]
-    fn requests_gather_while_many_arrive() {
-        let (mut gathering, mut now_ns) = gathering(200);
-        assert_eq!(
-            serve(&mut gathering, &mut now_ns, [50, 50], 100_000, 1000),
-            1.0
-        );
-        assert!(serve(&mut gathering, &mut now_ns, [50, 50], 9_000, 1000) > 15.0);
-        assert!(serve(&mut gathering, &mut now_ns, [50, 50], 9_000, 1000) > 20.0);
+    fn requests_gather_while_more_are_served_for_it() {
+        let (mut gathering, mut now_ns) = gathering(Gather::Auto);
+        let waiting = Clients::of(50, 10_000, 9_300);
+        let mean = waiting.serve(&mut gathering, &mut now_ns, 1_000);
+        assert!(mean > 5.0, "{mean}");
+        // Turns that are served alone while it is tried again are many.
+        let mean = waiting.serve(&mut gathering, &mut now_ns, 60_000);
+        assert!(mean > 5.0, "{mean}");
+        assert!(matches!(gathering.stage, Stage::On { .. }));
+        let seldom = Clients::of(50, 100_000, 100_000);
+        let mean = seldom.serve(&mut gathering, &mut now_ns, 5_000);
+        assert!(mean < 1.1, "{mean}");
+        let mean = waiting.serve(&mut gathering, &mut now_ns, 1_000);
+        assert!(mean > 5.0, "{mean}");
+    }
+
+    #[test]
+    fn nothing_gathers_for_clients_with_a_pace_of_their_own() {
+        let (mut gathering, mut now_ns) = gathering(Gather::Auto);
+        let paced = Clients::of(50, 10_000, 10_000);
+        let mean = paced.serve(&mut gathering, &mut now_ns, 120_000);
+        assert!(mean > 1.0 && mean < 1.01, "{mean}");
+        assert_eq!(gathering.retry_ns, RETRY_MAX_NS);
+        // Other clients have not been tried.
+        for _ in 0..50 {
+            gathering.note_opened();
+        }
+        let waiting = Clients::of(50, 10_000, 9_300);
+        let mean = waiting.serve(&mut gathering, &mut now_ns, 3_000);
+        assert!(mean > 5.0, "{mean}");
+    }
+
+    #[test]
+    fn a_load_that_grows_is_no_use_of_batches() {
+        let mut trial = Trial::default();
+        let verdicts: Vec<_> = (0..TRIAL as u64)
+            .map(|at| trial.count(1_000 + 100 * at))
+            .collect();
+        assert_eq!(verdicts[..TRIAL - 1], [None; TRIAL - 1]);
+        assert_eq!(verdicts[TRIAL - 1], Some(false));
+    }
+
+    #[test]
+    fn who_asks_for_it_always_has_it_while_many_arrive() {
+        let (mut gathering, mut now_ns) = gathering(Gather::Always);
+        let [seldom, often] = [100_000, 9_000].map(|every_ns| Clients::of(50, every_ns, every_ns));
+        assert_eq!(seldom.serve(&mut gathering, &mut now_ns, 1_000), 1.0);
+        assert!(often.serve(&mut gathering, &mut now_ns, 1_000) > 15.0);
+        assert!(often.serve(&mut gathering, &mut now_ns, 1_000) > 20.0);
         // What was wanted before is wanted once more until it is seen that less arrives.
-        assert!(serve(&mut gathering, &mut now_ns, [50, 50], 100_000, 10_000) < 1.1);
+        assert!(seldom.serve(&mut gathering, &mut now_ns, 10_000) < 1.1);
     }
 
     #[test]
     fn nobody_waits_for_more_than_there_are() {
-        let (mut gathering, mut now_ns) = gathering(200);
-        assert_eq!(
-            serve(&mut gathering, &mut now_ns, [15, 15], 9_000, 1000),
-            1.0
-        );
-        // Most of these never say anything: a wait for them is in vain, and tried less and less often.
-        let mean = serve(&mut gathering, &mut now_ns, [1000, 10], 9_000, 60_000);
-        assert!(mean > 1.0 && mean < 1.1, "{mean}");
-        assert!(gathering.retry_ns >= 16 * RETRY_MIN_NS);
+        for gather in [Gather::Always, Gather::Auto] {
+            let (mut gathering, mut now_ns) = gathering(gather);
+            let few = Clients::of(15, 9_000, 8_000);
+            assert_eq!(few.serve(&mut gathering, &mut now_ns, 1_000), 1.0);
+            // Most of these never say anything: a wait for them is in vain, and tried less and less often.
+            let silent = Clients {
+                connections: 1_000,
+                active: 10,
+                ..few
+            };
+            let mean = silent.serve(&mut gathering, &mut now_ns, 60_000);
+            assert!(mean > 1.0 && mean < 1.1, "{mean}");
+            assert!(gathering.retry_ns >= 16 * RETRY_MIN_NS);
+        }
     }
 
     #[test]
     fn a_wait_ends_with_the_next_deadline() {
-        let (mut gathering, mut now_ns) = gathering(200);
-        serve(&mut gathering, &mut now_ns, [50, 50], 9_000, 100);
+        let (mut gathering, mut now_ns) = gathering(Gather::Always);
+        Clients::of(50, 9_000, 9_000).serve(&mut gathering, &mut now_ns, 100);
         let soon = Duration::from_micros(5);
         assert_eq!(
             gathering.wait(Some(soon)).map(|(_, longest)| longest),
@@ -169,14 +340,5 @@ mod tests {
         );
         assert_eq!(gathering.wait(Some(Duration::ZERO)), None);
         assert_eq!(gathering.wait(None).map(|(want, _)| want), Some(22));
-    }
-
-    #[test]
-    fn who_does_not_ask_for_it_never_waits() {
-        let (mut gathering, mut now_ns) = gathering(0);
-        assert_eq!(
-            serve(&mut gathering, &mut now_ns, [50, 50], 1_000, 1000),
-            1.0
-        );
     }
 }

@@ -32,6 +32,7 @@ pub mod usage;
 
 pub use app::{App, CloseReason, ConnId, ConnInfo, Dial, Io, NextTurn, Now, Peer, Signal};
 pub use files::{FileDone, FileOp};
+pub use gathering::{Gather, LONGEST as GATHER_LONGEST};
 pub use listen::{ListenError, Listening};
 pub use preflight::StartError;
 pub use scheduling::Scheduling;

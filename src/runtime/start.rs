@@ -14,6 +14,7 @@ use signal_hook::{flag, low_level::pipe};
 
 use super::app::App;
 use super::driver::{Driver, FrontDoor, Signals};
+use super::gathering::Gather;
 use super::listen::{self, Doors, Listener, Listening};
 use super::mailbox::{Shared, mesh};
 use super::preflight::{self, StartError};
@@ -25,7 +26,8 @@ pub struct Options {
     /// The CPU of each shard.
     pub cpus: Vec<usize>,
     pub scheduling: Scheduling,
-    /// How long requests may gather while a shard is busy; zero: not at all.
+    pub gather: Gather,
+    /// How long requests may gather while a shard is busy.
     pub gather_longest: Duration,
     pub listening: Listening,
 }
@@ -92,6 +94,7 @@ impl Bound {
             signals: Some(catch_signals().map_err(StartError::Ring)?),
             is_crowded,
             scheduling: options.scheduling,
+            gather: options.gather,
             gather_longest: options.gather_longest,
         });
         let (to, ends) = mpsc::channel();
@@ -102,6 +105,7 @@ impl Bound {
             let others = || FrontDoor {
                 is_crowded,
                 scheduling: options.scheduling,
+                gather: options.gather,
                 gather_longest: options.gather_longest,
                 ..FrontDoor::default()
             };

@@ -5,7 +5,6 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::acl;
 use super::config::cli::{self, Invocation};
@@ -26,7 +25,7 @@ use super::tools;
 use crate::acl::Users;
 use crate::command::Table;
 use crate::keyspace::Keyspace;
-use crate::runtime::{self, Listening, Options, Scheduling, StartError, clock, cpus};
+use crate::runtime::{self, Gather, Listening, Options, Scheduling, StartError, clock, cpus};
 use crate::script;
 use crate::session::Core;
 use crate::shard::budget::{self, Budget};
@@ -92,7 +91,12 @@ fn options_of(config: &Config) -> Result<(Options, bool), StartError> {
                 "other" => Scheduling::Other,
                 _ => Scheduling::Auto,
             },
-            gather_longest: Duration::from_micros(config.int("shard-gathering").unsigned_abs()),
+            gather: match config.text("shard-gathering") {
+                "always" => Gather::Always,
+                "never" => Gather::Never,
+                _ => Gather::Auto,
+            },
+            gather_longest: runtime::GATHER_LONGEST,
             listening: listening_of(config),
         },
         placement.crowded,

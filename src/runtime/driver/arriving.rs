@@ -111,6 +111,7 @@ impl<A: App> Driver<A> {
 
     /// Gives a connection its place, and begins to read.
     fn seat(&mut self, fd: OwnedFd) -> ConnId {
+        self.gathering.note_opened();
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,

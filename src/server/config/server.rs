@@ -53,7 +53,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("proto-max-bulk-len", "536870912", Kind::Memory { min: 1048576, max: i64::MAX }).effective(),
     Param::new("requirepass", "", Kind::Text).effective(),
     Param::new("server_cpulist", "", Kind::Text).immutable().effective(),
-    Param::new("shard-gathering", "0", Kind::Int { min: 0, max: 10000 }).immutable().own().effective(),
+    Param::new("shard-gathering", "auto", Kind::Enum(&["auto", "always", "never"])).immutable().own().effective(),
     Param::new("shard-scheduling", "auto", Kind::Enum(&["auto", "batch", "other"])).immutable().own().effective(),
     Param::new("shards", "0", Kind::Int { min: 0, max: 1024 }).immutable().own().effective(),
     Param::new("shutdown-on-sigint", "default", Kind::Flags(&["default", "save", "nosave", "now", "force"])).rule(rules::shutdown_flags).effective(),
