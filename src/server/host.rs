@@ -303,13 +303,11 @@ impl Host for ServerHost {
         args: &Args,
     ) -> Admission {
         let now_ms = link.now_ms();
+        if let Some(error) = self.refuses(session, entry) {
+            return Admission::Refuse(error);
+        }
         if session == replay::SESSION {
             return Admission::Run;
-        }
-        if session == MASTER {
-            self.mind_disk(entry.command);
-        } else if let Some(error) = self.refusal(session, entry.command) {
-            return Admission::Refuse(error);
         }
         if self.pause.until_ms != 0 {
             if !self.pause.is_active(now_ms) {
@@ -324,6 +322,17 @@ impl Host for ServerHost {
             }
         }
         Admission::Run
+    }
+
+    fn refuses(&mut self, session: SessionKey, entry: &Entry) -> Option<CmdError> {
+        match session {
+            replay::SESSION => None,
+            MASTER => {
+                self.mind_disk(entry.command);
+                None
+            }
+            _ => self.refusal(session, entry.command),
+        }
     }
 
     fn is_loading(&self) -> bool {

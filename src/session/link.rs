@@ -79,6 +79,12 @@ pub trait Host {
         Admission::Run
     }
 
+    /// Why a command that a script asks for may not run, while [`Host::is_watching`]. What a script has
+    /// begun no pause holds back.
+    fn refuses(&mut self, _session: SessionKey, _entry: &Entry) -> Option<CmdError> {
+        None
+    }
+
     /// Whether clients are refused as data is being loaded.
     fn is_loading(&self) -> bool {
         false

@@ -1,8 +1,10 @@
 //! Scripts that run for long, and functions: what holds while they run, and what is kept.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use crate::client::{Client, encode};
+use crate::client::{Client, Got, encode};
 use crate::persistence::{line, wait_for};
 use crate::process::{Server, Which};
 
@@ -316,4 +318,49 @@ fn a_script_may_compute_keys_after_it_changed_others() {
     for other in &told[1..] {
         assert_eq!(*other, told[0]);
     }
+}
+
+/// Reads and writes keys that it is not called with, wherever they are.
+const COMPUTES_KEYS: &str = "redis.call('get', ARGV[1]) redis.call('set', ARGV[1], 'w') \
+     redis.call('set', ARGV[2], 'w') return 'done'";
+
+#[test]
+fn a_pause_leaves_scripts_that_have_begun_alone() {
+    const ROUNDS: usize = 30;
+    let server = Server::start(Which::Pinion { shards: 2 }, &[]);
+    let is_over = AtomicBool::new(false);
+    let pause = || {
+        let mut admin = server.client();
+        while !is_over.load(Ordering::Relaxed) {
+            assert_eq!(line(&mut admin, "CLIENT PAUSE 2 WRITE"), "+OK");
+            thread::sleep(Duration::from_millis(3));
+        }
+    };
+    let run = &|at: usize| {
+        let mut client = server.client();
+        client.set_wait(Duration::from_secs(60));
+        for round in 0..ROUNDS {
+            let key = |more: usize| format!("key:{}", (at * 3 + round * 5 + more) % 7);
+            let eval = |more| {
+                let keys = [key(more), key(more + 1), key(2 * more + 2)];
+                let script = ["EVAL", COMPUTES_KEYS, "1", &keys[0], &keys[1], &keys[2]];
+                [encode(&script), encode(&["ECHO", "behind"])].concat()
+            };
+            client.send(&(0..5).flat_map(eval).collect::<Vec<u8>>());
+            let told = client
+                .replies(10)
+                .iter()
+                .map(Got::shown)
+                .collect::<Vec<_>>();
+            let wanted = ["$4\\r\\ndone\\r\\n", "$6\\r\\nbehind\\r\\n"];
+            assert_eq!(told, wanted.repeat(5), "client {at}, round {round}");
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(pause);
+        let clients: Vec<_> = (0..8).map(|at| scope.spawn(move || run(at))).collect();
+        let ends: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        assert!(ends.iter().all(Result::is_ok), "every client");
+    });
 }

@@ -9,7 +9,7 @@ use crate::keyspace::Audience;
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
 use crate::script::Word;
 use crate::session::core::Core;
-use crate::session::link::{Admission, Host, Link, Performed};
+use crate::session::link::{Host, Link, Performed};
 use crate::shard::Call;
 use crate::shard::TxId;
 use crate::shard::message::{HopCall, Message, SessionKey};
@@ -90,7 +90,7 @@ impl Core {
             // A script that has changed something is not stopped half way.
             None
         } else if host.is_watching()
-            && let Admission::Refuse(error) = host.admit(self, link, key, entry, args)
+            && let Some(error) = host.refuses(key, entry)
         {
             Some(error)
         } else if scripted.lacks_memory && command.flags & flags::DENYOOM != 0 {
