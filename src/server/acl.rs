@@ -167,6 +167,19 @@ impl ServerHost {
         self.patrol.set_strangers(users.requires_auth());
     }
 
+    /// Whose commands were checked by rules that are no more is done with them: from here on nothing
+    /// takes effect that is not allowed, and who changed the rules is told. A transaction is told at
+    /// once: such commands may be waiting for its end.
+    pub fn tell_of_users(&mut self, core: &Core) {
+        if self.outdated.is_empty() || core.has_outdated() {
+            return;
+        }
+        for (origin, id) in self.outdated.drain(..) {
+            let part = Box::new(());
+            self.mail.push((origin, NodeMessage::Answer { id, part }));
+        }
+    }
+
     /// Clients of this core that listen to what their users may no longer hear.
     fn forbidden_listeners(&self, core: &Core, users: &Users) -> Vec<SessionKey> {
         let mut forbidden = Vec::new();

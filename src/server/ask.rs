@@ -7,7 +7,8 @@
 //! performing node:   Reply {session, out} -> requester's node
 //! ```
 //! Each node's part is computed synchronously when the question arrives, so the answers of one
-//! question need no further state on the nodes that are asked.
+//! question need no further state on the nodes that are asked. Only the answer to who has put users
+//! into effect may have to wait, for what is under way.
 
 use std::any::Any;
 use std::sync::Arc;

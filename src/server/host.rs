@@ -50,6 +50,8 @@ pub struct ServerHost {
     pub asking: Asking,
     /// Shard 0's alone.
     pub office: Office,
+    /// Answers to who has put users into effect: they wait for what is under way by the old rules.
+    pub outdated: Vec<(usize, u64)>,
     pub monitors: Monitors,
     pub pause: Pause,
     pub postponed: Vec<SessionKey>,
@@ -142,6 +144,7 @@ impl ServerHost {
             shards,
             asking: Asking::default(),
             office: Office::new(users),
+            outdated: Vec::new(),
             monitors: Monitors::new(shards),
             pause: Pause::default(),
             postponed: Vec::new(),

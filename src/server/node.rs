@@ -1,6 +1,6 @@
 //! One core of the server: its clients and shard, driven by the runtime.
 
-use super::ask::NodeMessage;
+use super::ask::{NodeMessage, Question};
 use super::boot::listening_of;
 use super::following::Call;
 use super::host::ServerHost;
@@ -175,14 +175,7 @@ impl Node {
                 id,
                 origin,
                 question,
-            } => {
-                let part = host.contribute(core, link, origin, &question);
-                if question.job == Job::ConfigSet {
-                    let keepalive_s = host.config.int("tcp-keepalive").max(0);
-                    link.io.set_keepalive(keepalive_s as u64);
-                }
-                link.io.post(origin, NodeMessage::Answer { id, part });
-            }
+            } => Node::asked(core, host, link, (origin, id), &question),
             NodeMessage::Answer { id, part } => {
                 if let Some(collecting) = host.asking.answered(id, part) {
                     host.collected(core, link, collecting);
@@ -229,6 +222,26 @@ impl Node {
             NodeMessage::MonitorsChanged { node, delta } => host.monitors.everywhere[node] += delta,
         }
         debug_assert!(from < host.shards);
+    }
+
+    /// Answers a question, here or when what is under way is over.
+    fn asked(
+        core: &mut Core,
+        host: &mut ServerHost,
+        link: &mut IoLink,
+        (origin, id): (usize, u64),
+        question: &Question,
+    ) {
+        let part = host.contribute(core, link, origin, question);
+        if question.job == Job::ConfigSet {
+            let keepalive_s = host.config.int("tcp-keepalive").max(0);
+            link.io.set_keepalive(keepalive_s as u64);
+        }
+        if question.job == Job::Acl && !question.requester.in_exec && core.has_outdated() {
+            host.outdated.push((origin, id));
+        } else {
+            link.io.post(origin, NodeMessage::Answer { id, part });
+        }
     }
 }
 
@@ -413,6 +426,7 @@ impl App for Node {
             }
             core.timed_out(now.unix_ms(), link, host);
             host.tell_of_transactions(core);
+            host.tell_of_users(core);
             host.migrated(core, link);
             Node::timed(core, host, spikes::EVICTION_CYCLE, |core, _| {
                 core.shard.make_room(now.unix_ms());

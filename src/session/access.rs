@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::core::Core;
 use super::link::{Host, Link};
 use super::requests::Next;
-use super::state::Session;
+use super::state::{Session, State};
 use crate::acl::{Context, Denied, Reason, User, Users};
 use crate::command::transaction::Transaction;
 use crate::command::{Command, CommandId, Run, flags, generic, keys};
@@ -40,7 +40,11 @@ impl Core {
         for session in self.sessions_mut() {
             let Some(user) = &session.user else { continue };
             match users.get(&user.name).filter(|now| now.id == user.id) {
-                Some(now) => session.set_user(Some(now.clone())),
+                Some(now) => {
+                    let changes = !Arc::ptr_eq(now, user);
+                    session.set_user(Some(now.clone()));
+                    session.is_outdated |= changes && session.is_limited;
+                }
                 None => {
                     // What it has begun goes on as it was.
                     session.client.authenticated = false;
@@ -238,6 +242,33 @@ impl Core {
         out
     }
 
+    /// Whether a command that was checked before its hop left may not run any more.
+    pub(super) fn refuses_in_hop(
+        &mut self,
+        key: SessionKey,
+        id: CommandId,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> bool {
+        let Some(denied) = self.denied(key, id, args) else {
+            return self.refuse_sort(key, id, args).is_some();
+        };
+        self.tell_refused(key, id, args, (denied, Context::Toplevel), link, host);
+        true
+    }
+
+    /// Whether something under way was checked by rules that have changed since. What is carried out
+    /// of a transaction or a script here is checked command by command.
+    pub fn has_outdated(&self) -> bool {
+        let is_under_way = |its: &Session| {
+            let waits = matches!(its.state, State::Hopping | State::Awaiting);
+            waits && its.job.is_none() && !self.is_executing(its.key)
+        };
+        self.sessions()
+            .any(|its| its.is_outdated && is_under_way(its))
+    }
+
     /// Ends the waits of clients whose users may no longer touch what they wait for.
     ///
     // Differs: A client that waits for keys is refused as soon as its user may no longer touch them.
@@ -247,15 +278,25 @@ impl Core {
             .filter_map(|its| Some((its.key, its.wait.as_ref()?.request.clone())))
             .collect();
         for (key, request) in waiting {
-            let (id, args) = (request.call.id, request.args.as_args());
-            let Some(denied) = self.denied(key, id, &args) else {
-                continue;
-            };
-            self.tell_refused(key, id, &args, (denied, Context::Toplevel), link, host);
-            let name = self.table.entry(id).full_name();
-            let error = no_permission(denied.reason, &name);
-            self.end_wait_with(key, &error, link, host);
+            self.end_forbidden_wait(key, &request, link, host);
         }
+    }
+
+    /// The same for one that waits.
+    pub(super) fn end_forbidden_wait(
+        &mut self,
+        key: SessionKey,
+        request: &Request,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let (id, args) = (request.call.id, request.args.as_args());
+        let Some(denied) = self.denied(key, id, &args) else {
+            return;
+        };
+        let error = no_permission(denied.reason, &self.table.entry(id).full_name());
+        self.tell_refused(key, id, &args, (denied, Context::Toplevel), link, host);
+        self.end_wait_with(key, &error, link, host);
     }
 }
 

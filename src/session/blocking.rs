@@ -189,6 +189,8 @@ impl Core {
         if is_write && self.shard.keyspace.is_replica() && host.refuses_writes(key).is_some() {
             return self.send_away(key, link, host);
         }
+        // What it may do may have changed while its homes looked.
+        self.end_forbidden_wait(key, request, link, host);
         let Some(wait) = self.session(key).and_then(|session| session.wait.as_ref()) else {
             return;
         };

@@ -91,6 +91,8 @@ pub struct Session {
     pub user: Option<Arc<User>>,
     /// The user may not do everything: requests are checked.
     pub is_limited: bool,
+    /// The user's rules have changed since what is under way was checked.
+    pub is_outdated: bool,
     /// File descriptor, for CLIENT LIST.
     pub fd: i32,
     pub state: State,
@@ -137,6 +139,7 @@ impl Session {
             peer,
             user: None,
             is_limited: false,
+            is_outdated: false,
             fd,
             state: State::Running,
             parser: Parser::default(),

@@ -361,6 +361,28 @@ fn what_waits_for_its_reader_waits_for_the_end_of_a_pause() {
 }
 
 #[test]
+fn what_waits_for_its_reader_is_checked_again_when_rules_change() {
+    for order in ["exact", "relaxed"] {
+        let server = Server::start(Which::Pinion { shards: 3 }, &["--pipeline-order", order]);
+        let (mut client, mut watcher) = (server.client(), server.client());
+        let rounds = large_lists(&mut watcher, 120);
+        for rules in ["on nopass ~* +@all -debug", "-incr"] {
+            let set = format!("ACL SETUSER limited {rules}");
+            assert_eq!(watcher.text(&set), "+OK\\r\\n", "{order}");
+            if rules != "-incr" {
+                assert_eq!(client.text("AUTH limited x"), "+OK\\r\\n");
+                client.send(&read_and_count(&rounds));
+                stalled(&mut watcher, order);
+            }
+        }
+        let ran = counted(&mut watcher);
+        // What is left of a hop is not run; what comes behind it is refused one by one.
+        while let Got::Reply(_) = client.reply() {}
+        assert_eq!(counted(&mut watcher), ran, "{order}");
+    }
+}
+
+#[test]
 fn a_pipeline_waits_for_its_reader() {
     for (shards, order) in [(1, "exact"), (3, "exact"), (3, "relaxed")] {
         let options = ["--pipeline-order", order];

@@ -1,6 +1,7 @@
 //! Users beyond what a transcript can say: files, restarts, all shards at once.
 
 use std::fs;
+use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -181,6 +182,53 @@ fn a_change_is_in_force_on_every_shard_when_it_is_answered() {
     assert_eq!(admin.text("ACL DELUSER u"), ":1\\r\\n");
     for client in &mut clients {
         assert_eq!(client.until_closed(), Got::Closed(Vec::new()));
+    }
+}
+
+/// A command that was allowed, and waits for keys that others hold, has run when its user is told to
+/// have lost the right to it.
+#[test]
+fn nothing_that_is_not_allowed_runs_after_the_change_is_answered() {
+    for (command, reply) in [("APPEND k w", ":2"), ("MSET k v j w", "+OK")] {
+        let server = Server::start(Which::Pinion { shards: 2 }, &[]);
+        let (mut admin, mut mover) = (server.client(), server.client());
+        admin.text("ACL SETUSER u on nopass ~* +@all");
+        // From either shard.
+        let mut clients = [client_of(&server, "u"), client_of(&server, "u")];
+        assert_eq!(admin.text("SET k v"), "+OK\\r\\n");
+        // It accepts nothing: the key is on its way there for a while.
+        let nobody = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = nobody.local_addr().expect("an address").port();
+        mover.send(format!("MIGRATE 127.0.0.1 {port} k 0 1000\r\n").as_bytes());
+        let name = command.split(' ').next().unwrap_or_default();
+        let name = name.to_lowercase();
+        let listed = |admin: &mut Client, what: &str| {
+            let begun = Instant::now();
+            while !admin.text("CLIENT LIST").contains(what) {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+            }
+        };
+        listed(&mut admin, "cmd=migrate");
+        for client in &mut clients {
+            client.send(format!("{command}\r\n").as_bytes());
+            listed(&mut admin, &format!("cmd={name} user=u"));
+        }
+        assert_eq!(
+            admin.text(&format!("ACL SETUSER u -{name}")),
+            "+OK\\r\\n",
+            "{command}"
+        );
+        let stats = admin.text("INFO commandstats");
+        let ran = format!("cmdstat_{name}:calls=2,");
+        assert!(stats.contains(&ran), "{command}: {stats}");
+        for (client, at) in clients.iter_mut().zip(0..) {
+            let reply = match reply.strip_prefix(':') {
+                Some(_) => format!(":{}\\r\\n", 2 + at),
+                None => format!("{reply}\\r\\n"),
+            };
+            assert_eq!(client.reply().shown(), reply, "{command}");
+            assert!(client.text(command).starts_with("-NOPERM"), "{command}");
+        }
     }
 }
 

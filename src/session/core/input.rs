@@ -99,12 +99,15 @@ impl Core {
         }
         session.state = State::Running;
         session.current_bytes = 0;
+        session.is_outdated = false;
+        let is_limited = session.is_limited;
         if link.pending_bytes(key) > 0 && self.check_drain(key, link) == Next::Wait {
             return;
         }
         if self.is_hopping(key) {
             // What is left of a hop that came back with many bytes of replies.
-            if !host.is_watching() || self.may_go_on(key, link, host) {
+            let is_free = !is_limited && !host.is_watching();
+            if is_free || self.may_go_on(key, link, host) {
                 self.send_hop(key, link);
             }
             return;
@@ -124,11 +127,17 @@ impl Core {
     }
 
     /// Whether what is left of hops may still run: it was admitted before their session waited for its
-    /// reader. Since then clients may have been paused, or this server may have become a replica.
+    /// reader. Since then clients may have been paused, this server may have become a replica, or its
+    /// user may have lost the right to it.
     fn may_go_on(&mut self, key: SessionKey, link: &mut dyn Link, host: &mut dyn Host) -> bool {
         let table = self.table.clone();
         for (id, args) in self.session(key).map_or(Vec::new(), Session::left_in_hops) {
-            match host.admit(self, link, key, table.entry(id), &args.as_args()) {
+            let args = args.as_args();
+            if self.refuses_in_hop(key, id, &args, link, host) {
+                self.abandon(key, link);
+                return false;
+            }
+            match host.admit(self, link, key, table.entry(id), &args) {
                 Admission::Run => {}
                 Admission::Postpone => {
                     if let Some(session) = self.session_mut(key) {
