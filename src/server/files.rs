@@ -177,7 +177,7 @@ impl ServerHost {
     fn follow(&mut self, after: After) {
         match after {
             After::Nothing | After::Reply(_) | After::Sync | After::Pipe => {}
-            After::Rewrite => self.persistence.aof.rewrite_failed(self.now_ms),
+            After::Rewrite => self.rewrite_failed(),
             After::Reload { requester, flush } => self.begin_load(Then::Reply(requester), flush),
             After::Stop { .. } => self.stop_now(),
         }

@@ -208,7 +208,7 @@ impl ServerHost {
             && std::mem::take(&mut journal.wants_rewrite)
         {
             // Barriers stand in shard 0's segment: this is shard 0.
-            self.persistence.aof.scheduled = true;
+            self.persistence.aof.need_base();
         }
         self.tell_synced();
         self.send_feed(core);

@@ -24,6 +24,7 @@ mod process;
 mod pubsub;
 mod rdb;
 mod replicas;
+mod rewrites;
 mod sameness;
 mod scanning;
 mod scripts;

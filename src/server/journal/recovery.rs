@@ -99,7 +99,7 @@ impl ServerHost {
                         "{dropped} part(s) of transactions that were not complete when the server \
                          ended were left out"
                     ));
-                    self.persistence.aof.scheduled = true;
+                    self.persistence.aof.need_base();
                 }
                 let took_ms = self.now_ms - self.started_ms;
                 let seconds = took_ms as f64 / 1000.0;

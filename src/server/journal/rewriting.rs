@@ -25,18 +25,24 @@ impl ServerHost {
             persistence.aof.scheduled = true;
             return done(out.simple("Background append only file rewriting scheduled"));
         }
-        self.begin_rewrite();
+        if !self.begin_rewrite() {
+            return Performed::Failed(CmdError::Text(
+                "ERR Can't execute an AOF background rewriting. Please check the server logs for \
+                 more information.",
+            ));
+        }
         done(out.simple("Background append only file rewriting started"))
     }
 
-    fn begin_rewrite(&mut self) {
+    /// Returns whether it has begun.
+    fn begin_rewrite(&mut self) -> bool {
         let (shards, now_ms) = (self.shards, self.now_ms);
         self.persistence.aof.configure(&self.config);
         let files = match self.persistence.aof.begin_rewrite(shards, now_ms) {
             Ok(files) => files,
             Err(error) => {
                 log::warning(&format!("Can't begin an AOF rewrite: {error}"));
-                return self.persistence.aof.rewrite_failed(now_ms);
+                return false;
             }
         };
         let policy = self.policy();
@@ -50,6 +56,16 @@ impl ServerHost {
         ));
         let persistence = &mut self.persistence;
         persistence.save(&self.config, After::Rewrite, now_ms, &mut self.mail);
+        true
+    }
+
+    /// A rewrite came to nothing.
+    pub(in crate::server) fn rewrite_failed(&mut self) {
+        let persistence = &mut self.persistence;
+        let leaves = persistence.aof.rewrite_failed(self.now_ms);
+        if leaves && persistence.closing.is_none() && !self.stopping {
+            self.close_journals(false);
+        }
     }
 
     /// The new base is durable under its temporary name.
@@ -67,7 +83,7 @@ impl ServerHost {
             }
             Err(error) => {
                 log::warning(&format!("Can't end an AOF rewrite: {error}"));
-                self.persistence.aof.rewrite_failed(now_ms);
+                self.rewrite_failed();
             }
         }
     }
@@ -111,9 +127,11 @@ impl ServerHost {
         if is_busy {
             return;
         }
-        aof.scheduled |= self.part.take_wants_base();
-        let may_try = self.now_ms >= aof.retry_ms;
-        if may_try && !in_exec && (wanted && !aof.on || aof.scheduled) {
+        if self.part.take_wants_base() {
+            aof.need_base();
+        }
+        let is_due = wanted && !aof.on || aof.scheduled;
+        if is_due && !in_exec && aof.may_try(self.now_ms) {
             self.begin_rewrite();
         }
     }

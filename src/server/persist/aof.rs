@@ -96,8 +96,12 @@ pub struct Aof {
     pub failures: u64,
     pub last_took_s: i64,
     pub rewrites: u64,
+    /// A rewrite has to replace what is damaged, or incomplete: one that failed is tried again.
+    is_needed: bool,
     /// Not before this time, unix milliseconds, after one that failed.
     pub retry_ms: i64,
+    /// How long nobody tries by himself, since so many failed. 0: there is no such limit.
+    limit_minutes: i64,
     /// Held as long as the server runs.
     lock: Option<File>,
 }
@@ -119,7 +123,9 @@ impl Default for Aof {
             failures: 0,
             last_took_s: -1,
             rewrites: 0,
+            is_needed: false,
             retry_ms: 0,
+            limit_minutes: 0,
             lock: None,
         }
     }
@@ -367,22 +373,48 @@ impl Aof {
         self.base_bytes = base.and_then(|base| self.size_of(base)).unwrap_or(0);
     }
 
+    /// What there is does not do without a new base.
+    pub fn need_base(&mut self) {
+        self.is_needed = true;
+        self.scheduled = true;
+    }
+
     /// Begins a rewrite: the segments that the shards go over to at the cut.
     pub fn begin_rewrite(&mut self, shards: usize, now_ms: i64) -> io::Result<Vec<Arc<File>>> {
+        self.scheduled = false;
+        match self.create_rewrite(shards) {
+            Ok((incr, files)) => {
+                self.rewrite = Some(Rewrite {
+                    base: self.next_base(),
+                    incr,
+                    started_ms: now_ms,
+                    goes_on: self.wanted,
+                });
+                Ok(files)
+            }
+            Err(error) => {
+                self.note_failure(now_ms);
+                Err(error)
+            }
+        }
+    }
+
+    fn create_rewrite(
+        &mut self,
+        shards: usize,
+    ) -> io::Result<(Vec<manifest::File>, Vec<Arc<File>>)> {
         fs::create_dir_all(&self.directory)?;
         let (incr, files) = self.create_segments(shards)?;
         if self.on {
+            let before = self.manifest.incr.len();
             self.manifest.incr.extend(incr.iter().cloned());
-            self.write_manifest()?;
+            if let Err(error) = self.write_manifest() {
+                // The manifest on the disk may name them: the files stay, empty, and are the next ones.
+                self.manifest.incr.truncate(before);
+                return Err(error);
+            }
         }
-        self.scheduled = false;
-        self.rewrite = Some(Rewrite {
-            base: self.next_base(),
-            incr,
-            started_ms: now_ms,
-            goes_on: self.wanted,
-        });
-        Ok(files)
+        Ok((incr, files))
     }
 
     /// The new base is on the disk under a temporary name.
@@ -390,7 +422,11 @@ impl Aof {
         let Some(rewrite) = self.rewrite.take() else {
             return Ok(());
         };
-        fs::rename(temporary, self.path(&rewrite.base.name))?;
+        if let Err(error) = fs::rename(temporary, self.path(&rewrite.base.name)) {
+            super::discard(temporary);
+            self.rewrite = Some(rewrite);
+            return Err(error);
+        }
         let old = std::mem::take(&mut self.manifest);
         let is_new = |file: &manifest::File| rewrite.incr.contains(file);
         // In Redis' order: what is old stands last.
@@ -417,7 +453,11 @@ impl Aof {
             history,
             incr,
         };
-        self.write_manifest()?;
+        if let Err(error) = self.write_manifest() {
+            // Whichever manifest is on the disk, the files that it names are there.
+            self.note_failure(now_ms);
+            return Err(error);
+        }
         for file in unused {
             super::discard(&self.path(&file.name).to_string_lossy());
         }
@@ -425,23 +465,72 @@ impl Aof {
         self.note_base();
         self.on = true;
         self.last_ok = true;
+        self.is_needed = false;
         self.failures = 0;
+        self.limit_minutes = 0;
         self.last_took_s = (now_ms - rewrite.started_ms) / 1000;
         self.rewrites += 1;
         log::notice("Background AOF rewrite finished successfully");
         Ok(())
     }
 
-    /// A rewrite came to nothing: the segments it began stay in use.
-    pub fn rewrite_failed(&mut self, now_ms: i64) {
-        const RETRY_MS: i64 = 2_000;
-        if self.rewrite.take().is_some() {
-            self.last_ok = false;
-            self.failures += 1;
-            self.retry_ms = now_ms + RETRY_MS;
-            self.scheduled = true;
-            log::warning("Background AOF rewrite terminated with error");
+    /// A rewrite came to nothing: the segments it began stay in use. Those of a file that has no base yet
+    /// are worth nothing without it: they go, and true says that the shards are to leave them.
+    pub fn rewrite_failed(&mut self, now_ms: i64) -> bool {
+        let Some(rewrite) = self.rewrite.take() else {
+            return false;
+        };
+        log::warning("Background AOF rewrite terminated with error");
+        let leaves = self.discard_unnamed(&rewrite);
+        self.note_failure(now_ms);
+        leaves
+    }
+
+    /// Deletes the segments of a rewrite that the manifest does not name. Returns whether there are any.
+    fn discard_unnamed(&self, rewrite: &Rewrite) -> bool {
+        let named = &self.manifest.incr;
+        let unnamed = rewrite.incr.iter().filter(|file| !named.contains(file));
+        let mut any = false;
+        for manifest::File { name, .. } in unnamed {
+            log::notice(&format!(
+                "Removing the temp incr aof file {name} in the background"
+            ));
+            super::discard(&self.path(name).to_string_lossy());
+            any = true;
         }
+        any
+    }
+
+    fn note_failure(&mut self, now_ms: i64) {
+        const RETRY_MS: i64 = 2_000;
+        self.last_ok = false;
+        self.failures += 1;
+        self.limit_minutes = 0;
+        self.retry_ms = now_ms + RETRY_MS;
+        // Redis: aof.c backgroundRewriteDoneHandler, others are begun again by who wants them.
+        self.scheduled = self.is_needed || self.wanted && !self.on;
+    }
+
+    /// Whether a rewrite that nobody asks for may begin. After some failures there are but few of them:
+    /// each takes its time, and adds segments. Redis: aof.c aofRewriteLimited.
+    pub fn may_try(&mut self, now_ms: i64) -> bool {
+        const FAILURES_MAX: u64 = 3;
+        const LIMIT_MAX_MINUTES: i64 = 60;
+        if now_ms < self.retry_ms {
+            return false;
+        }
+        if self.failures < FAILURES_MAX || self.limit_minutes > 0 {
+            return true;
+        }
+        let doubled = 1_i64 << (self.failures - FAILURES_MAX).min(6);
+        self.limit_minutes = doubled.min(LIMIT_MAX_MINUTES);
+        self.retry_ms = now_ms + self.limit_minutes * 60_000;
+        let minutes = self.limit_minutes;
+        log::warning(&format!(
+            "Background AOF rewrite has repeatedly failed and triggered the limit, will retry in \
+             {minutes} minutes"
+        ));
+        false
     }
 
     /// Replaces the manifest on the disk, durably.
@@ -464,11 +553,9 @@ impl Aof {
     /// The append-only file is turned off: its files stay as they are. Those of one that did not come to
     /// be go.
     pub fn close(&mut self) {
-        let rewrite = self.rewrite.take();
-        if !std::mem::take(&mut self.on) {
-            for file in rewrite.iter().flat_map(|rewrite| &rewrite.incr) {
-                super::discard(&self.path(&file.name).to_string_lossy());
-            }
+        self.on = false;
+        if let Some(rewrite) = self.rewrite.take() {
+            self.discard_unnamed(&rewrite);
         }
     }
 }
