@@ -17,6 +17,7 @@ use super::log::{self, Level};
 use super::node::Node;
 use super::open_files;
 use super::persist::{self, Part};
+use super::restart::Successor;
 use super::role::Role;
 use super::settings;
 use super::supervise;
@@ -59,7 +60,12 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             title::prepare();
-            serve(config)
+            let successor = Successor::of(args);
+            let code = serve(config);
+            match successor.and_then(Successor::follow) {
+                Ok(()) => code,
+                Err(error) => fail(&format!("Can't start again: {error}")),
+            }
         }
         Err(error) => fail(&format!("Can't go into the background: {error}")),
     }

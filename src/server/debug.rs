@@ -66,7 +66,7 @@ impl ServerHost {
                 "0" => Err(CmdError::Text("ERR maxmemory-clients is disabled.")),
                 _ => Ok(()),
             },
-            (b"reload" | b"loadaof", _)
+            (b"reload" | b"loadaof" | b"restart" | b"crash-and-recover", _)
             | (b"config-rewrite-force-all", 2)
             | (b"replicate", 3..) => {
                 return self.forward(Job::Debug, requester, args, out);
@@ -238,6 +238,15 @@ fn debug_here(args: &Args, out: &mut Writer) -> CmdResult {
             log::warning("Pinion is made to crash by DEBUG");
             panic!("DEBUG {}", String::from_utf8_lossy(args.get(1)))
         }
+        (b"oom", 2) => {
+            // Redis: debug.c asks for half of what there is room for.
+            let bytes = usize::MAX / 2;
+            log::warning(&format!("Out Of Memory allocating {bytes} bytes!"));
+            panic!("Pinion aborting for OUT OF MEMORY. Allocating {bytes} bytes!")
+        }
+        (b"clusterlink", 5) if args.is(2, "kill") => Err(CmdError::Text(
+            "ERR Debug option only available for cluster mode enabled setup!",
+        )),
         (b"protocol", 3) => protocol(args, out),
         // An element of any size stands in a listpack here.
         (b"quicklist-packed-threshold", 3) => {

@@ -5,6 +5,7 @@ mod nodes;
 mod own;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::acl::Office;
 use super::ask::{Asking, NodeMessage, Requester};
@@ -127,6 +128,8 @@ pub struct ServerHost {
     /// Messages to other nodes, sent when the callback returns.
     pub mail: Vec<(usize, NodeMessage)>,
     pub stop: Option<i32>,
+    /// It starts again so long after the end that is under way.
+    pub restart: Option<Duration>,
 }
 
 impl ServerHost {
@@ -191,6 +194,7 @@ impl ServerHost {
             transactions: Vec::new(),
             mail: Vec::new(),
             stop: None,
+            restart: None,
         }
     }
 

@@ -39,6 +39,7 @@ mod procfs;
 mod pubsub;
 mod reconfigure;
 pub mod replicas;
+mod restart;
 pub mod role;
 mod saves;
 pub mod settings;

@@ -5,6 +5,7 @@ use super::host::ServerHost;
 use super::jobs::done;
 use super::log;
 use super::persist::{After, Message, Saving};
+use super::restart;
 use crate::resp::{Args, CmdError, Writer};
 use crate::session::{Core, Performed};
 
@@ -98,6 +99,7 @@ impl ServerHost {
             _ => Wish::Default,
         };
         let force = has("force");
+        self.restart = None;
         self.end_server(None, (wish, force, !has("now")));
     }
 
@@ -132,6 +134,9 @@ impl ServerHost {
             return self.close_journals(true);
         }
         log::warning("Pinion is now ready to exit, bye bye...");
+        if let Some(delay) = self.restart {
+            restart::wish(delay);
+        }
         self.stop = Some(0);
     }
 
@@ -158,6 +163,7 @@ impl ServerHost {
             return Performed::Failed(CmdError::Text("ERR No shutdown in progress."));
         }
         log::warning("User requested shutdown...");
+        self.restart = None;
         let wish = match (has("save"), has("nosave")) {
             (true, _) => Wish::Save,
             (_, true) => Wish::NoSave,

@@ -398,6 +398,74 @@ fn config_rewrite_keeps_what_was_set() {
     }
 }
 
+/// The process is the same, and what it was told before its end holds. Redis does the same when it is
+/// not found by the search path.
+#[test]
+fn debug_restart_begins_anew_with_all_that_was_there() {
+    for which in [1, 2].map(|shards| Which::Pinion { shards }) {
+        let port = free_port();
+        let text = format!("port {port}\nenable-debug-command yes\nsave 900 1\n");
+        let mut server = Server::spawn_bare(which, &[("redis.conf", &text)], &["redis.conf"]);
+        server.port = port;
+        server.wait_until_up();
+        let mut client = server.client();
+        for ask in ["SET kept 1", "CONFIG SET maxmemory 2mb"] {
+            assert_eq!(client.text(ask), "+OK\\r\\n");
+        }
+        let wrong = "-ERR value is not an integer or out of range\\r\\n";
+        assert_eq!(client.text("DEBUG RESTART soon"), wrong);
+        let reply = client.words("DEBUG RESTART 10");
+        assert!(!matches!(reply, Got::Reply(_)), "{}", reply.shown());
+        server.wait_until_up();
+        let mut client = server.client();
+        assert_eq!(client.text("GET kept"), "$1\\r\\n1\\r\\n", "{which}");
+        let limit = client.text("CONFIG GET maxmemory");
+        assert!(limit.contains("2097152"), "{which}: {limit}");
+        let pid = format!("process_id:{}\\r\\n", server.pid());
+        assert!(client.text("INFO server").contains(&pid), "{which}");
+        assert!(server.log().contains("ready to exit, bye bye"), "{which}");
+        // It is one that ends as any other.
+        server.signal("TERM");
+        assert_eq!(server.exit().code(), Some(0), "{which}");
+    }
+}
+
+#[test]
+fn debug_crash_and_recover_saves_nothing() {
+    for which in [1, 2].map(|shards| Which::Pinion { shards }) {
+        for kept in [true, false] {
+            let options: &[&str] = match kept {
+                true => &["--appendonly", "yes", "--appendfsync", "always"],
+                false => &["--save", "900 1"],
+            };
+            let mut server = Server::start(which, options);
+            let mut client = server.client();
+            assert_eq!(client.text("SET k 1"), "+OK\\r\\n");
+            let reply = client.words("DEBUG CRASH-AND-RECOVER");
+            assert!(!matches!(reply, Got::Reply(_)), "{}", reply.shown());
+            server.wait_until_up();
+            let found = server.client().text("EXISTS k");
+            assert_eq!(found, format!(":{}\\r\\n", u8::from(kept)), "{which}");
+            assert!(!server.log().contains("bye bye"), "{which}");
+        }
+    }
+}
+
+#[test]
+fn debug_oom_ends_the_process_with_a_word() {
+    for which in both() {
+        let mut server = Server::start(which, &[]);
+        let reply = server.client().words("DEBUG OOM");
+        assert!(!matches!(reply, Got::Reply(_)), "{}", reply.shown());
+        assert!(!server.exit().success(), "{which}");
+        let log = server.log();
+        assert!(
+            log.contains("Out Of Memory allocating 9223372036854775807 bytes!"),
+            "{log}"
+        );
+    }
+}
+
 #[test]
 fn version_and_help_answer_without_starting() {
     for (flag, word) in [("--version", "pinion"), ("--help", "--shards")] {

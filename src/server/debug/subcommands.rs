@@ -5,6 +5,7 @@ pub(super) const SUBCOMMANDS: &[(&str, &str)] = &[
         "AOF-FLUSH-SLEEP <microseconds>",
         "Sleep before each write to the append-only file.",
     ),
+    ("ASSERT", "Crash."),
     ("CHANGE-REPL-ID", "Take another replication id."),
     (
         "CONFIG-REWRITE-FORCE-ALL",
@@ -14,8 +15,20 @@ pub(super) const SUBCOMMANDS: &[(&str, &str)] = &[
         "CLIENT-EVICTION",
         "Show what clients take, if maxmemory-clients limits it.",
     ),
+    (
+        "CLUSTERLINK KILL <to|from|all> <node-id>",
+        "For nodes of a cluster only.",
+    ),
+    (
+        "CRASH-AND-RECOVER [<milliseconds>]",
+        "End at once, saving nothing, and start again after so long.",
+    ),
     ("DIGEST", "Show a checksum of all keys."),
     ("DIGEST-VALUE <key> [<key> ...]", "Show checksums of keys."),
+    (
+        "DROP-CLUSTER-PACKET-FILTER <packet-type>",
+        "Accepted: there are no such packets.",
+    ),
     ("ERROR <text>", "Reply with an error."),
     ("HTSTATS <db>", "Show the shape of a database's index."),
     (
@@ -27,6 +40,7 @@ pub(super) const SUBCOMMANDS: &[(&str, &str)] = &[
     ("LOADAOF", "Load the append-only file again."),
     ("LOG <message>", "Write a line to the log."),
     ("OBJECT <key>", "Show how a value is stored."),
+    ("OOM", "Crash as if there were no memory left."),
     ("PANIC", "Crash."),
     ("PAUSE-CRON <0|1>", "Let signals that end the server wait."),
     (
@@ -57,6 +71,10 @@ pub(super) const SUBCOMMANDS: &[(&str, &str)] = &[
     (
         "REPLYBUFFER RESIZING <0|1>",
         "Accepted: there is no such buffer.",
+    ),
+    (
+        "RESTART [<milliseconds>]",
+        "CONFIG REWRITE, SHUTDOWN NOW, and start again after so long.",
     ),
     ("SDSLEN <key>", "Show how long a key and its string are."),
     ("SEGFAULT", "Crash by reading what is not there."),
