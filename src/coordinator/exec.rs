@@ -6,7 +6,7 @@ use super::work::{Kind, Participant, Step, Work};
 use super::{Coordinator, NO_SESSION};
 use crate::resp::Output;
 use crate::shard::TxId;
-use crate::shard::message::{Apply, HoldOn, HopCall, KeyIndices, Message, Request, SessionKey};
+use crate::shard::message::{Apply, Calls, HoldOn, KeyIndices, Message, Request, SessionKey};
 
 impl Coordinator {
     /// Takes the holds of a transaction.
@@ -44,7 +44,7 @@ impl Coordinator {
         session: SessionKey,
         request: Arc<Request>,
         home: usize,
-        (calls, db): (Vec<HopCall>, u32),
+        calls: Calls,
         under: TxId,
         post: &mut dyn FnMut(usize, Message),
     ) {
@@ -54,7 +54,7 @@ impl Coordinator {
         work.under = Some(under);
         work.step = Step::Finish;
         work.reply = Some(Output::default());
-        let apply = Apply::Calls { calls, db };
+        let apply = Apply::Calls(calls);
         self.send_finish(tx, &mut work, 0, apply, true, post);
         self.pending.insert(tx, work);
     }

@@ -50,7 +50,7 @@ impl Coordinator {
             | Apply::Changes(_)
             | Apply::Take { .. }
             | Apply::Arrive { .. }
-            | Apply::Calls { .. } => true,
+            | Apply::Calls(_) => true,
             Apply::Peek(_) | Apply::Read(_) => work.under.is_some(),
             _ => false,
         };

@@ -483,12 +483,14 @@ impl Exec {
         }
     }
 
-    /// Drops replies that nobody will be sent. What has begun is carried out all the same.
+    /// Drops replies that nobody will be sent, and lets the next one stop where they become so many.
+    /// What has begun is carried out all the same.
     fn drop_excess(&mut self, max_bytes: usize) {
-        if self.is_flooded || self.out.len() >= max_bytes {
+        if self.is_flooded || self.out.is_cut() || self.out.len() >= max_bytes {
             self.is_flooded = true;
             self.out = Output::default();
         }
+        self.out.limit(max_bytes);
     }
 
     fn write_error(&mut self, error: &CmdError) {

@@ -274,6 +274,15 @@ pub enum Manner {
     Run,
 }
 
+/// Commands of a transaction.
+#[derive(Debug)]
+pub struct Calls {
+    pub calls: Vec<HopCall>,
+    pub db: u32,
+    /// Replies that take more are of no use.
+    pub max_bytes: usize,
+}
+
 /// A step, with its place among all steps of its command.
 pub type Placed<T> = (u32, T);
 
@@ -293,7 +302,7 @@ pub enum Apply {
     /// Read what the first reading led to.
     Read(Vec<Placed<Wanted>>),
     /// Run these commands of the request's arguments.
-    Calls { calls: Vec<HopCall>, db: u32 },
+    Calls(Calls),
     /// Nothing can be served: the client waits for its keys here.
     Wait,
     /// Nothing can be served yet: the client goes on waiting, those behind it may be served.

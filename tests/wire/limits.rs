@@ -256,6 +256,22 @@ fn a_reply_without_end_stops_at_the_limit() {
                 matches!(&got, Got::Closed(bytes) if bytes.is_empty()),
                 "{which} {line}"
             );
+            // What comes behind it in a transaction is done.
+            let mut client = server.client();
+            for queued in ["MULTI", &format!("{line} -20000000"), "INCR n"] {
+                client.text(queued);
+            }
+            client.send(b"EXEC\r\n");
+            let got = client.until_closed();
+            assert!(
+                matches!(&got, Got::Closed(bytes) if bytes.is_empty()),
+                "{which} EXEC {line}"
+            );
+        }
+        assert_eq!(watcher.text("GET n"), "$1\\r\\n3\\r\\n", "{which}");
+        if which != Which::Reference {
+            let peak_bytes = server.peak_rss_bytes();
+            assert!(peak_bytes < 500 << 20, "{which}: {peak_bytes} bytes");
         }
         assert_eq!(watcher.text("PING"), "+PONG\\r\\n", "{which}");
     }

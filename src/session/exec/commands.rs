@@ -8,7 +8,7 @@ use crate::resp::{Args, CmdError, Output, Proto, Writer};
 use crate::session::core::Core;
 use crate::session::link::{Host, Link, Performed};
 use crate::shard::TxId;
-use crate::shard::message::{HoldOn, HopCall, Message, Request, SessionKey};
+use crate::shard::message::{Calls, HoldOn, HopCall, Message, Request, SessionKey};
 use crate::shard::{Call, exec_keys};
 
 impl Core {
@@ -66,10 +66,7 @@ impl Core {
         host: &mut dyn Host,
     ) -> bool {
         self.shard.start_clock();
-        let max_bytes = match self.session(key) {
-            None if self.visitor(key).is_none() => 0,
-            _ => self.output_max_bytes(key),
-        };
+        let max_bytes = self.exec_max_bytes(key);
         while let Some(exec) = self.execs.get_mut(&key) {
             exec.drop_excess(max_bytes);
             let Some(&call) = exec.calls.get(exec.next) else {
@@ -108,6 +105,14 @@ impl Core {
             }
         }
         self.exec_done(key, link, host)
+    }
+
+    /// What the replies of a transaction may take: nothing, if nobody is there to have them.
+    fn exec_max_bytes(&self, key: SessionKey) -> usize {
+        match self.session(key) {
+            None if self.visitor(key).is_none() => 0,
+            _ => self.output_max_bytes(key),
+        }
     }
 
     /// A command of the session itself or of the server. Returns whether it is done.
@@ -231,6 +236,7 @@ impl Core {
         let db = client.map(|client| client.db);
         // Each is checked before it goes.
         let at_once = self.limits_of(key).map_or(usize::MAX, |_| 1);
+        let max_bytes = self.exec_max_bytes(key);
         let tracking = client.and_then(|client| client.tracking.as_ref());
         let covers = tracking.is_some_and(|tracking| tracking.covers_reads());
         let tracks = |command: &Command| covers && command.is_read();
@@ -256,8 +262,14 @@ impl Core {
             exec.running = calls.len();
             self.counters.commands += calls.len() as u64;
             let request = exec.request.clone();
+            let max_bytes = max_bytes.saturating_sub(exec.out.len());
+            let calls = Calls {
+                calls,
+                db,
+                max_bytes,
+            };
             self.coordinator
-                .exec_calls(key, request, home, (calls, db), under, &mut post);
+                .exec_calls(key, request, home, calls, under, &mut post);
             return false;
         }
         self.counters.commands += 1;
@@ -309,7 +321,12 @@ impl Core {
             self.start_spread(key, request, under, link)?;
             return Ok(None);
         };
-        let calls = (vec![call], request.db);
+        // Its reply is for the script: no client's limit holds for it.
+        let calls = Calls {
+            calls: vec![call],
+            db: request.db,
+            max_bytes: usize::MAX,
+        };
         let request = Arc::new(Request {
             call: outer,
             ..request

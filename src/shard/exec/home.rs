@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::holds::{Scope, TxId};
 use super::super::journal::Journal;
 use super::super::message::{
-    Apply, Cut, Finish, Hold, HoldOn, HopCall, KeyIndices, MASTER, Manner, Message, Placed, Ran,
+    Apply, Calls, Cut, Finish, Hold, HoldOn, KeyIndices, MASTER, Manner, Message, Placed, Ran,
     Request,
 };
 use super::super::run::run_part;
@@ -287,7 +287,7 @@ impl Shard {
         let apply = match apply {
             Apply::Peek(on) => return self.peek(request, &on, now_ms),
             Apply::Cut(cut) => return self.begin_cut(cut, now_ms),
-            Apply::Calls { calls, db } => return self.run_calls(request, &calls, db, now_ms),
+            Apply::Calls(calls) => return self.run_calls(request, &calls, now_ms),
             Apply::Read(wanted) => {
                 let mut tx = tx_of(&mut self.keyspace, request, now_ms);
                 let mut read = |(at, wanted): &Placed<Wanted>| {
@@ -349,18 +349,19 @@ impl Shard {
 
     /// Commands of a transaction, all of whose keys are here and held by it; the first of them, if their
     /// replies are many bytes.
-    fn run_calls(&mut self, request: &Request, calls: &[HopCall], db: u32, now_ms: i64) -> Part {
+    fn run_calls(&mut self, request: &Request, what: &Calls, now_ms: i64) -> Part {
         let records = self.keyspace.effects.records.len();
         let mut out = Output::default();
-        let mut spent_ns = Vec::with_capacity(calls.len());
+        out.limit(what.max_bytes);
+        let mut spent_ns = Vec::with_capacity(what.calls.len());
         self.start_clock();
-        for call in calls {
+        for call in &what.calls {
             let all = request.args.as_args();
             let call = Call {
                 command: call.command,
                 id: call.id,
                 args: all.range(call.from as usize, call.to as usize),
-                db,
+                db: what.db,
                 proto: request.proto,
                 no_touch: request.no_touch,
                 by: request.by,
