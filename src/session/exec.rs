@@ -15,6 +15,7 @@ use super::multi::Multi;
 use super::requests::Next;
 use super::script::Scripted;
 use super::state::State;
+use crate::command::flags::Flags;
 use crate::command::{CommandId, Run, flags, keys};
 use crate::coordinator::{everything_of, holds_on};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
@@ -67,25 +68,30 @@ impl Core {
         if multi.failed {
             return Some(ABORTED);
         }
+        // Scripts say themselves what they do. Redis: multi.c queueMultiCommand.
+        let (mut any, mut each) = (0, Flags::MAX);
+        for call in &multi.calls {
+            let words = multi.args.as_args();
+            let words = words.range(call.from as usize, call.to as usize);
+            let flags = self.declared_flags(call.command, &words);
+            any |= flags;
+            each &= flags;
+        }
         // What was allowed when they were queued may not be any more.
         if host.is_watching()
-            && multi.calls.iter().any(|call| call.command.is_write())
+            && any & flags::WRITE != 0
             && let Some(why) = host.refuses_writes(key)
         {
             return Some(discarded(&why));
         }
         if host.is_watching()
-            && multi
-                .calls
-                .iter()
-                .any(|call| call.command.flags & flags::STALE == 0)
+            && each & flags::STALE == 0
             && let Some(why) = host.refuses_reads(key)
         {
             return Some(discarded(&why));
         }
-        let needs_memory = |call: &HopCall| call.command.flags & flags::DENYOOM != 0;
-        let is_short = multi.calls.iter().any(needs_memory)
-            && self.shard.make_room(link.now_ms()) == Room::Nowhere;
+        let is_short =
+            any & flags::DENYOOM != 0 && self.shard.make_room(link.now_ms()) == Room::Nowhere;
         is_short.then(|| discarded(&CmdError::Oom))
     }
 
