@@ -5,6 +5,7 @@
 //! the wheel's nodes, so that a single one among millions of others is found.
 
 use super::effects::Event;
+use super::pulse::is_of_key;
 use super::{Keyspace, entry};
 use crate::value::dict::Handle;
 
@@ -135,7 +136,10 @@ impl Keyspace {
 
     /// A random key with an expiry.
     fn random_volatile(&mut self) -> Option<(u32, Handle)> {
-        let (_, owner) = self.wheel.random(&mut self.rng)?;
+        if self.seen().iter().all(|db| db.expires == 0) {
+            return None;
+        }
+        let (_, owner) = self.wheel.random(&mut self.rng, is_of_key)?;
         self.owner_of(owner).filter(|(db, _)| *db < self.databases)
     }
 
@@ -149,7 +153,7 @@ impl Keyspace {
         let mut rng = self.rng.clone();
         let (mut sum, mut count) = (0i128, 0);
         for _ in 0..SAMPLE {
-            if let Some((deadline_ms, owner)) = self.wheel.random(&mut rng)
+            if let Some((deadline_ms, owner)) = self.wheel.random(&mut rng, is_of_key)
                 && self.owner_of(owner).is_some_and(|(at, _)| at == db)
             {
                 sum += i128::from(deadline_ms.saturating_sub(now_ms).max(0));
@@ -164,6 +168,7 @@ impl Keyspace {
 mod tests {
     use super::super::{NewStr, Ttl};
     use super::*;
+    use crate::value::hash::Hash;
 
     /// Keys 0..100 in database 1, each used a second later than the one before and, where even,
     /// with a deadline the later the smaller the number.
@@ -232,6 +237,40 @@ mod tests {
         assert!(!ks.evict_one(volatile, 5, 100_000, |_, _| false));
         assert!(!ks.evict_one(Policy::AllkeysRandom, 5, 100_000, |_, _| true));
         assert_eq!(ks.stats(1).keys, 50);
+    }
+
+    #[test]
+    fn hashes_whose_fields_expire_are_not_volatile() {
+        let mut ks = Keyspace::new(2, 9);
+        let mut tx = ks.tx(1, 1000, true);
+        for n in 0..100u32 {
+            let key = n.to_le_bytes();
+            let changed = tx.change_or_create(
+                &key,
+                |_| Hash::default(),
+                |hash, context| {
+                    hash.set(b"field", b"value", context.limits);
+                    hash.set_deadline(b"field", Some(1_000_000));
+                },
+            );
+            assert!(changed.is_ok());
+            tx.wrote(&key, Event::HSET, |_| {});
+        }
+        tx.finish();
+        let policies = Policy::ALL.iter().filter(|policy| policy.is_volatile());
+        for policy in policies.clone() {
+            assert!(!ks.evict_one(*policy, 5, 2000, |_, _| false), "{policy:?}");
+        }
+        assert_eq!(ks.avg_ttl_ms(1, 2000), 0);
+        for policy in policies {
+            let mut tx = ks.tx(1, 2000, true);
+            tx.set_string(b"volatile", NewStr::Bytes(b"v"), Ttl::At(500_000));
+            tx.wrote(b"volatile", Event::SET, |_| {});
+            tx.finish();
+            assert_eq!(ks.avg_ttl_ms(1, 2000), 498_000);
+            assert!(ks.evict_one(*policy, 5, 2000, |_, _| false), "{policy:?}");
+            assert_eq!(ks.stats(1).keys, 100, "{policy:?}");
+        }
     }
 
     #[test]

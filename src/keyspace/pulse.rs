@@ -21,6 +21,11 @@ pub(super) fn owner(handle: Handle, incarnation: u32) -> u64 {
     handle.to_bits() | u64::from(incarnation & INCARNATION_MASK) << HANDLE_BITS
 }
 
+/// Whether a wheel node is about the deadline of a key.
+pub(super) fn is_of_key(owner: u64) -> bool {
+    owner & OF_FIELDS == 0
+}
+
 fn handle_of(owner: u64) -> Option<Handle> {
     Handle::from_bits(owner & ((1 << HANDLE_BITS) - 1))
 }
@@ -69,7 +74,7 @@ impl Keyspace {
         let Some(handle) = handle_of(popped) else {
             return;
         };
-        if popped & OF_FIELDS != 0 {
+        if !is_of_key(popped) {
             return self.fields_popped(popped, handle, now_ms, is_held);
         }
         let slot = self.arena.get_mut(handle);

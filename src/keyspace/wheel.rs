@@ -143,17 +143,22 @@ impl Wheel {
         self.nodes.get_mut(node).owner = owner;
     }
 
-    /// A random deadline and its owner; where few nodes are left of many, the next one.
-    pub fn random(&self, rng: &mut fastrand::Rng) -> Option<(i64, u64)> {
+    /// A random deadline of an owner that is `wanted`; where few nodes are left of many, the next one.
+    pub fn random(
+        &self,
+        rng: &mut fastrand::Rng,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Option<(i64, u64)> {
         let next = || {
             let behind = self.behind.first().map(|&(_, node)| node);
             let node = behind.or_else(|| {
                 let (level, slot, _) = self.earliest()?;
                 Some(self.slots[level][slot].head)
             })?;
-            Some(self.nodes.get(node))
+            Some(self.nodes.get(node)).filter(|node| wanted(node.owner))
         };
-        let node = self.nodes.random(rng).or_else(next)?;
+        let found = self.nodes.random(rng, |node| wanted(node.owner));
+        let node = found.or_else(next)?;
         Some((node.deadline_ms, node.owner))
     }
 

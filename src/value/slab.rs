@@ -123,20 +123,25 @@ impl<T> Slab<T> {
         }
     }
 
-    /// A random value, each with the same probability; `None` also when luck is against it in a
-    /// slab that is mostly empty.
-    pub fn random(&self, rng: &mut fastrand::Rng) -> Option<&T> {
-        /// Finds something with 98 % certainty in a slab that is one eighth full.
+    /// A random one of the values that are `wanted`, each with nearly the same probability; `None` also
+    /// when luck is against it where hardly any place holds one.
+    pub fn random(&self, rng: &mut fastrand::Rng, wanted: impl Fn(&T) -> bool) -> Option<&T> {
+        /// Finds something with 98 % certainty in a slab of which one eighth is wanted.
         const TRIES: usize = 32;
+        /// Places that are looked at one after the other when that fails: some 100 us.
+        const LOOKED_AT_MAX: usize = 1 << 16;
         if self.len == 0 {
             return None;
         }
-        (0..TRIES).find_map(|_| {
-            let at = rng.usize(..self.fresh);
-            match &self.segments[at / SEGMENT][at % SEGMENT] {
-                Place::Used(value) => Some(value),
-                Place::Free(_) => None,
-            }
+        let value = |at: usize| match &self.segments[at / SEGMENT][at % SEGMENT] {
+            Place::Used(value) => Some(value).filter(|value| wanted(value)),
+            Place::Free(_) => None,
+        };
+        let found = (0..TRIES).find_map(|_| value(rng.usize(..self.fresh)));
+        found.or_else(|| {
+            let begin = rng.usize(..self.fresh);
+            let places = (begin..self.fresh).chain(0..begin);
+            places.take(LOOKED_AT_MAX).find_map(value)
         })
     }
 
