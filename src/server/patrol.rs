@@ -183,8 +183,9 @@ impl Patrol {
         self.added_up_ms = now_ms;
         let mut all_bytes = 0;
         let mut sizes: Vec<(usize, SessionKey)> = Vec::new();
-        // What replicas have not read is no reason to evict: that would be replicated, too.
-        let counted = |s: &&Session| s.state != State::Closing && !s.client.replica;
+        // What replicas have not read is no reason to evict: that would be replicated, too. Redis:
+        // networking.c clientEvictionAllowed: nor does a master count.
+        let counted = |s: &&Session| s.state != State::Closing && !s.client.replica && !s.repeats();
         for session in core.sessions().filter(counted) {
             let unsent = link.pending_bytes(session.key);
             let bytes = session.memory_bytes() + unsent.saturating_sub(REPLY_BYTES);
@@ -252,8 +253,8 @@ impl Patrol {
     }
 
     fn must_go(&self, session: &mut Session, unsent: usize, now_ms: i64) -> Option<Reason> {
-        // Replicas have limits of their own.
-        if session.state == State::Closing || session.client.replica {
+        // Replicas have limits of their own, and a master may be silent for as long as its link lives.
+        if session.state == State::Closing || session.client.replica || session.repeats() {
             return None;
         }
         let limit = if session.client.subscriptions.any() {

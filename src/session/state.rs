@@ -10,7 +10,7 @@ use super::multi::{Multi, Watches};
 use crate::acl::User;
 use crate::command::{Client, CommandId};
 use crate::resp::{ArgBuf, Output, Parser};
-use crate::shard::message::{Hop, SessionKey};
+use crate::shard::message::{Hop, MASTER, SessionKey};
 use crate::shard::seen::Seen;
 
 /// Who is at the other end, as CLIENT LIST prints it.
@@ -164,6 +164,11 @@ impl Session {
             sent_bytes: 0,
             soft_limit_since_ms: None,
         }
+    }
+
+    /// Whether it is nobody's connection: the server repeats its master's stream, or a file.
+    pub fn repeats(&self) -> bool {
+        self.key <= MASTER
     }
 
     /// Whether nothing this client sent is still being worked on.

@@ -260,3 +260,43 @@ fn a_sentinel_replaces_a_master_that_is_killed() {
     });
     agree(new, &again);
 }
+
+/// A client of `replica` that is not evicted.
+fn spared(replica: &Server) -> Client {
+    let mut client = replica.client();
+    assert_eq!(line(&mut client, "CLIENT NO-EVICT on"), OK);
+    client
+}
+
+#[test]
+fn limits_of_clients_are_none_of_a_master() {
+    let master = Server::start(Which::Pinion { shards: 2 }, &[]);
+    for shards in [1, 2] {
+        let replica = Server::start(Which::Pinion { shards }, &[]);
+        follow(&replica, &master);
+        let arrives = |client: &mut Client, key: &str| {
+            assert_eq!(line(&mut master.client(), &format!("SET {key} v")), OK);
+            let exists = format!("EXISTS {key}");
+            wait_for(key, || line(client, &exists) == ":1");
+        };
+        // Who says nothing goes; a master has nothing to say while nobody writes.
+        let mut idle = replica.client();
+        assert_eq!(line(&mut idle, "CONFIG SET timeout 1"), OK);
+        idle.set_wait(Duration::from_secs(60));
+        assert!(matches!(idle.until_closed(), Got::Closed(_)));
+        let mut client = spared(&replica);
+        assert_eq!(line(&mut client, "CONFIG SET timeout 0"), OK);
+        arrives(&mut client, &format!("after-silence:{shards}"));
+        // Of all clients the master alone could go.
+        let mut large = spared(&replica);
+        let half = [&b"*2\r\n$4\r\nECHO\r\n$400000\r\n"[..], &[b'x'; 300_000]].concat();
+        large.send(&half);
+        wait_for("the large client", || {
+            let clients = client.text("CLIENT LIST");
+            let mut sizes = clients.split("tot-mem=").skip(1);
+            sizes.any(|rest| rest.split(' ').next().is_some_and(|size| size.len() > 5))
+        });
+        assert_eq!(line(&mut client, "CONFIG SET maxmemory-clients 131072"), OK);
+        arrives(&mut client, &format!("after-eviction:{shards}"));
+    }
+}
