@@ -168,6 +168,8 @@ pub struct Keyspace {
     /// What entries are marked with: see [`cut`].
     mark: u8,
     cut: Option<Box<cut::Cut>>,
+    /// What time it is while data is loaded, and nothing is to expire.
+    pub loads_at_ms: i64,
     /// Some field of a hash has had a deadline since the start.
     pub knows_expiring_fields: bool,
     /// What DUMP compresses with; its tables take longer to make than most values to dump.
@@ -211,6 +213,7 @@ impl Keyspace {
             active_expire: true,
             is_replica: false,
             is_paused: false,
+            loads_at_ms: 0,
             own: Own::default(),
             shadow: None,
             object_bytes: ObjectBytes::default(),

@@ -89,6 +89,15 @@ impl<'a> Tx<'a> {
         self.now_ms
     }
 
+    /// What is noted as the time of something: also while data is loaded, when [`Tx::now_ms`] stands
+    /// still at 0.
+    pub fn clock_ms(&self) -> i64 {
+        match self.now_ms {
+            0 => self.ks.loads_at_ms,
+            now_ms => now_ms,
+        }
+    }
+
     pub fn db(&self) -> u32 {
         self.db
     }

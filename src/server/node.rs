@@ -117,6 +117,9 @@ impl Node {
     ) {
         self.host.now_ms = io.now().unix_ms();
         let frozen = self.host.part.loading;
+        if frozen {
+            self.core.shard.keyspace.loads_at_ms = self.host.now_ms;
+        }
         let (sends, sent_bytes) = io.take_traffic();
         self.core.counters.writes += sends;
         self.core.counters.output_bytes += sent_bytes;

@@ -475,3 +475,56 @@ fn version_and_help_answer_without_starting() {
         assert!(log.contains(word), "{flag}:\n{log}");
     }
 }
+
+/// The number behind `name` in a reply.
+fn number_after(reply: &str, name: &str) -> i64 {
+    let rest = reply.split_once(name).map_or("", |(_, rest)| rest);
+    let rest = rest
+        .trim_start_matches(|c| c != ':')
+        .trim_start_matches(':');
+    let digits = rest.split("\\r").next().unwrap_or_default();
+    digits
+        .parse()
+        .unwrap_or_else(|_| panic!("{name} in {reply}"))
+}
+
+#[test]
+fn what_is_read_from_the_append_only_file_keeps_its_times() {
+    for which in both() {
+        let on = ["--appendonly", "yes"];
+        let mut server = Server::start(which, &on);
+        let mut client = server.client();
+        for line in [
+            "XGROUP CREATE x g 0 MKSTREAM",
+            "XADD x 1-1 f v",
+            "XREADGROUP GROUP g reader STREAMS x >",
+            "XGROUP CREATECONSUMER x g other",
+            "SET k v",
+        ] {
+            assert!(matches!(client.words(line), Got::Reply(_)), "{line}");
+        }
+        let pending = client.text("XINFO STREAM x FULL");
+        let (_, delivered) = pending.split_once("pending\\r\\n").expect(&pending);
+        let delivered = delivered.split("reader\\r\\n").nth(1).expect(delivered);
+        let delivered = delivered.split("\\r\\n").next().expect("a time");
+        assert!(delivered.len() > ":1000000000000".len() - 1, "{pending}");
+        server.kill();
+        let mut again = Server::start_in(which, &server.dir, &on);
+        again.wait_until_up();
+        let mut client = again.client();
+        let pending = client.text("XINFO STREAM x FULL");
+        assert!(pending.contains(delivered), "{which}: {pending}");
+        // Both have been seen, and the key used, when they were read at the latest.
+        const DAY_MS: i64 = 86_400_000;
+        let consumers = client.text("XINFO CONSUMERS x g");
+        for of in ["other", "reader"] {
+            let (_, its) = consumers.split_once(of).expect("the consumer");
+            assert!(number_after(its, "idle") < DAY_MS, "{which}: {consumers}");
+        }
+        let idle = client.text("OBJECT IDLETIME k");
+        assert!(
+            number_after(&format!(" {idle}"), " ") < 86_400,
+            "{which}: {idle}"
+        );
+    }
+}

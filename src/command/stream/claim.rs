@@ -9,7 +9,7 @@ use crate::value::stream::{EntryId, Group, Pending, Stream};
 /// `XPENDING key group [[IDLE ms] start end count [consumer]]`
 pub(super) fn xpending(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let (key, name) = (args.get(1), args.get(2));
-    let now_ms = tx.now_ms();
+    let now_ms = tx.clock_ms();
     let mut at = 3;
     let mut idle_ms = 0;
     let extended = args.len() > 3;
@@ -204,7 +204,7 @@ pub(super) fn xclaim(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         wanted.push(id);
         at += 1;
     }
-    let now_ms = tx.now_ms();
+    let now_ms = tx.clock_ms();
     let options = options(args, at, now_ms)?;
     if let Some(id) = options.last_id.filter(|&id| id > last) {
         change_group(tx, key, name, |group| group.last_id = id)?;
@@ -297,7 +297,7 @@ pub(super) fn xautoclaim(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResul
     if !stream.is_some_and(|stream| stream.groups.contains_key(name)) {
         return Err(no_group(key, name));
     }
-    let now_ms = tx.now_ms();
+    let now_ms = tx.clock_ms();
     let claimant = Claimant {
         group: name,
         consumer,

@@ -152,7 +152,7 @@ fn ask_as_consumer(tx: &mut Tx, args: &Args, at: usize, options: &Options) -> Cm
     let Some((name, consumer)) = options.group else {
         return Ok(());
     };
-    let (key, now_ms) = (args.get(at), tx.now_ms());
+    let (key, now_ms) = (args.get(at), tx.clock_ms());
     let created = change_group(tx, key, name, |group| {
         let created = group.create_consumer(consumer, now_ms);
         group.seen(consumer, now_ms);
@@ -184,7 +184,7 @@ fn deliver(tx: &mut Tx, args: &Args, at: usize, options: &Options, out: &mut Wri
         let after = ids::parse(text, 0).ok_or(INVALID)?;
         return history(tx, key, (name, consumer), after, max, out);
     }
-    let now_ms = tx.now_ms();
+    let now_ms = tx.clock_ms();
     let delivered = tx.change(key, |stream: &mut Stream, _| {
         let from = stream.groups.get(name)?.last_id.next()?;
         let found: Vec<_> = stream.range(from, EntryId::MAX).take(max).collect();
@@ -243,7 +243,7 @@ fn history(
     max: usize,
     out: &mut Writer,
 ) -> CmdResult {
-    let now_ms = tx.now_ms();
+    let now_ms = tx.clock_ms();
     tx.change(key, |stream: &mut Stream, _| {
         let Some(owner) = stream
             .groups

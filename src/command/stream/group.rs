@@ -185,7 +185,7 @@ pub(super) fn destroy(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 pub(super) fn createconsumer(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let (key, name, consumer) = (args.get(2), args.get(3), args.get(4));
     check(tx, key, name)?;
-    let now_ms = tx.now_ms();
+    let now_ms = tx.clock_ms();
     let created = change_group(tx, key, name, |group| {
         group.create_consumer(consumer, now_ms)
     })?;

@@ -22,7 +22,7 @@ impl Tx<'_> {
     }
 
     fn lru_clock(&self) -> u32 {
-        (self.now_ms / 1000) as u32 & 0xff_ffff
+        (self.clock_ms() / 1000) as u32 & 0xff_ffff
     }
 
     /// Seconds since the use that an access clock tells of.
@@ -31,7 +31,7 @@ impl Tx<'_> {
     }
 
     fn lfu_minutes(&self) -> u32 {
-        (self.now_ms / 60_000) as u32 & 0xffff
+        (self.clock_ms() / 60_000) as u32 & 0xffff
     }
 
     pub(super) fn new_clock(&self) -> u32 {
