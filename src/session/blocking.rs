@@ -440,12 +440,11 @@ impl Core {
         self.timeouts.len()
     }
 
-    /// Number of this core's clients that wait for keys, for replicas or for a disk.
+    /// Number of this core's clients that wait for keys, for replicas or for a disk. A client is one of
+    /// them once all its homes have it in their queues: who sees that it waits comes behind it.
     pub fn blocked_count(&self) -> usize {
         // Redis: blocked.c counts those whom CLIENT PAUSE holds back as well.
-        let waits = |session: &&super::state::Session| {
-            session.wait.is_some() || matches!(session.state, State::Blocked | State::Postponed)
-        };
+        let waits = |its: &&Session| matches!(its.state, State::Blocked | State::Postponed);
         self.sessions().filter(waits).count()
     }
 }

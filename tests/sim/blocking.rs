@@ -36,6 +36,32 @@ fn clients_are_served_in_the_order_in_which_they_came() {
     }
 }
 
+/// Who is seen to wait stands before those who come then, wherever they come from.
+#[test]
+fn who_is_known_to_wait_is_served_before_others() {
+    for (shards, seed) in [2, 4]
+        .into_iter()
+        .flat_map(|n| (0..40).map(move |s| (n, s)))
+    {
+        let mut world = World::new(shards, seed);
+        let home = world.home("a");
+        let first = world.connect((home + 1) % shards);
+        let (second, pusher) = (world.connect(home), world.connect(home));
+        world.send_line(first, &["BLPOP", "a", "b", "c", "0"]);
+        while world.blocked_count() == 0 {
+            assert!(world.step(), "it waits: {shards} shards, seed {seed}");
+        }
+        world.send_line(second, &["BLPOP", "a", "0"]);
+        world.settle();
+        world.ask(pusher, &["RPUSH", "a", "1"]);
+        let served = text(&world.received(first));
+        assert_eq!(served, "*2|$1|a|$1|1|", "{shards} shards, seed {seed}");
+        world.disconnect(second);
+        world.settle();
+        world.assert_quiet();
+    }
+}
+
 #[test]
 fn waits_end_in_time_and_leave_nothing_behind() {
     for shards in [1, 2, 4] {

@@ -476,6 +476,11 @@ impl World {
         all
     }
 
+    /// Clients that are seen to wait.
+    pub fn blocked_count(&self) -> usize {
+        self.cores.iter().map(Core::blocked_count).sum()
+    }
+
     /// Every key of every database with its value and its deadline, in order.
     pub fn state(&mut self) -> Vec<KeyState> {
         for core in &self.cores {
@@ -535,7 +540,8 @@ impl World {
         for core in &self.cores {
             assert!(core.shard.is_unheld(), "a hold was left behind");
             assert_eq!(core.coordinator.pending(), 0, "work was left behind");
-            let waits = core.blocked_count() + core.shard.waiting_count();
+            let waiting = core.sessions().filter(|session| session.wait.is_some());
+            let waits = waiting.count() + core.blocked_count() + core.shard.waiting_count();
             assert_eq!(waits, 0, "a wait was left behind");
             assert_eq!(core.shard.watched_count(), 0, "a watch was left behind");
         }
