@@ -445,7 +445,10 @@ impl App for Node {
             more |= Node::timed(core, host, spikes::RDB_SLICE, |core, host| {
                 host.persist_turn(core, link)
             });
-            host.patrol.walk(core, link);
+            host.patrol.set_draining(core.drains);
+            if host.patrol.walk(core, link) && core.drains {
+                core.look_at_readers(link, host);
+            }
             host.gauges.evicted_clients += host.patrol.relieve(core, link);
             host.gauges.turn(core, now.unix_ms());
         });

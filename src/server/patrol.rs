@@ -53,6 +53,8 @@ pub struct Patrol {
     listening: bool,
     /// Clients have to authenticate.
     strangers: bool,
+    /// Some client of this node does not take its replies.
+    draining: bool,
     due_ms: i64,
     /// `maxmemory-clients` in bytes; 0 is no limit.
     clients_max_bytes: usize,
@@ -151,6 +153,11 @@ impl Patrol {
         self.strangers = strangers;
     }
 
+    /// Whether some client of this node does not take its replies.
+    pub fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+
     pub fn new(config: &Config) -> Patrol {
         Patrol {
             idle_max_ms: config.int("timeout").saturating_mul(1000),
@@ -159,6 +166,7 @@ impl Patrol {
             replica: Output::new(config, "slave"),
             listening: false,
             strangers: false,
+            draining: false,
             due_ms: 0,
             clients_max_bytes: clients_max_bytes(config),
             counts: config.bytes("maxmemory") > 0,
@@ -227,15 +235,16 @@ impl Patrol {
             || self.normal.is_set()
             || self.listening && self.pubsub.is_set()
             || self.strangers
+            || self.draining
             || self.clients_max_bytes > 0;
         asked.then_some(self.due_ms)
     }
 
-    /// Closes who has to go, if it is time to look.
-    pub fn walk(&mut self, core: &mut Core, link: &mut dyn Link) {
+    /// Closes who has to go, if it is time to look. Returns whether it was.
+    pub fn walk(&mut self, core: &mut Core, link: &mut dyn Link) -> bool {
         let now_ms = link.now_ms();
         if self.walk_ms().is_none_or(|due_ms| due_ms > now_ms) {
-            return;
+            return false;
         }
         self.due_ms = now_ms + PERIOD_MS;
         let keys: Vec<SessionKey> = core.sessions().map(|session| session.key).collect();
@@ -250,6 +259,7 @@ impl Patrol {
                 None => {}
             }
         }
+        true
     }
 
     fn must_go(&self, session: &mut Session, unsent: usize, now_ms: i64) -> Option<Reason> {

@@ -26,8 +26,8 @@ pub struct Limits {
     /// `client-query-buffer-limit`
     pub query_max_bytes: usize,
     /// Output beyond which a session runs no further request before its socket took some: what
-    /// bounds the memory of a pipeline of any depth where no setting does. Not configurable: it only
-    /// has to be larger than what a socket takes at once.
+    /// bounds the memory of a pipeline of any depth where no setting does, as long as its client
+    /// reads. Not configurable: it only has to be larger than what a socket takes at once.
     pub drain_bytes: usize,
     /// `client-output-buffer-limit normal`, hard: unsent output that ends a session; `usize::MAX`
     /// when off.
@@ -102,6 +102,8 @@ pub struct Core {
     pub(super) scratch: Output,
     /// Clients that are closed for that, since the log was last told.
     pub overflown: Vec<(SessionKey, Overflow)>,
+    /// Some session waits until its reader has taken replies.
+    pub drains: bool,
     /// Somebody wants the connection to the master closed.
     pub master_killed: bool,
     sessions: Vec<Option<Box<Session>>>,
@@ -124,6 +126,7 @@ impl Core {
             users,
             limits: Limits::default(),
             overflown: Vec::new(),
+            drains: false,
             master_killed: false,
             counters: Counters::default(),
             timeouts: BTreeSet::new(),

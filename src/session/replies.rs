@@ -4,7 +4,7 @@
 use super::core::Core;
 use super::link::{Host, Link};
 use super::requests::Next;
-use super::state::State;
+use super::state::{Session, State};
 use crate::command::transaction::Transaction;
 use crate::command::{CommandId, Entry, Run};
 use crate::resp::{self, Args, CmdError, Writer};
@@ -13,6 +13,8 @@ use crate::shard::message::{MASTER, SessionKey};
 /// Replies that a client which has not authenticated may have waiting before it is cut off: Redis'
 /// 16 KiB buffer and the 1,024 bytes beyond it (CVE-2025-21605).
 const STRANGER_DRAIN_BYTES: usize = 17 * 1024;
+/// How much more room a client gets that sends on and reads nothing: what it sends takes few looks.
+const DRAIN_STEP: usize = 4;
 
 impl Core {
     pub(super) fn refuse_in_multi(
@@ -93,12 +95,13 @@ impl Core {
         if self.check_limit(key, link) {
             return Next::Wait;
         }
-        let known = self.session(key).is_some_and(|its| self.knows(its));
-        let max = if known {
-            self.limits.drain_bytes
-        } else {
-            STRANGER_DRAIN_BYTES
-        };
+        let known = self.session(key).filter(|its| self.knows(its));
+        let steps = known.map(|its| its.drain_steps);
+        let known = known.is_some();
+        let max = steps.map_or(STRANGER_DRAIN_BYTES, |steps| {
+            let times = DRAIN_STEP.saturating_pow(steps);
+            self.limits.drain_bytes.saturating_mul(times)
+        });
         if unsent_bytes < max {
             return Next::Continue;
         }
@@ -109,8 +112,31 @@ impl Core {
         if let Some(session) = self.session_mut(key) {
             session.state = State::Draining;
         }
+        self.drains = true;
         link.notify_drained(key);
         Next::Wait
+    }
+
+    /// Looks at who waits for its reader, now and then. A client that sends a pipeline to its end before
+    /// it reads a reply would wait for us as we for it: once its socket holds as much of it as it can,
+    /// and no reply was taken since the last look, it gets more room. Redis has no bound at all here
+    /// unless `client-output-buffer-limit` sets one.
+    pub fn look_at_readers(&mut self, link: &mut dyn Link, host: &mut dyn Host) {
+        let waits = |session: &&Session| session.state == State::Draining;
+        let waiting: Vec<SessionKey> = self.sessions().filter(waits).map(|its| its.key).collect();
+        self.drains = !waiting.is_empty();
+        for key in waiting {
+            let unsent_bytes = link.pending_bytes(key);
+            let Some(session) = self.session_mut(key) else {
+                continue;
+            };
+            let before = session.undrained_bytes.replace(unsent_bytes);
+            if session.reading_paused && before.is_some_and(|before| unsent_bytes >= before) {
+                session.undrained_bytes = None;
+                session.drain_steps += 1;
+                self.resume(key, link, host);
+            }
+        }
     }
 
     /// Takes back what was written since `mark` if the client asked not to see it.

@@ -129,6 +129,10 @@ pub struct Session {
     pub sent_bytes: u64,
     /// Since when the output exceeds the soft limit, unix milliseconds.
     pub soft_limit_since_ms: Option<i64>,
+    /// How often it got more room for output, since its reader took none of it.
+    pub drain_steps: u32,
+    /// Output that its reader had not taken when it was last looked at.
+    pub undrained_bytes: Option<usize>,
 }
 
 impl Session {
@@ -163,6 +167,8 @@ impl Session {
             received_bytes: 0,
             sent_bytes: 0,
             soft_limit_since_ms: None,
+            drain_steps: 0,
+            undrained_bytes: None,
         }
     }
 

@@ -302,6 +302,23 @@ fn a_slow_reader_gets_everything_without_a_limit() {
     }
 }
 
+/// A client may send a pipeline of any length before it reads the first reply.
+#[test]
+fn who_sends_everything_before_reading_is_served() {
+    for which in both() {
+        let server = Server::start(which, &[]);
+        let mut client = server.client();
+        // Neither they nor their replies fit the kernel's buffers.
+        const COUNT: usize = 40_000;
+        let text = "x".repeat(1_000);
+        let wanted = Got::Reply(format!("$1000\r\n{text}\r\n").into_bytes());
+        client.send(&encode(&["ECHO", &text]).repeat(COUNT));
+        for number in 0..COUNT {
+            assert!(client.reply() == wanted, "{which}: reply {number}");
+        }
+    }
+}
+
 /// Lists of 1 MB on several homes, and a request for each in turn with a count behind it.
 fn large_lists(client: &mut Client, rounds: usize) -> Vec<[&'static str; 2]> {
     const LISTS: [[&str; 2]; 4] = [

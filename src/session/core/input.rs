@@ -158,10 +158,12 @@ impl Core {
 
     /// All output of a session has been sent.
     pub fn drained(&mut self, key: SessionKey, link: &mut dyn Link, host: &mut dyn Host) {
-        if self
-            .session(key)
-            .is_some_and(|session| session.state == State::Draining)
-        {
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        session.drain_steps = 0;
+        session.undrained_bytes = None;
+        if session.state == State::Draining {
             self.resume(key, link, host);
         }
     }
