@@ -148,3 +148,12 @@ fn a_rewrite_that_cannot_begin_is_refused() {
         assert_eq!(info(&mut client, "aof_rewrite_in_progress"), "0");
     }
 }
+
+#[test]
+fn the_first_base_tells_when_it_was_made() {
+    let mut server = Server::start(Which::Pinion { shards: 2 }, &["--appendonly", "yes"]);
+    let log = restarted(&mut server).log();
+    let age = log.split("RDB age ").nth(1).expect("it is told");
+    let seconds = age.split(' ').next().and_then(|it| it.parse::<u64>().ok());
+    assert!(seconds.is_some_and(|seconds| seconds < 86_400), "{log}");
+}

@@ -20,6 +20,7 @@ use crate::journal::manifest::{self, Kind};
 use crate::journal::reader::FRONT_BYTES;
 use crate::journal::{Manifest, Tail};
 use crate::rdb::file::About;
+use crate::runtime::clock;
 use crate::server::config::Config;
 use crate::server::host::REDIS_VERSION;
 use crate::server::log;
@@ -350,7 +351,7 @@ impl Aof {
         let mut bytes = Vec::new();
         let about = About {
             redis_version: REDIS_VERSION,
-            created_s: 0,
+            created_s: clock::now().unix_ms() as u64 / 1000,
             used_memory_bytes: 0,
             replication: None,
             is_aof_base: true,
