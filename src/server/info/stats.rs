@@ -111,7 +111,10 @@ fn tracked(nodes: &[NodeFigures]) -> String {
 fn accesses(nodes: &[NodeFigures], context: &Context) -> String {
     let session = |of: fn(&session::Counters) -> u64| total(nodes, |n| of(&n.session)).to_string();
     let refused = |reason: Reason| total(nodes, |n| n.session.refused[reason as usize]).to_string();
-    let restores = context.table.find_recorded(b"restore").map(|entry| entry.id);
+    let restores = context
+        .table
+        .find_recorded(b"restore")
+        .map(|entry| entry.id);
     let restored = restores.map_or(0, |id| total(nodes, |n| n.commands.of(id).calls));
     let errors = nodes.iter().flat_map(|node| node.commands.errors());
     let errors: u64 = errors.map(|(_, count)| count).sum();
