@@ -5,7 +5,7 @@ use super::ask::NodeMessage;
 use super::host::ServerHost;
 use super::info::{FileFigures, SavingFigures};
 use super::journal::Boot;
-use super::persist::{self, After, Message, Then};
+use super::persist::{self, After, Message, PastFrom, Then};
 use crate::runtime::FileDone;
 use crate::session::{Core, Link};
 
@@ -110,6 +110,22 @@ impl ServerHost {
         }
     }
 
+    /// A snapshot does not wait for a stream that has ended since its cut began: its feeds are no more,
+    /// or this server has left its master.
+    fn mind_past(&mut self) {
+        let Some((id, from)) = self.persistence.awaited_past() else {
+            return;
+        };
+        let comes = match from {
+            PastFrom::Feeds(name) => self.replicas.feeds_name() == Some(name),
+            PastFrom::Master => self.replicas.relays() && !self.persistence.has_all_parts(id),
+        };
+        if !comes {
+            self.persistence
+                .give_up_past(id, self.now_ms, &mut self.mail);
+        }
+    }
+
     /// Background work of a turn. Returns whether there is more to do at once.
     pub fn persist_turn(&mut self, core: &mut Core, link: &mut dyn Link) -> bool {
         let more = self.part.stream(core, &mut self.mail);
@@ -124,14 +140,16 @@ impl ServerHost {
             Boot::Journal => self.recover(&core.table),
         }
         self.begin_reload();
+        self.mind_past();
         if self.may_cut()
             && self.is_quiet(core)
             && self.persistence.wants_cut(self.now_ms)
             && let Some(mut cut) = self.persistence.wanted_cut.take()
         {
             cut.feeds = self.replicas.feeds_name();
-            if cut.feeds.is_some() || self.replicas.relays() {
-                self.persistence.await_past(cut.id);
+            let relays = self.replicas.relays().then_some(PastFrom::Master);
+            if let Some(from) = cut.feeds.map(PastFrom::Feeds).or(relays) {
+                self.persistence.await_past(cut.id, from);
             }
             let mut post = |to, message| link.post(to, message);
             core.coordinator.start_cut(cut, &mut post);

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client::{Client, Got, encode};
-use crate::persistence::{line, wait_for};
+use crate::persistence::{info, line, wait_for};
 use crate::process::{Server, Which};
 
 const BUSY: &str =
@@ -126,6 +126,36 @@ fn a_late_script_that_wrote_runs_to_its_end() {
         other.send(&encode(&["SHUTDOWN", "NOSAVE"]));
         assert!(server.exit().success());
     }
+}
+
+#[test]
+fn a_snapshot_that_waits_for_a_script_outlives_the_stream() {
+    let server = Server::start(Which::Pinion { shards: 2 }, &["--repl-backlog-ttl", "3"]);
+    let replica = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let mut follower = replica.client();
+    let follow = format!("REPLICAOF 127.0.0.1 {}", server.port);
+    assert_eq!(line(&mut follower, &follow), "+OK");
+    wait_for("the replica", || {
+        crate::replicas::info(&mut follower, "master_link_status") == "up"
+    });
+    let mut client = server.client();
+    let settings = [["save", "1 1"], ["busy-reply-threshold", "50"]];
+    for [name, value] in settings {
+        client.call(&["CONFIG", "SET", name, value]);
+    }
+    assert_eq!(line(&mut client, "SET dirty v"), "+OK");
+    assert_eq!(line(&mut follower, "REPLICAOF NO ONE"), "+OK");
+    let mut runner = start_endless(&server, "while true do end");
+    // The cut waits for the script, and nobody is left for whom the stream would go on.
+    for event in ["Background saving started", "Replication backlog freed"] {
+        wait_for(event, || server.log().contains(event));
+    }
+    assert_eq!(line(&mut client, "SCRIPT KILL"), "+OK");
+    assert!(runner.reply().shown().starts_with("-ERR"));
+    wait_for("the snapshot", || {
+        info(&mut client, "rdb_bgsave_in_progress") == "0"
+    });
+    assert_eq!(line(&mut client, "SAVE"), "+OK");
 }
 
 fn load(client: &mut Client, name: &str, body: &str) {

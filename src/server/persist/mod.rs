@@ -43,7 +43,7 @@ pub use loading::{LoadError, Loading, Then};
 pub use part::{Part, shared};
 pub use points::SavePoints;
 pub use replay::Replay;
-pub use saving::{After, Saving};
+pub use saving::{After, PastFrom, Saving};
 use segment::Policy;
 
 /// Messages to nodes, sent when the callback returns.

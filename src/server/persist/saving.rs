@@ -116,7 +116,7 @@ pub struct Saving {
     expiring_fields: bool,
     /// The stream that continues it, and whether that is still to be told.
     past: Option<Past>,
-    awaits_past: bool,
+    awaits_past: Option<PastFrom>,
     merger: Option<Merger>,
     libraries: Arc<library::Set>,
     /// Shards that have sent their last chunk.
@@ -232,6 +232,15 @@ pub fn style(config: &Config, after: After) -> Style {
     }
 }
 
+/// What tells where in the stream a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PastFrom {
+    /// The shards' feeds of this name, once all have passed the cut.
+    Feeds(u32),
+    /// The master's stream, once all parts of the cut have begun.
+    Master,
+}
+
 fn temporary_name(after: After) -> String {
     let pid = std::process::id();
     match after {
@@ -300,7 +309,7 @@ impl Persistence {
             used_bytes: 0,
             expiring_fields: false,
             past: None,
-            awaits_past: false,
+            awaits_past: None,
             merger: None,
             libraries: Arc::default(),
             ended: 0,
@@ -439,9 +448,28 @@ impl Persistence {
     }
 
     /// The snapshot is not written before it is known where in the stream it is.
-    pub fn await_past(&mut self, id: u32) {
+    pub fn await_past(&mut self, id: u32, from: PastFrom) {
         if let Some(saving) = self.saving_of(id) {
-            saving.awaits_past = true;
+            saving.awaits_past = Some(from);
+        }
+    }
+
+    /// What is to tell where in the stream the snapshot is, and the snapshot's number.
+    pub fn awaited_past(&self) -> Option<(u32, PastFrom)> {
+        let saving = self.saving.as_deref()?;
+        Some((saving.id, saving.awaits_past?))
+    }
+
+    /// Nobody will tell where in the stream the snapshot is: it does without, or is given up if it is
+    /// for replicas.
+    pub fn give_up_past(&mut self, id: u32, now_ms: i64, mail: &mut Mail) {
+        let is_for_replicas = |saving: &Saving| matches!(saving.after, After::Sync | After::Pipe);
+        if self.cancel_save_if(is_for_replicas, mail) {
+            return;
+        }
+        if let Some(saving) = self.saving_of(id) {
+            saving.awaits_past = None;
+            self.begin_file(id, now_ms);
         }
     }
 
@@ -449,7 +477,7 @@ impl Persistence {
     pub fn cut_passed(&mut self, id: u32, past: Past, now_ms: i64) {
         if let Some(saving) = self.saving_of(id) {
             saving.past = Some(past);
-            saving.awaits_past = false;
+            saving.awaits_past = None;
             self.begin_file(id, now_ms);
         }
     }
@@ -459,7 +487,7 @@ impl Persistence {
         let Some(saving) = self.saving_of(id) else {
             return;
         };
-        let misses = saving.awaits_past || saving.sizes.iter().any(Option::is_none);
+        let misses = saving.awaits_past.is_some() || saving.sizes.iter().any(Option::is_none);
         if misses || saving.stage != Stage::Cutting {
             return;
         }
