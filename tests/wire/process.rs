@@ -270,11 +270,23 @@ fn spawn_logged(command: &mut Command, dir: &Path) -> Child {
         })
 }
 
-/// A port nobody listens on. Somebody else might take it before our server does; the kernel hands
-/// these out in turn, so that would need tens of thousands of others.
+/// A port nobody listens on, and that no other test of this process is given: two servers on one port
+/// would answer for each other. It is none of those that the kernel gives to connections (from 32768),
+/// and another process begins elsewhere.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind to any port");
-    listener.local_addr().expect("bound").port()
+    const FIRST: u32 = 11_000;
+    const COUNT: u32 = 21_000;
+    const APART: u32 = 997;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(APART);
+    for _ in 0..COUNT {
+        let number = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = (FIRST + number % COUNT) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("every port is taken");
 }
 
 pub fn fresh_dir() -> PathBuf {
