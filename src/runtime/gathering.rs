@@ -56,7 +56,7 @@ pub(super) struct Gathering {
     in_vain: u64,
     stage: Stage,
     retry_ns: u64,
-    /// Connections opened since it was last found to be no use.
+    /// Connections opened since it was last tried.
     opened: u64,
 }
 
@@ -73,7 +73,7 @@ enum Stage {
     },
 }
 
-/// Requests per millisecond in windows without batches, and with.
+/// Requests per second in windows without batches, and with.
 #[derive(Debug, Default)]
 struct Trial {
     rates: [[u64; TRIAL / 2]; 2],
@@ -158,6 +158,7 @@ impl Gathering {
         let want = expected.min(connections / 2).min(WANT_MAX);
         let was_in_vain = 2 * self.in_vain > self.waits;
         let rate = self.arrived * 1_000_000_000 / window_ns;
+        let has_others = 2 * self.opened > connections;
         match &mut self.stage {
             Stage::Trial(_) | Stage::On { .. } if was_in_vain => self.give_up(now_ns),
             // Where little arrives nothing gathers, and nothing is learnt.
@@ -171,20 +172,19 @@ impl Gathering {
                     self.stage = Stage::On { until_ns };
                 }
             },
-            Stage::On { until_ns } if now_ns >= *until_ns => {
-                self.stage = Stage::Trial(Trial::default());
+            Stage::On { until_ns } => {
+                let is_due = now_ns >= *until_ns || has_others;
+                if is_due {
+                    self.begin();
+                }
             }
-            Stage::On { .. } => {}
             Stage::Off { since_ns } => {
                 // What was learnt of other clients says nothing of these.
-                if 2 * self.opened > connections {
+                if has_others {
                     self.retry_ns = self.retry_ns.min(OTHERS_NS);
                 }
                 if now_ns >= *since_ns + self.retry_ns {
-                    self.stage = match self.gather {
-                        Gather::Always => Stage::On { until_ns: u64::MAX },
-                        _ => Stage::Trial(Trial::default()),
-                    };
+                    self.begin();
                 }
             }
         }
@@ -197,8 +197,15 @@ impl Gathering {
         (self.since_ns, self.arrived, self.waits, self.in_vain) = (now_ns, 0, 0, 0);
     }
 
-    fn give_up(&mut self, now_ns: u64) {
+    fn begin(&mut self) {
         self.opened = 0;
+        self.stage = match self.gather {
+            Gather::Always => Stage::On { until_ns: u64::MAX },
+            _ => Stage::Trial(Trial::default()),
+        };
+    }
+
+    fn give_up(&mut self, now_ns: u64) {
         self.retry_ns = (2 * self.retry_ns).clamp(RETRY_MIN_NS, RETRY_MAX_NS);
         self.stage = Stage::Off { since_ns: now_ns };
     }
@@ -272,6 +279,13 @@ mod tests {
         assert!(mean < 1.1, "{mean}");
         let mean = waiting.serve(&mut gathering, &mut now_ns, 1_000);
         assert!(mean > 5.0, "{mean}");
+        // Others are tried anew.
+        for _ in 0..50 {
+            gathering.note_opened();
+        }
+        let paced = Clients::of(50, 10_000, 10_000);
+        let mean = paced.serve(&mut gathering, &mut now_ns, 5_000);
+        assert!(mean < 1.1, "{mean}");
     }
 
     #[test]
