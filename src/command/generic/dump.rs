@@ -195,6 +195,10 @@ pub fn stored(object: Object, limits: &Limits, past_ms: i64) -> Option<Stored> {
                 .max()
                 .unwrap_or(0);
             let mut set = Zset::new(longest, limits);
+            // What will not fit begins as it ends: a listpack keeps no sign of a zero.
+            if members.len() > limits.zset_max_listpack_entries {
+                set.spread(limits);
+            }
             for (name, score) in &members {
                 set.set(name, *score, limits);
             }
