@@ -62,7 +62,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             title::prepare();
             let successor = Successor::of(args);
             let code = serve(config);
-            match successor.and_then(Successor::follow) {
+            match successor.follow() {
                 Ok(()) => code,
                 Err(error) => fail(&format!("Can't start again: {error}")),
             }

@@ -29,33 +29,31 @@ pub fn wish(delay: Duration) {
 
 /// What begins when this server has ended: taken before it changes its directory.
 pub struct Successor {
-    program: PathBuf,
-    directory: PathBuf,
+    /// An error where it cannot be told: that matters only to a server that begins anew.
+    directory: std::io::Result<PathBuf>,
     args: Vec<String>,
 }
 
 impl Successor {
-    /// # Errors
-    /// When it cannot be told where this process stands.
-    pub fn of(args: Vec<String>) -> std::io::Result<Successor> {
-        Ok(Successor {
-            program: std::env::current_exe()?,
-            directory: std::env::current_dir()?,
+    pub fn of(args: Vec<String>) -> Successor {
+        Successor {
+            directory: std::env::current_dir(),
             args,
-        })
+        }
     }
 
     /// Takes this process' place if that is wished for; otherwise returns.
     ///
     /// # Errors
-    /// When the program could not be started.
+    /// When the program could not be started, or it cannot be told where this process stood.
     pub fn follow(self) -> std::io::Result<()> {
         let Some(delay) = WISH.get() else {
             return Ok(());
         };
+        let (program, directory) = (std::env::current_exe()?, self.directory?);
         std::thread::sleep(*delay);
-        let mut command = Command::new(&self.program);
-        Err(command.args(&self.args).current_dir(&self.directory).exec())
+        let mut command = Command::new(program);
+        Err(command.args(&self.args).current_dir(directory).exec())
     }
 }
 
@@ -99,5 +97,19 @@ impl ServerHost {
         self.restart = Some(delay);
         self.end_server(Some(requester), (Wish::Default, false, false));
         Performed::Later
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_to_begin_anew_need_not_know_where_he_stands() {
+        let successor = Successor {
+            directory: Err(std::io::ErrorKind::NotFound.into()),
+            args: Vec::new(),
+        };
+        assert!(successor.follow().is_ok());
     }
 }
