@@ -11,7 +11,7 @@ use crate::keyspace::Event;
 use crate::keyspace::told::Told;
 use crate::resp::Output;
 use crate::shard::TxId;
-use crate::shard::message::{Apply, Finish, Message, Settle};
+use crate::shard::message::{Apply, Finish, KeyIndices, Message, Settle};
 
 impl Coordinator {
     /// Asks the journals of all who applied something to write it. Returns whether there are any.
@@ -80,7 +80,7 @@ impl Coordinator {
             tx,
             origin: self.shard,
             request: work.request.clone(),
-            keys: participant.keys(),
+            keys: KeyIndices::from_slice(if applies { participant.keys() } else { &[] }),
             apply,
             release: release && !keeps,
             settles_under: settles.then(|| work.under.unwrap_or(tx)),
@@ -91,7 +91,7 @@ impl Coordinator {
     pub(super) fn keep_unless_done(
         &mut self,
         tx: TxId,
-        mut work: Work,
+        mut work: Box<Work>,
         outcome: Outcome,
         post: &mut dyn FnMut(usize, Message),
     ) -> Option<Answer> {
@@ -144,7 +144,7 @@ impl Coordinator {
     }
 
     /// The session has its turn, and the work goes on after that.
-    fn keep(&mut self, tx: TxId, work: Work, done: Done) -> Answer {
+    fn keep(&mut self, tx: TxId, work: Box<Work>, done: Done) -> Answer {
         let answer = Answer::new(work.session, work.request.clone(), done);
         self.pending.insert(tx, work);
         answer
@@ -274,7 +274,7 @@ impl Coordinator {
     fn settled(
         &mut self,
         tx: TxId,
-        mut work: Work,
+        mut work: Box<Work>,
         post: &mut dyn FnMut(usize, Message),
     ) -> Option<Answer> {
         let mut outcome = Outcome::Pending;

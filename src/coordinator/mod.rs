@@ -64,7 +64,8 @@ pub struct Coordinator {
     shard: usize,
     shards: usize,
     next: u64,
-    pending: AHashMap<TxId, Work>,
+    /// Each is taken out and put back with every message.
+    pending: AHashMap<TxId, Box<Work>>,
     /// The shards write journals: work that spans them is settled before it is answered.
     pub journaled: bool,
     /// What is to be told now. Take it after each call, before anything else is told.

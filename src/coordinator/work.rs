@@ -4,6 +4,8 @@ mod deciding;
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 pub(super) use deciding::Plan;
 
 use crate::command::errand::Parcel;
@@ -99,18 +101,16 @@ impl Participant {
         scopes.into_iter().map(participant).collect()
     }
 
-    pub fn keys(&self) -> KeyIndices {
+    /// Arguments that are its keys, in ascending order.
+    pub fn keys(&self) -> &[u32] {
         match &self.on {
-            HoldOn::Keys(keys) | HoldOn::EverythingWith(keys) => keys.clone(),
-            HoldOn::Everything => KeyIndices::new(),
+            HoldOn::Keys(keys) | HoldOn::EverythingWith(keys) => keys,
+            HoldOn::Everything => &[],
         }
     }
 
     fn has_key(&self, at: usize) -> bool {
-        match &self.on {
-            HoldOn::Keys(keys) | HoldOn::EverythingWith(keys) => keys.contains(&(at as u32)),
-            HoldOn::Everything => false,
-        }
+        self.keys().contains(&(at as u32))
     }
 }
 
@@ -157,8 +157,8 @@ impl Work {
         request: Arc<Request>,
         participants: Vec<Participant>,
         kind: Kind,
-    ) -> Work {
-        Work {
+    ) -> Box<Work> {
+        Box::new(Work {
             session,
             request,
             participants,
@@ -178,7 +178,7 @@ impl Work {
             change_order: Vec::new(),
             order: Vec::new(),
             spent_ns: Vec::new(),
-        }
+        })
     }
 
     pub fn participant_mut(&mut self, shard: usize) -> &mut Participant {
@@ -289,32 +289,62 @@ impl Work {
 
     /// The replies of all keys in request order.
     fn concatenate(&self, parts: &[Part]) -> Output {
-        let mut order: Vec<(u32, usize, usize)> = Vec::new();
-        for (i, participant) in self.participants.iter().enumerate() {
-            order.extend(
-                participant
-                    .keys()
-                    .into_iter()
-                    .enumerate()
-                    .map(|(n, at)| (at, i, n)),
-            );
-        }
-        order.sort_unstable();
+        let homes = self.participants.iter().zip(parts);
+        let mut homes: SmallVec<[Replies; 4]> = homes
+            .filter_map(|(participant, part)| Replies::new(participant.keys(), part))
+            .collect();
         let mut out = Output::default();
-        let mut rest = &order[..];
         for end in self.request.ends() {
-            let its;
-            (its, rest) = rest.split_at(rest.partition_point(|(at, ..)| *at < end));
-            let header = Writer::new(&mut out, self.request.proto).array(its.len());
+            let count = homes.iter().map(|home| home.count_before(end)).sum();
+            let header = Writer::new(&mut out, self.request.proto).array(count);
             debug_assert!(header.is_ok());
-            for &(_, i, n) in its {
-                let Part::Replies { out: replies, ends } = &parts[i] else {
-                    continue;
-                };
-                let from = if n == 0 { (0, 0) } else { ends[n - 1] };
-                out.append_range(replies, from, ends[n]);
+            for _ in 0..count {
+                if let Some(home) = homes.iter_mut().min_by_key(|home| home.next_key()) {
+                    home.write_next(&mut out);
+                }
             }
         }
         out
+    }
+}
+
+/// The replies of one home that are not written yet.
+struct Replies<'a> {
+    out: &'a Output,
+    /// Where the last that was written ends.
+    from: (usize, usize),
+    /// The key of each, in ascending order, and where each ends.
+    keys: &'a [u32],
+    ends: &'a [(usize, usize)],
+}
+
+impl<'a> Replies<'a> {
+    fn new(keys: &'a [u32], part: &'a Part) -> Option<Replies<'a>> {
+        let Part::Replies { out, ends } = part else {
+            return None;
+        };
+        Some(Replies {
+            out,
+            from: (0, 0),
+            keys,
+            ends,
+        })
+    }
+
+    fn count_before(&self, end: u32) -> usize {
+        self.keys.partition_point(|at| *at < end)
+    }
+
+    fn next_key(&self) -> u32 {
+        self.keys.first().copied().unwrap_or(u32::MAX)
+    }
+
+    fn write_next(&mut self, out: &mut Output) {
+        if let (Some((_, keys)), Some((&end, ends))) =
+            (self.keys.split_first(), self.ends.split_first())
+        {
+            out.append_range(self.out, self.from, end);
+            (self.from, self.keys, self.ends) = (end, keys, ends);
+        }
     }
 }

@@ -102,6 +102,16 @@ impl NextTurn {
     }
 }
 
+/// What a core knows of the mail that it will get from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    Nothing,
+    /// Some comes in a moment; clients can be served meanwhile.
+    Soon,
+    /// Nothing can go on before it comes.
+    First,
+}
+
 /// What one core runs. All methods are called on that core's thread, one at a time.
 pub trait App: Sized {
     type Message: Send + 'static;
@@ -145,9 +155,9 @@ pub trait App: Sized {
     fn passes(_message: &Self::Message) -> bool {
         false
     }
-    /// Whether nothing can go on here before other cores' mail comes.
-    fn awaits_mail(&self) -> bool {
-        false
+    /// What is known of other cores' mail.
+    fn awaits_mail(&self) -> Awaited {
+        Awaited::Nothing
     }
     /// When to come again, after everything of this turn was delivered.
     fn next_turn(&self, io: &Io<Self::Message>) -> NextTurn;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::app::{App, ConnId, Io, NOBODYS, NextTurn, Signal};
+use super::app::{App, Awaited, ConnId, Io, NOBODYS, NextTurn, Signal};
 use super::clock;
 use super::conn::Conn;
 use super::dial::Lines;
@@ -33,6 +33,8 @@ const UNSENT_MAIL_MAX: usize = 16;
 
 /// How long a core that waits for another stays awake, nanoseconds: less than it takes to wake one.
 const AWAKE_NS: u64 = 20_000;
+/// Turns without two requests at once after which a core is taken to have few clients that ask.
+const CALM_TURNS: u32 = 32;
 /// Replies of a corked connection beyond which they leave all the same.
 const CORKED_MAX_BYTES: usize = 16 * 1024;
 
@@ -75,6 +77,8 @@ pub(super) struct Driver<A: App> {
     /// Connections whose peer sends no more and that may still get replies.
     half_closed: Vec<ConnId>,
     completions: Vec<Completion>,
+    /// Turns since two requests came at once.
+    calm_turns: u32,
     /// Receives put off while mail is clogged, in order. Their buffers are not given back, so the
     /// kernel soon runs out of them and the senders' windows close.
     held_receives: VecDeque<Completion>,
@@ -148,6 +152,7 @@ impl<A: App> Driver<A> {
             free: Vec::new(),
             half_closed: Vec::new(),
             completions: Vec::with_capacity(1024),
+            calm_turns: 0,
             held_receives: VecDeque::new(),
             accepts_again_ns: None,
             next_client_id: 0,
@@ -167,7 +172,7 @@ impl<A: App> Driver<A> {
         self.arm_signals();
         let mut next = NextTurn::Again;
         loop {
-            if !self.gets_mail_awake(next)? {
+            if !self.gets_work_awake(next)? {
                 let timeout = self.sleep_for(next);
                 match self.gathering.wait(timeout) {
                     Some((arrivals, longest)) => self.ring.gather(arrivals, longest)?,
@@ -211,15 +216,21 @@ impl<A: App> Driver<A> {
         }
     }
 
-    /// Stays awake for other cores' mail while nothing else can go on: two cores that talk to each
-    /// other need some 2 us a message if neither sleeps, and 25 us if both do. Returns whether there
-    /// is mail.
-    fn gets_mail_awake(&mut self, next: NextTurn) -> std::io::Result<bool> {
+    /// Stays awake for other cores' mail that is known to come: two cores that talk to each other
+    /// need some 2 us a message if neither sleeps, and 25 us if both do. Returns whether there is
+    /// something to do.
+    fn gets_work_awake(&mut self, next: NextTurn) -> std::io::Result<bool> {
         let is_free = next != NextTurn::Again && self.io.requests.is_empty();
-        if self.is_crowded || !is_free || !self.app.awaits_mail() {
+        let awaited = self.app.awaits_mail();
+        // Where many clients ask there is something to do meanwhile, and they want the CPU, too.
+        let is_busy = awaited == Awaited::Soon && self.calm_turns < CALM_TURNS;
+        if self.is_crowded || !is_free || is_busy || awaited == Awaited::Nothing {
             return Ok(false);
         }
         self.ring.enter(Some(Duration::ZERO))?;
+        if awaited == Awaited::Soon && self.ring.has_completions() {
+            return Ok(true);
+        }
         let until_ns = clock::mono_ns() + AWAKE_NS;
         while !self.mailboxes.has_mail() {
             if clock::mono_ns() >= until_ns {
@@ -276,6 +287,11 @@ impl<A: App> Driver<A> {
         if completions.iter().any(|it| it.token.op != Op::Wake) {
             self.note_work();
         }
+        let received = completions.iter().filter(|it| it.token.op == Op::Recv);
+        self.calm_turns = match received.count() > 1 {
+            true => 0,
+            false => self.calm_turns.saturating_add(1),
+        };
         if self.gathering.may_be() {
             self.count_arrivals(&completions);
         }

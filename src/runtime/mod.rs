@@ -30,7 +30,7 @@ mod start;
 pub mod title;
 pub mod usage;
 
-pub use app::{App, CloseReason, ConnId, ConnInfo, Dial, Io, NextTurn, Now, Peer, Signal};
+pub use app::{App, Awaited, CloseReason, ConnId, ConnInfo, Dial, Io, NextTurn, Now, Peer, Signal};
 pub use files::{FileDone, FileOp};
 pub use gathering::{Gather, LONGEST as GATHER_LONGEST};
 pub use listen::{ListenError, Listening};

@@ -318,6 +318,11 @@ impl Ring {
         }
     }
 
+    /// Whether there are completions to be taken.
+    pub fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
     /// Moves all completions that are there into `into`.
     pub fn completions(&mut self, into: &mut Vec<Completion>) {
         into.extend(self.ring.completion().filter_map(|entry| {

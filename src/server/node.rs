@@ -9,7 +9,9 @@ use super::log;
 use super::persist::{self, Operation};
 use super::spikes;
 use crate::command::{Client, Job, flags};
-use crate::runtime::{self, App, CloseReason, ConnId, ConnInfo, FileDone, Io, NextTurn, Signal};
+use crate::runtime::{
+    self, App, Awaited, CloseReason, ConnId, ConnInfo, FileDone, Io, NextTurn, Signal,
+};
 use crate::session::{Core, Link, Peer, State};
 use crate::shard::message::{HopCall, Message};
 
@@ -469,9 +471,14 @@ impl App for Node {
         }
     }
 
-    fn awaits_mail(&self) -> bool {
-        // A script or transaction of some core has stopped all of them.
-        self.core.shard.is_held_whole()
+    fn awaits_mail(&self) -> Awaited {
+        let shard = &self.core.shard;
+        match shard.is_held_whole() {
+            // A script or transaction of some core has stopped all of them.
+            true => Awaited::First,
+            false if shard.is_conversing() || self.core.is_abroad() => Awaited::Soon,
+            false => Awaited::Nothing,
+        }
     }
 
     fn next_turn(&self, io: &Io<NodeMessage>) -> NextTurn {

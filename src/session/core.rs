@@ -88,6 +88,8 @@ pub struct Core {
     /// When clients give up waiting for keys, unix milliseconds.
     pub(super) timeouts: BTreeSet<(i64, SessionKey)>,
     pub(super) next_wait: u64,
+    /// Hops of its sessions that are to come back.
+    pub(super) hops_away: usize,
     /// Transactions that are being carried out.
     pub(super) execs: ahash::AHashMap<SessionKey, Box<Exec>>,
     /// Users with limits whose connections went away while something of theirs was being carried out.
@@ -131,6 +133,7 @@ impl Core {
             counters: Counters::default(),
             timeouts: BTreeSet::new(),
             next_wait: 0,
+            hops_away: 0,
             execs: ahash::AHashMap::new(),
             orphans: ahash::AHashMap::new(),
             scripts: Scripts::default(),
@@ -274,6 +277,11 @@ impl Core {
     pub(super) fn note_seen(&mut self, key: SessionKey, seen: &Seen) {
         seen.iter().for_each(|sight| self.note_sight(key, sight));
         self.note_own_sight(key);
+    }
+
+    /// Whether something of this core's is under way on others.
+    pub fn is_abroad(&self) -> bool {
+        self.hops_away > 0 || self.coordinator.pending() > 0
     }
 
     /// Whether a session's transaction is being carried out.

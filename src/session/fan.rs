@@ -123,8 +123,9 @@ impl Fan {
         (place, self.parts[place].hop.get_or_insert_default())
     }
 
-    /// Sends all hops that have calls to run and no replies to be written.
-    pub(super) fn send(&mut self, post: &mut dyn FnMut(usize, Message)) {
+    /// Sends all hops that have calls to run and no replies to be written; returns how many.
+    pub(super) fn send(&mut self, post: &mut dyn FnMut(usize, Message)) -> usize {
+        let away = self.away;
         for (place, part) in self.parts.iter_mut().enumerate() {
             if part.is_due()
                 && let Some(mut hop) = part.hop.take()
@@ -136,6 +137,7 @@ impl Fan {
                 post(part.home, Message::Hop(hop));
             }
         }
+        self.away - away
     }
 
     /// A hop is back; returns whether all are.

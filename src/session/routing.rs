@@ -388,13 +388,14 @@ impl Core {
         {
             session.state = State::Hopping;
             link.post(session.hop_home, Message::Hop(hop));
+            self.hops_away += 1;
             // A pipeline that visits one home after another is answered at its end.
             link.cork(key, true);
         } else if let Some(fan) = &mut session.fan
             && !fan.is_empty()
         {
             session.state = State::Hopping;
-            fan.send(&mut |to, message| link.post(to, message));
+            self.hops_away += fan.send(&mut |to, message| link.post(to, message));
             link.cork(key, true);
         }
     }

@@ -154,6 +154,11 @@ impl Shard {
         self.holds.is_everything_held()
     }
 
+    /// Whether a script or transaction that holds something here goes on asking.
+    pub fn is_conversing(&self) -> bool {
+        self.holds.is_conversing()
+    }
+
     /// The clock that durations are taken with, nanoseconds.
     pub fn now_ns(&self) -> u64 {
         (self.clock)()

@@ -29,10 +29,20 @@ pub enum Scope {
     Keys(SmallVec<[Name; 8]>),
 }
 
+/// What the holder does while it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Its next message is the last.
+    Brief,
+    /// It asks for one thing after the other: a script, a transaction.
+    Conversing,
+}
+
 /// The holds of one shard, and what waits for them. `W` is the waiting work.
 #[derive(Debug)]
 pub struct Holds<W> {
-    active: AHashMap<TxId, Scope>,
+    active: AHashMap<TxId, (Scope, Holder)>,
+    conversing: usize,
     keys: AHashMap<Name, TxId>,
     hasher: RandomState,
     everything: Option<TxId>,
@@ -43,6 +53,7 @@ impl<W> Default for Holds<W> {
     fn default() -> Holds<W> {
         Holds {
             active: AHashMap::new(),
+            conversing: 0,
             keys: AHashMap::new(),
             hasher: RandomState::new(),
             everything: None,
@@ -102,23 +113,29 @@ impl<W> Holds<W> {
         self.everything.is_some()
     }
 
+    /// Whether a holder goes on asking.
+    pub fn is_conversing(&self) -> bool {
+        self.conversing > 0
+    }
+
     /// Grants `scope` to `tx` if nothing is in its way.
-    pub fn try_hold(&mut self, tx: TxId, scope: &Scope) -> bool {
+    pub fn try_hold(&mut self, tx: TxId, scope: &Scope, holder: Holder) -> bool {
         if self.blocks_scope(scope) {
             return false;
         }
-        self.grant(tx, scope.clone());
+        self.grant(tx, scope.clone(), holder);
         true
     }
 
-    fn grant(&mut self, tx: TxId, scope: Scope) {
+    fn grant(&mut self, tx: TxId, scope: Scope, holder: Holder) {
         match &scope {
             Scope::Everything => self.everything = Some(tx),
             Scope::Keys(keys) => {
                 self.keys.extend(keys.iter().map(|&name| (name, tx)));
             }
         }
-        let previous = self.active.insert(tx, scope);
+        self.conversing += usize::from(holder == Holder::Conversing);
+        let previous = self.active.insert(tx, (scope, holder));
         assert!(previous.is_none(), "a transaction holds once per shard");
     }
 
@@ -137,10 +154,13 @@ impl<W> Holds<W> {
 
     /// Gives back what `tx` holds. Call [`Holds::next_ready`] until it returns `None` afterwards.
     pub fn release(&mut self, tx: TxId) {
-        match self.active.remove(&tx) {
-            None => {}
-            Some(Scope::Everything) => self.everything = None,
-            Some(Scope::Keys(keys)) => {
+        let Some((scope, holder)) = self.active.remove(&tx) else {
+            return;
+        };
+        self.conversing -= usize::from(holder == Holder::Conversing);
+        match scope {
+            Scope::Everything => self.everything = None,
+            Scope::Keys(keys) => {
                 for key in keys {
                     self.keys.remove(&key);
                 }
@@ -150,7 +170,7 @@ impl<W> Holds<W> {
 
     /// The oldest waiting work that may run now. If it is a hold itself, `grants` names its
     /// transaction and the hold is active from here on.
-    pub fn next_ready(&mut self, grants: impl Fn(&W) -> Option<TxId>) -> Option<W> {
+    pub fn next_ready(&mut self, grants: impl Fn(&W) -> Option<(TxId, Holder)>) -> Option<W> {
         if self.waiting.is_empty() || self.everything.is_some() {
             return None;
         }
@@ -176,8 +196,8 @@ impl<W> Holds<W> {
             }
         }
         let (scope, work) = self.waiting.remove(ready?)?;
-        if let Some(tx) = grants(&work) {
-            self.grant(tx, scope);
+        if let Some((tx, holder)) = grants(&work) {
+            self.grant(tx, scope, holder);
         }
         Some(work)
     }
@@ -193,7 +213,7 @@ mod tests {
 
     fn hold(holds: &mut Holds<u32>, tx: TxId, names: &[&str]) -> bool {
         let scope = keys(holds, names);
-        holds.try_hold(tx, &scope)
+        holds.try_hold(tx, &scope, Holder::Brief)
     }
 
     fn wait(holds: &mut Holds<u32>, names: &[&str], work: u32) {
@@ -212,10 +232,10 @@ mod tests {
         assert!(blocked(&holds, "a"));
         assert!(!blocked(&holds, "c"));
         assert!(!hold(&mut holds, 2, &["b", "c"]));
-        assert!(!holds.try_hold(2, &Scope::Everything));
+        assert!(!holds.try_hold(2, &Scope::Everything, Holder::Brief));
         holds.release(1);
         assert!(holds.is_empty());
-        assert!(holds.try_hold(2, &Scope::Everything));
+        assert!(holds.try_hold(2, &Scope::Everything, Holder::Brief));
         assert!(blocked(&holds, "anything"));
     }
 
@@ -245,12 +265,14 @@ mod tests {
         assert!(hold(&mut holds, 1, &["a"]));
         holds.wait(Scope::Everything, 7);
         wait(&mut holds, &["z"], 8);
-        let grants = |work: &u32| (*work == 7).then_some(7);
+        let grants = |work: &u32| (*work == 7).then_some((7, Holder::Conversing));
         assert_eq!(holds.next_ready(grants), None);
         holds.release(1);
         assert_eq!(holds.next_ready(grants), Some(7));
         assert_eq!(holds.next_ready(grants), None, "everything is held by 7");
+        assert!(holds.is_conversing());
         holds.release(7);
+        assert!(!holds.is_conversing());
         assert_eq!(holds.next_ready(grants), Some(8));
         assert!(holds.is_empty());
     }

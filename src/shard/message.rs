@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::holds::TxId;
+use super::holds::{Holder, TxId};
 use super::seen::{Seen, Sight};
 use super::snapshot::Style;
 use super::waiting::Ticket;
 use super::watching::Watcher;
-use crate::command::{Change, Client, Command, CommandId, Part, Wanted};
+use crate::command::{Change, Client, Command, CommandId, Part, Run, Wanted};
 use crate::journal::Mark;
 use crate::keyspace::told::Told;
 use crate::keyspace::tracking::Reader;
@@ -199,6 +199,14 @@ impl Request {
     pub fn ends(&self) -> impl Iterator<Item = u32> {
         let whole = self.ends.is_empty().then_some(self.args.len() as u32);
         self.ends.iter().copied().chain(whole)
+    }
+
+    /// What it does while it holds keys.
+    pub fn holder(&self) -> Holder {
+        match self.call.command.run {
+            Run::Script(_) | Run::Transaction(_) => Holder::Conversing,
+            _ => Holder::Brief,
+        }
     }
 
     /// The arguments of each of them.

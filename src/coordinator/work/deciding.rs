@@ -127,15 +127,15 @@ impl Work {
     fn peeks_in_key_order(&mut self, positions: &[usize]) -> Vec<Peek> {
         let mut found: Vec<Option<Peek>> = positions.iter().map(|_| None).collect();
         for participant in &mut self.participants {
-            let keys = participant.keys();
             let Some(Part::Peeks(peeks)) = participant.part.take() else {
                 unreachable!("a gather's hold answers with peeks")
             };
-            for (at, peek) in keys.into_iter().zip(peeks) {
-                // A key named twice is peeked twice; each peek fills the next place of its key.
-                let place = (0..positions.len())
-                    .find(|&i| positions[i] == at as usize && found[i].is_none());
-                found[place.expect("peeks are of asked keys")] = Some(peek);
+            // Its keys are in their order, also those that are named twice.
+            let mut places = positions.iter().enumerate();
+            for (&at, peek) in participant.keys().iter().zip(peeks) {
+                let place = places.find(|(_, position)| **position == at as usize);
+                let (place, _) = place.expect("peeks are of asked keys");
+                found[place] = Some(peek);
             }
         }
         found

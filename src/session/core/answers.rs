@@ -98,6 +98,7 @@ impl Core {
     /// The hop is back: its replies go out, the session goes on.
     fn hop_done(&mut self, mut hop: Box<Hop>, link: &mut dyn Link, host: &mut dyn Host) {
         let key = hop.session;
+        self.hops_away -= 1;
         let Some(session) = self.session_mut(key) else {
             return;
         };

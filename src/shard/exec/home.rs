@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::super::holds::{Scope, TxId};
+use super::super::holds::{Holder, Scope, TxId};
 use super::super::journal::Journal;
 use super::super::message::{
     Apply, Calls, Cut, Finish, Hold, HoldOn, KeyIndices, MASTER, Manner, Message, Placed, Ran,
@@ -31,7 +31,7 @@ impl Shard {
         records: usize,
     ) -> bool {
         let scope = self.scope_of(request, on);
-        let is_held = self.holds.try_hold(tx, &scope);
+        let is_held = self.holds.try_hold(tx, &scope, request.holder());
         debug_assert!(is_held, "nothing came in its way while it ran");
         let effects = &mut self.keyspace.effects;
         match &mut self.journal {
@@ -81,7 +81,9 @@ impl Shard {
         let scope = self.scope_of(&hold.request, &hold.on);
         if hold.manner == Manner::Run && !self.holds.blocks_scope(&scope) {
             self.run_unheld(&hold, scope, now_ms, post);
-        } else if hold.manner != Manner::Run && self.holds.try_hold(hold.tx, &scope) {
+        } else if hold.manner != Manner::Run
+            && self.holds.try_hold(hold.tx, &scope, hold.request.holder())
+        {
             self.granted(&hold, now_ms, post);
         } else if hold.manner == Manner::Wait {
             self.holds.wait(scope, Parked::Hold(hold));
@@ -125,7 +127,7 @@ impl Shard {
             _ => self.peek(request, &hold.on, now_ms),
         };
         let told = self.keyspace.effects.end_part(&before);
-        let is_kept = told.is_some() && self.holds.try_hold(hold.tx, &scope);
+        let is_kept = told.is_some() && self.holds.try_hold(hold.tx, &scope, Holder::Brief);
         self.answer_hold(hold, Some(part), told, post);
         if !is_kept {
             self.serve_waiting(now_ms, post);
@@ -201,7 +203,7 @@ impl Shard {
     /// Lets go on what no hold is in the way of any more.
     fn run_ready(&mut self, now_ms: i64, post: Post) {
         let grants = |parked: &Parked| match parked {
-            Parked::Hold(hold) => Some(hold.tx),
+            Parked::Hold(hold) => Some((hold.tx, hold.request.holder())),
             Parked::Hop(_) => None,
         };
         while let Some(parked) = self.holds.next_ready(grants) {
