@@ -53,6 +53,9 @@ impl ServerHost {
                     self.take_incoming_libraries(core);
                 }
             }
+            Message::Freeze => (self.frozen, self.freezes) = (true, true),
+            Message::Frozen => persistence.node_is_frozen(),
+            Message::Thaw => self.frozen = false,
             Message::Reserve { db, keys } => core.shard.keyspace.reserve(db, keys),
             Message::Load(entries) => {
                 self.part.load(core, entries, now_ms);
@@ -139,7 +142,7 @@ impl ServerHost {
             Boot::Snapshot => self.begin_load(Then::Serve, false),
             Boot::Journal => self.recover(&core.table),
         }
-        self.begin_reload();
+        self.mind_reload(core);
         self.mind_past();
         if self.may_cut()
             && self.is_quiet(core)
@@ -168,7 +171,9 @@ impl ServerHost {
         }
         let is_free = !self.persistence.is_busy() && !self.following.is_replacing();
         let has_all = !self.part.is_any_loading() && self.may_cut();
-        if self.persistence.scheduled && is_free && has_all && self.persistence.transactions == 0 {
+        let persistence = &self.persistence;
+        let is_idle = persistence.transactions == 0 && persistence.reload.is_none();
+        if persistence.scheduled && is_free && has_all && is_idle {
             self.begin_bgsave();
         }
         self.tell_emptied();
@@ -189,14 +194,14 @@ impl ServerHost {
     /// Whether a cut may begin, and a new base take the place of the files before it: not while those
     /// are read again.
     fn may_cut(&self) -> bool {
-        self.reloading.is_none()
+        !self.persistence.is_reading_again()
     }
 
     fn follow(&mut self, after: After) {
         match after {
             After::Nothing | After::Reply(_) | After::Sync | After::Pipe => {}
             After::Rewrite => self.rewrite_failed(),
-            After::Reload { requester, flush } => self.begin_load(Then::Reply(requester), flush),
+            After::Reload => self.load_saved(),
             After::Stop { .. } => self.stop_now(),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::acl::Office;
-use super::ask::{Asking, NodeMessage, Requester};
+use super::ask::{Asking, NodeMessage};
 use super::clients::{self, Pause};
 use super::config::Config;
 use super::following::Following;
@@ -116,10 +116,10 @@ pub struct ServerHost {
     pub(super) backlog_max_bytes: usize,
     /// Nodes that have not opened their segments yet.
     pub opening: usize,
-    /// Who asked for DEBUG LOADAOF while a cut was on its way: it begins when all shards have taken it.
-    pub reload_asked: Option<Requester>,
-    /// Who asked for DEBUG LOADAOF, and nodes that are not ready for it yet.
-    pub reloading: Option<(Requester, usize)>,
+    /// Clients begin nothing, as everything is about to be read again; and whether shard 0 is to be told
+    /// once what they have begun is over.
+    pub frozen: bool,
+    pub(super) freezes: bool,
     /// Nothing is begun any more.
     pub stopping: bool,
     pub limits: Limits,
@@ -187,8 +187,8 @@ impl ServerHost {
             undurable_told_ms: 0,
             backlog_max_bytes: 0,
             opening: 0,
-            reload_asked: None,
-            reloading: None,
+            frozen: false,
+            freezes: false,
             stopping: false,
             limits: Limits::default(),
             transactions: Vec::new(),
@@ -292,6 +292,7 @@ impl Host for ServerHost {
 
     fn is_watching(&self) -> bool {
         self.pause.until_ms != 0
+            || self.frozen
             || self.monitors.any()
             || self.part.is_any_loading()
             || self.part.is_loading_beside()
@@ -315,6 +316,10 @@ impl Host for ServerHost {
         }
         if session == replay::SESSION {
             return Admission::Run;
+        }
+        if self.is_frozen_for(session, entry) {
+            self.postponed.push(session);
+            return Admission::Postpone;
         }
         if self.pause.until_ms != 0 {
             if !self.pause.is_active(now_ms) {

@@ -2,37 +2,15 @@
 
 use std::fs::File;
 
-use super::ask::{NodeMessage, Requester};
+use super::ask::NodeMessage;
 use super::host::ServerHost;
 use super::log;
-use super::persist::{self, After, Message, Then};
+use super::persist::{self, Message, Then};
 use super::settings;
-use crate::resp::{Args, CmdError};
-use crate::session::{Core, Performed};
+use crate::resp::CmdError;
+use crate::session::Core;
 
 impl ServerHost {
-    /// `DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]`, on shard 0.
-    pub(super) fn reload(&mut self, requester: Requester, args: &Args) -> Performed {
-        let has = |word: &str| (2..args.len()).any(|i| args.is(i, word));
-        let known = ["merge", "noflush", "nosave"];
-        if !(2..args.len()).all(|i| known.iter().any(|word| args.is(i, word))) {
-            return Performed::Failed(CmdError::Text(
-                "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
-            ));
-        }
-        let flush = !has("noflush");
-        self.persistence.merges = has("merge");
-        if has("nosave") {
-            self.begin_load(Then::Reply(requester), flush);
-            return Performed::Later;
-        }
-        self.persistence.cancel_save(&mut self.mail);
-        let after = After::Reload { requester, flush };
-        self.persistence
-            .save(&self.config, after, self.now_ms, &mut self.mail);
-        Performed::Later
-    }
-
     /// Loads `dbfilename`.
     pub(super) fn begin_load(&mut self, then: Then, flush: bool) {
         let path = std::path::PathBuf::from(self.config.text("dbfilename"));
@@ -61,13 +39,11 @@ impl ServerHost {
                 log::warning(&format!("Fatal error: can't open the RDB file: {error}"));
                 self.stop = Some(1);
             }
-            (Err(_), Then::Reply(requester)) => persist::reply(
-                &mut self.mail,
-                requester,
-                Err(CmdError::Text(
-                    "ERR Error trying to load the RDB dump, check server logs",
-                )),
-            ),
+            (Err(_), Then::Reload) => {
+                let error =
+                    CmdError::Text("ERR Error trying to load the RDB dump, check server logs");
+                self.persistence.end_reload(Err(error), &mut self.mail);
+            }
         }
     }
 

@@ -38,6 +38,7 @@ mod populate;
 mod procfs;
 mod pubsub;
 mod reconfigure;
+mod reloads;
 pub mod replicas;
 mod restart;
 pub mod role;

@@ -493,7 +493,7 @@ impl App for Node {
             .shard
             .keyspace
             .next_expiry_ms()
-            .filter(|_| !paused && !self.host.part.loading);
+            .filter(|_| !self.host.is_still(now.unix_ms()) && !self.host.part.loading);
         let patrol = self.host.patrol.due_ms();
         let timeout = self.core.next_timeout_ms();
         let files = self.host.persist_due_ms();

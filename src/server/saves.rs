@@ -162,7 +162,7 @@ impl ServerHost {
         if persistence.saving.is_some()
             || persistence.loading.is_some()
             || persistence.replay.is_some()
-            || self.reloading.is_some()
+            || persistence.reload.is_some()
             || !persistence.points.next_look_ms().is_some_and(is_time)
         {
             return;

@@ -59,7 +59,11 @@ impl ServerHost {
             Wish::Save => true,
             Wish::NoSave => false,
         };
-        if !saves || persistence.loading.is_some() {
+        // Redis: server.c prepareForShutdown, what is not loaded whole is not saved.
+        let is_partial = persistence.loading.is_some()
+            || persistence.replay.is_some()
+            || persistence.is_reading_again();
+        if !saves || is_partial {
             return self.stop_now();
         }
         persistence.cancel_save(&mut self.mail);
@@ -104,7 +108,7 @@ impl ServerHost {
     }
 
     /// Whether the server is on its way to its end.
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         let closes = self.persistence.closing.is_some_and(|(_, stops)| stops);
         closes || self.persistence.saves_last() || self.is_in_farewell()
     }

@@ -627,3 +627,115 @@ fn changes_of_whole_databases_count_as_in_redis() {
         assert_eq!(counts(Which::Pinion { shards }), wanted, "{shards} shards");
     }
 }
+
+/// Redis reads everything again in one go: no client can write in between.
+#[test]
+fn what_is_written_beside_a_load_is_not_forgotten() {
+    for shards in [1, 2] {
+        let mut server = Server::start(Which::Pinion { shards }, &["--appendonly", "yes"]);
+        let mut client = server.client();
+        write_keys(&mut client, 5000);
+        wait_for("the first base", || {
+            info(&mut client, "aof_rewrite_in_progress") == "0"
+        });
+        let told = write_beside(&server, || {
+            for n in 0..6 {
+                let how = ["DEBUG RELOAD", "DEBUG LOADAOF"][n % 2];
+                assert_eq!(line(&mut client, how), OK, "{}", server.log());
+            }
+        });
+        let look = |server: &Server, when: &str| {
+            let mut client = server.client();
+            for (writer, told) in told.iter().enumerate() {
+                let sums = ["a", "b", "c"].map(|name| {
+                    let reply = client.text(&format!("GET {name}:{writer}"));
+                    let number = reply.split("\\r\\n").nth(1).map(str::parse::<u64>);
+                    number.and_then(Result::ok).unwrap_or(0)
+                });
+                assert_eq!(sums, [*told; 3], "{when}, {shards} shards, {writer}");
+            }
+        };
+        look(&server, "at once");
+        server.kill();
+        server.exit();
+        let options = ["--appendonly", "yes"];
+        let mut again = Server::start_in(Which::Pinion { shards }, &server.dir, &options);
+        again.wait_until_up();
+        look(&again, "after a restart");
+    }
+}
+
+fn write_keys(client: &mut Client, keys: usize) {
+    let lines: Vec<String> = (0..keys).map(|n| format!("SET key:{n} {n}\r\n")).collect();
+    client.send(lines.concat().as_bytes());
+    client.replies(keys);
+}
+
+/// What each of some clients has been told to be written to three keys of its own, while something goes
+/// on. A server that loads may refuse it.
+fn write_beside(server: &Server, go_on: impl FnOnce()) -> [u64; 4] {
+    let mut told = [0; 4];
+    let over = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (writer, told) in told.iter_mut().enumerate() {
+            let (mut client, over) = (server.client(), &over);
+            scope.spawn(move || {
+                let keys = ["a", "b", "c"].map(|name| format!("{name}:{writer}"));
+                let mut one_more = |command: &str| loop {
+                    let reply = client.text(command);
+                    if !reply.starts_with("-LOADING") {
+                        assert!(!reply.starts_with('-'), "{reply}");
+                        return;
+                    }
+                };
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    *told += 1;
+                    if *told % 2 == 0 {
+                        let [a, b, c] = &keys;
+                        one_more(&format!("MSET {a} {told} {b} {told} {c} {told}"));
+                    } else {
+                        keys.iter().for_each(|key| one_more(&format!("INCR {key}")));
+                    }
+                }
+            });
+        }
+        go_on();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    told
+}
+
+/// It comes behind the transaction.
+#[test]
+fn a_transaction_may_ask_for_a_load() {
+    for shards in [1, 2] {
+        let server = Server::start(Which::Pinion { shards }, &["--appendonly", "yes"]);
+        let mut client = server.client();
+        for how in ["RELOAD", "LOADAOF"] {
+            let lines = format!("MULTI\r\nSET a 1\r\nINCR b\r\nDEBUG {how}\r\nGET a\r\nEXEC\r\n");
+            client.send(lines.as_bytes());
+            let replies = client.replies(6);
+            let last = replies.last().map(Got::shown).unwrap_or_default();
+            assert!(last.ends_with("+OK\\r\\n$1\\r\\n1\\r\\n"), "{how}: {last}");
+            wait_for("its end", || client.text("GET a") == "$1\\r\\n1\\r\\n");
+        }
+        assert_eq!(line(&mut client, "INCR b"), ":3");
+    }
+}
+
+#[test]
+fn loads_that_several_ask_for_come_one_behind_the_other() {
+    let server = Server::start(Which::Pinion { shards: 2 }, &["--appendonly", "yes"]);
+    let mut clients: Vec<Client> = (0..6).map(|_| server.client()).collect();
+    write_keys(&mut clients[0], 2000);
+    let digest = line(&mut clients[0], "DEBUG DIGEST");
+    for _ in 0..3 {
+        for (n, client) in clients.iter_mut().enumerate() {
+            client.send(["DEBUG RELOAD\r\n", "DEBUG LOADAOF\r\n"][n % 2].as_bytes());
+        }
+        for client in &mut clients {
+            assert_eq!(client.reply().shown(), "+OK\\r\\n", "{}", server.log());
+        }
+        assert_eq!(line(&mut clients[0], "DEBUG DIGEST"), digest);
+    }
+}

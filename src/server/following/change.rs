@@ -287,6 +287,10 @@ impl ServerHost {
             let message = NodeMessage::Replicas(Message::Settled);
             self.mail.push((0, message));
         }
+        if std::mem::take(&mut self.freezes) {
+            let message = NodeMessage::Persist(persist::Message::Frozen);
+            self.mail.push((0, message));
+        }
         if let Some(id) = self.settles_for.take() {
             let message = NodeMessage::Persist(persist::Message::Settled { id });
             self.mail.push((0, message));
@@ -299,7 +303,7 @@ impl ServerHost {
             let waits = matches!(it.state, State::Hopping | State::Awaiting);
             it.key != MASTER && it.job.is_none() && waits
         };
-        (self.settles || self.settles_for.is_some())
+        (self.settles || self.freezes || self.settles_for.is_some())
             && core.coordinator.pending() == 0
             && !core.sessions().any(is_under_way)
     }

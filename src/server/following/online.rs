@@ -99,8 +99,9 @@ impl ServerHost {
 
     /// Whether the stream has to stand still, so that a snapshot of this server is of one place in it.
     fn needs_quiet(&self) -> bool {
-        self.replicas.relays()
-            && (self.persistence.wanted_cut.is_some() || self.persistence.is_cutting())
+        let persistence = &self.persistence;
+        let cuts = persistence.wanted_cut.is_some() || persistence.is_cutting();
+        self.replicas.relays() && cuts || persistence.reload.is_some()
     }
 
     /// Whether a cut is of one place in the stream now.

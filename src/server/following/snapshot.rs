@@ -62,6 +62,7 @@ impl ServerHost {
             && persistence.closing.is_none()
             && persistence.loading.is_none()
             && persistence.replay.is_none()
+            && persistence.reload.is_none()
             && self.opening == 0
             && !self.part.is_any_loading()
     }

@@ -5,10 +5,10 @@ use super::super::journal;
 use super::super::log;
 use super::super::saves::MISCONF;
 use super::ServerHost;
-use crate::command::{Command, flags};
+use crate::command::{Command, Entry, flags};
 use crate::resp::CmdError;
 use crate::session::{Core, Link};
-use crate::shard::message::SessionKey;
+use crate::shard::message::{MASTER, SessionKey};
 
 /// Redis: server.c, shared.noreplicaserr.
 const NO_REPLICAS: CmdError = CmdError::Text("NOREPLICAS Not enough good replicas to write.");
@@ -41,6 +41,13 @@ impl ServerHost {
             return Some(error);
         }
         self.lacks_replicas().filter(|_| command.is_write())
+    }
+
+    /// Whether a command has to wait until everything is read again. What ends a script that is waited
+    /// for may run; what comes once the load goes on is refused, or may run meanwhile.
+    pub(super) fn is_frozen_for(&self, session: SessionKey, entry: &Entry) -> bool {
+        let may_run = session == MASTER || entry.command.flags & flags::ALLOW_BUSY != 0;
+        self.frozen && !may_run && !self.part.is_any_loading()
     }
 
     /// Why writes are refused, if they are: they would not come to the disk.
@@ -109,16 +116,21 @@ impl ServerHost {
         is_all
     }
 
+    /// Whether nothing may change by itself, as clients are paused.
+    pub fn is_still(&self, now_ms: i64) -> bool {
+        self.frozen || self.pause.is_active(now_ms)
+    }
+
     /// Whether clients are paused; keys that are due stay meanwhile.
     pub fn mind_pause(&mut self, core: &mut Core, now_ms: i64) -> bool {
-        let is_paused = self.pause.is_active(now_ms);
+        let is_paused = self.is_still(now_ms);
         core.shard.keyspace.pause_expiry(is_paused);
         is_paused
     }
 
-    /// Sessions that CLIENT PAUSE held back and that may go on now.
+    /// Sessions that were held back and that may go on now.
     pub fn unpaused(&mut self, now_ms: i64) -> Vec<SessionKey> {
-        if self.postponed.is_empty() || self.pause.is_active(now_ms) {
+        if self.postponed.is_empty() || self.is_still(now_ms) {
             return Vec::new();
         }
         std::mem::take(&mut self.postponed)

@@ -164,9 +164,9 @@ impl ServerHost {
             Job::Debug if args.is(1, "restart") || args.is(1, "crash-and-recover") => {
                 self.debug_restart(requester, args)
             }
-            Job::Debug if args.is(1, "loadaof") => self.load_journal_again(requester),
+            Job::Debug if args.is(1, "loadaof") => self.load_journal_again(requester, &mut writer),
             Job::Debug if args.is(1, "replicate") => done(self.debug_replicate(args, &mut writer)),
-            Job::Debug => self.reload(requester, args),
+            Job::Debug => self.reload(requester, args, &mut writer),
             _ => done(self.slowlog.command(args, &mut writer)),
         }
     }

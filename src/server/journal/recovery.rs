@@ -2,14 +2,13 @@
 
 use crate::command::Table;
 use crate::journal::{manifest, reader};
-use crate::resp::CmdError;
-use crate::server::ask::{NodeMessage, Requester};
+use crate::server::ask::NodeMessage;
 use crate::server::host::ServerHost;
 use crate::server::log;
 use crate::server::persist::aof::{Begin, front};
 use crate::server::persist::replay::{self, Source, Tails};
-use crate::server::persist::{After, Message, Replay, Saving, Then};
-use crate::session::{Core, Link, Performed};
+use crate::server::persist::{Message, Replay, Then};
+use crate::session::{Core, Link};
 
 impl ServerHost {
     /// Ends the start: what was found cannot be used.
@@ -29,7 +28,7 @@ impl ServerHost {
     }
 
     /// Reads what the manifest names.
-    fn read_directory(&mut self, table: &Table) {
+    pub(in crate::server) fn read_directory(&mut self, table: &Table) {
         let aof = &self.persistence.aof;
         let base = aof.manifest.base.as_ref().map(|base| aof.path(&base.name));
         match base {
@@ -106,12 +105,9 @@ impl ServerHost {
                 log::notice(&format!(
                     "DB loaded from append only file: {seconds:.3} seconds"
                 ));
-                match self.reloading.take() {
-                    None => self.open_segments(replay.tails()),
-                    Some((requester, _)) => {
-                        let reply = Some((requester, Ok(())));
-                        self.persistence.end_load(&mut self.mail, reply);
-                    }
+                match self.persistence.reload.is_some() {
+                    true => self.persistence.end_load(&mut self.mail, Some(Ok(()))),
+                    false => self.open_segments(replay.tails()),
                 }
                 false
             }
@@ -162,52 +158,5 @@ impl ServerHost {
             tail: tails.segments[node],
             last_transaction: tails.last_transaction,
         });
-    }
-
-    /// DEBUG LOADAOF, on shard 0: everything is forgotten and read again. A snapshot or a base that is
-    /// being written goes on with what was there at its cut.
-    pub(in crate::server) fn load_journal_again(&mut self, requester: Requester) -> Performed {
-        let persistence = &self.persistence;
-        let leads_on = |saving: &Saving| {
-            let after = saving.after();
-            matches!(after, After::Reload { .. } | After::Stop { .. })
-        };
-        let busy = persistence.saving.as_deref().is_some_and(leads_on)
-            || persistence.closing.is_some()
-            || self.part.is_any_loading()
-            || self.reload_asked.is_some()
-            || self.reloading.is_some();
-        // What a rewrite made while the file is off can be loaded as well.
-        let manifest = &persistence.aof.manifest;
-        if busy || manifest.base.is_none() && manifest.incr.is_empty() {
-            return Performed::Failed(CmdError::Text(
-                "ERR Error trying to load the AOF files, check server logs",
-            ));
-        }
-        self.reload_asked = Some(requester);
-        self.begin_reload();
-        Performed::Later
-    }
-
-    /// Begins DEBUG LOADAOF if it was asked for, and no shard has a cut before it.
-    pub(in crate::server) fn begin_reload(&mut self) {
-        if self.persistence.is_cutting() {
-            return;
-        }
-        if let Some(requester) = self.reload_asked.take() {
-            self.reloading = Some((requester, self.shards));
-            self.tell_nodes(|_| Message::LoadBegins { flush: true });
-        }
-    }
-
-    /// A node is empty, and its segment complete: its answer is held back until it is.
-    pub(super) fn node_is_ready(&mut self, table: &Table) {
-        let Some((_, left)) = &mut self.reloading else {
-            return;
-        };
-        *left -= 1;
-        if *left == 0 {
-            self.read_directory(table);
-        }
     }
 }

@@ -94,6 +94,7 @@ impl ServerHost {
         let is_starting =
             self.part.is_any_loading() || self.opening > 0 || self.following.is_replacing();
         let persistence = &mut self.persistence;
+        let is_starting = is_starting || persistence.reload.is_some();
         let is_busy = persistence.is_busy();
         let in_exec = persistence.transactions > 0;
         let aof = &mut persistence.aof;

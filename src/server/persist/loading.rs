@@ -17,7 +17,6 @@ use super::{Loaded, Mail, Message, Operation, Persistence, Purpose, tag};
 use crate::rdb::file::{Event, Reader};
 use crate::resp::CmdError;
 use crate::runtime::{FileDone, FileOp};
-use crate::server::ask::Requester;
 use crate::server::following::Past;
 use crate::server::log;
 use crate::value::limits::Limits;
@@ -38,7 +37,7 @@ pub enum Then {
     /// Commands of the append-only file follow.
     Replay,
     /// DEBUG RELOAD.
-    Reply(Requester),
+    Reload,
     /// It is a master's.
     Follow,
 }
@@ -364,7 +363,7 @@ impl Persistence {
         match loading.then {
             Then::Replay => {}
             Then::Serve | Then::Follow => self.end_load(mail, None),
-            Then::Reply(requester) => self.end_load(mail, Some((requester, Ok(())))),
+            Then::Reload => self.end_load(mail, Some(Ok(()))),
         }
         Some((loading.then, loading.loaded_bytes()))
     }
@@ -392,11 +391,11 @@ impl Persistence {
                 log::warning("Fatal error loading the DB, check server logs. Exiting.");
                 false
             }
-            Then::Reply(requester) => {
+            Then::Reload => {
                 // The server goes on with what it has.
                 let error =
                     CmdError::Text("ERR Error trying to load the RDB dump, check server logs");
-                self.end_load(mail, Some((requester, Err(error))));
+                self.end_load(mail, Some(Err(error)));
                 true
             }
             Then::Follow => {

@@ -15,11 +15,13 @@ mod loading;
 mod part;
 mod pipe;
 mod points;
+pub mod reload;
 pub mod replay;
 pub mod routes;
 mod saving;
 pub mod segment;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
@@ -42,6 +44,7 @@ pub use aof::Aof;
 pub use loading::{LoadError, Loading, Then};
 pub use part::{Part, shared};
 pub use points::SavePoints;
+use reload::Reload;
 pub use replay::Replay;
 pub use saving::{After, PastFrom, Saving};
 use segment::Policy;
@@ -99,6 +102,11 @@ pub enum Message {
     IncomingOver {
         accepted: bool,
     },
+    /// Clients are to begin nothing, as everything is read again; and nothing that they had begun is left.
+    Freeze,
+    Frozen,
+    /// They go on.
+    Thaw,
     /// This node is empty, and ready to load.
     LoadReady,
     /// About so many keys of a database come to this shard.
@@ -233,8 +241,10 @@ pub struct Persistence {
     pub followed: Option<bool>,
     /// The stream that continues what was loaded last.
     pub loaded_past: Option<Past>,
-    /// Who waits for its end, for what reply.
-    load_reply: Option<(Requester, Result<(), CmdError>)>,
+    /// What became of it, if it is one that clients asked for: see [`reload`].
+    load_reply: Option<Result<(), CmdError>>,
+    pub reload: Option<Reload>,
+    pub reloads: VecDeque<Reload>,
     /// Nodes that have not closed their segments yet, and whether the server stops then.
     pub closing: Option<(usize, bool)>,
     /// BGSAVE SCHEDULE while something else is under way.
@@ -341,6 +351,8 @@ impl Persistence {
             followed: None,
             loaded_past: None,
             load_reply: None,
+            reload: None,
+            reloads: VecDeque::new(),
             closing: None,
             scheduled: false,
             emptied: Vec::new(),
@@ -371,7 +383,7 @@ impl Persistence {
     }
 
     /// Everything is loaded: once every node is done with it, all serve clients at one instant.
-    pub fn end_load(&mut self, mail: &mut Mail, reply: Option<(Requester, Result<(), CmdError>)>) {
+    pub fn end_load(&mut self, mail: &mut Mail, reply: Option<Result<(), CmdError>>) {
         self.leaving = self.shards;
         self.load_reply = reply;
         self.tell_all(mail, || Message::LoadEnded);
@@ -389,7 +401,7 @@ impl Persistence {
             return;
         }
         match self.load_reply.take() {
-            Some((requester, result)) => reply(mail, requester, result),
+            Some(result) => self.end_reload(result, mail),
             None => supervise::ready(),
         }
     }

@@ -38,10 +38,7 @@ pub enum After {
     /// It is sent to replicas while it is made: `repl-diskless-sync`.
     Pipe,
     /// DEBUG RELOAD.
-    Reload {
-        requester: Requester,
-        flush: bool,
-    },
+    Reload,
     /// SHUTDOWN or a signal: a failure leaves the server running unless `force`.
     Stop {
         force: bool,
@@ -290,7 +287,7 @@ impl Persistence {
                 After::Sync
                 | After::Pipe
                 | After::Reply(_)
-                | After::Reload { .. }
+                | After::Reload
                 | After::Stop { .. } => None,
             },
             temporary,

@@ -57,6 +57,7 @@ impl ServerHost {
             && persistence.loading.is_none()
             && persistence.closing.is_none()
             && persistence.replay.is_none()
+            && persistence.reload.is_none()
             && !self.part.is_any_loading()
             && self.opening == 0
             && !self.stopping

@@ -7,6 +7,9 @@ use crate::resp::CmdError;
 use crate::server::log;
 use crate::server::persist::{Mail, Message, Outcome, Persistence, discard, reply};
 
+/// What DEBUG RELOAD says without a snapshot to load.
+const UNSAVED: CmdError = CmdError::Text("ERR Error trying to save the DB, check server logs.");
+
 impl Persistence {
     pub(super) fn saved(&mut self, mail: &mut Mail, now_ms: i64) {
         let Some(saving) = self.saving.take() else {
@@ -66,10 +69,7 @@ impl Persistence {
                 log::warning("Background saving error");
             }
             After::Reply(requester) => reply(mail, requester, Err(CmdError::Text("ERR"))),
-            After::Reload { requester, .. } => {
-                let error = CmdError::Text("ERR Error trying to save the DB, check server logs.");
-                reply(mail, requester, Err(error));
-            }
+            After::Reload => self.end_reload(Err(UNSAVED), mail),
             After::Stop { force: true } => self.follow_up = Some(after),
             After::Stop { .. } => {
                 log::warning("Error trying to save the DB, can't exit.");
@@ -109,7 +109,8 @@ impl Persistence {
             After::Stop { .. } => self.stays(mail),
             After::Sync | After::Pipe => self.streamed = Some((id, Outcome::Failed)),
             After::Rewrite => self.follow_up = Some(saving.after),
-            After::Nothing | After::Reload { .. } => {}
+            After::Reload => self.end_reload(Err(UNSAVED), mail),
+            After::Nothing => {}
         }
         true
     }
