@@ -38,8 +38,9 @@ impl ServerHost {
     pub(super) fn request_stop(&mut self, wish: Wish, force: bool) {
         let persistence = &mut self.persistence;
         let aof = &persistence.aof;
-        if aof.wanted && !aof.on && persistence.loading.is_none() && persistence.replay.is_none() {
-            // Redis: server.c finishShutdown.
+        let begins = aof.wanted && !aof.on && aof.is_rewriting();
+        if begins && persistence.loading.is_none() && persistence.replay.is_none() {
+            // Redis: server.c finishShutdown. One that is only to begin is not waited for.
             if !force {
                 log::warning("Writing initial AOF, can't exit.");
                 log::warning(

@@ -157,3 +157,20 @@ fn the_first_base_tells_when_it_was_made() {
     let seconds = age.split(' ').next().and_then(|it| it.parse::<u64>().ok());
     assert!(seconds.is_some_and(|seconds| seconds < 86_400), "{log}");
 }
+
+/// Redis refuses an end that would be the end of what is being written, not of what is to begin later.
+#[test]
+fn a_file_that_is_yet_to_begin_does_not_keep_the_server() {
+    let pinion = [1, 2].map(|shards| Which::Pinion { shards });
+    for which in [Which::Reference].into_iter().chain(pinion) {
+        let mut server = Server::start(which, &["--rdb-key-save-delay", "1000000"]);
+        let mut client = server.client();
+        client.text("MSET a 1 b 2 c 3 d 4 e 5 f 6 g 7 h 8 i 9 j 10");
+        assert_eq!(line(&mut client, "BGSAVE"), "+Background saving started");
+        assert_eq!(line(&mut client, "CONFIG SET appendonly yes"), "+OK");
+        assert_eq!(info(&mut client, "aof_rewrite_scheduled"), "1", "{which}");
+        client.send(b"SHUTDOWN NOSAVE\r\n");
+        assert_eq!(client.until_closed().shown(), " <closed>", "{which}");
+        assert!(server.exit().success(), "{which}");
+    }
+}
