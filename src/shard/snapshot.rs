@@ -79,7 +79,7 @@ impl Keeper for Stream {
 }
 
 fn has_expiring_fields(value: KeptValue) -> bool {
-    matches!(value, KeptValue::Object(Value::Hash(hash)) if hash.next_deadline().is_some())
+    matches!(value, KeptValue::Object(Value::Hash(hash)) if hash.is_expiring())
 }
 
 /// How a snapshot is written.

@@ -98,6 +98,21 @@ impl Hash {
         }
     }
 
+    /// Whether fields have deadlines, or had some while it is a listpack.
+    pub fn is_expiring(&self) -> bool {
+        match self.fields {
+            Fields::Listpack(_) => self.deadlines.is_some(),
+            Fields::Table(_) => self.next_deadline().is_some(),
+        }
+    }
+
+    /// Has a listpack be what it is once fields have had deadlines.
+    pub fn become_expiring(&mut self) {
+        if let Fields::Listpack(_) = self.fields {
+            self.deadlines.get_or_insert_default();
+        }
+    }
+
     /// A hash over a listpack that was saved; its fields must be unique.
     pub fn from_listpack(pack: Listpack) -> Hash {
         Hash {

@@ -739,3 +739,73 @@ fn loads_that_several_ask_for_come_one_behind_the_other() {
         assert_eq!(line(&mut clients[0], "DEBUG DIGEST"), digest);
     }
 }
+
+/// What is one piece is left one, however long its elements are.
+#[test]
+fn encodings_survive_a_load() {
+    let pinion = [1, 2].map(|shards| Which::Pinion { shards });
+    for which in [Which::Reference].into_iter().chain(pinion) {
+        let server = Server::start(which, &[]);
+        let mut client = server.client();
+        let (middle, long) = ("m".repeat(60), "l".repeat(100));
+        client.text(&format!("HSET plain field {middle}"));
+        client.text(&format!("ZADD scores 1 {middle}"));
+        client.text(&format!("HSET table field {long}"));
+        let mut names = vec!["plain", "scores", "table"];
+        if which != Which::Reference {
+            for name in ["dies", "died", "large"] {
+                client.text(&format!("HSET {name} a {middle} b 2 c 3"));
+                client.text(&format!("HEXPIRE {name} 1000 FIELDS 2 c a"));
+                names.push(name);
+            }
+            client.text("HPERSIST died FIELDS 2 a c");
+            client.text(&format!("HSET large a {long}"));
+        }
+        let shown = |client: &mut Client| -> Vec<String> {
+            let one = |name: &&str| client.text(&format!("OBJECT ENCODING {name}"));
+            names.iter().map(one).collect()
+        };
+        let before = shown(&mut client);
+        let words = [
+            "listpack",
+            "listpack",
+            "hashtable",
+            "listpackex",
+            "listpackex",
+        ];
+        for (wanted, shown) in words.iter().zip(&before) {
+            assert!(
+                shown.ends_with(&format!("{wanted}\\r\\n")),
+                "{which}: {before:?}"
+            );
+        }
+        client.text("CONFIG SET hash-max-listpack-value 10 zset-max-listpack-value 10");
+        assert_eq!(line(&mut client, "DEBUG RELOAD"), OK);
+        assert_eq!(shown(&mut client), before, "{which}");
+        for name in &names {
+            let Got::Reply(reply) = client.words(&format!("DUMP {name}")) else {
+                panic!("a payload");
+            };
+            let begin = reply
+                .windows(2)
+                .position(|it| it == b"\r\n")
+                .expect("a length")
+                + 2;
+            let payload = &reply[begin..reply.len() - 2];
+            let words: [&[u8]; 5] = [b"RESTORE", name.as_bytes(), b"0", payload, b"REPLACE"];
+            assert_eq!(client.call(&words).shown(), "+OK\\r\\n", "{which}: {name}");
+        }
+        assert_eq!(shown(&mut client), before, "{which}");
+        if which != Which::Reference {
+            let left = line(&mut client, "HTTL dies FIELDS 3 a b c");
+            assert!(
+                left.starts_with("*3\\r\\n:") && left.contains(":-1\\r\\n"),
+                "{left}"
+            );
+            assert_eq!(
+                client.text("HMGET dies b c"),
+                "*2\\r\\n$1\\r\\n2\\r\\n$1\\r\\n3\\r\\n"
+            );
+        }
+    }
+}

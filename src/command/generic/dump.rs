@@ -8,13 +8,14 @@ use crate::keyspace::cut::KeptValue;
 use crate::keyspace::{Event, Stored, Taken, Tx};
 use crate::rdb::Sink;
 use crate::rdb::dump::{self, Refusal};
-use crate::rdb::object::{Body, Encode, ListPart, Object, Type};
+use crate::rdb::object::{self, Body, Encode, ListPart, Object, Type};
 use crate::rdb::string::StringWriter;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::Value;
 use crate::value::hash::Hash;
 use crate::value::limits::Limits;
 use crate::value::list::{End, List, SavedNode};
+use crate::value::listpack::Listpack;
 use crate::value::set::Set;
 use crate::value::zset::Zset;
 
@@ -55,9 +56,12 @@ impl Encode for Saved<'_> {
                     // RDB 10 knows no listpacks of sets.
                     Set::Listpack(_) | Set::Table(_) => Type::Set,
                 },
-                Value::Hash(hash) if hash.next_deadline().is_some() => Type::HashExpiring,
-                Value::Hash(hash) if hash.listpack().is_some() => Type::HashListpack,
-                Value::Hash(_) => Type::Hash,
+                Value::Hash(hash) => match (hash.listpack().is_some(), hash.is_expiring()) {
+                    (true, false) => Type::HashListpack,
+                    (true, true) => Type::HashListpackExpiring,
+                    (false, false) => Type::Hash,
+                    (false, true) => Type::HashExpiring,
+                },
                 Value::Zset(set) if set.listpack().is_some() => Type::ZsetListpack,
                 Value::Zset(_) => Type::Zset,
                 Value::Stream(_) => Type::Stream,
@@ -106,8 +110,13 @@ fn write_set<S: Sink>(set: &Set, body: &mut Body<'_, S>) {
 
 fn write_hash<S: Sink>(hash: &Hash, body: &mut Body<'_, S>) {
     let soonest_ms = hash.next_deadline();
-    if let (None, Some(pack)) = (soonest_ms, hash.listpack()) {
-        return body.hash_listpack(pack.as_bytes());
+    match hash.listpack() {
+        Some(_) if hash.is_expiring() => {
+            let pack = with_deadlines(hash);
+            return body.hash_listpack_expiring(soonest_ms, pack.as_bytes());
+        }
+        Some(pack) => return body.hash_listpack(pack.as_bytes()),
+        None => {}
     }
     match soonest_ms {
         None => body.hash(hash.len() as u64),
@@ -122,6 +131,28 @@ fn write_hash<S: Sink>(hash: &Hash, body: &mut Body<'_, S>) {
             }
         }
     }
+}
+
+/// Fields, values and deadlines in a listpack, the earliest first and those without in the end. Redis:
+/// t_hash.c, listpackEx.
+fn with_deadlines(hash: &Hash) -> Listpack {
+    let mut pack = Listpack::new();
+    for (field, at_ms) in hash.deadlines() {
+        if let Some(value) = hash.get(field) {
+            pack.push(field);
+            pack.push_item(value);
+            pack.push_int(at_ms);
+        }
+    }
+    let mut scratch = itoa::Buffer::new();
+    for (field, value) in hash.iter() {
+        if hash.deadline(field.bytes(&mut scratch)).is_none() {
+            pack.push_item(field);
+            pack.push_item(value);
+            pack.push_int(0);
+        }
+    }
+    pack
 }
 
 fn write_zset<S: Sink>(set: &Zset, body: &mut Body<'_, S>) {
@@ -143,9 +174,10 @@ pub fn object(kept: KeptValue) -> Option<Object> {
     dump::take(&payload.into()).ok()
 }
 
-/// The value of an object that was read, encoded as configured, without fields that were due at
-/// `past_ms`.
-pub fn stored(object: Object, limits: &Limits, past_ms: i64) -> Option<Stored> {
+/// The value of an object that was read and of its type, encoded as configured, without fields that were
+/// due at `past_ms`.
+pub fn stored(object: Object, ty: u8, limits: &Limits, past_ms: i64) -> Option<Stored> {
+    let limits = &*limits_of(ty, limits);
     Some(match object {
         Object::String(bytes) => match crate::number::parse_i64(&bytes) {
             Some(n) => Stored::Int(n),
@@ -186,6 +218,9 @@ pub fn stored(object: Object, limits: &Limits, past_ms: i64) -> Option<Stored> {
             if hash.is_empty() {
                 return None;
             }
+            if object::is_expiring(ty) {
+                hash.become_expiring();
+            }
             Stored::Object(Value::Hash(Arc::new(hash)))
         }
         Object::Zset(members) => {
@@ -208,10 +243,9 @@ pub fn stored(object: Object, limits: &Limits, past_ms: i64) -> Option<Stored> {
     })
 }
 
-/// The limits that count for a payload of this type. Redis: rdbLoadObject leaves a listpack what it
-/// is unless it has too many entries, however long they are.
+/// The limits that count for a value of this type.
 fn limits_of(ty: u8, limits: &Limits) -> Cow<'_, Limits> {
-    if ![Type::HashListpack.byte(), Type::ZsetListpack.byte()].contains(&ty) {
+    if !object::is_packed(ty) {
         return Cow::Borrowed(limits);
     }
     Cow::Owned(Limits {
@@ -287,9 +321,8 @@ pub(super) fn restore(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         ttl_ms if options.absolute => Some(ttl_ms),
         ttl_ms => Some(ttl_ms.saturating_add(now_ms)),
     };
-    let limits = limits_of(args.get(3)[0], &tx.settings().limits);
     let past_ms = tx.past_ms();
-    let value = stored(object, &limits, past_ms);
+    let value = stored(object, args.get(3)[0], &tx.settings().limits, past_ms);
     let value = value.filter(|_| expire_at.is_none_or(|at_ms| at_ms > past_ms));
     let Some(value) = value else {
         // It has expired on the way: what was there is gone all the same.

@@ -5,7 +5,7 @@
 //! written (16):    listpack of field, value, ... in a string
 //! written (24):    soonest expiry i64 ms  fields  (expiry length  string  value string) ...
 //!                  its expiry: 0 for none, else the distance from the soonest, plus 1
-//! since 7.4 (25):  soonest expiry i64 ms  listpack of field, value, expiry ms or 0, ... in a string
+//! written (25):    soonest expiry i64 ms  listpack of field, value, expiry ms or 0, ... in a string
 //! 7.4 RC (22, 23): like 24 and 25 without the soonest expiry, with absolute expiries
 //! Valkey 9 (22):   fields  (string  value string  expiry i64 ms or -1) ...
 //! before 7 (13):   ziplist in a string;  before 2.6 (9): zipmap in a string
@@ -19,6 +19,9 @@ use crate::rdb::Sink;
 use crate::rdb::error::{Error, Fault, Result};
 use crate::rdb::input::Input;
 use crate::rdb::{length, packed, string};
+
+/// What stands for the soonest expiry where no field has one.
+const NO_EXPIRY: i64 = 0;
 
 /// Redis: EB_EXPIRE_TIME_MAX, the last moment a field can expire at.
 const EXPIRE_AT_MAX_MS: u64 = (1 << 48) - 2;
@@ -62,6 +65,13 @@ impl<S: Sink> Body<'_, S> {
     pub fn hash_expiring(&mut self, fields: u64, soonest_ms: i64) {
         self.out.put(&soonest_ms.to_le_bytes());
         self.len(fields);
+    }
+
+    /// A whole such hash in a listpack: field, value and expiry or 0, the soonest first.
+    pub fn hash_listpack_expiring(&mut self, soonest_ms: Option<i64>, listpack: &[u8]) {
+        let soonest_ms = soonest_ms.unwrap_or(NO_EXPIRY);
+        self.out.put(&soonest_ms.to_le_bytes());
+        self.text(listpack);
     }
 
     /// A field of such a hash; `soonest_ms` as at its beginning.

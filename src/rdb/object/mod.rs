@@ -150,6 +150,25 @@ types! {
     HASH_LISTPACK_EX = 25, "hash-listpack-md";
 }
 
+/// Whether a type is a hash or a sorted set in one piece. Redis: rdb.c rdbLoadObject leaves it that
+/// unless it has too many elements, however long they are.
+pub fn is_packed(ty: u8) -> bool {
+    matches!(
+        ty,
+        types::HASH_ZIPLIST
+            | types::ZSET_ZIPLIST
+            | types::HASH_LISTPACK
+            | types::ZSET_LISTPACK
+            | types::HASH_LISTPACK_EX_PRE_GA
+            | types::HASH_LISTPACK_EX
+    )
+}
+
+/// Whether a type is that of hashes whose fields may expire, also if none of them does.
+pub fn is_expiring(ty: u8) -> bool {
+    (types::HASH_METADATA_PRE_GA..=types::HASH_LISTPACK_EX).contains(&ty)
+}
+
 /// Type byte 22 as Valkey writes it.
 pub const VALKEY_HASH_2: u8 = 22;
 
@@ -164,6 +183,7 @@ pub enum Type {
     HashListpack,
     /// A hash of which fields expire.
     HashExpiring,
+    HashListpackExpiring,
     Zset,
     ZsetListpack,
     Stream,
@@ -179,6 +199,7 @@ impl Type {
             Type::Hash => types::HASH,
             Type::HashListpack => types::HASH_LISTPACK,
             Type::HashExpiring => types::HASH_METADATA,
+            Type::HashListpackExpiring => types::HASH_LISTPACK_EX,
             Type::Zset => types::ZSET_2,
             Type::ZsetListpack => types::ZSET_LISTPACK,
             Type::Stream => types::STREAM_LISTPACKS_2,
@@ -188,7 +209,7 @@ impl Type {
     /// The lowest format version that knows the type, of those that are written.
     pub const fn version(self) -> u32 {
         match self {
-            Type::HashExpiring => super::VERSION_FIELD_EXPIRY,
+            Type::HashExpiring | Type::HashListpackExpiring => super::VERSION_FIELD_EXPIRY,
             _ => super::VERSION,
         }
     }

@@ -74,7 +74,7 @@ impl Loading {
         }
         let value = match entry.object {
             Object::String(text) => LoadedValue::Text(text),
-            object => match generic::stored(object, &self.limits, past_ms) {
+            object => match generic::stored(object, entry.ty, &self.limits, past_ms) {
                 Some(stored) => LoadedValue::Stored(stored),
                 None => return,
             },
