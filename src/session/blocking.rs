@@ -139,6 +139,7 @@ impl Core {
             return Begun::Waits;
         }
         self.note_wait(key, request.clone(), until_ms, &groups, State::Awaiting);
+        self.note_work_begun(key);
         let mut post = |to, message| link.post(to, message);
         self.coordinator.start_keys(key, request, groups, &mut post);
         Begun::Waits

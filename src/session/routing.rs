@@ -448,6 +448,7 @@ impl Core {
         let now_ms = link.now_ms();
         let by = (self.shard.place.shard, key);
         let classes = self.shard.keyspace.effects.classes;
+        self.note_work_begun(key);
         let Some(session) = self.session_mut(key) else {
             return;
         };

@@ -443,3 +443,53 @@ fn shards_run_by_the_policy_they_are_told() {
         });
     }
 }
+
+/// Requests that go to their homes together took no longer than all of them.
+#[test]
+fn time_that_requests_took_together_is_shared_out() {
+    const REQUESTS: usize = 200;
+    let options = [
+        "--slowlog-log-slower-than",
+        "0",
+        "--slowlog-max-len",
+        "1000",
+    ];
+    let server = Server::start(Which::Pinion { shards: 2 }, &options);
+    // Each on a core of its own.
+    let (mut client, mut sleeper) = (server.client(), server.client());
+    let pairs: String = (0..16).map(|n| format!(" key{n} value")).collect();
+    let requests = format!("MSET{pairs}\r\n").repeat(REQUESTS);
+    let mut ask = || {
+        client.send(requests.as_bytes());
+        client.replies(REQUESTS);
+    };
+    // They go together once nothing was in their way for a while.
+    ask();
+    let mut watcher = server.client();
+    watcher.text("CONFIG RESETSTAT");
+    watcher.text("SLOWLOG RESET");
+    let begun = std::time::Instant::now();
+    sleeper.send(b"DEBUG SLEEP 0.2\r\n");
+    ask();
+    let elapsed_us = begun.elapsed().as_micros() as u64;
+    sleeper.reply();
+    let stats = watcher.text("INFO commandstats");
+    let of_mset = stats.split("cmdstat_mset:").nth(1).expect("its line");
+    let spent = of_mset.split(',').find_map(|it| it.strip_prefix("usec="));
+    let spent_us: u64 = spent.and_then(|it| it.parse().ok()).expect("a number");
+    assert!(
+        (1..=elapsed_us).contains(&spent_us),
+        "{spent_us} of {elapsed_us}"
+    );
+    let slow = watcher.text("SLOWLOG GET -1");
+    let entries: Vec<&str> = slow.split("\\r\\n$4\\r\\nMSET").collect();
+    let entries = &entries[..entries.len() - 1];
+    assert_eq!(entries.len(), REQUESTS);
+    // id, time, duration, the number of its arguments
+    let duration = |entry: &&str| -> u64 {
+        let lines: Vec<&str> = entry.split("\\r\\n").collect();
+        lines[lines.len() - 2][1..].parse().expect("a number")
+    };
+    let logged_us: u64 = entries.iter().map(duration).sum();
+    assert!(logged_us <= elapsed_us, "{logged_us} of {elapsed_us}");
+}

@@ -161,11 +161,11 @@ impl Core {
             } => {
                 if spent_ns.is_empty() {
                     // One over several shards: it is noted if all are.
-                    spent_ns.push(0);
+                    spent_ns.push(self.work_share_ns(key, 1));
                 }
                 // Commands that ran together on one home were counted there, EXEC when it began.
                 if !matches!(call.command.run, Run::Transaction(_) | Run::Script(_)) {
-                    self.shard.stats.ran(call.id, 0, reply.is_err());
+                    self.shard.stats.ran(call.id, spent_ns[0], reply.is_err());
                 }
                 return self.exec_part(key, reply, &spent_ns, link, host);
             }
@@ -175,18 +175,17 @@ impl Core {
             }
             Done::Reply(reply) => reply,
         };
-        for _ in request.ends() {
-            self.shard.stats.ran(call.id, 0, reply.is_err());
+        let count = request.ends().count();
+        let spent_ns = self.work_share_ns(key, count);
+        for _ in 0..count {
+            self.shard.stats.ran(call.id, spent_ns, reply.is_err());
         }
-        // What several shards do together took as long as the client waited, in milliseconds.
-        let waited_ms = link.now_ms().saturating_sub(request.now_ms);
-        let waited_ns = u64::try_from(waited_ms).unwrap_or(0) * 1_000_000;
-        if waited_ns >= self.limits.slow_ns {
+        if spent_ns >= self.limits.slow_ns {
             for args in request.commands() {
-                host.slow(self, link, key, &args, waited_ns);
+                host.slow(self, link, key, &args, spent_ns);
             }
         }
-        let reply_bytes = reply.as_ref().map_or(0, Output::len) / request.ends().count();
+        let reply_bytes = reply.as_ref().map_or(0, Output::len) / count;
         if request.ticket.is_some() {
             // Served at once: there is nothing to wait for.
             self.forget_wait(key);
@@ -203,6 +202,23 @@ impl Core {
             session.joint_past.note(run, reply_bytes, has_waited);
         }
         self.resume(key, link, host);
+    }
+
+    /// Work over several homes begins for a session.
+    pub(in crate::session) fn note_work_begun(&mut self, key: SessionKey) {
+        let now_ns = self.shard.now_ns();
+        if let Some(session) = self.session_mut(key) {
+            session.work_begun_ns = now_ns;
+        }
+    }
+
+    /// What each of so many requests took that several homes have done together: as long as the client
+    /// waited, in equal parts.
+    fn work_share_ns(&self, key: SessionKey, count: usize) -> u64 {
+        let waited_ns = self.session(key).map_or(0, |session| {
+            self.shard.now_ns().saturating_sub(session.work_begun_ns)
+        });
+        waited_ns / count.max(1) as u64
     }
 
     /// Appends the replies of all commands that a request is.

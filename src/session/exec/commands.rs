@@ -232,6 +232,7 @@ impl Core {
         link: &mut dyn Link,
     ) -> bool {
         let place = self.shard.place;
+        self.note_work_begun(key);
         let client = self.session(key).map(|session| &session.client);
         let db = client.map(|client| client.db);
         // Each is checked before it goes.
