@@ -142,6 +142,12 @@ impl Coordinator {
         self.pending.get(&tx).map(|work| work.session)
     }
 
+    /// Whether a piece of work is an attempt to serve a client that waits.
+    pub fn is_retry(&self, tx: TxId) -> bool {
+        let work = self.pending.get(&tx);
+        work.is_some_and(|work| work.kind == Kind::Retry)
+    }
+
     /// Number of pieces of work in progress.
     pub fn pending(&self) -> usize {
         self.pending.len()

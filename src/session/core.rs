@@ -265,6 +265,14 @@ impl Core {
         }
     }
 
+    /// A client that waited was served by a shard that has come so far, or may have been. Redis 7.0:
+    /// server.c processCommand, what others do for it WAIT does not wait for.
+    pub(super) fn note_served(&mut self, key: SessionKey, sight: Sight) {
+        if let Some(session) = self.session_mut(key) {
+            session.seen_served.note(sight);
+        }
+    }
+
     /// The same on this shard.
     #[inline]
     pub(super) fn note_own_sight(&mut self, key: SessionKey) {

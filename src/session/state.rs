@@ -123,6 +123,8 @@ pub struct Session {
     pub last_command: Option<CommandId>,
     /// What it has done and seen of the shards' work.
     pub seen: Seen,
+    /// The same of waits that ended when others served it, which count for some.
+    pub seen_served: Seen,
     /// When work over several homes was begun for it, on the clock of its shard.
     pub work_begun_ns: u64,
     /// The job that is performed for it.
@@ -165,6 +167,7 @@ impl Session {
             last_ms: now_ms,
             last_command: None,
             seen: Seen::default(),
+            seen_served: Seen::default(),
             work_begun_ns: 0,
             job: None,
             received_bytes: 0,

@@ -254,3 +254,36 @@ fn replicas_say_what_their_disks_have() {
         }
     }
 }
+
+/// What others do for a client that waits is not what WAIT waits for, in Redis 7.0.
+#[test]
+fn what_a_client_was_served_is_not_waited_for() {
+    for which in [
+        Which::Reference,
+        Which::Pinion { shards: 1 },
+        Which::Pinion { shards: 2 },
+    ] {
+        let options = ["--repl-diskless-sync-delay", "0"];
+        let quiet = ["--repl-ping-replica-period", "3600"];
+        let server = Server::start(which, &[options, quiet].concat());
+        let (mut client, mut other) = (server.client(), server.client());
+        let mut follower = Follower::of(&server);
+        for n in 0..8 {
+            line(&mut client, &format!("SET own{n} 1"));
+            client.send(&encode(&["WAIT", "1", "0"]));
+            follower.hear_question();
+            follower.acknowledge();
+            assert_eq!(client.reply().shown(), ":1\\r\\n", "{which}");
+            let keys = [format!("queue{n}"), format!("other{n}")];
+            client.send(&encode(&["BLPOP", &keys[0], &keys[1], "0"]));
+            wait_for("a client that waits", || {
+                other
+                    .text("INFO clients")
+                    .contains("blocked_clients:1\\r\\n")
+            });
+            assert_eq!(line(&mut other, &format!("RPUSH {} a", keys[n % 2])), ":1");
+            assert!(client.reply().shown().ends_with("a\\r\\n"), "{which}");
+            assert_eq!(line(&mut client, "WAIT 1 0"), ":1", "{which}");
+        }
+    }
+}

@@ -199,9 +199,14 @@ impl ServerHost {
         let wants_none = replicas == 0 && local == Some(false);
         let at_once = wants_none || core.is_executing(requester.session);
         let session = core.session(requester.session);
+        let mut seen = session.map(|its| its.seen.clone()).unwrap_or_default();
+        if let Some(session) = session.filter(|_| local.is_some()) {
+            // Since Redis 7.2 what a client is served is what it did itself.
+            seen.append(&session.seen_served);
+        }
         let wanted = Wanted {
             requester,
-            seen: session.map(|its| its.seen.clone()).unwrap_or_default(),
+            seen,
             replicas,
             deadline_ms,
             at_once,

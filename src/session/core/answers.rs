@@ -47,7 +47,7 @@ impl Core {
                 spent_ns,
                 sight,
             } => {
-                self.note_sight(session, sight);
+                self.note_served(session, sight);
                 self.served(session, wait, (&out, spent_ns), link, host);
             }
             Message::Watched { session } => self.watched(session, link, host),
@@ -84,7 +84,11 @@ impl Core {
     fn note_work(&mut self, tx: TxId, from: usize, unit: u64) {
         if let Some(key) = self.coordinator.whose(tx) {
             let shard = from as u32;
-            self.note_sight(key, Sight { shard, unit });
+            let sight = Sight { shard, unit };
+            match self.coordinator.is_retry(tx) {
+                true => self.note_served(key, sight),
+                false => self.note_sight(key, sight),
+            }
         }
     }
 
