@@ -26,7 +26,7 @@ use super::persist::segment::Segment;
 use super::persist::{Part, Persistence};
 use super::pubsub::Pubsub;
 use super::reconfigure::Reconfigure;
-use super::replicas::{Outlets, Replicas};
+use super::replicas::{Outlets, OwnWait, Replicas};
 use super::slowlog::{self, Slowlog};
 use super::spikes::Spikes;
 use super::stopping::{self, StopSignals};
@@ -59,7 +59,8 @@ pub struct ServerHost {
     /// Sessions that wait until other nodes have evicted keys, and how many of these.
     pub rooms: Vec<(SessionKey, usize)>,
     /// Clients that have asked to WAIT.
-    pub waits: Vec<SessionKey>,
+    pub waits: Vec<OwnWait>,
+    pub(super) wait_number: u64,
     pub outlets: Outlets,
     /// Shard 0's alone.
     pub replicas: Replicas,
@@ -153,6 +154,7 @@ impl ServerHost {
             postponed: Vec::new(),
             rooms: Vec::new(),
             waits: Vec::new(),
+            wait_number: 0,
             outlets: Outlets::default(),
             replicas: Replicas::new(shards),
             following: Following::new(shards),

@@ -143,3 +143,35 @@ fn who_waits_for_a_disk_is_told_when_there_is_none_any_more() {
         );
     }
 }
+
+/// Who is told that a client was unblocked can rely on that: it was not served at that moment.
+#[test]
+fn a_client_is_unblocked_or_has_what_it_waited_for() {
+    for shards in [1, 2, 3] {
+        let server = Server::start(Which::Pinion { shards }, &[]);
+        let mut others: Vec<Client> = (0..3).map(|_| server.client()).collect();
+        let mut waiter = server.client();
+        let id = id(&mut waiter);
+        for n in 0..300 {
+            let other = &mut others[n % 3];
+            let serve = match n % 4 {
+                0 => {
+                    // It is over soon, or at once.
+                    waiter.send(b"WAIT 1 1\r\n");
+                    String::new()
+                }
+                _ => {
+                    waiter.send(format!("BLPOP list:{n} 0\r\n").as_bytes());
+                    until_blocked(other, &id, "BLPOP");
+                    format!("RPUSH list:{n} v\r\n")
+                }
+            };
+            other.send(format!("{serve}CLIENT UNBLOCK {id} ERROR\r\n").as_bytes());
+            let told = other.replies(1 + usize::from(!serve.is_empty()));
+            let is_told = told.last().is_some_and(|it| it.shown() == ":1\\r\\n");
+            let got = waiter.reply().shown();
+            let is_ended = got.starts_with("-UNBLOCKED");
+            assert_eq!(is_told, is_ended, "{shards} shards, {n}: {got}");
+        }
+    }
+}

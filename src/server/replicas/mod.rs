@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use super::ask::NodeMessage;
 use super::host::ServerHost;
+use crate::resp::Output;
 use crate::session::{Core, Link};
 use crate::shard::feed::Fed;
 use crate::shard::journal::Journal;
@@ -40,7 +41,7 @@ pub use figures::Figures;
 pub use greeting::Applicant;
 pub use master::Replicas;
 pub use outlet::Outlets;
-pub use wait::Wanted;
+pub use wait::{OwnWait, Wanted};
 
 /// Names a replica: the node that has its connection, and the connection there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +99,11 @@ pub enum Message {
     /// CLIENT UNBLOCK: it waits no more, and is answered.
     CutWait {
         session: SessionKey,
-        with_error: bool,
+    },
+    /// The answer.
+    WaitOver {
+        wait: OwnWait,
+        out: Box<Output>,
     },
     /// The reply to PSYNC, and what the stream goes on behind: a partial resynchronization.
     Continue {
@@ -181,10 +186,8 @@ impl ServerHost {
             }
             Message::Wait(wanted) => self.wait_wanted(*wanted),
             Message::EndWait { session } => self.forget_wait(place(session)),
-            Message::CutWait {
-                session,
-                with_error,
-            } => self.cut_wait(place(session), with_error),
+            Message::CutWait { session } => self.cut_wait(place(session)),
+            Message::WaitOver { wait, out } => self.wait_over(core, link, wait, &out),
             Message::Continue {
                 session,
                 reply,

@@ -12,7 +12,7 @@
 
 use super::{Message, Place, Replicas};
 use crate::command::block::timeout_ms;
-use crate::resp::{Args, CmdError};
+use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 use crate::server::ask::{NodeMessage, Requester};
 use crate::server::clients::Unblock;
 use crate::server::host::ServerHost;
@@ -32,10 +32,18 @@ const OF_REPLICA: CmdError = CmdError::Text(
      local and are not propagated.",
 );
 
+/// A wait of a client of this node: one that has ended is not taken for the next one of that client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnWait {
+    pub session: SessionKey,
+    number: u64,
+}
+
 /// A client that waits.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     requester: Requester,
+    number: u64,
     seen: Seen,
     replicas: i64,
     /// Unix milliseconds.
@@ -193,9 +201,10 @@ impl ServerHost {
     ) -> Performed {
         let now_ms = self.now_ms;
         let deadline_ms = (timeout_ms > 0).then(|| now_ms.saturating_add(timeout_ms));
-        if !self.waits.contains(&requester.session) {
-            self.waits.push(requester.session);
-        }
+        self.wait_number += 1;
+        let number = self.wait_number;
+        let session = requester.session;
+        self.waits.push(OwnWait { session, number });
         let wants_none = replicas == 0 && local == Some(false);
         let at_once = wants_none || core.is_executing(requester.session);
         let session = core.session(requester.session);
@@ -206,6 +215,7 @@ impl ServerHost {
         }
         let wanted = Wanted {
             requester,
+            number,
             seen,
             replicas,
             deadline_ms,
@@ -218,10 +228,37 @@ impl ServerHost {
 
     /// A session is gone.
     pub(in crate::server) fn forget_own_wait(&mut self, session: SessionKey) {
-        if let Some(at) = self.waits.iter().position(|own| *own == session) {
+        if let Some(at) = self.waits.iter().position(|own| own.session == session) {
             self.waits.swap_remove(at);
             self.inform(0, Message::EndWait { session });
         }
+    }
+
+    /// A wait is over; unless it was before, when somebody ended it here.
+    pub(super) fn wait_over(
+        &mut self,
+        core: &mut Core,
+        link: &mut dyn Link,
+        wait: OwnWait,
+        out: &Output,
+    ) {
+        if let Some(at) = self.waits.iter().position(|own| *own == wait) {
+            self.waits.swap_remove(at);
+            core.answer(wait.session, out, link, self);
+        }
+    }
+
+    /// Answers a client that waits no more.
+    fn answer_wait(&mut self, wanted: &Wanted, write: impl FnOnce(&mut Writer) -> CmdResult) {
+        let Wanted {
+            requester, number, ..
+        } = *wanted;
+        let mut out = Box::new(Output::default());
+        let written = write(&mut Writer::new(&mut out, requester.proto));
+        debug_assert!(written.is_ok(), "a short reply fits");
+        let session = requester.session;
+        let wait = OwnWait { session, number };
+        self.inform(requester.shard, Message::WaitOver { wait, out });
     }
 
     pub(super) fn wait_wanted(&mut self, wanted: Wanted) {
@@ -300,7 +337,7 @@ impl ServerHost {
         let is_vain = |one: &mut Waiting| one.wanted.local == Some(true);
         let vain: Vec<Waiting> = waiting.extract_if(.., is_vain).collect();
         for one in vain {
-            self.reply_with(one.wanted.requester, |out| out.error(&NO_AOF));
+            self.answer_wait(&one.wanted, |out| out.error(&NO_AOF));
         }
     }
 
@@ -352,13 +389,13 @@ impl ServerHost {
         waiting.retain(|one| {
             let outcome = one.outcome(replicas, now_ms);
             let is_over = outcome.is_some();
-            over.extend(outcome.map(|outcome| (one.wanted.requester, one.wanted.local, outcome)));
+            over.extend(outcome.map(|outcome| (one.wanted.clone(), outcome)));
             !is_over
         });
         replicas.waits.waiting = waiting;
-        for (requester, local, (is_local, count)) in over {
-            self.reply_with(requester, |out| {
-                if local.is_some() {
+        for (wanted, (is_local, count)) in over {
+            self.answer_wait(&wanted, |out| {
+                if wanted.local.is_some() {
                     out.array(2)?;
                     out.int(i64::from(is_local))?;
                 }
@@ -386,32 +423,31 @@ impl ServerHost {
         let Some(session) = session.filter(|session| session.state == State::Blocked) else {
             return false;
         };
-        let session = session.key;
-        if self.waits.contains(&session) {
-            // Whether it waits on is known where replicas are.
-            self.inform(
-                0,
-                Message::CutWait {
-                    session,
-                    with_error,
-                },
-            );
+        let (session, proto) = (session.key, session.client.proto);
+        if !self.waits.iter().any(|own| own.session == session) {
+            return false;
         }
-        self.waits.contains(&session)
+        drop(sessions);
+        if with_error {
+            self.forget_own_wait(session);
+            let mut out = Output::default();
+            let written = Writer::new(&mut out, proto).error(&UNBLOCKED_BY_CLIENT);
+            debug_assert!(written.is_ok(), "a short reply fits");
+            core.answer(session, &out, link, self);
+        } else {
+            // How many replicas have it is known there.
+            self.inform(0, Message::CutWait { session });
+        }
+        true
     }
 
-    pub(super) fn cut_wait(&mut self, place: Place, with_error: bool) {
+    pub(super) fn cut_wait(&mut self, place: Place) {
         let waiting = &mut self.replicas.waits.waiting;
         let Some(at) = waiting.iter().position(|one| one.is_of(place)) else {
             return;
         };
-        if with_error {
-            let over = waiting.swap_remove(at);
-            self.reply_with(over.wanted.requester, |out| out.error(&UNBLOCKED_BY_CLIENT));
-        } else {
-            waiting[at].wanted.deadline_ms = Some(self.now_ms);
-            self.end_waits();
-        }
+        waiting[at].wanted.deadline_ms = Some(self.now_ms);
+        self.end_waits();
     }
 
     pub(super) fn forget_wait(&mut self, place: Place) {
