@@ -223,10 +223,10 @@ const SCRIPT: &[Command] = &[
 ];
 
 /// SCRIPT HELP
-fn show_help(_client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
+fn show_help(_client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
     help(
         out,
-        "SCRIPT",
+        args,
         &[
             (
                 "DEBUG (YES|SYNC|NO)",

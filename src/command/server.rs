@@ -412,10 +412,10 @@ fn memory_usage(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 }
 
 /// Kept beside the rows it lists: HELP of CONFIG.
-pub fn config_help(out: &mut Writer) -> CmdResult {
+pub fn config_help(args: &Args, out: &mut Writer) -> CmdResult {
     help(
         out,
-        "CONFIG",
+        args,
         &[
             ("GET <pattern>", "Show parameters that match a pattern."),
             ("SET <directive> <value>", "Change parameters, all or none."),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Args;
+
 /// What a command returns: its reply is in the writer, or it failed with an error reply.
 pub type CmdResult = Result<(), CmdError>;
 
@@ -57,13 +59,14 @@ impl CmdError {
     }
 
     /// A subcommand that is known, but not in this form.
-    pub fn subcommand(container: &str, sub: &[u8]) -> CmdError {
+    pub fn subcommand(args: &Args) -> CmdError {
         const QUOTED_MAX_BYTES: usize = 128;
+        let sub = args.get(1);
         CmdError::quoting(&[
             b"ERR unknown subcommand or wrong number of arguments for '",
             &sub[..sub.len().min(QUOTED_MAX_BYTES)],
             b"'. Try ",
-            container.as_bytes(),
+            &args.name().to_ascii_uppercase(),
             b" HELP.",
         ])
     }

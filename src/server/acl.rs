@@ -81,7 +81,7 @@ impl ServerHost {
             b"cat" => showing::category(&core.table, args, &mut writer),
             b"genpass" => showing::generate_password(args, &mut writer),
             b"dryrun" => showing::dry_run(core, args, &mut writer),
-            _ => help(&mut writer, "ACL", command_acl::HELP),
+            _ => help(&mut writer, args, command_acl::HELP),
         })
     }
 
@@ -224,7 +224,7 @@ impl ServerHost {
                 let count = usize::try_from(args.int(2)?).unwrap_or(0);
                 self.office.log.write(count, self.now_ms, out)
             }
-            _ => Err(CmdError::subcommand("ACL", args.get(1))),
+            _ => Err(CmdError::subcommand(args)),
         }
     }
 

@@ -370,7 +370,7 @@ impl Pause {
             4 if args.is(3, "write") => true,
             4 if args.is(3, "all") => false,
             4 => return Err(CmdError::Text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-            _ => return Err(CmdError::subcommand("CLIENT", args.get(1))),
+            _ => return Err(CmdError::subcommand(args)),
         };
         let until_ms = now_ms
             .checked_add(timeout_ms(args, 2)?)
@@ -414,7 +414,7 @@ impl Unblock {
                     "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
                 ));
             }
-            _ => return Err(CmdError::subcommand("CLIENT", args.get(1))),
+            _ => return Err(CmdError::subcommand(args)),
         };
         // No client has a negative id, but it is not an error to ask for one.
         let client_id = u64::try_from(args.int(2)?).unwrap_or(0);

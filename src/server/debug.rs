@@ -273,8 +273,8 @@ fn debug_here(args: &Args, out: &mut Writer) -> CmdResult {
         (b"structsize", 2) => show::sizes(out),
         (b"stringmatch-test", 2) => show::match_anything(out),
         (b"stringmatch-len", 4) => out.int(i64::from(glob::matches(args.get(2), args.get(3)))),
-        (b"help", 2) => help(out, "DEBUG", SUBCOMMANDS),
-        _ => Err(CmdError::subcommand("DEBUG", args.get(1))),
+        (b"help", 2) => help(out, args, SUBCOMMANDS),
+        _ => Err(CmdError::subcommand(args)),
     }
 }
 

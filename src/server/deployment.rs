@@ -14,7 +14,7 @@ impl ServerHost {
         if args.is(1, "help") {
             return help(
                 out,
-                "MODULE",
+                args,
                 &[
                     ("LIST", "Show the modules: there are none."),
                     ("LOAD <path> [<arg> ...]", "Not supported."),

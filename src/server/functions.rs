@@ -45,15 +45,15 @@ impl ServerHost {
                 Ok(()) => writer.ok(),
                 Err(error) => Err(error),
             },
-            _ => tell_subcommands(&mut writer),
+            _ => tell_subcommands(args, &mut writer),
         })
     }
 }
 
-fn tell_subcommands(out: &mut Writer) -> CmdResult {
+fn tell_subcommands(args: &Args, out: &mut Writer) -> CmdResult {
     help(
         out,
-        "FUNCTION",
+        args,
         &[
             ("DELETE <LIBRARY NAME>", "Delete a library."),
             ("DUMP", "Show all libraries in binary form."),

@@ -15,7 +15,7 @@ impl ServerHost {
     /// CONFIG GET and HELP, from this node's snapshot.
     pub(super) fn config_get(&self, args: &Args, out: &mut Writer) -> CmdResult {
         if args.is(1, "help") {
-            return server::config_help(out);
+            return server::config_help(args, out);
         }
         let patterns: Vec<&[u8]> = args.iter().skip(2).collect();
         let found = self.config.get(&patterns);
@@ -57,7 +57,7 @@ impl ServerHost {
             return done(out.ok());
         }
         if args.is(1, "help") {
-            return done(memory::memory_help(out));
+            return done(memory::memory_help(args, out));
         }
         self.ask_all(Job::Memory, requester, args.to_buf(), None)
     }
@@ -69,7 +69,7 @@ impl ServerHost {
         out: &mut Writer,
     ) -> Performed {
         if args.is(1, "help") {
-            return done(info::commands::latency_help(out));
+            return done(info::commands::latency_help(args, out));
         }
         self.ask_all(Job::Latency, requester, args.to_buf(), None)
     }

@@ -316,10 +316,10 @@ pub fn human(bytes: usize) -> String {
 }
 
 /// MEMORY HELP.
-pub fn memory_help(out: &mut Writer) -> CmdResult {
+pub fn memory_help(args: &Args, out: &mut Writer) -> CmdResult {
     help(
         out,
-        "MEMORY",
+        args,
         &[
             ("DOCTOR", "Look for problems with memory."),
             ("MALLOC-STATS", "Show what each shard has of the memory."),

@@ -171,10 +171,10 @@ impl ServerHost {
             return Ok(());
         }
         if args.is(1, "help") {
-            return help(out, "PUBSUB", HELP);
+            return help(out, args, HELP);
         }
         if args.len() > 3 {
-            return Err(CmdError::subcommand("PUBSUB", args.get(1)));
+            return Err(CmdError::subcommand(args));
         }
         let is_shown = |name: &&[u8]| args.len() == 2 || glob::matches(args.get(2), name);
         let names: Vec<&[u8]> = listeners.names(kind).filter(is_shown).collect();

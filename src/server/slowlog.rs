@@ -77,7 +77,7 @@ impl Slowlog {
         } else {
             help(
                 out,
-                "SLOWLOG",
+                args,
                 &[
                     (
                         "GET [<count>]",
@@ -95,7 +95,7 @@ impl Slowlog {
             2 => 10,
             // What is no number gets the same error as one below -1.
             3 => args.int(2).unwrap_or(-2),
-            _ => return Err(CmdError::subcommand("SLOWLOG", args.get(1))),
+            _ => return Err(CmdError::subcommand(args)),
         };
         if count < -1 {
             return Err(CmdError::Text(

@@ -36,7 +36,7 @@ impl Core {
                             "ERR FUNCTION FLUSH only supports SYNC|ASYNC option",
                         ));
                     }
-                    _ => return Err(CmdError::subcommand("FUNCTION", args.get(1))),
+                    _ => return Err(CmdError::subcommand(args)),
                 }
                 self.put_libraries(Set::default());
                 self.note_functions(db, &[b"FUNCTION", b"FLUSH"]);
@@ -134,7 +134,7 @@ impl Core {
                      REPLACE.",
                 ));
             }
-            _ => return Err(CmdError::subcommand("FUNCTION", args.get(1))),
+            _ => return Err(CmdError::subcommand(args)),
         };
         let payload = Bytes::copy_from_slice(args.get(2));
         let texts = dump::take_functions(&payload).map_err(CmdError::Text)?;

@@ -363,6 +363,49 @@ fn renamed_commands_keep_their_form() {
     }
 }
 
+/// What is said of a container calls it what the client called it.
+#[test]
+fn help_goes_by_the_name_that_was_used() {
+    let containers = [
+        "ACL", "CLIENT", "COMMAND", "CONFIG", "DEBUG", "FUNCTION", "LATENCY", "MEMORY", "MODULE",
+        "OBJECT", "PUBSUB", "SCRIPT", "SLOWLOG", "XGROUP", "XINFO",
+    ];
+    let renames = containers.map(|name| format!("rename-command {name} my{name}\n"));
+    let text = format!(
+        "enable-debug-command yes\nenable-module-command yes\n{}",
+        renames.concat()
+    );
+    let mut refusals = Vec::new();
+    for which in both() {
+        let port = free_port();
+        let args = ["redis.conf", "--port", &port.to_string()];
+        let mut server = Server::spawn_bare(which, &[("redis.conf", &text)], &args);
+        server.port = port;
+        server.wait_until_up();
+        let mut client = server.client();
+        for name in containers {
+            let told = client.text(&format!("My{name} help"));
+            let heading = format!("\\r\\n+MY{name} <subcommand> [<arg> [value] [opt] ...]. ");
+            assert!(told.contains(&heading), "{which}: {told}");
+        }
+        let wrong = [
+            "myclient pause 1 2 3",
+            "mypubsub channels a b",
+            "myxgroup create key group $ a b c",
+            "myxinfo stream key a",
+            "myslowlog get 1 2",
+            "myacl genpass 1 2",
+            "mydebug sleep",
+        ];
+        refusals.push(wrong.map(|line| client.text(line)));
+    }
+    assert_eq!(refusals[0], refusals[1]);
+    assert!(
+        refusals[0][1].contains("Try MYPUBSUB HELP."),
+        "{refusals:?}"
+    );
+}
+
 /// Redis tells XREADGROUP by the length of its name, so that it would take no group here.
 #[test]
 fn a_renamed_xreadgroup_takes_a_group() {

@@ -270,10 +270,10 @@ fn reply(client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
     }
 }
 
-fn show_help(_client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
+fn show_help(_client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
     help(
         out,
-        "CLIENT",
+        args,
         &[
             (
                 "CACHING (YES|NO)",

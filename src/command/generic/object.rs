@@ -100,10 +100,10 @@ pub(super) fn freq(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     out.int(frequency)
 }
 
-pub(super) fn show_help(_client: &mut Client, _args: &Args, out: &mut Writer) -> CmdResult {
+pub(super) fn show_help(_client: &mut Client, args: &Args, out: &mut Writer) -> CmdResult {
     help(
         out,
-        "OBJECT",
+        args,
         &[
             ("ENCODING <key>", "How the value is represented."),
             (

@@ -38,7 +38,7 @@ pub fn command(table: &Table, args: &Args, out: &mut Writer) -> CmdResult {
     }
     help(
         out,
-        "COMMAND",
+        args,
         &[
             ("(no subcommand)", "Describe all commands."),
             ("COUNT", "Count the commands."),

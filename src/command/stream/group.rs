@@ -43,7 +43,7 @@ fn group_options(args: &Args, creates: bool) -> Result<(bool, Option<u64>), CmdE
             read = u64::try_from(count).ok();
             at += 1;
         } else {
-            return Err(CmdError::subcommand("XGROUP", args.get(1)));
+            return Err(CmdError::subcommand(args));
         }
         at += 1;
     }
@@ -78,7 +78,7 @@ pub(super) fn create(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     }
     const ARGS_MAX: usize = 8;
     if args.len() > ARGS_MAX {
-        return Err(CmdError::subcommand("XGROUP", args.get(1)));
+        return Err(CmdError::subcommand(args));
     }
     let id = match args.get(4) {
         b"$" => stream.map_or(EntryId::MIN, |stream| stream.last_id),

@@ -35,7 +35,7 @@ pub(super) fn stream(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     if full {
         let counted = args.len() == 6 && args.is(4, "count");
         if !args.is(3, "full") || !(args.len() == 4 || counted) {
-            return Err(CmdError::subcommand("XINFO", args.get(1)));
+            return Err(CmdError::subcommand(args));
         }
         if counted {
             count = ids::count(args, 5)?;

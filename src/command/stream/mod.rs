@@ -10,9 +10,10 @@ mod read;
 mod save;
 
 use super::flags::*;
+use super::help::heading;
 use super::keys::{self, Begin, Find, KeySpec, Keys};
 use super::{Command, Group, Run};
-use crate::resp::{CmdResult, Writer};
+use crate::resp::{Args, CmdResult, Writer};
 
 pub use read::asks_to_block;
 pub use save::{restored, write};
@@ -296,7 +297,7 @@ const XGROUP: &[Command] = &[
             2,
             LOADING | STALE,
             keys::NONE,
-            Run::Client(|_, _, out| help(GROUP_HELP, out)),
+            Run::Client(|_, args, out| help(args, GROUP_HELP, out)),
         )
     },
     Command {
@@ -333,7 +334,7 @@ const XINFO: &[Command] = &[
             2,
             LOADING | STALE,
             keys::NONE,
-            Run::Client(|_, _, out| help(INFO_HELP, out)),
+            Run::Client(|_, args, out| help(args, INFO_HELP, out)),
         )
     },
     Command {
@@ -351,7 +352,6 @@ const XINFO: &[Command] = &[
 ];
 
 const GROUP_HELP: &[&str] = &[
-    "XGROUP <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CREATE <key> <groupname> <id|$> [option]",
     "    Create a new consumer group. Options are:",
     "    * MKSTREAM",
@@ -371,7 +371,6 @@ const GROUP_HELP: &[&str] = &[
 ];
 
 const INFO_HELP: &[&str] = &[
-    "XINFO <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CONSUMERS <key> <groupname>",
     "    Show consumers of <groupname>.",
     "GROUPS <key>",
@@ -382,8 +381,9 @@ const INFO_HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-fn help(lines: &[&str], out: &mut Writer) -> CmdResult {
-    out.array(lines.len())?;
+fn help(args: &Args, lines: &[&str], out: &mut Writer) -> CmdResult {
+    out.array(1 + lines.len())?;
+    out.simple(&heading(args))?;
     lines.iter().try_for_each(|line| out.simple(line))
 }
 

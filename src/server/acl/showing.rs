@@ -77,7 +77,7 @@ pub(super) fn category(table: &Table, args: &Args, out: &mut Writer) -> CmdResul
                 .map(|entry| entry.full_name())
                 .collect()
         }
-        _ => return Err(CmdError::subcommand("ACL", args.get(1))),
+        _ => return Err(CmdError::subcommand(args)),
     };
     out.array(names.len())?;
     names.iter().try_for_each(|name| out.bulk(name.as_bytes()))
@@ -89,7 +89,7 @@ pub(super) fn generate_password(args: &Args, out: &mut Writer) -> CmdResult {
     let bits = match args.len() {
         2 => 256,
         3 => args.int(2)?,
-        _ => return Err(CmdError::subcommand("ACL", args.get(1))),
+        _ => return Err(CmdError::subcommand(args)),
     };
     if !(1..=BITS_MAX).contains(&bits) {
         return Err(CmdError::Text(

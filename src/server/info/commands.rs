@@ -149,10 +149,10 @@ fn powers_of_two(histogram: &hdrhistogram::Histogram<u32>) -> Vec<(i64, i64)> {
 }
 
 /// LATENCY's subcommands that need no figures.
-pub fn latency_help(out: &mut Writer) -> Result<(), CmdError> {
+pub fn latency_help(args: &Args, out: &mut Writer) -> Result<(), CmdError> {
     help(
         out,
-        "LATENCY",
+        args,
         &[
             ("DOCTOR", "Explain what was slow, and what may help."),
             ("GRAPH <event>", "Draw the latencies of an event."),
