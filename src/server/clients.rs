@@ -130,7 +130,8 @@ impl Selection {
             let id = number::parse_i64(value)
                 .filter(|&id| id > 0)
                 .ok_or(CmdError::Text("ERR client-id should be greater than 0"))?;
-            self.ids.get_or_insert_default().push(id as u64);
+            // Redis: of two ids, the second one counts, as of two of any filter.
+            self.ids = Some(vec![id as u64]);
         } else if args.is(at, "type") {
             self.kind = Some(parse_kind(value)?);
         } else if args.is(at, "addr") {
@@ -443,6 +444,7 @@ mod tests {
             b"1.2.3.4:5"
         );
         assert_eq!(kill("CLIENT KILL ID 3").unwrap().ids, Some(vec![3]));
+        assert_eq!(kill("CLIENT KILL ID 3 ID 5").unwrap().ids, Some(vec![5]));
         assert_eq!(kill("CLIENT KILL ID 3").unwrap().skip, Some(7));
         assert_eq!(kill("CLIENT KILL ID 3 SKIPME no").unwrap().skip, None);
         assert_eq!(

@@ -79,6 +79,9 @@ fn available(tx: &mut Tx, args: &Args, at: usize, options: &Options) -> Result<u
         b"$" => Err(CmdError::Text(
             "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
         )),
+        b"+" => Err(CmdError::Text(
+            "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.",
+        )),
         text => ids::parse(text, 0).map(|_| 1).ok_or(INVALID),
     }
 }

@@ -189,12 +189,26 @@ fn after(tx: &mut Tx, args: &Args, at: usize, options: &Options) -> Result<Entry
     if text == b"$" {
         return Ok(stream.map_or(EntryId::MIN, |stream| stream.last_id));
     }
+    if text == b"+" {
+        return last(stream);
+    }
     if text == b">" {
         return Err(CmdError::Text(
             "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
         ));
     }
     ids::parse(text, 0).ok_or(INVALID)
+}
+
+/// The id before the last one, for who asks for the last entry.
+// Redis: t_stream.c xreadCommand (7.4) goes by the last id ever, so a last entry that was deleted
+// has no one before it take its place.
+fn last(stream: Option<&Stream>) -> Result<EntryId, CmdError> {
+    let Some(stream) = stream else {
+        return Ok(EntryId::MIN);
+    };
+    let before = stream.last_id.previous();
+    before.ok_or(CmdError::Text("ERR the stream last element ID is 0-0"))
 }
 
 /// The entries wanted of one key, with the key, as part of the reply.

@@ -29,6 +29,23 @@ fn entries_are_added_and_read() {
 }
 
 #[test]
+fn the_last_entry_can_be_asked_for() {
+    let last = "*1|*2|$1|s|*1|*2|$3|2-0|*2|$1|a|$1|2|";
+    Bench::new().rows(&[
+        ("XREAD STREAMS s +", "*-1|", "", ""),
+        ("XGROUP CREATE s g $ MKSTREAM", "+OK|", "xgroup-create s", "XGROUP CREATE s g 0-0 MKSTREAM ENTRIESREAD -1"),
+        ("XREAD STREAMS s +", "-ERR the stream last element ID is 0-0|", "", ""),
+        ("XADD s 1-0 a 1", "$3|1-0|", "xadd s", "XADD s 1-0 a 1"),
+        ("XADD s 2-0 a 2", "$3|2-0|", "xadd s", "XADD s 2-0 a 2"),
+        ("XREAD STREAMS s +", last, "", ""),
+        ("XREAD COUNT 9 BLOCK 0 STREAMS none s + +", last, "", ""),
+        ("XREADGROUP GROUP g c STREAMS s +", "-ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.|", "", ""),
+        ("XDEL s 2-0", ":1|", "xdel s", "XDEL s 2-0"),
+        ("XREAD STREAMS s +", "*-1|", "", ""),
+    ]);
+}
+
+#[test]
 fn groups_share_the_reading() {
     let mut bench = Bench::new();
     bench.rows(&[

@@ -39,31 +39,57 @@ fn decide_msetex(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
     let args = ask.args;
     let count = number::parse_i64(args.get(1)).filter(|&n| n > 0);
     let count = count.ok_or(CmdError::Text("ERR invalid numkeys value"))? as usize;
-    let mut at = 2 + 2 * count;
+    let at = 2 + 2 * count;
     if at > args.len() {
         return Err(CmdError::arity("msetex"));
     }
-    let (mut condition, mut ttl) = (None, Ttl::Clear);
+    let (condition, expiry) = msetex_options(args, at)?;
+    let ttl = match expiry {
+        Expiry::Clear => Ttl::Clear,
+        Expiry::Keep => Ttl::Keep,
+        Expiry::At(unit, at) => Ttl::At(expiry::deadline(args, at, unit, ask.now_ms, "msetex")?),
+    };
+    let store = condition.is_none_or(|wanted| peeks.iter().all(|peek| peek.exists() == wanted));
+    Ok(decide_pairs(ask, store, ttl))
+}
+
+/// What MSETEX does with deadlines: its number stands at an argument.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expiry {
+    Clear,
+    Keep,
+    At(Unit, usize),
+}
+
+/// The options of MSETEX from argument `at` on: whether the keys must exist, or must not, and what
+/// becomes of deadlines.
+// Redis: t_string.c parseExtendedStringArgumentsOrReply takes an option twice, and its second value,
+// as SET does; numbers are looked at once all options are known.
+fn msetex_options(args: &Args, mut at: usize) -> Result<(Option<bool>, Expiry), CmdError> {
+    let (mut condition, mut expiry) = (None, Expiry::Clear);
     while at < args.len() {
-        if args.is(at, "nx") && condition.is_none() {
+        if args.is(at, "nx") && condition != Some(true) {
             condition = Some(false);
-        } else if args.is(at, "xx") && condition.is_none() {
+        } else if args.is(at, "xx") && condition != Some(false) {
             condition = Some(true);
-        } else if args.is(at, "keepttl") && ttl == Ttl::Clear {
-            ttl = Ttl::Keep;
+        } else if args.is(at, "keepttl") && !matches!(expiry, Expiry::At(..)) {
+            expiry = Expiry::Keep;
         } else if let Some(unit) = Unit::of(args, at)
             && at + 1 < args.len()
-            && ttl == Ttl::Clear
+            && match expiry {
+                Expiry::Clear => true,
+                Expiry::Keep => false,
+                Expiry::At(before, _) => before == unit,
+            }
         {
             at += 1;
-            ttl = Ttl::At(expiry::deadline(args, at, unit, ask.now_ms, "msetex")?);
+            expiry = Expiry::At(unit, at);
         } else {
             return Err(CmdError::Syntax);
         }
         at += 1;
     }
-    let store = condition.is_none_or(|wanted| peeks.iter().all(|peek| peek.exists() == wanted));
-    Ok(decide_pairs(ask, store, ttl))
+    Ok((condition, expiry))
 }
 
 /// Stores all pairs and replies 1, or stores none and replies 0.
@@ -135,6 +161,16 @@ mod tests {
             ),
             ("MSETEX 1 a 3 XX", ":1|", "set a", "SET a 3"),
             ("MSETEX 1 a 3 NX XX", "-ERR syntax error|", "", ""),
+            ("MSETEX 1 a 3 NX NX", ":0|", "", ""),
+            (
+                "MSETEX 1 a 3 EX 5 EX 1",
+                ":1|",
+                "set a, expire a",
+                "SET a 3 PXAT 1001000",
+            ),
+            ("MSETEX 1 a 3 EX x WHY", "-ERR syntax error|", "", ""),
+            ("MSETEX 1 a 3 EX 1 PX 1", "-ERR syntax error|", "", ""),
+            ("MSETEX 1 a 3 EX 1 KEEPTTL", "-ERR syntax error|", "", ""),
             ("MSETEX 0 a 3", "-ERR invalid numkeys value|", "", ""),
             (
                 "MSETEX 2 a 3",

@@ -1,5 +1,7 @@
 //! SET in all its forms, and the commands that read and replace at once.
 
+use std::mem::discriminant;
+
 use super::{digest, reply, wrote_as_asked};
 use crate::command::expiry::{self, Unit};
 use crate::command::keys;
@@ -125,8 +127,8 @@ fn parse(args: &Args, now_ms: i64) -> Result<Options, CmdError> {
         } else if args.is(at, "xx") && (unconditional || condition == Condition::Exists) {
             condition = Condition::Exists;
         } else if let Some(on_value) = Condition::on_value(args, at)
-            && unconditional
             && more
+            && (unconditional || discriminant(&condition) == discriminant(&on_value))
         {
             at += 1;
             condition = on_value;
@@ -302,6 +304,8 @@ mod tests {
             ("SET none y IFEQ x", "$-1|", "", ""),
             ("SET new y IFNE x GET", "$-1|", "set new", "SET new y"),
             ("SET k v NX XX", "-ERR syntax error|", "", ""),
+            ("SET k z IFEQ y IFEQ x", "+OK|", "set k", "SET k z"),
+            ("SET k z IFEQ y IFNE y", "-ERR syntax error|", "", ""),
             ("SET k v IFEQ x NX", "-ERR syntax error|", "", ""),
             ("SET k v IFEQ", "-ERR syntax error|", "", ""),
         ]);
