@@ -79,6 +79,14 @@ impl Scripts {
         Ok(self.engine.insert(engine))
     }
 
+    /// Forgets all scripts. The interpreters of other cores do it once they are used again.
+    fn flush(&mut self) {
+        self.store.clear();
+        if let Some(engine) = &mut self.engine {
+            engine.forget_old(&self.store);
+        }
+    }
+
     /// Memory of this core's interpreter, bytes.
     pub fn engine_bytes(&self) -> usize {
         self.engine

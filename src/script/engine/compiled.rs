@@ -10,6 +10,9 @@ use crate::script::library::{self, Libraries, Library};
 use crate::script::tail::keep_callers;
 use crate::script::{Digest, Script, Store, digest, reply, text};
 
+/// Enough to halve a buffer of 512 MB until a few kilobytes are left.
+const COLLECTIONS_MAX: usize = 18;
+
 impl Engine {
     /// A script that is known by its name.
     pub fn find(&mut self, name: &Digest, store: &Store) -> Option<Arc<Script>> {
@@ -37,11 +40,36 @@ impl Engine {
         Ok(script)
     }
 
-    fn forget_old(&mut self, store: &Store) {
+    /// Forgets scripts that the store has forgotten, and gives back what they left behind. Functions of
+    /// libraries stay, and so do runs under way.
+    pub fn forget_old(&mut self, store: &Store) {
         let generation = store.generation();
         if self.generation != generation {
             self.generation = generation;
             self.functions.clear();
+            self.idle.clear();
+            self.hide_arguments();
+            self.collect();
+        }
+    }
+
+    /// Takes KEYS and ARGV of the latest run from the globals; a run that goes on shows its own again.
+    fn hide_arguments(&mut self) {
+        self.shown = 0;
+        for name in ["KEYS", "ARGV"] {
+            let _hidden = self.globals.raw_set(name, Value::Nil);
+        }
+    }
+
+    /// Collects garbage until there is none. It takes several times: each halves the buffer in which
+    /// Lua makes long strings.
+    fn collect(&self) {
+        for _ in 0..COLLECTIONS_MAX {
+            let before = self.lua.used_memory();
+            let collected = self.lua.gc_collect();
+            if collected.is_err() || self.lua.used_memory() >= before - before / 16 {
+                break;
+            }
         }
     }
 

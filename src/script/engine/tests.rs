@@ -56,6 +56,34 @@ fn run_in(manner: Manner, text: &str, reply: impl Fn(&Args) -> String) -> (Vec<S
     }
 }
 
+/// Forgetting scripts gives back what they took, also the buffer of their longest string and the
+/// arguments that are still to be seen.
+#[test]
+fn what_scripts_leave_behind_goes_with_them() {
+    const LONG: usize = 16 << 20;
+    let store = Store::default();
+    let mut engine = Engine::new(manner(), clock).expect("Lua");
+    let idle_bytes = engine.memory_bytes();
+    let text = format!("return #(string.rep('x', {LONG}) .. ARGV[1])");
+    let script = engine.load(text.as_bytes(), &store).expect("compiles");
+    let mut words = ArgBuf::default();
+    words.push(&vec![b'x'; LONG]);
+    let words = words.as_args();
+    let mut run = engine
+        .begin(&script, &words.range(0, 0), &words)
+        .expect("begins");
+    let (mut args, mut out) = (ArgBuf::default(), Output::default());
+    let mut writer = Writer::new(&mut out, Proto::Resp2);
+    let step = engine.resume(&mut run, None, u64::MAX, &mut args, &mut writer);
+    assert_eq!(step, Step::Done { counted: false });
+    drop(run);
+    store.clear();
+    engine.forget_old(&store);
+    let left_bytes = engine.memory_bytes();
+    assert!(left_bytes < idle_bytes + LONG / 16, "{left_bytes}");
+    assert!(engine.find(&digest(text.as_bytes()), &store).is_none());
+}
+
 fn reply_of(text: &str) -> String {
     run(text, |_| "+OK\r\n".into()).1
 }

@@ -32,11 +32,11 @@ impl Core {
             }
             Flush => match args.len() {
                 2 => {
-                    store.clear();
+                    self.scripts.flush();
                     out.ok()
                 }
                 3 if args.is(2, "sync") || args.is(2, "async") => {
-                    store.clear();
+                    self.scripts.flush();
                     out.ok()
                 }
                 _ => Err(CmdError::Text(
