@@ -238,6 +238,10 @@ pub const COMMANDS: &[Command] = &[
         since: "8.4.0",
         summary: "Stores strings at several keys under a condition and with one expiry.",
         complexity: "O(N) where N is the number of keys",
+        tips: &[
+            "request_policy:multi_shard",
+            "response_policy:all_succeeded",
+        ],
         syntax: "numkeys data=(key value) ... [condition=NX|XX] [expiration=EX seconds|PX \
                  milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]",
         ..row(
