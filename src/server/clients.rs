@@ -1,11 +1,10 @@
-//! CLIENT LIST, INFO, KILL, PAUSE, UNBLOCK: one client's view of all clients.
+//! CLIENT LIST, INFO, KILL, UNBLOCK: one client's view of all clients.
 
 use std::fmt::Write as _;
 
 use super::{log, monitor};
 use crate::acl::Users;
 use crate::command::Table;
-use crate::command::block::timeout_ms;
 use crate::command::tracking::{self, Mode};
 use crate::number;
 use crate::resp::{Args, CmdError, Proto};
@@ -356,47 +355,6 @@ pub fn kill(core: &mut Core, link: &mut dyn Link, selection: &Selection, me: u64
     doomed.len() as i64
 }
 
-/// CLIENT PAUSE, as one node keeps it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pause {
-    pub until_ms: i64,
-    pub writes_only: bool,
-}
-
-impl Pause {
-    /// `CLIENT PAUSE timeout [WRITE|ALL]`
-    pub fn parse(args: &Args, now_ms: i64) -> Result<Pause, CmdError> {
-        let writes_only = match args.len() {
-            3 => false,
-            4 if args.is(3, "write") => true,
-            4 if args.is(3, "all") => false,
-            4 => return Err(CmdError::Text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-            _ => return Err(CmdError::subcommand(args)),
-        };
-        let until_ms = now_ms
-            .checked_add(timeout_ms(args, 2)?)
-            .ok_or(CmdError::Text("ERR timeout is out of range"))?;
-        Ok(Pause {
-            until_ms,
-            writes_only,
-        })
-    }
-
-    pub fn is_active(&self, now_ms: i64) -> bool {
-        now_ms < self.until_ms
-    }
-
-    /// A later pause never shortens or weakens one that is on.
-    pub fn merge(&mut self, other: Pause, now_ms: i64) {
-        if !self.is_active(now_ms) {
-            *self = other;
-            return;
-        }
-        self.until_ms = self.until_ms.max(other.until_ms);
-        self.writes_only &= other.writes_only;
-    }
-}
-
 /// `CLIENT UNBLOCK client-id [TIMEOUT|ERROR]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unblock {
@@ -458,21 +416,5 @@ mod tests {
                 .to_string(),
             "ERR Unknown client type 'x'"
         );
-    }
-
-    #[test]
-    fn pauses_only_grow() {
-        let parse = |line: &str| Pause::parse(&args(line).as_args(), 1000);
-        let mut pause = parse("CLIENT PAUSE 100 WRITE").unwrap();
-        pause.merge(parse("CLIENT PAUSE 50 ALL").unwrap(), 1000);
-        assert_eq!(
-            pause,
-            Pause {
-                until_ms: 1100,
-                writes_only: false
-            }
-        );
-        assert!(parse("CLIENT PAUSE -1").is_err());
-        assert!(parse("CLIENT PAUSE 1 X").is_err());
     }
 }

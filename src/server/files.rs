@@ -69,13 +69,8 @@ impl ServerHost {
             }
             Message::LoadEnded => self.load_ended(core),
             Message::LoadLeft => persistence.load_left(&self.part, mail),
-            Message::Quiesce => {
-                self.pause = super::clients::Pause {
-                    until_ms: i64::MAX,
-                    writes_only: true,
-                }
-            }
-            Message::Resume => self.pause = Default::default(),
+            Message::Quiesce(why) => self.pauses.set_quiet(why, true),
+            Message::Resume(why) => self.pauses.set_quiet(why, false),
             Message::Settle { id } => self.settles_for = Some(id),
             Message::Settled { id } => persistence.node_is_settled(id),
             message => self.journal_message(core, message),

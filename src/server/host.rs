@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::acl::Office;
 use super::ask::{Asking, NodeMessage};
-use super::clients::{self, Pause};
+use super::clients;
 use super::config::Config;
 use super::following::Following;
 use super::gauges::Gauges;
@@ -21,6 +21,7 @@ use super::migrate::Migrations;
 use super::monitor::{self, Monitors};
 use super::oom::OomScore;
 use super::patrol::Patrol;
+use super::pauses::{HeldBack, Pauses};
 use super::persist::replay;
 use super::persist::segment::Segment;
 use super::persist::{Part, Persistence};
@@ -54,7 +55,7 @@ pub struct ServerHost {
     /// Answers to who has put users into effect: they wait for what is under way by the old rules.
     pub outdated: Vec<(usize, u64)>,
     pub monitors: Monitors,
-    pub pause: Pause,
+    pub pauses: Pauses,
     pub postponed: Vec<SessionKey>,
     /// Sessions that wait until other nodes have evicted keys, and how many of these.
     pub rooms: Vec<(SessionKey, usize)>,
@@ -150,7 +151,7 @@ impl ServerHost {
             office: Office::new(users),
             outdated: Vec::new(),
             monitors: Monitors::new(shards),
-            pause: Pause::default(),
+            pauses: Pauses::default(),
             postponed: Vec::new(),
             rooms: Vec::new(),
             waits: Vec::new(),
@@ -293,7 +294,7 @@ impl Host for ServerHost {
     }
 
     fn is_watching(&self) -> bool {
-        self.pause.until_ms != 0
+        self.pauses.is_any()
             || self.frozen
             || self.monitors.any()
             || self.part.is_any_loading()
@@ -320,17 +321,21 @@ impl Host for ServerHost {
             return Admission::Run;
         }
         if self.is_frozen_for(session, entry) {
+            self.pauses.note_frozen();
             self.postponed.push(session);
             return Admission::Postpone;
         }
-        if self.pause.until_ms != 0 {
-            if !self.pause.is_active(now_ms) {
-                self.pause = Pause::default();
-            } else if !self.pause.writes_only
-                || core.flags_of(session, entry.command, args)
-                    & (flags::WRITE | flags::MAY_REPLICATE)
-                    != 0
-            {
+        // Redis: server.c processCommand, what replicas tell is heard.
+        let is_replica = core.session(session).is_some_and(|its| its.client.replica);
+        if self.pauses.is_any() && !is_replica {
+            const WRITES: flags::Flags = flags::WRITE | flags::MAY_REPLICATE;
+            let is_held = match self.pauses.held_back(now_ms) {
+                HeldBack::Nothing => false,
+                HeldBack::Writes => core.flags_of(session, entry.command, args) & WRITES != 0,
+                HeldBack::Everything => true,
+            };
+            if is_held {
+                self.pauses.note_told(now_ms);
                 self.postponed.push(session);
                 return Admission::Postpone;
             }

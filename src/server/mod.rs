@@ -33,6 +33,7 @@ pub mod node;
 mod oom;
 mod open_files;
 mod patrol;
+mod pauses;
 pub mod persist;
 mod populate;
 mod procfs;

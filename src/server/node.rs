@@ -486,8 +486,7 @@ impl App for Node {
             return NextTurn::Again;
         }
         let now = io.now();
-        let paused = self.host.pause.is_active(now.unix_ms());
-        let pause = paused.then_some(self.host.pause.until_ms);
+        let pause = self.host.pauses.due_ms(now.unix_ms());
         let expiry = self
             .core
             .shard

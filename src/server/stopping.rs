@@ -4,6 +4,7 @@ use super::ask::Requester;
 use super::host::ServerHost;
 use super::jobs::done;
 use super::log;
+use super::pauses::Quiet;
 use super::persist::{After, Message, Saving};
 use super::restart;
 use crate::resp::{Args, CmdError, Writer};
@@ -68,7 +69,7 @@ impl ServerHost {
             return self.stop_now();
         }
         persistence.cancel_save(&mut self.mail);
-        self.tell_nodes(|_| Message::Quiesce);
+        self.tell_nodes(|_| Message::Quiesce(Quiet::Stop));
         log::notice("Saving the final RDB snapshot before exiting.");
         let after = After::Stop { force };
         self.persistence

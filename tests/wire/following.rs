@@ -185,6 +185,36 @@ fn master_and_replica_change_places() {
     assert_eq!(info(&mut replica.client(), "sync_full"), "0");
 }
 
+#[test]
+fn a_failover_outlives_the_pauses_of_clients() {
+    let master = Server::start(Which::Pinion { shards: 2 }, &OPTIONS);
+    let replica = Server::start(Which::Reference, &[]);
+    follow(&replica, &master);
+    let (mut client, mut writer, mut reader) = (master.client(), master.client(), master.client());
+    wait_for("the replica to be online", || {
+        line(&mut client, "WAIT 1 100") == ":1"
+    });
+    // It does not come to have what is written now.
+    replica.signal("STOP");
+    assert_eq!(line(&mut client, "SET a 1"), OK);
+    assert_eq!(line(&mut client, "FAILOVER"), OK);
+    assert_eq!(line(&mut client, "CLIENT UNPAUSE"), OK);
+    writer.send(b"SET b 2\r\n");
+    let mut held_back = |count: &str| {
+        let blocked = format!("blocked_clients:{count}\\r\\n");
+        wait_for(&blocked, || client.text("INFO clients").contains(&blocked));
+    };
+    held_back("1");
+    // Who only reads waits for no more than the time of the pause.
+    assert_eq!(line(&mut reader, "CLIENT PAUSE 100 ALL"), OK);
+    assert_eq!(reader.text("GET a"), "$1\\r\\n1\\r\\n");
+    held_back("1");
+    assert_eq!(reader.text("GET b"), "$-1\\r\\n");
+    assert_eq!(line(&mut reader, "FAILOVER ABORT"), OK);
+    assert_eq!(writer.reply().shown(), "+OK\\r\\n");
+    replica.signal("CONT");
+}
+
 /// A sentinel that watches one master.
 fn sentinel(port: u16) -> Server {
     let own = free_port();

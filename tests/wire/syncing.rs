@@ -609,3 +609,19 @@ fn a_script_of_the_append_only_file_keeps_nobody_from_hearing_of_the_load() {
     drop(server);
     std::fs::remove_dir_all(dir).ok();
 }
+
+#[test]
+fn replicas_are_heard_while_clients_are_paused() {
+    let master = Server::start(Which::Pinion { shards: 2 }, &[]);
+    let mut raw = Raw::begin(&master, MODERN);
+    raw.snapshot();
+    raw.send("REPLCONF ACK 0\r\n");
+    let (mut client, mut waiter) = (master.client(), master.client());
+    assert_eq!(line(&mut waiter, "SET key value"), "+OK");
+    raw.until(b"value\r\n");
+    waiter.send(b"WAIT 1 0\r\n");
+    raw.until(b"GETACK");
+    assert_eq!(line(&mut client, "CLIENT PAUSE 1000000 ALL"), "+OK");
+    raw.send("REPLCONF ACK 1000000\r\n");
+    assert_eq!(waiter.reply().shown(), ":1\\r\\n");
+}

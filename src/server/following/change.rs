@@ -9,6 +9,7 @@ use crate::server::clients;
 use crate::server::host::ServerHost;
 use crate::server::jobs::done;
 use crate::server::log;
+use crate::server::pauses::Quiet;
 use crate::server::persist;
 use crate::server::replicas::{Applicant, Message, Place};
 use crate::server::role::Role;
@@ -352,7 +353,7 @@ impl ServerHost {
         self.drop_replicas();
         self.change_role(Role::Master);
         if std::mem::take(&mut self.following.resumes) {
-            self.tell_nodes(|_| persist::Message::Resume);
+            self.tell_nodes(|_| persist::Message::Resume(Quiet::Failover));
         }
         for requester in std::mem::take(&mut self.following.promoted) {
             persist::reply(&mut self.mail, requester, Ok(()));

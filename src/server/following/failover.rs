@@ -15,6 +15,7 @@ use crate::resp::{Args, CmdError, Writer};
 use crate::server::host::ServerHost;
 use crate::server::jobs::done;
 use crate::server::log;
+use crate::server::pauses::Quiet;
 use crate::server::persist::Message;
 use crate::session::Performed;
 
@@ -105,7 +106,7 @@ impl ServerHost {
             }
             None => log::notice("FAILOVER requested to any replica."),
         }
-        self.tell_nodes(|_| Message::Quiesce);
+        self.tell_nodes(|_| Message::Quiesce(Quiet::Failover));
         let timeout_ms = wish.timeout_ms;
         self.following.failover = Some(Failover {
             target: wish.target,
@@ -207,13 +208,13 @@ impl ServerHost {
             self.following.resumes = true;
             return self.leave_master();
         }
-        self.tell_nodes(|_| Message::Resume);
+        self.tell_nodes(|_| Message::Resume(Quiet::Failover));
     }
 
     /// The target has taken over.
     pub(super) fn end_failover(&mut self) {
         if self.following.failover.take().is_some() {
-            self.tell_nodes(|_| Message::Resume);
+            self.tell_nodes(|_| Message::Resume(Quiet::Failover));
         }
     }
 }

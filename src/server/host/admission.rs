@@ -3,6 +3,7 @@
 use super::super::ask::NodeMessage;
 use super::super::journal;
 use super::super::log;
+use super::super::pauses::HeldBack;
 use super::super::saves::MISCONF;
 use super::ServerHost;
 use crate::command::{Command, Entry, flags};
@@ -118,21 +119,24 @@ impl ServerHost {
 
     /// Whether nothing may change by itself, as clients are paused.
     pub fn is_still(&self, now_ms: i64) -> bool {
-        self.frozen || self.pause.is_active(now_ms)
+        self.frozen || self.pauses.held_back(now_ms) != HeldBack::Nothing
     }
 
     /// Whether clients are paused; keys that are due stay meanwhile.
     pub fn mind_pause(&mut self, core: &mut Core, now_ms: i64) -> bool {
+        if self.pauses.due_ms(now_ms).is_none() {
+            self.pauses.unpause();
+        }
         let is_paused = self.is_still(now_ms);
         core.shard.keyspace.pause_expiry(is_paused);
         is_paused
     }
 
-    /// Sessions that were held back and that may go on now.
+    /// Sessions that were held back and that may go on now, or some of them.
     pub fn unpaused(&mut self, now_ms: i64) -> Vec<SessionKey> {
-        if self.postponed.is_empty() || self.is_still(now_ms) {
-            return Vec::new();
+        match !self.frozen && self.pauses.take_weaker(now_ms) {
+            true => std::mem::take(&mut self.postponed),
+            false => Vec::new(),
         }
-        std::mem::take(&mut self.postponed)
     }
 }

@@ -6,11 +6,12 @@ use super::super::acl::Installing;
 use super::super::ask::{
     Collecting, Contribution, Forwarded, NodeMessage, Question, Requester, parts_of,
 };
-use super::super::clients::{self, Pause, Selection, Unblock};
+use super::super::clients::{self, Selection, Unblock};
 use super::super::config::Config;
 use super::super::info::{self, Context, NodeFigures};
 use super::super::jobs::{self, done, write_error};
 use super::super::memory::Memory;
+use super::super::pauses::Pause;
 use super::super::{debug, persist, pubsub, settings};
 use super::ServerHost;
 use crate::acl::Users;
@@ -229,7 +230,7 @@ impl ServerHost {
             }
             Job::ClientPause => {
                 if let Some(pause) = question.prepared::<Pause>() {
-                    self.pause.merge(*pause, link.now_ms());
+                    self.pauses.pause(*pause, link.now_ms());
                     self.mind_pause(core, link.now_ms());
                 }
             }
@@ -244,7 +245,7 @@ impl ServerHost {
                 return Box::new(target);
             }
             // The end of this turn minds it.
-            Job::ClientUnpause => self.pause = Pause::default(),
+            Job::ClientUnpause => self.pauses.unpause(),
             Job::Monitor => self.monitors.everywhere[origin] += 1,
             Job::ConfigSet => {
                 if let Some((config, users)) = question.prepared::<(Arc<Config>, Arc<Users>)>() {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::super::ask::{NodeMessage, Requester};
 use super::super::auth::{self, Failure, Greeting};
-use super::super::clients::{Pause, Selection, Unblock};
+use super::super::clients::{Selection, Unblock};
 use super::super::jobs::done;
 use super::super::monitor;
+use super::super::pauses::Pause;
 use super::{REDIS_VERSION, ServerHost};
 use crate::command::Job;
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};

@@ -31,6 +31,7 @@ use bytes::Bytes;
 use super::ask::{NodeMessage, Requester};
 use super::following::Past;
 use super::log;
+use super::pauses::Quiet;
 use super::supervise;
 use super::waitaof::Waiter;
 use crate::journal::Tail;
@@ -161,10 +162,9 @@ pub enum Message {
     },
     /// A shard's segment has grown by a step.
     JournalGrew,
-    /// The server is about to stop: no more writes are accepted.
-    Quiesce,
-    /// It does not stop after all.
-    Resume,
+    /// Writes wait from now on; and for this they need not any more.
+    Quiesce(Quiet),
+    Resume(Quiet),
     /// The last snapshot waits until nothing of a node's clients is under way; and nothing is.
     Settle {
         id: u32,

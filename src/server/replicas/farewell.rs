@@ -4,6 +4,7 @@ use super::master::Lagging;
 use crate::server::ask::Requester;
 use crate::server::host::ServerHost;
 use crate::server::log;
+use crate::server::pauses::Quiet;
 use crate::server::persist::Message as FileMessage;
 use crate::server::stopping::Wish;
 use crate::server::supervise;
@@ -37,7 +38,7 @@ impl ServerHost {
             return self.request_stop(wish, force);
         }
         log::notice("Waiting for replicas before shutting down.");
-        self.tell_nodes(|_| FileMessage::Quiesce);
+        self.tell_nodes(|_| FileMessage::Quiesce(Quiet::Stop));
         // A master's stream is known to its end already.
         let known = self.replicas.relays().then_some(offset);
         let mark = match known {

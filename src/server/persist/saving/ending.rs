@@ -5,6 +5,7 @@ use std::io;
 use super::{After, Saving};
 use crate::resp::CmdError;
 use crate::server::log;
+use crate::server::pauses::Quiet;
 use crate::server::persist::{Mail, Message, Outcome, Persistence, discard, reply};
 
 /// What DEBUG RELOAD says without a snapshot to load.
@@ -83,7 +84,7 @@ impl Persistence {
 
     /// The server does not stop after all.
     pub fn stays(&mut self, mail: &mut Mail) {
-        self.tell_all(mail, || Message::Resume);
+        self.tell_all(mail, || Message::Resume(Quiet::Stop));
         for requester in std::mem::take(&mut self.stoppers) {
             let error = CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs.");
             reply(mail, requester, Err(error));
