@@ -215,6 +215,27 @@ fn a_failover_outlives_the_pauses_of_clients() {
     replica.signal("CONT");
 }
 
+#[test]
+fn a_server_that_ends_is_not_kept_by_the_snapshot_of_its_master() {
+    let options = ["--repl-diskless-sync-delay", "100000"];
+    let more = ["--repl-diskless-sync-max-replicas", "2"];
+    let master = Server::start(Which::Pinion { shards: 2 }, &[options, more].concat());
+    let slow = ["--rdb-key-save-delay", "20000"];
+    let mut replica = Server::start(Which::Pinion { shards: 2 }, &slow);
+    assert_eq!(line(&mut replica.client(), "DEBUG POPULATE 100"), OK);
+    let words = format!("REPLICAOF 127.0.0.1 {}", master.port);
+    assert_eq!(line(&mut replica.client(), &words), OK);
+    let mut client = master.client();
+    wait_for("one", || info(&mut client, "connected_slaves") == "1");
+    replica.client().send(b"SHUTDOWN SAVE\r\n");
+    wait_for("the last snapshot", || {
+        replica.log().contains("Saving the final RDB snapshot")
+    });
+    let other = Server::start(Which::Pinion { shards: 1 }, &OPTIONS);
+    assert_eq!(line(&mut other.client(), &words), OK);
+    assert!(replica.exit().success(), "{}", replica.log());
+}
+
 /// A sentinel that watches one master.
 fn sentinel(port: u16) -> Server {
     let own = free_port();

@@ -6,7 +6,7 @@ use crate::runtime::FileDone;
 use crate::server::ask::NodeMessage;
 use crate::server::host::ServerHost;
 use crate::server::log;
-use crate::server::persist::{self, Operation, Then};
+use crate::server::persist::{self, Operation, Saving, Then};
 use crate::server::replicas::Message;
 use crate::session::{Core, Link};
 
@@ -57,8 +57,13 @@ impl ServerHost {
     /// Whether nothing is under way here that a snapshot would have to wait for.
     fn is_clear(&self, core: &Core) -> bool {
         let persistence = &self.persistence;
+        let is_awaited = persistence
+            .saving
+            .as_deref()
+            .is_some_and(Saving::is_awaited);
         self.following.dispatch.routes.is_idle()
             && !self.is_applying(core)
+            && !is_awaited
             && persistence.closing.is_none()
             && persistence.loading.is_none()
             && persistence.replay.is_none()
@@ -75,7 +80,11 @@ impl ServerHost {
     /// Whether nothing is in the way of a snapshot any more; what is, is brought to its end.
     fn is_cleared(&mut self, core: &Core) -> bool {
         let persistence = &mut self.persistence;
-        if persistence.is_busy() {
+        if persistence
+            .saving
+            .as_deref()
+            .is_some_and(|it| !it.is_awaited())
+        {
             log::notice(
                 "Replica is about to load the RDB file received from the master, but there is a \
                  pending snapshot. It is given up.",

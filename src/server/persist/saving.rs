@@ -199,6 +199,14 @@ impl Saving {
         matches!(self.after, After::Nothing | After::Sync | After::Pipe)
     }
 
+    /// Whether somebody waits for its end, or the server's waits for it.
+    pub fn is_awaited(&self) -> bool {
+        matches!(
+            self.after,
+            After::Reply(_) | After::Reload | After::Stop { .. }
+        )
+    }
+
     pub(super) fn pipe_mut(&mut self) -> Option<&mut Pipe> {
         match &mut self.sink {
             Sink::File(_) => None,
