@@ -144,6 +144,7 @@ impl ServerHost {
             && self.persistence.wants_cut(self.now_ms)
             && let Some(mut cut) = self.persistence.wanted_cut.take()
         {
+            self.begin_stream_at(cut.id);
             cut.feeds = self.replicas.feeds_name();
             let relays = self.replicas.relays().then_some(PastFrom::Master);
             if let Some(from) = cut.feeds.map(PastFrom::Feeds).or(relays) {

@@ -216,6 +216,26 @@ fn a_failover_outlives_the_pauses_of_clients() {
 }
 
 #[test]
+fn a_failover_waits_for_a_replica_that_has_just_come() {
+    let options = ["--repl-diskless-sync-delay", "100000"];
+    let master = Server::start(Which::Pinion { shards: 2 }, &options);
+    let replica = Server::start(Which::Pinion { shards: 2 }, &OPTIONS);
+    let words = format!("REPLICAOF 127.0.0.1 {}", master.port);
+    let mut client = master.client();
+    assert_eq!(line(&mut client, "SET key value"), OK);
+    assert_eq!(line(&mut replica.client(), &words), OK);
+    wait_for("one", || info(&mut client, "connected_slaves") == "1");
+    // Nothing was ever told to replicas: there is no stream yet.
+    assert_eq!(line(&mut client, "FAILOVER"), OK);
+    let now = "CONFIG SET repl-diskless-sync-delay 0";
+    assert_eq!(line(&mut client, now), OK);
+    wait_for("the change", || {
+        info(&mut client, "role") == "slave" && info(&mut client, "master_link_status") == "up"
+    });
+    assert_eq!(client.text("GET key"), "$5\\r\\nvalue\\r\\n");
+}
+
+#[test]
 fn a_server_that_ends_is_not_kept_by_the_snapshot_of_its_master() {
     let options = ["--repl-diskless-sync-delay", "100000"];
     let more = ["--repl-diskless-sync-max-replicas", "2"];

@@ -1,6 +1,7 @@
 //! How replicas begin: one snapshot for all who come together, straight to their sockets, and what a
 //! snapshot that a master was restarted with leaves for them to hear.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -624,4 +625,24 @@ fn replicas_are_heard_while_clients_are_paused() {
     assert_eq!(line(&mut client, "CLIENT PAUSE 1000000 ALL"), "+OK");
     raw.send("REPLCONF ACK 1000000\r\n");
     assert_eq!(waiter.reply().shown(), ":1\\r\\n");
+}
+
+#[test]
+fn a_snapshot_that_cannot_begin_leaves_no_stream_behind() {
+    let options = ["--repl-diskless-sync", "no", "--appendonly", "yes"];
+    let more = ["--repl-diskless-load", "swapdb"];
+    let server = Server::start(Which::Pinion { shards: 2 }, &[&options[..], &more].concat());
+    let mut client = server.client();
+    assert_eq!(line(&mut client, "SET key value"), "+OK");
+    fs::remove_dir_all(&server.dir).expect("remove");
+    let mut replica = server.client();
+    replica.send(b"PSYNC ? -1\r\n");
+    replica.until_closed();
+    assert_eq!(line(&mut client, "SET key other"), "+OK");
+    // Nobody is told of it.
+    assert_eq!(line(&mut client, "WAIT 0 0"), ":0");
+    let master = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let words = format!("REPLICAOF 127.0.0.1 {}", master.port);
+    assert_eq!(line(&mut client, &words), "+OK");
+    wait_until_linked(&mut client);
 }

@@ -135,10 +135,10 @@ impl ServerHost {
             );
         }
         if let Some(Master { host, port }) = &wish.target {
-            match self.replicas.progress_of(host, *port) {
+            match self.replicas.is_online_at(host, *port) {
                 None => return refused("ERR FAILOVER target HOST and PORT is not a replica."),
-                Some(None) => return refused("ERR FAILOVER target replica is not online."),
-                Some(Some(_)) => {}
+                Some(false) => return refused("ERR FAILOVER target replica is not online."),
+                Some(true) => {}
             }
         }
         Ok(wish)
@@ -167,8 +167,7 @@ impl ServerHost {
             return;
         }
         let offset = self.replicas.offset();
-        let has_all =
-            |it: &Master| self.replicas.progress_of(&it.host, it.port).flatten() == Some(offset);
+        let has_all = |it: &Master| self.replicas.has_come(&it.host, it.port, offset);
         let found = match target {
             Some(target) => Some(target).filter(has_all),
             None => {

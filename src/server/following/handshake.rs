@@ -45,6 +45,8 @@ pub enum Verdict {
     Full(Option<(String, i64)>),
     /// The stream goes on, perhaps under a new name.
     Continue(Option<String>),
+    /// It cannot say yet: it is to be asked again.
+    Later,
     /// It does not know PSYNC: SYNC was sent, and a snapshot of an unknown history comes.
     Old,
 }
@@ -213,7 +215,7 @@ fn judge(text: &str) -> Next {
         log::notice(&format!(
             "Master is currently unable to PSYNC but should be in the future: {text}"
         ));
-        return Next::Fail;
+        return Next::Done(Verdict::Later, Vec::new());
     }
     if text.starts_with("-ERR") {
         log::notice(&format!(
@@ -282,8 +284,8 @@ mod tests {
         let renamed = done(Verdict::Continue(Some(id.clone())));
         assert_eq!(judge(&format!("+CONTINUE {id}")), renamed);
         assert_eq!(judge("+FULLRESYNC x"), done(Verdict::Full(None)));
-        assert_eq!(judge("-LOADING wait"), Next::Fail);
-        assert_eq!(judge("-NOMASTERLINK wait"), Next::Fail);
+        assert_eq!(judge("-LOADING wait"), done(Verdict::Later));
+        assert_eq!(judge("-NOMASTERLINK wait"), done(Verdict::Later));
         let old = Next::Done(Verdict::Old, b"SYNC\r\n".to_vec());
         assert_eq!(judge("-ERR unknown command"), old);
     }

@@ -239,8 +239,12 @@ impl ServerHost {
                 self.drop_master(link);
                 self.call_again(false);
             }
-            Next::Done(Verdict::Old, _) if self.following.failover.is_some() => {
+            Next::Done(Verdict::Old | Verdict::Later, _) if self.following.failover.is_some() => {
                 self.abort_failover("Failover target rejected psync request");
+            }
+            Next::Done(Verdict::Later, _) => {
+                self.drop_master(link);
+                self.call_again(false);
             }
             Next::Done(Verdict::Continue(id), _) => self.go_on_with_master(id),
             Next::Done(Verdict::Full(origin), bytes) => self.receive_snapshot(link, origin, &bytes),

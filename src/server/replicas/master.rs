@@ -51,6 +51,8 @@ pub(super) struct Replica {
     pub untaken: usize,
     pub taken_ms: i64,
     pub(super) ack_offset: i64,
+    /// It has told how far it is: what it was sent at first is loaded.
+    has_acked: bool,
     /// What of the stream it has on its disk, as far as it has told.
     synced_offset: i64,
     /// When it last told how far it is, unix milliseconds.
@@ -66,6 +68,7 @@ impl Replica {
             untaken: 0,
             taken_ms: now_ms,
             ack_offset: 0,
+            has_acked: false,
             synced_offset: 0,
             ack_ms: now_ms,
         }
@@ -78,6 +81,11 @@ impl Replica {
 
     pub(super) fn is_online(&self) -> bool {
         self.state == State::Online
+    }
+
+    /// Whether it has everything up to here, and nothing behind it.
+    fn has_come(&self, offset: i64) -> bool {
+        self.is_online() && self.has_acked && self.ack_offset == offset
     }
 
     /// Whether the stream is of use to it.
@@ -185,19 +193,27 @@ impl Replicas {
         self.ping_ms = now_ms;
     }
 
-    /// How far the replica with this address is, if it is online; `None`: there is no such replica.
-    pub(in crate::server) fn progress_of(&self, host: &str, port: u16) -> Option<Option<i64>> {
+    fn of_address(&self, host: &str, port: u16) -> Option<&Replica> {
         let is_it = |one: &&Replica| {
             one.ip().eq_ignore_ascii_case(host) && one.applicant.greeting.port == i64::from(port)
         };
-        let found = self.list.iter().find(is_it)?;
-        Some(found.is_online().then_some(found.ack_offset))
+        self.list.iter().find(is_it)
+    }
+
+    /// Whether the replica with this address is online; `None`: there is no such replica.
+    pub(in crate::server) fn is_online_at(&self, host: &str, port: u16) -> Option<bool> {
+        self.of_address(host, port).map(Replica::is_online)
+    }
+
+    /// Whether the replica with this address has come to this offset.
+    pub(in crate::server) fn has_come(&self, host: &str, port: u16, offset: i64) -> bool {
+        let found = self.of_address(host, port);
+        found.is_some_and(|one| one.has_come(offset))
     }
 
     /// A replica that has come to this offset.
     pub(in crate::server) fn first_at(&self, offset: i64) -> Option<(String, u16)> {
-        let mut followers = self.followers();
-        let found = followers.find(|one| one.ack_offset == offset)?;
+        let found = self.followers().find(|one| one.has_come(offset))?;
         let port = u16::try_from(found.applicant.greeting.port).ok()?;
         Some((found.ip().to_owned(), port))
     }
@@ -305,6 +321,7 @@ impl ServerHost {
             replica.ack_offset = replica.ack_offset.max(offset);
             replica.synced_offset = replica.synced_offset.max(synced.unwrap_or(0));
             replica.ack_ms = now_ms;
+            replica.has_acked = true;
             self.count_good();
             self.end_waits();
         }

@@ -90,7 +90,10 @@ pub enum Message {
         items: Vec<Fed>,
     },
     /// All that a shard did before is to be told, and this after it.
-    Reach(u64),
+    Reach {
+        id: u64,
+        epoch: u32,
+    },
     /// A client waits until replicas have what it wrote; it waits no more.
     Wait(Box<Wanted>),
     EndWait {
@@ -179,11 +182,7 @@ impl ServerHost {
             Message::Followed => self.following.taken(from),
             Message::EndFeed => self.end_feed(core),
             Message::Fed { epoch, items } => self.fed(from, epoch, items),
-            Message::Reach(id) => {
-                if let Some(journal) = &mut core.shard.journal {
-                    journal.mark(id, &mut core.shard.keyspace.effects);
-                }
-            }
+            Message::Reach { id, epoch } => self.mark_feed(core, id, epoch),
             Message::Wait(wanted) => self.wait_wanted(*wanted),
             Message::EndWait { session } => self.forget_wait(place(session)),
             Message::CutWait { session } => self.cut_wait(place(session)),
@@ -228,6 +227,18 @@ impl ServerHost {
             self.fed(0, epoch, items);
         } else {
             self.inform(0, Message::Fed { epoch, items });
+        }
+    }
+
+    /// Everything up to here was done before. A feed that is about to begin has nothing to tell of that.
+    fn mark_feed(&mut self, core: &mut Core, id: u64, epoch: u32) {
+        let shard = &mut core.shard;
+        match shard.journal.as_mut().filter(|journal| journal.is_fed()) {
+            Some(journal) => journal.mark(id, &mut shard.keyspace.effects),
+            None => {
+                let items = vec![Fed::Reached(id)];
+                self.inform(0, Message::Fed { epoch, items });
+            }
         }
     }
 

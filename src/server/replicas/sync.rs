@@ -71,10 +71,7 @@ impl ServerHost {
         }
         let list = &self.replicas.list;
         let follows = |one: &Replica| waits(one) && one.follows();
-        let streams = list.iter().any(follows) || self.replicas.is_streaming();
-        if streams && !self.replicas.is_streaming() {
-            self.begin_backlog();
-        }
+        let streams = list.iter().any(follows) || self.replicas.feeds();
         let (after, target) = match self.may_pipe() {
             true => (After::Pipe, "replicas sockets"),
             false => (After::Sync, "disk"),
@@ -103,10 +100,19 @@ impl ServerHost {
         for replica in self.replicas.list.iter_mut().filter(|one| waits(one)) {
             replica.state = State::Cutting(id);
         }
-        if streams && self.replicas.feeds() {
+        if streams && !self.replicas.relays() {
             for node in 0..self.shards {
                 self.inform(node, Message::Prepare);
             }
+        }
+    }
+
+    /// The cut with this number is about to begin: so does the stream, if it is the first that replicas
+    /// follow it from. Not before: a snapshot that is given up until then begins no feed.
+    pub(in crate::server) fn begin_stream_at(&mut self, id: u32) {
+        let follows = |one: &Replica| one.state == State::Cutting(id) && one.follows();
+        if !self.replicas.is_streaming() && self.replicas.list.iter().any(follows) {
+            self.begin_backlog();
         }
     }
 

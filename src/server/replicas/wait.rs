@@ -360,12 +360,17 @@ impl ServerHost {
         }
     }
 
-    /// Asks all feeds for a mark.
+    /// Asks all feeds for a mark. Without any it is passed at once.
     pub(in crate::server) fn ask_for_mark(&mut self) -> u64 {
         self.replicas.waits.next_mark += 1;
         let id = self.replicas.waits.next_mark;
-        for node in 0..self.shards {
-            self.inform(node, Message::Reach(id));
+        match self.replicas.epoch {
+            None => self.replicas.passed = id,
+            Some(epoch) => {
+                for node in 0..self.shards {
+                    self.inform(node, Message::Reach { id, epoch });
+                }
+            }
         }
         id
     }
