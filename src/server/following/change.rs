@@ -265,7 +265,7 @@ impl ServerHost {
             ));
         }
         let is_promoted = matches!(self.following.phase, Phase::Promoting { .. });
-        if is_promoted || self.following.leaves {
+        if is_promoted || self.following.leaves && self.following.master.is_none() {
             self.following.applicants.push(applicant);
             return None;
         }

@@ -34,7 +34,7 @@ use crate::resp::ArgBuf;
 use crate::runtime::resolve::Lookup;
 use crate::runtime::{ConnInfo, Dial};
 use crate::server::ask::Requester;
-use crate::server::replicas::Applicant;
+use crate::server::replicas::{Applicant, Place};
 use crate::shard::message::SessionKey;
 use disk::Disk;
 use dispatch::Dispatch;
@@ -216,6 +216,11 @@ impl Following {
             failover: None,
             shards,
         }
+    }
+
+    /// One that wants to be a replica is gone before it could ask.
+    pub fn forget_applicant(&mut self, place: Place) {
+        self.applicants.retain(|one| one.place != place);
     }
 
     /// Whether this is the connection to the master.

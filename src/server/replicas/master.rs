@@ -328,6 +328,7 @@ impl ServerHost {
     }
 
     pub(super) fn replica_gone(&mut self, place: Place) {
+        self.following.forget_applicant(place);
         let list = &mut self.replicas.list;
         if let Some(at) = list.iter().position(|one| one.applicant.place == place) {
             let gone = list.remove(at);
