@@ -76,7 +76,7 @@ impl ServerHost {
         let state = match following.phase {
             Phase::Idle | Phase::Promoting { .. } => "none",
             Phase::Settling(_) | Phase::Waiting { .. } => "connect",
-            Phase::Resolving(_) | Phase::Dialing => "connecting",
+            Phase::Resolving { .. } | Phase::Dialing => "connecting",
             Phase::Greeting(_) => "handshake",
             Phase::Receiving(_) | Phase::Preparing(_) | Phase::Loading(_) => "sync",
             Phase::Online => "connected",

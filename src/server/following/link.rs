@@ -29,7 +29,7 @@ impl Following {
             Phase::Preparing(_) | Phase::Promoting { .. } => None,
             Phase::Settling(settling) => Some(settling.asked_ms.saturating_add(SETTLE_MS)),
             Phase::Waiting { until_ms } => Some(*until_ms),
-            Phase::Resolving(_) => Some(self.heard_ms.saturating_add(LOOK_MS)),
+            Phase::Resolving { looked_ms, .. } => Some(looked_ms.saturating_add(LOOK_MS)),
             Phase::Dialing | Phase::Greeting(_) => Some(silence_ms),
             Phase::Receiving(_) => Some(silence_ms),
             Phase::Loading(_) => Some(self.acked_ms + RETRY_MS),
@@ -59,7 +59,8 @@ impl ServerHost {
         log::notice("MASTER <-> REPLICA sync started");
         self.following.heard_ms = self.now_ms;
         let lookup = Lookup::begin(&master.host, master.port);
-        self.following.phase = Phase::Resolving(lookup);
+        let looked_ms = self.now_ms;
+        self.following.phase = Phase::Resolving { lookup, looked_ms };
         self.look_up();
     }
 
@@ -71,9 +72,10 @@ impl ServerHost {
 
     /// Dials as soon as the master's address is known.
     fn look_up(&mut self) {
-        let Phase::Resolving(lookup) = &mut self.following.phase else {
+        let Phase::Resolving { lookup, looked_ms } = &mut self.following.phase else {
             return;
         };
+        *looked_ms = self.now_ms;
         match lookup.poll() {
             None if self.now_ms - self.following.heard_ms > self.following.timeout_ms => {
                 log::warning("Timeout connecting to the MASTER...");
@@ -375,7 +377,7 @@ impl ServerHost {
                 log::notice(&format!("Connecting to MASTER {}", self.master_name()));
                 self.call_master();
             }
-            Phase::Resolving(_) => self.look_up(),
+            Phase::Resolving { .. } => self.look_up(),
             Phase::Dialing | Phase::Greeting(_) if is_silent => {
                 log::warning("Timeout connecting to the MASTER...");
                 self.drop_master(link);
@@ -394,5 +396,41 @@ impl ServerHost {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::replicas::{Applicant, Place};
+
+    #[test]
+    fn a_name_is_looked_at_now_and_then() {
+        let mut following = Following::new(1);
+        let lookup = Lookup::begin("::1", 7);
+        following.phase = Phase::Resolving {
+            lookup,
+            looked_ms: 5_000,
+        };
+        assert_eq!(following.due_ms(), Some(5_000 + LOOK_MS));
+    }
+
+    #[test]
+    fn who_is_gone_does_not_ask_any_more() {
+        let applicant = |session| Applicant {
+            place: Place { node: 1, session },
+            ip: "::1".to_owned(),
+            greeting: Default::default(),
+            psync: None,
+            takes_over: true,
+        };
+        let mut following = Following::new(1);
+        following.applicants.extend([applicant(3), applicant(4)]);
+        following.forget_applicant(Place {
+            node: 1,
+            session: 3,
+        });
+        let left = following.applicants.iter().map(|it| it.place.session);
+        assert_eq!(left.collect::<Vec<_>>(), [4]);
     }
 }

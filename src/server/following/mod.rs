@@ -78,7 +78,11 @@ enum Phase {
     Waiting {
         until_ms: i64,
     },
-    Resolving(Lookup),
+    /// The name was looked at last at this time, unix milliseconds.
+    Resolving {
+        lookup: Lookup,
+        looked_ms: i64,
+    },
     Dialing,
     Greeting(Box<Handshake>),
     Receiving(Box<Transfer>),
