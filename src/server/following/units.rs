@@ -76,7 +76,7 @@ impl Reading {
             let Some((len, next)) = number(bytes, self.at, b'$')? else {
                 return Ok(false);
             };
-            let end = next.checked_add(len + 2).ok_or(Garbage)?;
+            let end = len.checked_add(next + 2).ok_or(Garbage)?;
             if end > bytes.len() {
                 return Ok(false);
             }
@@ -150,6 +150,14 @@ mod tests {
     fn line(text: &str) -> Vec<u8> {
         let words: Vec<&[u8]> = text.split(' ').map(str::as_bytes).collect();
         encode(&words)
+    }
+
+    #[test]
+    fn no_length_is_too_large_to_be_refused() {
+        let garbage = |bytes: &[u8]| Cutter::default().next(bytes) == Err(Garbage);
+        assert!(garbage(b"*1\r\n$18446744073709551615\r\n"));
+        assert!(garbage(b"*1\r\n$18446744073709551616\r\n"));
+        assert!(garbage(b"*1\r\n$-1\r\n"));
     }
 
     #[test]
