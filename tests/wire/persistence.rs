@@ -241,6 +241,28 @@ fn a_snapshot_that_fails_stops_writes_until_one_succeeds() {
 }
 
 #[test]
+fn a_snapshot_under_way_stays_where_it_was_asked_for() {
+    let options = ["--rdb-key-save-delay", "5000", "--save", "3600 1000000"];
+    let more = ["--enable-protected-configs", "yes"];
+    for which in [Which::Reference, Which::Pinion { shards: 2 }] {
+        let server = Server::start(which, &[&options[..], &more].concat());
+        let mut client = server.client();
+        let other = server.dir.join("other");
+        fs::create_dir(&other).expect("create");
+        assert_eq!(line(&mut client, "DEBUG POPULATE 200"), OK);
+        assert_eq!(line(&mut client, "BGSAVE"), "+Background saving started");
+        let moved = format!("CONFIG SET dir {}", other.display());
+        assert_eq!(line(&mut client, &moved), OK, "{which}");
+        wait_for("the end of the snapshot", || {
+            info(&mut client, "rdb_bgsave_in_progress") == "0"
+        });
+        assert_eq!(info(&mut client, "rdb_last_bgsave_status"), "ok", "{which}");
+        assert!(server.dir.join("dump.rdb").exists(), "{which}");
+        assert!(!other.join("dump.rdb").exists(), "{which}");
+    }
+}
+
+#[test]
 fn a_server_that_stops_keeps_what_it_held() {
     for (shards, later) in [(1, 2), (4, 1)] {
         let which = Which::Pinion { shards };

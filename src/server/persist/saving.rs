@@ -255,6 +255,15 @@ fn temporary_name(after: After) -> String {
     }
 }
 
+/// The path of a file that is to have its name in the present directory, also if `dir` changes before
+/// it has. What a new base of the append-only file is written to goes with the manifest.
+fn here(name: &str, after: After) -> String {
+    let directory = std::env::current_dir().ok();
+    let directory = directory.filter(|_| after != After::Rewrite);
+    let path = directory.and_then(|it| it.join(name).into_os_string().into_string().ok());
+    path.unwrap_or_else(|| name.to_owned())
+}
+
 fn create_unnamed(path: &str) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(true);
@@ -271,7 +280,8 @@ impl Persistence {
             self.status.last_try_ms = now_ms;
         }
         let is_rewrite = after == After::Rewrite;
-        let temporary = temporary_name(after);
+        let name = here(config.text("dbfilename"), after);
+        let temporary = here(&temporary_name(after), after);
         let sink = match Sink::open(&temporary, after) {
             Ok(sink) => sink,
             Err(error) => {
@@ -299,7 +309,7 @@ impl Persistence {
                 | After::Stop { .. } => None,
             },
             temporary,
-            name: config.text("dbfilename").to_owned(),
+            name,
             checksum: config.flag("rdbchecksum"),
             commands: style.commands,
             timestamps: style.commands && config.flag("aof-timestamp-enabled"),

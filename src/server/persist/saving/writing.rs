@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{After, Saving, Sink, Stage};
@@ -201,7 +202,8 @@ impl Persistence {
             Stage::Syncing => {
                 let rename = || std::fs::rename(&saving.temporary, &saving.name);
                 let renamed = freeing(&saving.name, rename);
-                match renamed.and_then(|()| File::open(".")) {
+                let directory = Path::new(&saving.name).parent();
+                match renamed.and_then(|()| File::open(directory.unwrap_or(Path::new(".")))) {
                     Err(error) => self.save_error(&error, mail),
                     Ok(directory) => {
                         saving.stage = Stage::SyncingDirectory;
