@@ -31,7 +31,7 @@ use ahash::RandomState;
 use arena::Arena;
 use entry::Layout;
 use garbage::Garbage;
-use pulse::{OF_FIELDS, owner};
+use pulse::{INCARNATION_MASK, OF_FIELDS, owner};
 use wheel::Wheel;
 
 use crate::value::dict::{Dict, Handle};
@@ -132,7 +132,8 @@ struct Db {
     dict: Dict,
     /// Keys with an expiry.
     expires: usize,
-    /// Tells this content from what the database held before a flush; wheel nodes carry it.
+    /// Tells this content from that of the others, and from what the database held before a flush: wheel
+    /// nodes carry it.
     incarnation: u32,
     /// Its number when the cut in progress was made; `None` if what it held is gone.
     origin: Option<u32>,
@@ -150,7 +151,7 @@ pub struct Keyspace {
     garbage: Garbage,
     hasher: RandomState,
     rng: fastrand::Rng,
-    next_incarnation: u32,
+    last_incarnation: u64,
     pub settings: Settings,
     pub counters: Counters,
     pub effects: Effects,
@@ -191,7 +192,7 @@ impl Keyspace {
         let hasher = RandomState::with_seeds(rng.u64(..), rng.u64(..), rng.u64(..), rng.u64(..));
         let dbs = (0..databases)
             .map(|n| Db {
-                incarnation: n,
+                incarnation: n & INCARNATION_MASK,
                 ..Db::default()
             })
             .collect();
@@ -206,7 +207,7 @@ impl Keyspace {
             garbage: Garbage::default(),
             hasher,
             rng,
-            next_incarnation: databases,
+            last_incarnation: u64::from(databases),
             settings,
             counters: Counters::default(),
             effects: Effects::default(),
@@ -277,9 +278,18 @@ impl Keyspace {
         key_of(&self.arena, &self.objects, handle)
     }
 
+    /// A number that no database has: after some millions of flushes they come again.
     fn new_incarnation(&mut self) -> u32 {
-        self.next_incarnation += 1;
-        self.next_incarnation
+        let mut number = 0;
+        for _ in 0..=self.dbs.len() {
+            self.last_incarnation += 1;
+            number = self.last_incarnation as u32 & INCARNATION_MASK;
+            let is_new = self.last_incarnation <= u64::from(INCARNATION_MASK);
+            if is_new || self.dbs.iter().all(|db| db.incarnation != number) {
+                break;
+            }
+        }
+        number
     }
 
     /// Makes room for so many keys in a database that has none yet.

@@ -14,11 +14,11 @@ use crate::value::dict::Handle;
 /// In a wheel node's owner: the deadline is that of a hash's field, not of the key.
 pub(super) const OF_FIELDS: u64 = 1 << 63;
 const HANDLE_BITS: u32 = 40;
-const INCARNATION_MASK: u32 = 0x7f_ffff;
+pub(super) const INCARNATION_MASK: u32 = 0x7f_ffff;
 
 /// A handle and its database's incarnation, as wheel nodes carry them.
 pub(super) fn owner(handle: Handle, incarnation: u32) -> u64 {
-    handle.to_bits() | u64::from(incarnation & INCARNATION_MASK) << HANDLE_BITS
+    handle.to_bits() | u64::from(incarnation) << HANDLE_BITS
 }
 
 /// Whether a wheel node is about the deadline of a key.
@@ -127,7 +127,7 @@ impl Keyspace {
     pub(super) fn owner_of(&self, owner: u64) -> Option<(u32, Handle)> {
         let handle = handle_of(owner)?;
         let incarnation = (owner >> HANDLE_BITS) as u32 & INCARNATION_MASK;
-        let is_its = |db: &Db| db.incarnation & INCARNATION_MASK == incarnation;
+        let is_its = |db: &Db| db.incarnation == incarnation;
         Some((self.dbs.iter().position(is_its)? as u32, handle))
     }
 }

@@ -215,6 +215,25 @@ fn a_small_pair_costs_less_than_100_bytes() {
 }
 
 #[test]
+fn a_database_that_is_flushed_for_ever_takes_no_deadline_of_another() {
+    let mut ks = Keyspace::new(2, 5);
+    let mut tx = ks.tx(1, 1000, true);
+    tx.set_string(b"key", NewStr::Bytes(b"goes"), Ttl::At(2000));
+    tx.wrote(b"key", Event::SET, |_| {});
+    tx.finish();
+    // So often that the numbers of what it held come again, those of the other among them.
+    ks.last_incarnation = u64::from(INCARNATION_MASK) - 1;
+    for _ in 0..5 {
+        ks.tx(0, 1000, false).flush_db(false);
+        set(&mut ks, b"key", b"stays", Ttl::Clear);
+        assert_ne!(ks.dbs[0].incarnation, ks.dbs[1].incarnation);
+    }
+    ks.pulse(2000, 100, |_, _| false);
+    assert_eq!(get(&mut ks, b"key", 2000).as_deref(), Some(&b"stays"[..]));
+    assert_eq!((ks.stats(0).keys, ks.stats(1).keys), (1, 0));
+}
+
+#[test]
 fn flushes_on_the_heels_of_another_free_what_they_should() {
     for seed in 0..40 {
         let mut rng = fastrand::Rng::with_seed(seed);
