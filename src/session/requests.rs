@@ -344,7 +344,8 @@ impl Core {
                 }
                 if host.want_room(key) {
                     if let Some(session) = self.session_mut(key) {
-                        session.state = State::Postponed;
+                        // It is under way, not held back: who sends no more gets its reply.
+                        session.state = State::Awaiting;
                     }
                     return Some(Next::Again);
                 }

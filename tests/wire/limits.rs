@@ -1,5 +1,7 @@
 //! What a client may not do, and what it is told.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -617,5 +619,23 @@ fn transactions_and_scripts_that_write_wait_for_the_end_of_a_pause() {
         let done = b"*3\r\n+OK\r\n+OK\r\n+OK\r\n";
         assert_eq!(client.reply(), Got::Reply(done.to_vec()), "{which}");
         assert_eq!(admin.text("EXISTS a b c"), ":3\\r\\n", "{which}");
+    }
+}
+
+/// The other shard has to evict for it, which takes a message there and one back.
+#[test]
+fn who_sends_nothing_more_is_answered_all_the_same_where_memory_is_short() {
+    let options = ["--maxmemory-policy", "allkeys-random"];
+    let server = Server::start(Which::Pinion { shards: 2 }, &options);
+    let mut client = server.client();
+    assert_eq!(client.text("DEBUG POPULATE 200000 {a}"), "+OK\\r\\n");
+    assert_eq!(client.text("CONFIG SET maxmemory 2mb"), "+OK\\r\\n");
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("a connection");
+        stream.write_all(b"SET {b} value\r\n").expect("the request");
+        stream.shutdown(Shutdown::Write).expect("no more");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("the answer");
+        assert!(!answer.is_empty());
     }
 }
