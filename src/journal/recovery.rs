@@ -12,6 +12,7 @@
 //! all its parts stand in their segments.
 
 use ahash::{AHashMap, AHashSet};
+use smallvec::SmallVec;
 
 use super::Item;
 use super::segment::{Mark, TX_COUNT_MASK, last_unit};
@@ -41,8 +42,9 @@ pub struct Tail {
 pub struct Census {
     /// Generations before this one are a snapshot: what comes behind them begins anew.
     first: usize,
-    /// The shards that a transaction needs, and those that have it.
-    transactions: AHashMap<(usize, u64), (Vec<u32>, AHashSet<u32>)>,
+    /// The shards of a transaction that were not found to have it. There is one for each transaction over
+    /// several shards in all files: a few words.
+    transactions: AHashMap<(usize, u64), SmallVec<[u32; 4]>>,
     /// Units of a segment, without the one that opens it.
     units: AHashMap<(usize, u32), u64>,
     /// Segments that follow others: how many, and how many units stand in those.
@@ -66,9 +68,9 @@ impl Census {
         }
         if let Some(mark) = &item.mark {
             let id = (generation, mark.id);
-            let (needs, has) = self.transactions.entry(id).or_default();
-            needs.clone_from(&mark.shards.to_vec());
-            has.insert(shard);
+            let all = || mark.shards.clone();
+            let missing = self.transactions.entry(id).or_insert_with(all);
+            missing.retain(|it| *it != shard);
         }
     }
 
@@ -130,8 +132,8 @@ impl Census {
     /// By the names of their last units.
     fn incomplete(&self) -> AHashSet<(usize, u64)> {
         let is_complete = |generation, id| {
-            let found = self.transactions.get(&(generation, id));
-            found.is_some_and(|(needs, has)| needs.iter().all(|shard| has.contains(shard)))
+            let missing = self.transactions.get(&(generation, id));
+            missing.is_some_and(SmallVec::is_empty)
         };
         let is_incomplete = |&&(generation, id): &&(usize, u64)| {
             !is_complete(generation, id) || !is_complete(generation, last_unit(id))
