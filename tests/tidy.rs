@@ -579,6 +579,35 @@ fn check_differences(sources: &[Source], readme: &str) -> Vec<String> {
     complaints
 }
 
+/// What systemd's group `@resources` holds, as far as a server may want it. (setrlimit is prlimit64 for
+/// the kernel, which is none of them.)
+const RESOURCE_CALLS: [&str; 5] = [
+    "sched_setaffinity",
+    "sched_setattr",
+    "sched_setparam",
+    "sched_setscheduler",
+    "setpriority",
+];
+
+/// What the unit for systemd filters ends the process that calls it.
+fn check_unit(sources: &[Source], unit: &str) -> Vec<String> {
+    let lines = unit.lines();
+    let allowed = lines.filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let allowed: BTreeSet<&str> = allowed
+        .filter(|calls| !calls.starts_with('~'))
+        .flat_map(str::split_whitespace)
+        .collect();
+    let calls = |name: &&&str| {
+        let call = format!("libc::{name}(");
+        sources.iter().any(|source| source.code.contains(&call))
+    };
+    let called = RESOURCE_CALLS.iter().filter(calls);
+    let filtered = called.filter(|name| !allowed.contains(**name));
+    filtered
+        .map(|name| format!("packaging/pinion.service does not allow {name}"))
+        .collect()
+}
+
 // ---- the rules on this repository ------------------------------------------------------------
 
 fn repository() -> PathBuf {
@@ -649,6 +678,13 @@ fn every_file_is_reached() {
 fn readme_lists_every_difference() {
     let readme = fs::read_to_string(repository().join("README.md")).expect("README.md");
     report(check_differences(&sources(), &readme));
+}
+
+#[test]
+fn the_unit_allows_what_threads_ask_of_the_kernel() {
+    let path = repository().join("packaging/pinion.service");
+    let unit = fs::read_to_string(path).expect("the unit");
+    report(check_unit(&sources(), &unit));
 }
 
 // ---- the rules on what breaks them -----------------------------------------------------------
@@ -781,6 +817,19 @@ fn differences_must_match_both_ways() {
     let complaints = check_differences(&more, readme);
     assert_eq!(complaints.len(), 1, "{complaints:?}");
     assert!(complaints[0].contains("ECHO"));
+}
+
+#[test]
+fn calls_that_the_unit_filters_fail() {
+    let source = [Source::new(
+        "runtime/a.rs",
+        "fn f() { libc::sched_setscheduler(0, 3, p) }",
+    )];
+    let unit = |calls: &str| format!("[Service]\nSystemCallFilter={calls}\n");
+    assert_eq!(check_unit(&source, &unit("sched_setaffinity")).len(), 1);
+    assert_eq!(check_unit(&source, &unit("~sched_setscheduler")).len(), 1);
+    let allowed = unit("sched_setaffinity sched_setscheduler");
+    assert_eq!(check_unit(&source, &allowed), Vec::<String>::new());
 }
 
 #[test]
