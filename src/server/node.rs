@@ -332,6 +332,7 @@ impl App for Node {
             if host.following.is_link(conn.pack()) {
                 return host.heard_master(link, bytes);
             }
+            host.heard_replica(conn.pack(), bytes);
             core.receive(conn.pack(), bytes, link, host)
         });
     }

@@ -646,3 +646,24 @@ fn a_snapshot_that_cannot_begin_leaves_no_stream_behind() {
     assert_eq!(line(&mut client, &words), "+OK");
     wait_until_linked(&mut client);
 }
+
+/// A large snapshot takes longer to load than `repl-timeout`.
+#[test]
+fn a_replica_that_loads_is_heard() {
+    for shards in [1, 2] {
+        let master = Server::start(Which::Pinion { shards }, &[]);
+        let mut client = master.client();
+        let mut raw = Raw::begin(&master, MODERN);
+        raw.snapshot();
+        let mut lag = || {
+            let text = client.text("INFO replication");
+            let lag = text.split("state=online").nth(1)?.split("lag=").nth(1)?;
+            lag.split('\\').next()?.parse::<u64>().ok()
+        };
+        wait_for("silence", || lag() >= Some(3));
+        wait_for("a word", || {
+            raw.send("\n");
+            lag().is_some_and(|lag| lag < 3)
+        });
+    }
+}

@@ -55,7 +55,7 @@ pub(super) struct Replica {
     has_acked: bool,
     /// What of the stream it has on its disk, as far as it has told.
     synced_offset: i64,
-    /// When it last told how far it is, unix milliseconds.
+    /// When it last told how far it is, or that it is there, unix milliseconds.
     ack_ms: i64,
 }
 
@@ -324,6 +324,15 @@ impl ServerHost {
             replica.has_acked = true;
             self.count_good();
             self.end_waits();
+        }
+    }
+
+    /// It is there, though it does not say how far it is.
+    pub(super) fn replica_alive(&mut self, place: Place) {
+        let now_ms = self.now_ms;
+        if let Some(replica) = self.replicas.find(place) {
+            replica.ack_ms = now_ms;
+            self.count_good();
         }
     }
 

@@ -61,6 +61,10 @@ pub enum Message {
         /// What of it its disk has, if it says that.
         synced: Option<i64>,
     },
+    /// One says that it is there.
+    Alive {
+        session: SessionKey,
+    },
     /// One is gone.
     Gone {
         session: SessionKey,
@@ -171,6 +175,7 @@ impl ServerHost {
                 offset,
                 synced,
             } => self.replica_ack(place(session), offset, synced),
+            Message::Alive { session } => self.replica_alive(place(session)),
             Message::Gone { session } => self.replica_gone(place(session)),
             Message::Sent { session } => self.replica_sent(place(session)),
             Message::Prepare => core.coordinator.journaled = true,

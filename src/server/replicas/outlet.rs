@@ -174,6 +174,15 @@ impl ServerHost {
         }
     }
 
+    /// A replica that loads its snapshot says that it is there, and nothing else. Redis: networking.c
+    /// processInlineBuffer.
+    pub fn heard_replica(&mut self, session: SessionKey, bytes: &[u8]) {
+        let is_empty = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        if self.outlets.has(session) && bytes.iter().all(is_empty) {
+            self.inform(0, Message::Alive { session });
+        }
+    }
+
     /// A replica has taken what it was sent.
     pub fn replica_drained(&mut self, link: &mut dyn Link, session: SessionKey) {
         if self.outlets.has(session) && link.pending_bytes(session) < PIECE_BYTES {
