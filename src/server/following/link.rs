@@ -26,13 +26,13 @@ impl Following {
         let silence_ms = silent_ms.saturating_add(1);
         match &self.phase {
             Phase::Idle => self.failover.as_ref().and_then(|it| it.deadline_ms()),
-            Phase::Preparing(_) | Phase::Promoting { .. } => None,
+            Phase::Promoting { .. } => None,
             Phase::Settling(settling) => Some(settling.asked_ms.saturating_add(SETTLE_MS)),
             Phase::Waiting { until_ms } => Some(*until_ms),
             Phase::Resolving { looked_ms, .. } => Some(looked_ms.saturating_add(LOOK_MS)),
             Phase::Dialing | Phase::Greeting(_) => Some(silence_ms),
             Phase::Receiving(_) => Some(silence_ms),
-            Phase::Loading(_) => Some(self.acked_ms + RETRY_MS),
+            Phase::Preparing(_) | Phase::Loading(_) => Some(self.acked_ms + RETRY_MS),
             Phase::Online => Some(silence_ms.min(self.acked_ms + RETRY_MS)),
         }
     }

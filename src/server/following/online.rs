@@ -212,7 +212,11 @@ impl ServerHost {
         }
         following.waits &= waiting_bytes > 0;
         // A unit that is not whole has to come, however long it is.
-        if following.waits && waiting_bytes > AHEAD_MAX_BYTES {
+        let is_ahead = match &following.phase {
+            Phase::Preparing(transfer) => transfer.rest.len() > AHEAD_MAX_BYTES,
+            _ => following.waits && waiting_bytes > AHEAD_MAX_BYTES,
+        };
+        if is_ahead {
             self.pause_master(link);
         } else if !self.following.is_receiving() {
             self.resume_master(link);
@@ -286,7 +290,7 @@ impl ServerHost {
             self.following.disk.is_wanted = true;
         }
         self.mind_synced(core, link);
-        if is_time && matches!(self.following.phase, Phase::Loading(_)) {
+        if is_time && self.following.is_replacing() {
             // Redis: replicationSendNewlineToMaster: a master that hears nothing gives up.
             self.following.acked_ms = self.now_ms;
             self.say_to_master(link, b"\n");
