@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::work::{Kind, Participant, Step, Work};
 use super::{Coordinator, NO_SESSION};
+use crate::keyspace::told::Told;
 use crate::resp::Output;
-use crate::shard::TxId;
 use crate::shard::message::{Apply, Calls, HoldOn, KeyIndices, Message, Request, SessionKey};
+use crate::shard::{HeldPart, TxId};
 
 impl Coordinator {
     /// Takes the holds of a transaction.
@@ -57,6 +58,20 @@ impl Coordinator {
         let apply = Apply::Calls(calls);
         self.send_finish(tx, &mut work, 0, apply, true, post);
         self.pending.insert(tx, work);
+    }
+
+    /// A command of a transaction has run on this shard, under its hold.
+    pub fn ran_here(&mut self, under: TxId, part: HeldPart) {
+        let Some(whole) = self.pending.get_mut(&under) else {
+            debug_assert!(false, "what is held is known");
+            return;
+        };
+        if part.is_aside {
+            whole.owes(self.shard);
+        }
+        if let Some(told) = part.told {
+            whole.told.append(Told::in_order([*told]));
+        }
     }
 
     /// Runs a command of a transaction on several homes, under its holds.

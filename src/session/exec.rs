@@ -5,6 +5,8 @@
 mod commands;
 mod script;
 
+pub(super) use commands::only_home;
+
 use std::sync::Arc;
 
 use smallvec::SmallVec;

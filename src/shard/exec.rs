@@ -3,6 +3,7 @@
 mod home;
 mod serving;
 
+pub use home::HeldPart;
 pub use serving::waited_keys;
 
 use super::budget::{Budget, EVICTIONS_AT_ONCE, figures};

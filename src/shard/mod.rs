@@ -19,6 +19,6 @@ pub mod waiting;
 pub mod watching;
 
 pub use crate::command::Place;
-pub use exec::{Call, Room, Shard, waited_keys};
+pub use exec::{Call, HeldPart, Room, Shard, waited_keys};
 pub use holds::{Scope, TxId};
 pub use run::key_positions as exec_keys;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::command::{Command, Run, keys};
-use crate::coordinator::{Done, Homes, everything, everything_of, holds_on, homes};
+use crate::coordinator::{Homes, everything, everything_of, holds_on, homes};
 use crate::resp::{Args, CmdError, Output, Proto, Writer};
 use crate::session::core::Core;
 use crate::session::link::{Host, Link, Performed};
 use crate::shard::TxId;
-use crate::shard::message::{Calls, HoldOn, HopCall, Message, Request, SessionKey};
+use crate::shard::message::{Calls, HoldOn, HopCall, Request, SessionKey};
 use crate::shard::{Call, exec_keys};
 
 impl Core {
@@ -305,22 +305,20 @@ impl Core {
         Ok(())
     }
 
-    /// Runs one command under holds that `outer`, a script, has. Its reply, if it ran at once: there
-    /// is no need to wait for this shard.
+    /// Runs one command on other shards, under holds that `outer`, a script, has. `home`: if its keys have
+    /// only one.
     pub(in crate::session) fn start_held(
         &mut self,
         key: SessionKey,
         outer: HopCall,
         request: Request,
+        home: Option<usize>,
         under: TxId,
         link: &mut dyn Link,
-    ) -> Result<Option<Result<Output, CmdError>>, CmdError> {
+    ) -> Result<(), CmdError> {
         let call = request.call;
-        let args = request.args.as_args();
-        let here = self.shard.place.shard;
-        let Some(home) = only_home(&call, &args, self.shard.place.shards) else {
-            self.start_spread(key, request, under, link)?;
-            return Ok(None);
+        let Some(home) = home else {
+            return self.start_spread(key, request, under, link);
         };
         // Its reply is for the script: no client's limit holds for it.
         let calls = Calls {
@@ -332,53 +330,16 @@ impl Core {
             call: outer,
             ..request
         });
-        let mut sent = Vec::new();
-        let mut post = |to, message| sent.push((to, message));
+        let mut post = |to, message| link.post(to, message);
         self.coordinator
             .exec_calls(key, request, home, calls, under, &mut post);
-        let mut reply = None;
-        for (to, message) in sent {
-            match message {
-                Message::Finish(_) if to == here => reply = self.finish_here(message, link),
-                message => link.post(to, message),
-            }
-        }
-        Ok(reply)
-    }
-
-    /// Carries out a part of a transaction on this shard; its reply.
-    fn finish_here(
-        &mut self,
-        message: Message,
-        link: &mut dyn Link,
-    ) -> Option<Result<Output, CmdError>> {
-        let mut finished = None;
-        self.shard.start_clock();
-        self.shard
-            .deliver(message, link.now_ms(), &mut |to, message| match message {
-                Message::Finished {
-                    tx,
-                    from,
-                    part,
-                    told,
-                    unit: _,
-                } => finished = Some((tx, from, part, told)),
-                message => link.post(to, message),
-            });
-        let (tx, from, part, told) = finished?;
-        let mut post = |to, message| link.post(to, message);
-        let answer = self.coordinator.finished(tx, from, part, told, &mut post);
-        self.tell();
-        match answer?.done {
-            Done::Part { reply, .. } => Some(reply),
-            _ => None,
-        }
+        Ok(())
     }
 }
 
 /// The home of a command's keys, if it is one and the command is about keys; `args` are those of the
 /// whole transaction.
-fn only_home(call: &HopCall, args: &Args, shards: usize) -> Option<usize> {
+pub(in crate::session) fn only_home(call: &HopCall, args: &Args, shards: usize) -> Option<usize> {
     let own = args.range(call.from as usize, call.to as usize);
     match call.command.run {
         // Everything is held for it, but it runs in one place.

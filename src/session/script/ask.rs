@@ -9,6 +9,7 @@ use crate::keyspace::Audience;
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
 use crate::script::Word;
 use crate::session::core::Core;
+use crate::session::exec::only_home;
 use crate::session::link::{Host, Link, Performed};
 use crate::shard::Call;
 use crate::shard::TxId;
@@ -169,9 +170,15 @@ impl Core {
             Run::Container | Run::Transaction(_) | Run::Script(_) => barred(),
             _ => {
                 self.note_flush(key, command, args);
-                match held {
-                    None => Asked::Answered(self.ask_here(key, scripted, call, args)),
-                    Some(under) => self.ask_elsewhere(key, scripted, call, args, under, link),
+                let place = self.shard.place;
+                let Some(under) = held else {
+                    return Asked::Answered(self.ask_here(key, scripted, call, args, None));
+                };
+                match only_home(&call, args, place.shards) {
+                    Some(home) if home == place.shard => {
+                        Asked::Answered(self.ask_here(key, scripted, call, args, held))
+                    }
+                    home => self.ask_elsewhere(key, scripted, (call, args, home), under, link),
                 }
             }
         }
@@ -338,6 +345,7 @@ impl Core {
         scripted: &Scripted,
         call: HopCall,
         args: &Args,
+        held: Option<TxId>,
     ) -> Output {
         let mut out = Output::default();
         let call = Call {
@@ -350,9 +358,19 @@ impl Core {
             by: (self.shard.place.shard, key),
             tracks: call.tracks,
         };
+        let now_ms = scripted.now_ms;
         self.shard.start_clock();
         self.speak_to(scripted.terms().audience);
-        self.shard.run(&call, scripted.now_ms, &mut out);
+        match held {
+            None => _ = self.shard.run(&call, now_ms, &mut out),
+            Some(under) => {
+                let puts_aside = self.coordinator.journaled;
+                let part = self
+                    .shard
+                    .run_held(under, &call, now_ms, puts_aside, &mut out);
+                self.coordinator.ran_here(under, part);
+            }
+        }
         self.speak_to(Audience::ALL);
         self.shard.stats.note_error(&out.bytes);
         out
@@ -362,16 +380,14 @@ impl Core {
         &mut self,
         key: SessionKey,
         scripted: &Scripted,
-        call: HopCall,
-        args: &Args,
+        (call, args, home): (HopCall, &Args, Option<usize>),
         under: TxId,
         link: &mut dyn Link,
     ) -> Asked {
         let what = (call, args.to_buf(), scripted.run.proto);
         let request = self.request_by(key, scripted, what);
-        match self.start_held(key, scripted.call, request, under, link) {
-            Ok(None) => Asked::Waits,
-            Ok(Some(reply)) => Asked::Answered(reply.unwrap_or_else(|error| refusal(&error))),
+        match self.start_held(key, scripted.call, request, home, under, link) {
+            Ok(()) => Asked::Waits,
             Err(error) => Asked::Answered(refusal(&error)),
         }
     }

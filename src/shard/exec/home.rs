@@ -20,6 +20,15 @@ use crate::keyspace::Audience;
 use crate::keyspace::told::Told;
 use crate::resp::{CmdError, Output, Writer};
 
+/// What a command did that ran under a hold of its own shard.
+#[derive(Debug)]
+pub struct HeldPart {
+    /// What it has to tell of.
+    pub told: Option<Box<Told>>,
+    /// It recorded something that is put aside.
+    pub is_aside: bool,
+}
+
 impl Shard {
     /// A transaction that began here without holds, as nothing was in its way, gets them now; its
     /// records from an index on are put aside. Returns whether there are any.
@@ -64,6 +73,35 @@ impl Shard {
             post(hop.origin, Message::Done(hop));
         }
         self.run_ready(now_ms, post);
+    }
+
+    /// Runs a command of a script that holds its keys under `tx`. `puts_aside`: what it records is part
+    /// of a transaction that is yet to be settled.
+    pub fn run_held(
+        &mut self,
+        tx: TxId,
+        call: &Call,
+        now_ms: i64,
+        puts_aside: bool,
+        out: &mut Output,
+    ) -> HeldPart {
+        let effects = &mut self.keyspace.effects;
+        let records = effects.records.len();
+        let before = effects.begin_part(effects.classes);
+        self.run(call, now_ms, out);
+        let effects = &mut self.keyspace.effects;
+        effects.wrap_transaction(records);
+        let mut is_aside = false;
+        if let Some(journal) = self.journal.as_mut().filter(|_| puts_aside)
+            && effects.records.len() > records
+        {
+            journal.put_aside(tx, effects, records);
+            is_aside = true;
+        }
+        HeldPart {
+            told: self.keyspace.effects.end_part(&before),
+            is_aside,
+        }
     }
 
     fn scope_of(&self, request: &Request, on: &HoldOn) -> Scope {
