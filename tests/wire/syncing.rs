@@ -139,6 +139,29 @@ fn a_snapshot_in_pieces_is_whole_and_the_stream_waits_for_a_word() {
     }
 }
 
+/// A value goes out in one piece, however large it is: who has not read it yet is not behind.
+#[test]
+fn the_last_piece_of_a_snapshot_is_under_no_limit() {
+    let options = [
+        "--client-output-buffer-limit",
+        "replica 1mb 0 0",
+        "--rdbcompression",
+        "no",
+    ];
+    let master = Server::start(Which::Pinion { shards: 1 }, &options);
+    let mut client = master.client();
+    client.call(&["SET", "big", &"x".repeat(32_000_000)]);
+    let mut raw = Raw::begin(&master, MODERN);
+    wait_for("the last piece", || {
+        master.log().contains("transfer terminated with success")
+    });
+    // Whenever there is something for replicas, they are looked at.
+    client.call(&["SET", "since", "then"]);
+    assert!(raw.snapshot().len() > 32_000_000);
+    raw.send("REPLCONF ACK 0\r\n");
+    raw.until(b"then\r\n");
+}
+
 #[test]
 fn a_slow_replica_holds_a_snapshot_up_and_its_end_sets_it_free() {
     let master = Server::start(Which::Pinion { shards: 2 }, &["--rdbcompression", "no"]);

@@ -351,9 +351,10 @@ impl ServerHost {
         let now_ms = self.now_ms;
         let mut slow = Vec::new();
         for outlet in &mut self.outlets.outlets {
-            // A snapshot is sent no faster than it is taken.
+            // A snapshot is sent no faster than it is taken, but for its last piece: that is as large as
+            // a value may be, and nothing else is sent until the replica has it.
             let pending = match outlet.phase {
-                Phase::Sending { .. } | Phase::Piped { .. } => 0,
+                Phase::Sending { .. } | Phase::Piped { .. } | Phase::Acking => 0,
                 _ => link.pending_bytes(outlet.session),
             };
             let unsent = outlet.queued_bytes + pending;
