@@ -170,16 +170,7 @@ impl Core {
             Run::Container | Run::Transaction(_) | Run::Script(_) => barred(),
             _ => {
                 self.note_flush(key, command, args);
-                let place = self.shard.place;
-                let Some(under) = held else {
-                    return Asked::Answered(self.ask_here(key, scripted, call, args, None));
-                };
-                match only_home(&call, args, place.shards) {
-                    Some(home) if home == place.shard => {
-                        Asked::Answered(self.ask_here(key, scripted, call, args, held))
-                    }
-                    home => self.ask_elsewhere(key, scripted, (call, args, home), under, link),
-                }
+                self.ask_shards(key, scripted, (call, args), held, link)
             }
         }
     }
@@ -337,6 +328,25 @@ impl Core {
     fn may_stray(&self, scripted: &Scripted, command: &Command) -> bool {
         let keeps = |calls: &[Vec<Word>]| keep_to_keys(&self.table, calls);
         self.shard.place.shards > 1 && command.is_write() && !scripted.script.is_proven(keeps)
+    }
+
+    /// A command about keys, where these are.
+    fn ask_shards(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        (call, args): (HopCall, &Args),
+        held: Option<TxId>,
+        link: &mut dyn Link,
+    ) -> Asked {
+        let place = self.shard.place;
+        let home = held.map(|_| only_home(&call, args, place.shards));
+        match (held, home.flatten()) {
+            (Some(under), home) if home != Some(place.shard) => {
+                self.ask_elsewhere(key, scripted, (call, args, home), under, link)
+            }
+            _ => Asked::Answered(self.ask_here(key, scripted, call, args, held)),
+        }
     }
 
     fn ask_here(
