@@ -2,7 +2,7 @@
 //!
 //! Redis does that in one go. Here it takes many turns, and what a client wrote in between would be
 //! forgotten with the rest: so every node first lets what its clients have under way come to its end
-//! and lets them begin nothing new. They go on when everything is loaded.
+//! and lets them begin nothing new until the load has begun, which refuses what it always does.
 
 use super::ask::Requester;
 use super::host::ServerHost;

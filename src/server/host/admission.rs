@@ -134,7 +134,9 @@ impl ServerHost {
 
     /// Sessions that were held back and that may go on now, or some of them.
     pub fn unpaused(&mut self, now_ms: i64) -> Vec<SessionKey> {
-        match !self.frozen && self.pauses.take_weaker(now_ms) {
+        // Some may run during a load, and the others are told of it.
+        let is_frozen = self.frozen && !self.part.is_any_loading();
+        match !is_frozen && self.pauses.take_weaker(now_ms) {
             true => std::mem::take(&mut self.postponed),
             false => Vec::new(),
         }
