@@ -358,6 +358,10 @@ impl Host for ServerHost {
         self.part.is_any_loading()
     }
 
+    fn is_loading_beside(&self) -> bool {
+        self.part.is_loading_beside()
+    }
+
     fn replica_asked(&mut self, core: &Core, link: &dyn Link, session: SessionKey, entry: &Entry) {
         self.tell_of_invalid_use(core, link, session, entry);
     }

@@ -16,7 +16,7 @@ use super::link::{Host, Link};
 use super::multi::Multi;
 use super::requests::Next;
 use super::script::Scripted;
-use super::state::State;
+use super::state::{Session, State};
 use crate::command::flags::Flags;
 use crate::command::{CommandId, Run, flags, keys};
 use crate::coordinator::{everything_of, holds_on};
@@ -80,6 +80,12 @@ impl Core {
             each &= flags;
         }
         // What was allowed when they were queued may not be any more.
+        let repeats = self.session(key).is_some_and(Session::repeats);
+        let is_loading = each & flags::LOADING == 0 && host.is_loading()
+            || any & flags::NO_ASYNC_LOADING != 0 && host.is_loading_beside();
+        if is_loading && !repeats {
+            return Some(discarded(&CmdError::Loading));
+        }
         if host.is_watching()
             && any & flags::WRITE != 0
             && let Some(why) = host.refuses_writes(key)

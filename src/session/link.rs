@@ -90,6 +90,11 @@ pub trait Host {
         false
     }
 
+    /// Whether data is being loaded beside that from which they are served.
+    fn is_loading_beside(&self) -> bool {
+        false
+    }
+
     /// A replica asked for something that has a reply, and is about to be disconnected.
     fn replica_asked(
         &mut self,

@@ -831,3 +831,28 @@ fn encodings_survive_a_load() {
         }
     }
 }
+
+/// What was queued before a load would change what is only there in part.
+#[test]
+fn a_transaction_is_not_carried_out_while_a_load_goes_on() {
+    let pinion = [1, 2].map(|shards| Which::Pinion { shards });
+    for which in [Which::Reference].into_iter().chain(pinion) {
+        let options = ["--loading-process-events-interval-bytes", "1024"];
+        let server = Server::start(which, &options);
+        let (mut client, mut other) = (server.client(), server.client());
+        write_keys(&mut client, 1000);
+        client.send(b"MULTI\r\nINCR counter\r\nSET key:1 changed\r\n");
+        client.replies(3);
+        line(&mut other, "CONFIG SET key-load-delay 5000");
+        let mut watcher = server.client();
+        other.send(b"DEBUG RELOAD\r\n");
+        wait_for("the load", || info(&mut watcher, "loading") == "1");
+        let refused = "-EXECABORT Transaction discarded because of: LOADING Redis is loading the \
+                       dataset in memory";
+        assert_eq!(line(&mut client, "EXEC"), refused, "{which}");
+        line(&mut watcher, "CONFIG SET key-load-delay 0");
+        assert_eq!(other.reply().shown(), "+OK\\r\\n", "{which}");
+        assert_eq!(line(&mut client, "GET counter"), "$-1", "{which}");
+        assert_eq!(line(&mut client, "GET key:1"), "$1\\r\\n1", "{which}");
+    }
+}
