@@ -18,7 +18,7 @@ use super::requests::Next;
 use super::script::Scripted;
 use super::state::{Session, State};
 use crate::command::flags::Flags;
-use crate::command::{CommandId, Run, flags, keys};
+use crate::command::{Client, CommandId, Run, flags, keys};
 use crate::coordinator::{everything_of, holds_on};
 use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
 use crate::shard::Room;
@@ -40,6 +40,8 @@ pub struct Exec {
     /// The arguments of all commands, then the watched keys.
     request: Arc<Request>,
     calls: Vec<HopCall>,
+    /// The database that is selected, also when the client is gone.
+    db: u32,
     /// The first command that has not run yet, and how many are running elsewhere.
     next: usize,
     running: usize,
@@ -142,6 +144,7 @@ impl Core {
         self.shard.stats.ran(call.id, 0, false);
         let exec = Exec {
             records: self.shard.keyspace.effects.records.len(),
+            db: request.db,
             request,
             calls,
             next: 0,
@@ -470,6 +473,18 @@ impl Exec {
         }
     }
 
+    /// What is left of its client's state when that is gone.
+    pub(super) fn client(&self) -> Client {
+        Client {
+            db: self.db,
+            databases: self.request.databases,
+            proto: self.request.proto,
+            no_touch: self.request.no_touch,
+            authenticated: true,
+            ..Client::default()
+        }
+    }
+
     /// No EXEC, but a script alone: it is the one command, and its reply is the reply.
     fn is_script(&self) -> bool {
         matches!(self.request.call.command.run, Run::Script(_))
@@ -483,6 +498,7 @@ impl Exec {
             ..request.call
         };
         Exec {
+            db: request.db,
             request,
             calls: vec![call],
             next: 0,

@@ -123,7 +123,8 @@ impl Core {
         }
     }
 
-    /// The state of the client that commands of a script seem to come from.
+    /// The state of the client that commands of a script seem to come from: of one that is gone, as far as
+    /// it is still known.
     pub(super) fn script_client(&self, key: SessionKey) -> Client {
         let fresh = Client {
             authenticated: true,
@@ -146,10 +147,8 @@ impl Core {
                 no_touch: visit.no_touch,
                 ..fresh
             },
-            (None, None) => Client {
-                databases: 1,
-                ..fresh
-            },
+            // That of a transaction which goes on without its client.
+            (None, None) => self.execs.get(&key).map_or(fresh, |exec| exec.client()),
         }
     }
 

@@ -214,3 +214,48 @@ fn transactions_reply_as_their_commands_do() {
         }
     }
 }
+
+const SETS: &str = "return redis.call('SET', KEYS[1], '2')";
+
+/// What the last of three commands of a transaction is, the second of which is SELECT 1.
+type Last = fn(&str) -> Vec<&str>;
+
+/// Whatever has run of it when its client goes, and wherever the rest runs.
+fn goes_on_in_its_database(shards: usize, last: Last) {
+    let mut begun = 0;
+    for steps in 0..40 {
+        let mut world = World::new(shards, 11);
+        let names: Vec<String> = (0..100).map(|n| format!("key{n}")).collect();
+        let shared = &world;
+        let at = |home: usize| names.iter().filter(move |it| shared.home(it) == home);
+        let (first, second) = (at(1).next().unwrap(), at(shards - 2).next_back().unwrap());
+        let client = world.connect(0);
+        world.send_line(client, &["MULTI"]);
+        world.send_line(client, &["SET", first, "1"]);
+        world.send_line(client, &["SELECT", "1"]);
+        world.send_line(client, &last(second));
+        world.send_line(client, &["EXEC"]);
+        for _ in 0..steps {
+            world.step();
+        }
+        world.disconnect(client);
+        world.settle();
+        let other = world.connect(0);
+        let is_done = ask(&mut world, other, &format!("GET {first}")) == "$1|1|";
+        let wrong = ask(&mut world, other, &format!("GET {second}"));
+        assert_eq!(wrong, "$-1|", "{shards} shards, {steps} steps");
+        ask(&mut world, other, "SELECT 1");
+        let right = ask(&mut world, other, &format!("GET {second}"));
+        assert_eq!(right == "$1|2|", is_done, "{shards} shards, {steps} steps");
+        begun += usize::from(is_done);
+    }
+    assert!(begun > 0);
+}
+
+#[test]
+fn a_transaction_without_its_client_goes_on_in_the_database_it_has_selected() {
+    for shards in [2, 3] {
+        goes_on_in_its_database(shards, |key| vec!["SET", key, "2"]);
+        goes_on_in_its_database(shards, |key| vec!["EVAL", SETS, "1", key]);
+    }
+}

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::command::{Command, Run, keys};
+use crate::command::{Client, Command, Run, keys};
 use crate::coordinator::{Homes, everything, everything_of, holds_on, homes};
-use crate::resp::{Args, CmdError, Output, Proto, Writer};
+use crate::resp::{Args, CmdError, CmdResult, Output, Proto, Writer};
 use crate::session::core::Core;
 use crate::session::link::{Host, Link, Performed};
 use crate::shard::TxId;
@@ -133,13 +133,7 @@ impl Core {
         let mut later = false;
         self.shard.start_clock();
         let result = match call.command.run {
-            Run::Client(run) => match self.session_mut(key) {
-                Some(session) => {
-                    let proto = session.client.proto;
-                    run(&mut session.client, args, &mut Writer::new(&mut out, proto))
-                }
-                None => Ok(()),
-            },
+            Run::Client(run) => self.exec_of_client(key, run, args, &mut out),
             Run::Job(job) if self.session(key).is_some() => {
                 match host.perform(self, link, key, job, args, &mut out) {
                     Performed::Done => Ok(()),
@@ -181,6 +175,30 @@ impl Core {
         true
     }
 
+    /// A command that edits the connection's state. If that is gone, the database it selects counts still:
+    /// what comes behind it is carried out there.
+    fn exec_of_client(
+        &mut self,
+        key: SessionKey,
+        run: fn(&mut Client, &Args, &mut Writer) -> CmdResult,
+        args: &Args,
+        out: &mut Output,
+    ) -> CmdResult {
+        let Some(exec) = self.execs.get(&key) else {
+            return Ok(());
+        };
+        let mut left = exec.client();
+        let session = self.session_mut(key);
+        let client = session.map_or(&mut left, |session| &mut session.client);
+        let proto = client.proto;
+        let result = run(client, args, &mut Writer::new(out, proto));
+        let db = client.db;
+        if let Some(exec) = self.execs.get_mut(&key) {
+            exec.db = db;
+        }
+        result
+    }
+
     /// Commands on this shard, run in one go.
     fn exec_here(
         &mut self,
@@ -193,7 +211,7 @@ impl Core {
         let now_ms = link.now_ms();
         let client = self.session(key).map(|session| &session.client);
         let tracks = client.is_some_and(|client| client.tracks(call.command));
-        let client = client.map(|client| (client.db, client.proto));
+        let proto = client.map(|client| client.proto);
         let Some(exec) = self.execs.get_mut(&key) else {
             return false;
         };
@@ -202,8 +220,8 @@ impl Core {
             command: call.command,
             id: call.id,
             args: *args,
-            db: client.map_or(request.db, |(db, _)| db),
-            proto: client.map_or(request.proto, |(_, proto)| proto),
+            db: exec.db,
+            proto: proto.unwrap_or(request.proto),
             no_touch: request.no_touch,
             by: request.by,
             tracks,
@@ -234,7 +252,6 @@ impl Core {
         let place = self.shard.place;
         self.note_work_begun(key);
         let client = self.session(key).map(|session| &session.client);
-        let db = client.map(|client| client.db);
         // Each is checked before it goes.
         let at_once = self.limits_of(key).map_or(usize::MAX, |_| 1);
         let max_bytes = self.exec_max_bytes(key);
@@ -244,7 +261,7 @@ impl Core {
         let Some(exec) = self.execs.get_mut(&key) else {
             return false;
         };
-        let db = db.unwrap_or(exec.request.db);
+        let db = exec.db;
         let under = exec.held.unwrap_or_default();
         let all = exec.request.args.as_args();
         let home_of = |call: &HopCall| only_home(call, &all, place.shards);
