@@ -272,6 +272,9 @@ impl Effects {
 
     /// Marks the records from an index on as one transaction, as Redis propagates it.
     pub fn wrap_transaction(&mut self, from: usize) {
+        if self.records.len() <= from {
+            return;
+        }
         let inner = self.records.split_off(from);
         let Some(db) = inner.iter().next().map(|first| first.db) else {
             return;

@@ -166,9 +166,7 @@ impl<'a> Args<'a> {
     /// An owned copy, for a hop to another shard or a queue. Large arguments are shared.
     pub fn to_buf(&self) -> ArgBuf {
         let mut buf = ArgBuf::default();
-        for i in 0..self.len() {
-            buf.push_arg(self, i);
-        }
+        buf.copy(self);
         buf
     }
 }
@@ -188,6 +186,13 @@ pub struct ArgBuf {
 impl ArgBuf {
     pub fn as_args(&self) -> Args<'_> {
         Args::new(&self.bytes, &self.spans, &self.large)
+    }
+
+    /// Becomes a copy of `args`; what is large is shared.
+    pub fn copy(&mut self, args: &Args) {
+        self.clear();
+        self.spans.reserve(args.len());
+        (0..args.len()).for_each(|i| self.push_arg(args, i));
     }
 
     pub fn push(&mut self, arg: &[u8]) {

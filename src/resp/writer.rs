@@ -80,6 +80,15 @@ impl Output {
         self.rewind((0, 0));
     }
 
+    /// An empty one in the same memory.
+    pub fn emptied(mut self) -> Output {
+        self.bytes.clear();
+        Output {
+            bytes: self.bytes,
+            ..Output::default()
+        }
+    }
+
     /// A mark to which [`Output::rewind`] can return.
     pub fn mark(&self) -> (usize, usize) {
         (self.bytes.len(), self.shared().len())

@@ -13,12 +13,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use mlua::{Function, Lua, MultiValue, Table, Thread, Value};
+use mlua::{Function, Lua, Table, Value};
 
-use self::asked::{arguments, many};
+use self::asked::arguments;
 use self::gifts::{Shared, native};
-use self::interpreter::{interpreter, suspend_often};
-use super::late::Kind;
+use self::interpreter::{Anchor, Anchors, Stop, interpreter, suspend_often};
+pub(super) use self::interpreter::{Kind, Routine};
+use super::late;
 use super::library::{Library, Set};
 use super::reply::{self, Reader};
 use super::{Digest, Script};
@@ -47,11 +48,10 @@ pub enum Step {
 pub struct Run {
     id: u64,
     script: Arc<Script>,
-    thread: Thread,
-    /// What it begins with, until it has begun.
-    body: Option<Function>,
-    keys: Table,
-    args: Table,
+    /// What it runs in, until it is over.
+    routine: Option<Routine>,
+    /// Values on its stack that it begins with; none once it has begun.
+    given: i32,
     /// The protocol of replies that it asked for: redis.setresp.
     pub proto: Proto,
     /// Who is to repeat what it changes, as bits: redis.set_repl.
@@ -69,32 +69,35 @@ struct Loader {
     end: Function,
 }
 
+/// What a coroutine yields first when it means the engine: what it wants.
+const CALL: f64 = 1.0;
+const CHECK: f64 = 2.0;
+
 pub struct Engine {
     lua: Lua,
+    anchors: Anchors,
     /// The body of a script's coroutine.
     enter: Function,
+    enter_anchor: Anchor,
     globals: Table,
+    globals_anchor: Anchor,
     environment: Table,
-    /// What a coroutine yields first if it means the engine.
-    ask: Table,
-    /// The same with all arguments in one table.
-    ask_many: Table,
     /// What is told of a script that is ended from outside.
     killed: Function,
     shared: Rc<Shared>,
     clock: fn() -> u64,
-    functions: AHashMap<Digest, (Arc<Script>, Function)>,
+    functions: AHashMap<Digest, (Arc<Script>, Anchor)>,
     generation: u64,
     loader: Loader,
     /// Functions of libraries that have run here, by their names.
-    callbacks: AHashMap<Box<[u8]>, (Arc<Library>, Function)>,
+    callbacks: AHashMap<Box<[u8]>, (Arc<Library>, Anchor)>,
     libraries: Arc<Set>,
     libraries_generation: u64,
     runs: u64,
     /// The run whose keys and arguments the globals show.
     shown: u64,
     /// Coroutines whose scripts have ended, to be used again.
-    idle: Vec<Thread>,
+    idle: Vec<Routine>,
 }
 
 /// What an interpreter is made with.
@@ -115,6 +118,16 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Engine({} scripts)", self.functions.len())
     }
+}
+
+/// Puts a reply where a script gets it: its value, and whether it is an error.
+fn answer(routine: &mut Routine, reply: &[u8]) -> mlua::Result<i32> {
+    routine.clear();
+    let mut reader = Reader::new(reply);
+    let failed = reader.is_error();
+    reader.push_value(routine)?;
+    routine.push_bool(failed);
+    Ok(2)
 }
 
 fn broken(error: &mlua::Error) -> CmdError {
@@ -157,12 +170,15 @@ impl Engine {
         let native = native(&lua, &shared, manner, main)?;
         let parts: Table = lua.load(PRELUDE).set_name("=redis").call(native)?;
         suspend_often(&lua)?;
+        let anchors = Anchors::default();
+        let enter: Function = parts.get("enter")?;
+        let globals: Table = parts.get("globals")?;
         Ok(Engine {
-            enter: parts.get("enter")?,
-            globals: parts.get("globals")?,
+            enter_anchor: anchors.hold(&lua, &enter)?,
+            enter,
+            globals_anchor: anchors.hold(&lua, &globals)?,
+            globals,
             environment: parts.get("environment")?,
-            ask: parts.get("ask")?,
-            ask_many: parts.get("ask_many")?,
             killed: parts.get("killed")?,
             loader: Loader {
                 environment: parts.get("function_environment")?,
@@ -174,6 +190,7 @@ impl Engine {
             libraries: Arc::default(),
             libraries_generation: 0,
             lua,
+            anchors,
             shared,
             clock,
             functions: AHashMap::new(),
@@ -205,38 +222,32 @@ impl Engine {
 
     fn prepare(&mut self, script: &Arc<Script>, keys: &Args, args: &Args) -> mlua::Result<Run> {
         let body = match script.kind() {
-            Kind::Eval => self.functions.get(&script.name).map(|(_, body)| body),
-            Kind::Function => self.callbacks.get(script.label()).map(|(_, body)| body),
+            late::Kind::Eval => self.functions.get(&script.name).map(|(_, body)| body),
+            late::Kind::Function => self.callbacks.get(script.label()).map(|(_, body)| body),
         };
-        let Some(body) = body.cloned() else {
+        let Some(body) = body else {
             return Err(mlua::Error::RuntimeError("the script is not known".into()));
         };
-        let thread = match self.idle.pop() {
-            Some(thread) => {
-                thread.reset(self.enter.clone())?;
-                thread
-            }
-            None => self.lua.create_thread(self.enter.clone())?,
+        let mut routine = match self.idle.pop() {
+            Some(routine) => routine,
+            None => Routine::new(&self.lua, &self.anchors, self.enter.clone())?,
         };
+        routine.push_anchored(&self.enter_anchor);
+        routine.push_anchored(body);
+        routine.push_list(keys);
+        routine.push_list(args);
+        if script.kind() == late::Kind::Eval {
+            routine.keep_lists();
+        }
         self.runs += 1;
         Ok(Run {
             id: self.runs,
             script: script.clone(),
-            thread,
-            body: Some(body),
-            keys: self.list(keys)?,
-            args: self.list(args)?,
+            given: routine.len() - 1,
+            routine: Some(routine),
             proto: Proto::Resp2,
             audience: ALL,
         })
-    }
-
-    fn list(&self, args: &Args) -> mlua::Result<Table> {
-        let list = self.lua.create_table_with_capacity(args.len(), 0)?;
-        for (at, arg) in args.iter().enumerate() {
-            list.raw_set(at + 1, self.lua.create_string(arg)?)?;
-        }
-        Ok(list)
     }
 
     /// Lets a script go on: at its beginning, with the reply to what it asked for, or without one
@@ -262,7 +273,8 @@ impl Engine {
     /// Ends a script where it stands, whatever it would have caught.
     pub fn kill(&mut self, run: &Run, out: &mut Writer) -> Step {
         let by = run.script.kind().killer();
-        match self.killed.call::<Value>((&run.thread, by)) {
+        let thread = run.routine.as_ref().map(Routine::thread);
+        match self.killed.call::<Value>((thread, by)) {
             Ok(failure) => {
                 reply::write_failure(&failure, run.script.label(), out);
             }
@@ -281,73 +293,69 @@ impl Engine {
         args: &mut ArgBuf,
         out: &mut Writer,
     ) -> mlua::Result<Step> {
-        if self.shown != run.id && run.script.kind() == Kind::Eval {
-            self.globals.raw_set("KEYS", &run.keys)?;
-            self.globals.raw_set("ARGV", &run.args)?;
+        let Some(mut routine) = run.routine.take() else {
+            return Err(mlua::Error::RuntimeError("the script is over".into()));
+        };
+        if self.shown != run.id && run.script.kind() == late::Kind::Eval {
+            routine.show_lists(&self.globals_anchor)?;
             self.shown = run.id;
         }
-        let mut given: MultiValue = match (run.body.take(), reply) {
-            (Some(body), _) if run.script.kind() == Kind::Function => {
-                run.thread.resume((body, &run.keys, &run.args))?
-            }
-            (Some(body), _) => run.thread.resume(body)?,
-            (None, Some(reply)) => self.answer(run, reply)?,
-            (None, None) => run.thread.resume(())?,
+        let mut count = match reply {
+            Some(reply) => answer(&mut routine, reply)?,
+            None => std::mem::take(&mut run.given),
         };
-        loop {
+        let step = loop {
+            let stop = routine.resume(count)?;
             run.proto = self.shared.proto.get();
             run.audience = self.shared.audience.get();
-            if !run.thread.is_resumable() {
-                return Ok(self.finish(run, given, out));
+            if stop == Stop::Over {
+                return Ok(self.finish(run, routine, out));
             }
-            if given.is_empty() {
+            count = 0;
+            if routine.len() == 0 {
                 if (self.clock)() >= until_ns {
-                    return Ok(Step::Paused);
+                    break Step::Paused;
                 }
-                given = run.thread.resume(())?;
                 continue;
             }
-            let mark = given.pop_front();
-            let runs = matches!(given.pop_front(), Some(Value::Boolean(true)));
-            args.clear();
-            let asked = match mark {
-                Some(Value::Table(mark)) if mark == self.ask => arguments(&given, args),
-                Some(Value::Table(mark)) if mark == self.ask_many => many(&given, args),
+            let step = match routine.number(1) {
+                Some(CALL) => Step::Call,
+                Some(CHECK) => Step::Check,
                 _ => return Err(mlua::Error::RuntimeError("a script was suspended".into())),
             };
-            match asked {
-                Ok(()) if runs => return Ok(Step::Call),
-                Ok(()) => return Ok(Step::Check),
+            args.clear();
+            match arguments(&routine, args) {
+                Ok(()) => break step,
                 Err(error) => {
                     let mut refusal = Output::default();
                     let _written = Writer::new(&mut refusal, Proto::Resp2).error(&error);
-                    given = self.answer(run, &refusal.bytes)?;
+                    count = answer(&mut routine, &refusal.bytes)?;
                 }
             }
-        }
-    }
-
-    fn answer(&self, run: &Run, reply: &[u8]) -> mlua::Result<MultiValue> {
-        let mut reader = Reader::new(&self.lua, reply);
-        let failed = reader.is_error();
-        run.thread.resume((reader.value()?, failed))
+        };
+        run.routine = Some(routine);
+        Ok(step)
     }
 
     /// Writes what a script returned or failed with.
-    fn finish(&mut self, run: &Run, mut given: MultiValue, out: &mut Writer) -> Step {
-        let succeeded = matches!(given.pop_front(), Some(Value::Boolean(true)));
-        let value = given.pop_front().unwrap_or(Value::Nil);
-        if self.idle.len() < IDLE_MAX {
-            self.idle.push(run.thread.clone());
-        }
+    fn finish(&mut self, run: &Run, mut routine: Routine, out: &mut Writer) -> Step {
+        let succeeded = routine.is_true(1);
+        // A script returns its first value.
+        routine.truncate(2);
         let counted = if succeeded {
             let mark = out.output().mark();
-            let written = reply::write(&value, run.proto, out);
+            let written = reply::write(&mut routine, 2, run.proto, out);
             debug_assert!(written.is_ok(), "what is written into memory is written");
-            out.output().bytes.get(mark.0) == Some(&b'-') && reply::is_counted(&value)
+            out.output().bytes.get(mark.0) == Some(&b'-') && reply::is_counted(&mut routine, 2)
         } else {
-            reply::write_failure(&value, run.script.label(), out)
+            let failure = routine.take(&self.lua).unwrap_or(Value::Nil);
+            reply::write_failure(&failure, run.script.label(), out)
         };
+        if self.idle.len() < IDLE_MAX {
+            routine.clear();
+            routine.drop_lists();
+            self.idle.push(routine);
+        }
         Step::Done { counted }
     }
 

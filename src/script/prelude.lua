@@ -15,29 +15,10 @@ local find, sub, gsub, concat, sort = string.find, string.sub, string.gsub, tabl
 
 -- ---- asking the server for a command
 
--- Marks what a coroutine yields to the engine, not to the script that resumed it. Behind it: whether
--- the command is to run (or else to be looked up), its name and arguments.
-local ASK = {}
--- The same for more arguments than may be yielded: they come in one table.
-local ASK_MANY = {}
-local MANY = 200
-
--- A command's reply; an error is raised if `raises`. The engine answers with the reply and whether
--- it is an error.
-local function answered(raises, reply, failed)
-  if failed and raises then
-    error(reply, 0)
-  end
-  return reply
-end
-
-local function ask(raises, ...)
-  local count = select("#", ...)
-  if count > MANY then
-    return answered(raises, yield(ASK_MANY, true, count, { ... }))
-  end
-  return answered(raises, yield(ASK, true, ...))
-end
+-- What a coroutine yields first when it means the engine, not the script that resumed it: a command
+-- is to run, or to be looked up. Behind it come its name and arguments. The engine answers with the
+-- reply and whether it is an error.
+local CALL, CHECK = 1, 2
 
 -- Marks what a script's own coroutine yields to the script.
 local OWN = {}
@@ -404,10 +385,14 @@ globals.struct = seal(native.struct)
 
 local redis = native.redis
 redis.call = function(...)
-  return ask(true, ...)
+  local reply, failed = yield(CALL, ...)
+  if failed then
+    error(reply, 0)
+  end
+  return reply
 end
 redis.pcall = function(...)
-  return ask(false, ...)
+  return (yield(CALL, ...))
 end
 redis.LOG_DEBUG, redis.LOG_VERBOSE, redis.LOG_NOTICE, redis.LOG_WARNING = 0, 1, 2, 3
 redis.REPL_NONE, redis.REPL_AOF, redis.REPL_SLAVE, redis.REPL_REPLICA, redis.REPL_ALL = 0, 1, 2, 2, 3
@@ -489,7 +474,11 @@ redis.acl_check_cmd = function(...)
   if select("#", ...) == 0 then
     error(failure("ERR Please specify at least one argument for this redis lib call"), 0)
   end
-  return answered(true, yield(ASK, false, ...))
+  local reply, failed = yield(CHECK, ...)
+  if failed then
+    error(reply, 0)
+  end
+  return reply
 end
 globals.redis = seal(redis)
 
@@ -646,8 +635,6 @@ return {
   enter = enter,
   environment = environment,
   globals = globals,
-  ask = ASK,
-  ask_many = ASK_MANY,
   killed = killed,
   function_environment = function_environment,
   begin_load = begin_load,

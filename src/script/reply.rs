@@ -1,23 +1,26 @@
 //! Replies of commands as Lua values, and Lua values as a script's reply.
 //! Redis: redisProtocolToLuaType and luaReplyToRedisReply in script_lua.c.
 
-use mlua::{Lua, Table, Value};
+use mlua::{Table, Value};
 
+use super::engine::{Kind, Routine};
 use crate::resp::{CmdError, CmdResult, Proto, Writer};
 
 /// How deep a reply may be nested; a table may contain itself.
 const DEPTH_MAX: usize = 1000;
 
+/// Places on a routine's stack that one level of a reply takes.
+const LEVEL: i32 = 8;
+
 /// A reply in bytes, being read.
 pub struct Reader<'a> {
-    lua: &'a Lua,
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(lua: &'a Lua, bytes: &'a [u8]) -> Reader<'a> {
-        Reader { lua, bytes, at: 0 }
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { bytes, at: 0 }
     }
 
     /// Whether the reply as a whole is an error.
@@ -39,116 +42,171 @@ impl<'a> Reader<'a> {
         &self.bytes[from..to]
     }
 
-    /// The next value. What commands reply is well-formed, so anything else reads as nil.
-    pub fn value(&mut self) -> mlua::Result<Value> {
+    /// Pushes the next value. What commands reply is well-formed, so anything else reads as nil.
+    pub fn push_value(&mut self, to: &mut Routine) -> mlua::Result<()> {
         let line = self.line();
         let Some((&kind, text)) = line.split_first() else {
-            return Ok(Value::Nil);
+            to.push_nil();
+            return Ok(());
         };
         let number = crate::number::parse_i64(text).unwrap_or(0);
         match kind {
-            b':' => Ok(Value::Number(number as f64)),
-            b'$' | b'*' if number < 0 => Ok(Value::Boolean(false)),
-            b'$' => {
-                let bytes = self.blob(number as usize);
-                self.lua.create_string(bytes).map(Value::String)
+            b':' => to.push_number(number as f64),
+            b'$' | b'*' if number < 0 => to.push_bool(false),
+            b'$' => to.push_text(self.blob(number as usize)),
+            b'#' => to.push_bool(text == b"t"),
+            _ => {
+                to.reserve(LEVEL)?;
+                return self.push_compound(kind, text, number, to);
             }
-            b'+' => self.field("ok", text),
+        }
+        Ok(())
+    }
+
+    /// The same of what is a table.
+    fn push_compound(
+        &mut self,
+        kind: u8,
+        text: &[u8],
+        number: i64,
+        to: &mut Routine,
+    ) -> mlua::Result<()> {
+        match kind {
+            b'+' => push_field(to, "ok", |to| to.push_text(text)),
             b'-' => {
-                let error = self.table("err", self.lua.create_string(text)?)?;
-                error.raw_set(COUNTED, true)?;
-                Ok(Value::Table(error))
+                push_field(to, "err", |to| to.push_text(text))?;
+                to.push_text(COUNTED.as_bytes());
+                to.push_bool(true);
+                to.set_pair()
             }
             b'*' | b'>' => {
-                let list = self.lua.create_table_with_capacity(number as usize, 0)?;
-                for at in 1..=number {
-                    list.raw_set(at, self.value()?)?;
+                to.push_table(number as usize, 0);
+                for at in 1..=number as i32 {
+                    self.push_value(to)?;
+                    to.set_at(at);
                 }
-                Ok(Value::Table(list))
+                Ok(())
             }
-            b'%' => {
-                let map = self.lua.create_table_with_capacity(0, number as usize)?;
+            b'%' => self.push_within("map", to, |reader, to| {
+                to.push_table(0, number as usize);
                 for _ in 0..number {
-                    let key = self.value()?;
-                    map.raw_set(key, self.value()?)?;
+                    reader.push_value(to)?;
+                    reader.push_value(to)?;
+                    to.set_pair()?;
                 }
-                self.table("map", map).map(Value::Table)
-            }
-            b'~' => {
-                let set = self.lua.create_table_with_capacity(0, number as usize)?;
+                Ok(())
+            }),
+            b'~' => self.push_within("set", to, |reader, to| {
+                to.push_table(0, number as usize);
                 for _ in 0..number {
-                    set.raw_set(self.value()?, true)?;
+                    reader.push_value(to)?;
+                    to.push_bool(true);
+                    to.set_pair()?;
                 }
-                self.table("set", set).map(Value::Table)
-            }
-            b'#' => Ok(Value::Boolean(text == b"t")),
+                Ok(())
+            }),
             b',' => {
                 let double = crate::number::parse_f64(text).unwrap_or(f64::NAN);
-                self.table("double", double).map(Value::Table)
+                push_field(to, "double", |to| to.push_number(double))
             }
-            b'(' => self.field("big_number", text),
-            b'=' => self.verbatim(number as usize),
+            b'(' => push_field(to, "big_number", |to| to.push_text(text)),
+            b'=' => {
+                let bytes = self.blob(number as usize);
+                self.push_within("verbatim_string", to, |_, to| push_verbatim(bytes, to))
+            }
             // An attribute stands before what it is about.
             b'|' => {
+                let len = to.len();
                 for _ in 0..2 * number {
-                    self.value()?;
+                    self.push_value(to)?;
+                    to.truncate(len);
                 }
-                self.value()
+                self.push_value(to)
             }
-            _ => Ok(Value::Nil),
+            _ => {
+                to.push_nil();
+                Ok(())
+            }
         }
     }
 
-    fn verbatim(&mut self, len: usize) -> mlua::Result<Value> {
-        let bytes = self.blob(len);
-        let (format, text) = bytes.split_at(bytes.len().min(3));
-        let inner = self.table("format", self.lua.create_string(format)?)?;
-        let text = text.get(1..).unwrap_or_default();
-        inner.raw_set("string", self.lua.create_string(text)?)?;
-        self.table("verbatim_string", inner).map(Value::Table)
-    }
-
-    fn field(&self, name: &str, text: &[u8]) -> mlua::Result<Value> {
-        let text = self.lua.create_string(text)?;
-        self.table(name, text).map(Value::Table)
-    }
-
-    fn table(&self, name: &str, value: impl mlua::IntoLua) -> mlua::Result<Table> {
-        let table = self.lua.create_table_with_capacity(0, 1)?;
-        table.raw_set(name, value)?;
-        Ok(table)
+    /// Pushes a table of one field, whose value is pushed by `inner`.
+    fn push_within(
+        &mut self,
+        name: &str,
+        to: &mut Routine,
+        inner: impl FnOnce(&mut Self, &mut Routine) -> mlua::Result<()>,
+    ) -> mlua::Result<()> {
+        to.push_table(0, 1);
+        to.push_text(name.as_bytes());
+        inner(self, to)?;
+        to.set_pair()
     }
 }
+
+/// Pushes a table of one field.
+fn push_field(to: &mut Routine, name: &str, value: impl FnOnce(&mut Routine)) -> mlua::Result<()> {
+    to.push_table(0, 1);
+    to.push_text(name.as_bytes());
+    value(to);
+    to.set_pair()
+}
+
+fn push_verbatim(bytes: &[u8], to: &mut Routine) -> mlua::Result<()> {
+    let (format, text) = bytes.split_at(bytes.len().min(3));
+    push_field(to, "format", |to| to.push_text(format))?;
+    to.push_text(b"string");
+    to.push_text(text.get(1..).unwrap_or_default());
+    to.set_pair()
+}
+
+const DEEP: CmdError = CmdError::Text("ERR reached lua stack limit");
 
 /// The field of an error that was counted when a command replied with it.
 const COUNTED: &str = "ignore_error_stats_update";
 
 /// Whether an error was counted when a command replied with it.
-pub fn is_counted(value: &Value) -> bool {
-    let Value::Table(table) = value else {
+pub fn is_counted(from: &mut Routine, at: i32) -> bool {
+    if from.kind(at) != Kind::Table {
         return false;
-    };
-    matches!(table.raw_get(COUNTED), Ok(Value::Boolean(true)))
-}
-
-/// Writes what a script returned. `speaks` is the protocol that the script chose for itself: it
-/// decides what a boolean is.
-pub fn write(value: &Value, speaks: Proto, out: &mut Writer) -> CmdResult {
-    write_within(value, speaks, DEPTH_MAX, out)
-}
-
-fn write_within(value: &Value, speaks: Proto, depth: usize, out: &mut Writer) -> CmdResult {
-    if depth == 0 {
-        return out.error(&CmdError::Text("ERR reached lua stack limit"));
     }
-    match value {
-        Value::String(text) => out.bulk(&text.as_bytes()),
-        Value::Integer(number) => out.int(*number),
+    from.push_field(at, COUNTED);
+    let counted = from.is_true(from.len());
+    from.truncate(from.len() - 1);
+    counted
+}
+
+/// Writes what a script returned, value `at` of its stack. `speaks` is the protocol that the script
+/// chose for itself: it decides what a boolean is.
+pub fn write(from: &mut Routine, at: i32, speaks: Proto, out: &mut Writer) -> CmdResult {
+    write_within(from, at, speaks, DEPTH_MAX, out)
+}
+
+fn write_within(
+    from: &mut Routine,
+    at: i32,
+    speaks: Proto,
+    depth: usize,
+    out: &mut Writer,
+) -> CmdResult {
+    if depth == 0 {
+        return out.error(&DEEP);
+    }
+    match from.kind(at) {
+        Kind::Text => out.bulk(from.text(at).unwrap_or_default()),
         // As C converts it: towards zero.
-        Value::Number(number) => out.int(whole(*number)),
-        Value::Boolean(truth) if speaks == Proto::Resp3 => out.bool(*truth),
-        Value::Boolean(true) => out.int(1),
-        Value::Table(table) => write_table(table, speaks, depth - 1, out),
+        Kind::Number => out.int(whole(from.number(at).unwrap_or_default())),
+        Kind::Boolean if speaks == Proto::Resp3 => out.bool(from.is_true(at)),
+        Kind::Boolean if from.is_true(at) => out.int(1),
+        Kind::Table => match from.reserve(LEVEL) {
+            Ok(()) => {
+                let len = from.len();
+                let written = write_table(from, at, speaks, depth - 1, out);
+                from.truncate(len);
+                written
+            }
+            Err(_) => out.error(&DEEP),
+        },
         _ => out.null(),
     }
 }
@@ -163,63 +221,108 @@ fn whole(number: f64) -> i64 {
     }
 }
 
-/// A table with one of some fields is a reply of that kind, any other one an array.
-fn write_table(table: &Table, speaks: Proto, depth: usize, out: &mut Writer) -> CmdResult {
-    let field = |name: &str| table.raw_get::<Value>(name).unwrap_or(Value::Nil);
-    if let Some(error) = error_of(table) {
-        return out.error(&error);
+/// A table with one of some fields is a reply of that kind, any other one an array. Leaves what it
+/// looked at on the stack.
+fn write_table(
+    from: &mut Routine,
+    table: i32,
+    speaks: Proto,
+    depth: usize,
+    out: &mut Writer,
+) -> CmdResult {
+    let inner = from.len() + 1;
+    let field = |from: &mut Routine, name: &str| {
+        from.truncate(inner - 1);
+        from.push_field(table, name);
+        from.kind(inner)
+    };
+    if field(from, "err") == Kind::Text {
+        let text = from.text(inner).unwrap_or_default();
+        return out.error(&CmdError::quoting(&[text]));
     }
-    if let Value::String(text) = field("ok") {
-        return out.status(&text.as_bytes());
+    if field(from, "ok") == Kind::Text {
+        return out.status(from.text(inner).unwrap_or_default());
     }
-    match field("double") {
-        Value::Number(number) => return out.double(number),
-        Value::Integer(number) => return out.double(number as f64),
-        _ => {}
+    if field(from, "double") == Kind::Number {
+        return out.double(from.number(inner).unwrap_or_default());
     }
-    if let Value::String(digits) = field("big_number") {
+    if field(from, "big_number") == Kind::Text {
         // Whatever the script put there, it stays one line.
-        let digits = String::from_utf8_lossy(&digits.as_bytes()).replace(['\r', '\n'], " ");
+        let digits = from.text(inner).unwrap_or_default();
+        let digits = String::from_utf8_lossy(digits).replace(['\r', '\n'], " ");
         return out.bignum(&digits);
     }
-    if let Value::Table(inner) = field("verbatim_string")
-        && let Ok(Value::String(format)) = inner.raw_get("format")
-        && let Ok(Value::String(text)) = inner.raw_get("string")
+    if field(from, "verbatim_string") == Kind::Table
+        && let Some(written) = write_verbatim(from, inner, out)
     {
-        let mut name = *b"   ";
-        let given = format.as_bytes();
-        for (to, from) in name.iter_mut().zip(given.iter()) {
-            *to = *from;
-        }
-        let name = String::from_utf8_lossy(&name).into_owned();
-        return out.verbatim(name.get(..3).unwrap_or("txt"), &text.as_bytes());
+        return written;
     }
-    if let Value::Table(map) = field("map") {
-        let pairs: Vec<(Value, Value)> = map.pairs().flatten().collect();
-        out.map(pairs.len())?;
-        return pairs.iter().try_for_each(|(key, value)| {
-            write_within(key, speaks, depth, out)?;
-            write_within(value, speaks, depth, out)
+    if field(from, "map") == Kind::Table {
+        out.map(count_pairs(from, inner))?;
+        return each_pair(from, inner, |from, key| {
+            write_within(from, key, speaks, depth, out)?;
+            write_within(from, key + 1, speaks, depth, out)
         });
     }
-    if let Value::Table(set) = field("set") {
-        let members: Vec<(Value, Value)> = set.pairs().flatten().collect();
-        out.set(members.len())?;
-        return members
-            .iter()
-            .try_for_each(|(member, _)| write_within(member, speaks, depth, out));
+    if field(from, "set") == Kind::Table {
+        out.set(count_pairs(from, inner))?;
+        return each_pair(from, inner, |from, key| {
+            write_within(from, key, speaks, depth, out)
+        });
     }
-    let mut elements = Vec::new();
-    for at in 1.. {
-        match table.raw_get(at) {
-            Ok(Value::Nil) | Err(_) => break,
-            Ok(element) => elements.push(element),
-        }
+    let element = |from: &mut Routine, at: i32| {
+        from.truncate(inner - 1);
+        from.push_element(table, at);
+        from.kind(inner)
+    };
+    let mut count = 0;
+    while element(from, count + 1) != Kind::Nil {
+        count += 1;
     }
-    out.array(elements.len())?;
-    elements
-        .iter()
-        .try_for_each(|element| write_within(element, speaks, depth, out))
+    out.array(count as usize)?;
+    (1..=count).try_for_each(|at| {
+        element(from, at);
+        write_within(from, inner, speaks, depth, out)
+    })
+}
+
+/// Writes a table of a format and a text; `None` if it is none.
+fn write_verbatim(from: &mut Routine, table: i32, out: &mut Writer) -> Option<CmdResult> {
+    let at = from.len() + 1;
+    from.push_field(table, "format");
+    from.push_field(table, "string");
+    let (format, text) = (from.text(at)?, from.text(at + 1)?);
+    let mut name = *b"   ";
+    for (to, from) in name.iter_mut().zip(format) {
+        *to = *from;
+    }
+    let name = String::from_utf8_lossy(&name).into_owned();
+    Some(out.verbatim(name.get(..3).unwrap_or("txt"), text))
+}
+
+fn count_pairs(from: &mut Routine, table: i32) -> usize {
+    let mut count = 0;
+    let counted = each_pair(from, table, |_, _| {
+        count += 1;
+        Ok(())
+    });
+    debug_assert!(counted.is_ok(), "nothing is written");
+    count
+}
+
+/// Does something with each key, which has its value behind it on the stack.
+fn each_pair(
+    from: &mut Routine,
+    table: i32,
+    mut with: impl FnMut(&mut Routine, i32) -> CmdResult,
+) -> CmdResult {
+    from.push_nil();
+    let key = from.len();
+    while from.push_next(table) {
+        with(from, key)?;
+        from.truncate(key);
+    }
+    Ok(())
 }
 
 /// The error that a table stands for.
@@ -274,5 +377,5 @@ pub fn write_failure(failure: &Value, name: &[u8], out: &mut Writer) -> bool {
         ]),
     };
     let _written = out.error(&error);
-    is_counted(failure)
+    matches!(table.raw_get(COUNTED), Ok(Value::Boolean(true)))
 }

@@ -128,6 +128,9 @@ impl Script {
 
     /// It came to its end.
     pub fn ended(&self) {
+        if self.habits.load(Ordering::Relaxed) != 0 {
+            return;
+        }
         let (new, old) = (Ordering::Relaxed, Ordering::Relaxed);
         let _known = self.habits.compare_exchange(0, TAME, new, old);
     }

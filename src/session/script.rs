@@ -53,7 +53,19 @@ pub struct Scripts {
     /// Those of all cores that have run for longer.
     pub late: Arc<LateScripts>,
     engine: Option<Box<Engine>>,
+    spare: Spare,
 }
+
+/// Buffers of the script that was over last, for the next one.
+#[derive(Debug, Default)]
+struct Spare {
+    words: ArgBuf,
+    asked: ArgBuf,
+    reply: Output,
+}
+
+/// A larger buffer is given back at once.
+const SPARE_MAX_BYTES: usize = 16 * 1024;
 
 impl Default for Scripts {
     fn default() -> Scripts {
@@ -65,6 +77,7 @@ impl Default for Scripts {
             allows_all: false,
             late: Arc::default(),
             engine: None,
+            spare: Spare::default(),
         }
     }
 }
@@ -85,6 +98,19 @@ impl Scripts {
         if let Some(engine) = &mut self.engine {
             engine.forget_old(&self.store);
         }
+    }
+
+    /// Keeps the buffers of a script that is over.
+    fn keep_spare(&mut self, over: &mut Scripted) {
+        let words = std::mem::take(&mut over.words);
+        if words.memory_bytes() <= SPARE_MAX_BYTES {
+            self.spare.words = words;
+        }
+        let asked = std::mem::take(&mut over.asked);
+        if asked.memory_bytes() <= SPARE_MAX_BYTES {
+            self.spare.asked = asked;
+        }
+        self.spare.reply = std::mem::take(&mut over.spare);
     }
 
     /// Memory of this core's interpreter, bytes.
@@ -133,13 +159,19 @@ pub struct Scripted {
     /// The command that it asks for, and the reply to that.
     asked: ArgBuf,
     reply: Option<Output>,
+    /// For the next reply.
+    spare: Output,
     out: Output,
 }
 
 impl Scripted {
     /// What says that it may write is not even begun while nothing may be written, and what does not
     /// say that it may read old data while there is nothing else. Redis: script.c scriptPrepareForRun.
-    pub(super) fn admitted(self, key: SessionKey, host: &dyn Host) -> Result<Scripted, CmdError> {
+    pub(super) fn admitted(
+        self: Box<Self>,
+        key: SessionKey,
+        host: &dyn Host,
+    ) -> Result<Box<Scripted>, CmdError> {
         let own = self.script.flags;
         if host.is_watching()
             && own.declared
@@ -308,7 +340,7 @@ impl Core {
     ) -> Next {
         let begun = self.begin_script(key, call, args, link.now_ms());
         let mut scripted = match begun.and_then(|scripted| scripted.admitted(key, host)) {
-            Ok(scripted) => Box::new(scripted),
+            Ok(scripted) => scripted,
             Err(error) => return self.fail(key, call.id, &error, link),
         };
         let place = self.shard.place;
@@ -362,6 +394,7 @@ impl Core {
         self.end_script(key, &scripted, link, host);
         self.note_own_sight(key);
         let is_out = self.hand_out_whole(key, &mut scripted.out, link, host);
+        self.scripts.keep_spare(&mut scripted);
         match self.session(key) {
             Some(_) if is_out => self.check_drain(key, link),
             _ => Next::Wait,
@@ -413,6 +446,6 @@ impl Core {
         let words = scripted.words.as_args();
         let again = self.begin_script(key, scripted.call, &words, link.now_ms())?;
         let everything = everything_of(self.shard.place.shards);
-        Ok(self.eval_held(key, Box::new(again), everything, link))
+        Ok(self.eval_held(key, again, everything, link))
     }
 }

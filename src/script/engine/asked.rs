@@ -1,7 +1,6 @@
 //! A command that a script asks for, as arguments.
 
-use mlua::{MultiValue, Value};
-
+use super::{Kind, Routine};
 use crate::number;
 use crate::resp::{ArgBuf, CmdError};
 
@@ -11,34 +10,21 @@ const PLAIN_INTEGER_MAX: f64 = 1e17;
 const NOT_A_STRING: CmdError =
     CmdError::Text("ERR Lua redis lib command arguments must be strings or integers");
 
-/// A command's name and arguments.
-pub(super) fn arguments(given: &MultiValue, args: &mut ArgBuf) -> Result<(), CmdError> {
-    if given.is_empty() {
+/// A command's name and arguments: what was yielded behind what is wanted.
+pub(super) fn arguments(routine: &Routine, args: &mut ArgBuf) -> Result<(), CmdError> {
+    let count = routine.len();
+    if count < 2 {
         return Err(CmdError::Text(
             "ERR Please specify at least one argument for this redis lib call",
         ));
     }
-    given.iter().try_for_each(|value| push(value, args))
+    (2..=count).try_for_each(|at| push(routine, at, args))
 }
 
-/// The same of a table that came with their number. One value at a time: Lua has room for some
-/// thousands.
-pub(super) fn many(given: &MultiValue, args: &mut ArgBuf) -> Result<(), CmdError> {
-    let (Some(Value::Integer(count)), Some(Value::Table(list))) = (given.front(), given.get(1))
-    else {
-        return Err(NOT_A_STRING);
-    };
-    (1..=*count).try_for_each(|at| match list.raw_get(at) {
-        Ok(value) => push(&value, args),
-        Err(_) => Err(NOT_A_STRING),
-    })
-}
-
-fn push(value: &Value, args: &mut ArgBuf) -> Result<(), CmdError> {
-    match value {
-        Value::String(text) => args.push(&text.as_bytes()),
-        Value::Integer(number) => push_number(*number as f64, args),
-        Value::Number(number) => push_number(*number, args),
+fn push(routine: &Routine, at: i32, args: &mut ArgBuf) -> Result<(), CmdError> {
+    match routine.kind(at) {
+        Kind::Text => args.push(routine.text(at).unwrap_or_default()),
+        Kind::Number => push_number(routine.number(at).unwrap_or_default(), args),
         _ => return Err(NOT_A_STRING),
     }
     Ok(())

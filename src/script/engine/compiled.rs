@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mlua::{Function, MultiValue, Table, Value};
 
-use super::{Engine, broken, first_line};
+use super::{Anchor, Engine, broken, first_line};
 use crate::resp::CmdError;
 use crate::script::library::{self, Libraries, Library};
 use crate::script::tail::keep_callers;
@@ -48,6 +48,8 @@ impl Engine {
             self.generation = generation;
             self.functions.clear();
             self.idle.clear();
+            // What could not be let go now is when the next one is made.
+            let _later = self.anchors.let_go(&self.lua);
             self.hide_arguments();
             self.collect();
         }
@@ -84,6 +86,7 @@ impl Engine {
             let why = first_line(&error);
             CmdError::owned(format!("ERR Error compiling script (new function): {why}"))
         })?;
+        let function = self.hold(function)?;
         self.functions
             .insert(script.name, (script.clone(), function));
         Ok(())
@@ -114,7 +117,7 @@ impl Engine {
             let library = library.clone();
             let (_, end) = library::head(&library.text)?;
             let registered = self.run_library(&library.text[end..], u64::MAX)?;
-            self.keep(&library, registered);
+            self.keep(&library, registered)?;
         }
         Ok(script)
     }
@@ -144,11 +147,22 @@ impl Engine {
     }
 
     /// Keeps what a library registered for calls of its functions.
-    fn keep(&mut self, library: &Arc<Library>, registered: Vec<Registered>) {
+    fn keep(
+        &mut self,
+        library: &Arc<Library>,
+        registered: Vec<Registered>,
+    ) -> Result<(), CmdError> {
         for (name, _, callback) in registered {
+            let callback = self.hold(callback)?;
             self.callbacks
                 .insert(name.into(), (library.clone(), callback));
         }
+        Ok(())
+    }
+
+    fn hold(&self, function: Function) -> Result<Anchor, CmdError> {
+        let held = self.anchors.hold(&self.lua, function);
+        held.map_err(|error| broken(&error))
     }
 
     fn run_library(&mut self, code: &[u8], until_ns: u64) -> Result<Vec<Registered>, CmdError> {

@@ -411,3 +411,77 @@ fn scripts_under_way_do_not_see_each_other() {
     }
     assert_eq!(out.to_vec(), b"$3\r\none\r\n$3\r\ntwo\r\n");
 }
+
+#[test]
+fn calls_have_thousands_of_arguments() {
+    let call = "local t = {'x'} for i = 2, 7900 do t[i] = 'y' end return redis.call(unpack(t))";
+    for text in [
+        call.to_owned(),
+        format!("return coroutine.wrap(function() {call} end)()"),
+        format!(
+            "return coroutine.wrap(function() return coroutine.wrap(function() {call} end)() end)()"
+        ),
+    ] {
+        let (_, reply) = run(&text, |args| format!(":{}\r\n", args.len()));
+        assert_eq!(reply, ":7900\r\n", "{text}");
+    }
+}
+
+#[test]
+fn scripts_stay_apart_when_others_are_forgotten() {
+    let store = Store::default();
+    let mut engine = Engine::new(manner(), clock).expect("Lua");
+    let none = ArgBuf::default();
+    let (mut args, mut out) = (ArgBuf::default(), Output::default());
+    for round in 0..4 {
+        let texts: Vec<String> = (0..50)
+            .map(|at| format!("return {}", round * 100 + at))
+            .collect();
+        for text in &texts {
+            // They are known, have run, and are forgotten in turns.
+            let script = engine.load(text.as_bytes(), &store).expect("compiles");
+            let mut run = engine
+                .begin(&script, &none.as_args(), &none.as_args())
+                .expect("begins");
+            let mut writer = Writer::new(&mut out, Proto::Resp2);
+            engine.resume(&mut run, None, u64::MAX, &mut args, &mut writer);
+        }
+        let numbers = (0..50).map(|at| format!(":{}\r\n", round * 100 + at));
+        let expected: String = numbers.collect();
+        assert_eq!(String::from_utf8_lossy(&out.to_vec()), expected);
+        out.clear();
+        for name in texts.iter().map(|text| digest(text.as_bytes())) {
+            assert!(engine.find(&name, &store).is_some());
+        }
+        store.clear();
+    }
+}
+
+#[test]
+fn a_run_that_is_given_up_leaves_nothing_behind() {
+    let store = Store::default();
+    let mut engine = Engine::new(manner(), clock).expect("Lua");
+    let script = engine
+        .load(
+            b"local was = KEYS[1] redis.call('x') return {was, KEYS[1]}",
+            &store,
+        )
+        .expect("compiles");
+    let (mut args, mut out) = (ArgBuf::default(), Output::default());
+    let names: ArgBuf = [&b"given-up"[..], b"kept"].into_iter().collect();
+    let names = names.as_args();
+    for _ in 0..40 {
+        let mut writer = Writer::new(&mut out, Proto::Resp2);
+        let mut begin = |at| engine.begin(&script, &names.range(at, at + 1), &names.range(0, 0));
+        let (mut given_up, mut kept) = (begin(0).expect("begins"), begin(1).expect("begins"));
+        for run in [&mut kept, &mut given_up] {
+            let step = engine.resume(run, None, u64::MAX, &mut args, &mut writer);
+            assert_eq!(step, Step::Call);
+        }
+        drop(given_up);
+        let reply = Some(&b"+OK\r\n"[..]);
+        engine.resume(&mut kept, reply, u64::MAX, &mut args, &mut writer);
+        assert_eq!(out.to_vec(), b"*2\r\n$4\r\nkept\r\n$4\r\nkept\r\n");
+        out.clear();
+    }
+}

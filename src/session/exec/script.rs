@@ -32,8 +32,7 @@ impl Core {
                 self.counters.commands += 1;
                 self.show_script(key, args, None, link, host);
                 let begun = self.begin_script(key, call, args, link.now_ms());
-                let begun = begun.and_then(|scripted| scripted.admitted(key, host));
-                begun.map(Box::new)
+                begun.and_then(|scripted| scripted.admitted(key, host))
             }
         };
         let reply = match begun {

@@ -4,7 +4,7 @@ use super::proof::keep_to_keys;
 use super::{Reach, STRAYED, Scripted, refusal};
 use crate::command::generic::ordered_for_script;
 use crate::command::stream::asks_to_block;
-use crate::command::{Client, Command, CommandId, Entry, Job, Lookup, Run, flags, keys};
+use crate::command::{Client, Command, CommandId, Job, Lookup, Run, flags, keys};
 use crate::keyspace::Audience;
 use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
 use crate::script::Word;
@@ -52,12 +52,11 @@ impl Core {
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) -> Result<CommandId, CmdError> {
-        let table = self.table.clone();
-        let entry: &Entry = match table.lookup(args) {
-            Lookup::Found(entry) => entry,
+        let (id, command) = match self.table.lookup(args) {
+            Lookup::Found(entry) => (entry.id, entry.command),
             Lookup::Error(CmdError::Arity(_)) => {
-                if let Some(entry) = table.named(args) {
-                    self.count_rejected(entry.id);
+                if let Some(id) = self.table.named(args).map(|entry| entry.id) {
+                    self.count_rejected(id);
                 }
                 return Err(CmdError::Text(
                     "ERR Wrong number of args calling Redis command from script",
@@ -69,7 +68,6 @@ impl Core {
                 ));
             }
         };
-        let command = entry.command;
         let refused = if command.flags & flags::NOSCRIPT != 0 && !self.scripts.allows_all {
             Some(CmdError::Text(
                 "ERR This Redis command is not allowed from script",
@@ -81,7 +79,7 @@ impl Core {
             Some(CmdError::Text(
                 "ERR Can not execute the command on a stale replica",
             ))
-        } else if let Some(error) = self.refuse_in_script(key, entry.id, args, link, host) {
+        } else if let Some(error) = self.refuse_in_script(key, id, args, link, host) {
             Some(error)
         } else if scripted.read_only && command.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0 {
             Some(CmdError::Text(
@@ -91,7 +89,7 @@ impl Core {
             // A script that has changed something is not stopped half way.
             None
         } else if host.is_watching()
-            && let Some(error) = host.refuses(key, entry)
+            && let Some(error) = host.refuses(key, self.table.entry(id))
         {
             Some(error)
         } else if scripted.lacks_memory && command.flags & flags::DENYOOM != 0 {
@@ -100,9 +98,9 @@ impl Core {
             None
         };
         match refused {
-            None => Ok(entry.id),
+            None => Ok(id),
             Some(error) => {
-                self.count_rejected(entry.id);
+                self.count_rejected(id);
                 Err(error)
             }
         }
@@ -334,7 +332,7 @@ impl Core {
     fn ask_shards(
         &mut self,
         key: SessionKey,
-        scripted: &Scripted,
+        scripted: &mut Scripted,
         (call, args): (HopCall, &Args),
         held: Option<TxId>,
         link: &mut dyn Link,
@@ -352,12 +350,12 @@ impl Core {
     fn ask_here(
         &mut self,
         key: SessionKey,
-        scripted: &Scripted,
+        scripted: &mut Scripted,
         call: HopCall,
         args: &Args,
         held: Option<TxId>,
     ) -> Output {
-        let mut out = Output::default();
+        let mut out = std::mem::take(&mut scripted.spare);
         let call = Call {
             command: call.command,
             id: call.id,

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::ask::Asked;
-use super::{NO_SCRIPT, Progress, Reach, Scripted, named, refusal};
+use super::{NO_SCRIPT, Progress, Reach, SPARE_MAX_BYTES, Scripted, Scripts, named, refusal};
 use crate::command::flags::{self, Flags};
 use crate::command::script::{self as command_script, declared_keys, function_keys};
 use crate::command::{Command, Run};
-use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
+use crate::resp::{Args, CmdError, Output, Writer};
 use crate::script::{Engine, Script, Step};
 use crate::session::core::Core;
 use crate::session::link::{Host, Link};
@@ -23,9 +23,16 @@ impl Core {
         args: &Args,
     ) -> Result<(Arc<Script>, std::ops::Range<usize>, bool), CmdError> {
         let clock = self.shard.clock();
-        let store = self.scripts.store.clone();
-        let libraries = self.scripts.libraries.clone();
-        let engine = self.scripts.engine(clock)?;
+        self.scripts.engine(clock)?;
+        let Scripts {
+            store,
+            libraries,
+            engine: Some(engine),
+            ..
+        } = &mut self.scripts
+        else {
+            return Err(NO_SCRIPT);
+        };
         match command.run {
             Run::Script(command_script::Script::Eval { by_name, read_only }) => {
                 // Redis: what cannot be a digest is not known, whatever the number of keys.
@@ -35,14 +42,14 @@ impl Core {
                 let declared = declared_keys(args)?;
                 let script = match by_name {
                     true => named(args.get(1))
-                        .and_then(|name| engine.find(&name, &store))
+                        .and_then(|name| engine.find(&name, store))
                         .ok_or(NO_SCRIPT)?,
-                    false => engine.load(args.get(1), &store)?,
+                    false => engine.load(args.get(1), store)?,
                 };
                 Ok((script, declared, read_only))
             }
             Run::Script(command_script::Script::Call { read_only }) => {
-                let script = engine.find_function(args.get(1), &libraries)?;
+                let script = engine.find_function(args.get(1), libraries)?;
                 Ok((script, function_keys(args)?, read_only))
             }
             _ => Err(CmdError::Syntax),
@@ -74,7 +81,7 @@ impl Core {
         call: HopCall,
         args: &Args,
         now_ms: i64,
-    ) -> Result<Scripted, CmdError> {
+    ) -> Result<Box<Scripted>, CmdError> {
         let (script, declared, read_only) = self.find_script(call.command, args)?;
         let own = script.flags;
         if own.declared && !own.no_writes && read_only {
@@ -93,11 +100,14 @@ impl Core {
                  'maxmemory'",
             ));
         }
-        Ok(Scripted {
+        let spare = std::mem::take(&mut self.scripts.spare);
+        let mut words = spare.words;
+        words.copy(args);
+        Ok(Box::new(Scripted {
             read_only: read_only || own.declared && own.no_writes,
             script,
             run,
-            words: args.to_buf(),
+            words,
             declared,
             reach: Reach::All,
             call,
@@ -110,10 +120,11 @@ impl Core {
             late_ns: None,
             late: None,
             slice_ns: None,
-            asked: ArgBuf::default(),
+            asked: spare.asked,
             reply: None,
+            spare: spare.reply,
             out: Output::default(),
-        })
+        }))
     }
 
     /// Lets a script run until it ends or has to wait; its reply is in its output then. `held`: the
@@ -148,6 +159,9 @@ impl Core {
                 }
             };
             (scripted.asked, scripted.out) = (asked, out);
+            if let Some(read) = reply.filter(|read| read.bytes.capacity() <= SPARE_MAX_BYTES) {
+                scripted.spare = read.emptied();
+            }
             self.log_lines(host);
             let call = match step {
                 Step::Call => true,
