@@ -3,13 +3,12 @@
 //! What a parent knows of a child (its least element, its size, its number) is put right on the way,
 //! before anything else is looked for.
 
-use std::cmp::Ordering;
-
+use super::Order;
 use super::nodes::{Edge, INNER_MAX, INNER_MIN, Inner, LEAF_MAX, LEAF_MIN, Leaf, NONE};
 use super::tree::{Path, Step, Tree};
 
 impl Tree {
-    pub(super) fn insert(&mut self, score: f64, id: u32, cmp: &impl Fn(u32) -> Ordering) {
+    pub(super) fn insert(&mut self, score: f64, id: u32, cmp: &impl Order) {
         debug_assert!(self.len > 0, "a tree that is freed in slices stays empty");
         let path = self.seek(score, cmp);
         self.len += 1;

@@ -33,6 +33,20 @@ use nodes::LEAF_MAX;
 use tree::{Path, Tree};
 use walk::{Ascending, Descending};
 
+/// Orders a member in question against those of the tree.
+pub trait Order {
+    fn order(&self, id: u32) -> Ordering;
+
+    /// Asks memory for what ordering against this member would need first.
+    fn fetch(&self, _id: u32) {}
+}
+
+impl<F: Fn(u32) -> Ordering> Order for F {
+    fn order(&self, id: u32) -> Ordering {
+        self(id)
+    }
+}
+
 /// Elements of (score, id) in order, each with its rank.
 #[derive(Debug, Default, Clone)]
 pub struct Ranked {
@@ -65,9 +79,9 @@ impl Ranked {
 
     /// Adds an element whose member must not be present.
     ///
-    /// `cmp(id)` orders the new member against the member `id`; it is called only where scores are
+    /// `cmp` orders the new member against the member `id`; it is called only where scores are
     /// equal.
-    pub fn insert(&mut self, score: f64, id: u32, cmp: impl Fn(u32) -> Ordering) {
+    pub fn insert(&mut self, score: f64, id: u32, cmp: impl Order) {
         debug_assert!(!score.is_nan(), "a score is a number");
         if let Form::Small(items) = &mut self.form {
             if items.len() < LEAF_MAX {
@@ -84,7 +98,11 @@ impl Ranked {
     }
 
     /// Removes an element; returns whether it was there. `cmp` as for [`Ranked::insert`].
-    pub fn remove(&mut self, score: f64, id: u32, cmp: impl Fn(u32) -> Ordering) -> bool {
+    pub fn remove(&mut self, score: f64, id: u32, cmp: impl Order) -> bool {
+        self.take_out(score, id, &cmp)
+    }
+
+    fn take_out(&mut self, score: f64, id: u32, cmp: &impl Order) -> bool {
         match &mut self.form {
             Form::Small(items) => {
                 let is_it = |&item: &(f64, u32)| item == (score, id);
@@ -97,7 +115,7 @@ impl Ranked {
                 }
                 true
             }
-            Form::Tree(tree) => match tree.find(score, id, &cmp) {
+            Form::Tree(tree) => match tree.find(score, id, cmp) {
                 Some(path) => {
                     self.cut(path, 1);
                     true
@@ -109,7 +127,7 @@ impl Ranked {
 
     /// Gives an element another score; returns whether it was there. `cmp` as for
     /// [`Ranked::insert`].
-    pub fn rescore(&mut self, old: f64, id: u32, new: f64, cmp: impl Fn(u32) -> Ordering) -> bool {
+    pub fn rescore(&mut self, old: f64, id: u32, new: f64, cmp: impl Order) -> bool {
         if let Form::Tree(tree) = &mut self.form {
             let Some(path) = tree.find(old, id, &cmp) else {
                 return false;
@@ -118,7 +136,7 @@ impl Ranked {
                 return true;
             }
             self.cut(path, 1);
-        } else if !self.remove(old, id, &cmp) {
+        } else if !self.take_out(old, id, &cmp) {
             return false;
         }
         self.insert(new, id, cmp);
@@ -126,7 +144,7 @@ impl Ranked {
     }
 
     /// The number of elements before the one in question, whether that is present or not.
-    pub fn rank(&self, score: f64, cmp: impl Fn(u32) -> Ordering) -> usize {
+    pub fn rank(&self, score: f64, cmp: impl Order) -> usize {
         match &self.form {
             Form::Small(items) => small_place(items, score, &cmp),
             Form::Tree(tree) => tree.rank(&tree.seek(score, &cmp)),
@@ -261,8 +279,8 @@ impl Ranked {
 }
 
 /// Where the member in question belongs among a few elements.
-fn small_place(items: &[(f64, u32)], score: f64, cmp: &impl Fn(u32) -> Ordering) -> usize {
+fn small_place(items: &[(f64, u32)], score: f64, cmp: &impl Order) -> usize {
     items.partition_point(|&(other, id)| {
-        other < score || (other == score && cmp(id) == Ordering::Greater)
+        other < score || (other == score && cmp.order(id) == Ordering::Greater)
     })
 }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::Order;
 use super::nodes::{Edge, INNER_CHUNK, INNER_MAX, Inner, LEAF_CHUNK, LEAF_MAX, Leaf, NONE, Slab};
 
 /// Levels of inner nodes: twelve children a node and sixteen elements a leaf reach four billion
@@ -133,20 +134,20 @@ impl Tree {
     }
 
     /// To where the member in question is or would be.
-    pub(super) fn seek(&self, score: f64, cmp: &impl Fn(u32) -> Ordering) -> Path {
+    pub(super) fn seek(&self, score: f64, cmp: &impl Order) -> Path {
         let mut path = self.descend(|inner| {
             let (scores, ids) = (&inner.scores[..inner.len()], &inner.ids[..inner.len()]);
-            place(scores, ids, score, |id| cmp(id) != Ordering::Less).saturating_sub(1)
+            place(scores, ids, score, cmp, |order| order != Ordering::Less).saturating_sub(1)
         });
         let leaf = self.leaves.at(path.leaf);
         let (scores, ids) = (&leaf.scores[..leaf.len()], &leaf.ids[..leaf.len()]);
-        path.at = place(scores, ids, score, |id| cmp(id) == Ordering::Greater);
+        path.at = place(scores, ids, score, cmp, |order| order == Ordering::Greater);
         path
     }
 
     /// To an element that is there. Its id tells it from others of its score, so that their members,
     /// which are anywhere in memory, are looked at only if those are many.
-    pub(super) fn find(&self, score: f64, id: u32, cmp: &impl Fn(u32) -> Ordering) -> Option<Path> {
+    pub(super) fn find(&self, score: f64, id: u32, cmp: &impl Order) -> Option<Path> {
         let mut path = self.descend(|inner| {
             let least = lesser(&inner.scores[..inner.len()], score);
             least.saturating_sub(1)
@@ -223,13 +224,38 @@ impl Tree {
 
 /// The number of elements that come before a place: those of a lesser score, and of those with the
 /// same score the ones that `passed` tells of.
-fn place(scores: &[f64], ids: &[u32], score: f64, passed: impl Fn(u32) -> bool) -> usize {
+fn place(
+    scores: &[f64],
+    ids: &[u32],
+    score: f64,
+    cmp: &impl Order,
+    passed: impl Fn(Ordering) -> bool,
+) -> usize {
     let lesser = lesser(scores, score);
     if scores.get(lesser) != Some(&score) {
         return lesser;
     }
     let ties = scores[lesser..].partition_point(|&other| other == score);
-    lesser + ids[lesser..lesser + ties].partition_point(|&id| passed(id))
+    lesser + first_of_ties(&ids[lesser..lesser + ties], cmp, passed)
+}
+
+/// [`slice::partition_point`] among members, which are anywhere in memory: while one is looked at,
+/// both of those that may be next are on their way.
+fn first_of_ties(ids: &[u32], cmp: &impl Order, passed: impl Fn(Ordering) -> bool) -> usize {
+    let (mut low, mut high) = (0, ids.len());
+    while low < high {
+        let mid = (low + high) / 2;
+        cmp.fetch(ids[(low + mid) / 2]);
+        if let Some(&id) = ids.get((mid + 1 + high) / 2) {
+            cmp.fetch(id);
+        }
+        if passed(cmp.order(ids[mid])) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    low
 }
 
 /// The number of ascending scores below one. The last score of every cache line is looked at first, and

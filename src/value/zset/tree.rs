@@ -8,7 +8,7 @@ use ahash::RandomState;
 use crate::value::Lookup;
 use crate::value::dict::{Dict, Handle};
 use crate::value::listpack::Item;
-use crate::value::ranked::Ranked;
+use crate::value::ranked::{Order, Ranked};
 use crate::value::slab::Slab;
 
 #[derive(Clone, Debug)]
@@ -24,6 +24,24 @@ pub(super) struct Tree {
     ranked: Ranked,
     hasher: RandomState,
     name_bytes: usize,
+}
+
+/// Orders a name against members.
+struct ByName<'a> {
+    entries: &'a Slab<Entry>,
+    name: &'a [u8],
+}
+
+impl Order for ByName<'_> {
+    #[inline]
+    fn order(&self, id: u32) -> Ordering {
+        self.name.cmp(&self.entries.get(id).name)
+    }
+
+    #[inline]
+    fn fetch(&self, id: u32) {
+        self.entries.fetch(id);
+    }
 }
 
 fn handle(id: u32) -> Handle {
@@ -69,11 +87,6 @@ impl Tree {
         found.map(|(_, handle)| id_of(handle))
     }
 
-    /// Orders a name against the member with an id.
-    fn order<'a>(&'a self, name: &'a [u8]) -> impl Fn(u32) -> Ordering + 'a {
-        |id| name.cmp(&self.entries.get(id).name)
-    }
-
     pub(super) fn len(&self) -> usize {
         self.ranked.len()
     }
@@ -104,15 +117,14 @@ impl Tree {
             hasher.hash_one(&*entries.get(id_of(handle)).name)
         });
         let name = &entries.get(id).name;
-        self.ranked
-            .insert(score, id, |other| name.cmp(&entries.get(other).name));
+        self.ranked.insert(score, id, ByName { entries, name });
     }
 
     fn set_score(&mut self, id: u32, score: f64) {
         let entries = &self.entries;
         let Entry { score: old, name } = entries.get(id);
-        let order = |other: u32| name.cmp(&entries.get(other).name);
-        self.ranked.rescore(*old, id, score, order);
+        self.ranked
+            .rescore(*old, id, score, ByName { entries, name });
         self.entries.get_mut(id).score = score;
     }
 
@@ -131,8 +143,7 @@ impl Tree {
         let id = self.find(name)?;
         let score = self.entries.get(id).score;
         let entries = &self.entries;
-        self.ranked
-            .remove(score, id, |other| name.cmp(&entries.get(other).name));
+        self.ranked.remove(score, id, ByName { entries, name });
         Some(self.forget(id))
     }
 
@@ -143,7 +154,8 @@ impl Tree {
     /// Number of members before this one.
     pub(super) fn rank(&self, name: &[u8]) -> Option<usize> {
         let score = self.score(name)?;
-        Some(self.ranked.rank(score, self.order(name)))
+        let entries = &self.entries;
+        Some(self.ranked.rank(score, ByName { entries, name }))
     }
 
     /// The first rank whose member is not `before`.
