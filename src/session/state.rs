@@ -27,17 +27,29 @@ pub enum Peer {
 impl Peer {
     /// `addr=` of CLIENT LIST.
     pub fn addr(&self) -> String {
-        match self {
-            Peer::Tcp { peer, .. } => peer.to_string(),
-            Peer::Unix(path) => format!("{path}:0"),
-        }
+        let mut text = String::new();
+        self.push_addr(&mut text);
+        text
     }
 
     /// `laddr=` of CLIENT LIST.
     pub fn laddr(&self) -> String {
+        let mut text = String::new();
+        self.push_laddr(&mut text);
+        text
+    }
+
+    pub fn push_addr(&self, to: &mut String) {
         match self {
-            Peer::Tcp { local, .. } => local.to_string(),
-            Peer::Unix(path) => format!("{path}:0"),
+            Peer::Tcp { peer, .. } => push_socket(to, peer),
+            Peer::Unix(path) => to.extend([path.as_ref(), ":0"]),
+        }
+    }
+
+    pub fn push_laddr(&self, to: &mut String) {
+        match self {
+            Peer::Tcp { local, .. } => push_socket(to, local),
+            Peer::Unix(path) => to.extend([path.as_ref(), ":0"]),
         }
     }
 
@@ -47,6 +59,22 @@ impl Peer {
             Peer::Unix(_) => true,
         }
     }
+}
+
+/// As an address shows, which takes longer by its own way.
+fn push_socket(to: &mut String, address: &SocketAddr) {
+    let SocketAddr::V4(address) = address else {
+        return to.push_str(&address.to_string());
+    };
+    let mut digits = itoa::Buffer::new();
+    for (at, octet) in address.ip().octets().into_iter().enumerate() {
+        if at > 0 {
+            to.push('.');
+        }
+        to.push_str(digits.format(octet));
+    }
+    to.push(':');
+    to.push_str(digits.format(address.port()));
 }
 
 /// What a session is doing.
