@@ -89,14 +89,18 @@ impl Stats {
         }
     }
 
-    /// The same without the commands' histograms.
-    pub fn without_latencies(&self) -> Stats {
+    /// The same without the commands' histograms, or without commands at all.
+    pub fn without_latencies(&self, with_commands: bool) -> Stats {
         let counts = |stats: &CommandStats| CommandStats {
             latency: None,
             ..*stats
         };
+        let commands = match with_commands {
+            true => self.commands.iter().map(counts).collect(),
+            false => Vec::new(),
+        };
         Stats {
-            commands: self.commands.iter().map(counts).collect(),
+            commands,
             expire_lag: self.expire_lag.clone(),
             errors: self.errors.clone(),
             spikes: Vec::new(),

@@ -8,7 +8,7 @@ use super::super::ask::{
 };
 use super::super::clients::{self, Selection, Unblock};
 use super::super::config::Config;
-use super::super::info::{self, Context, NodeFigures};
+use super::super::info::{self, Context, Detail, NodeFigures};
 use super::super::jobs::{self, done, write_error};
 use super::super::memory::Memory;
 use super::super::pauses::Pause;
@@ -274,9 +274,11 @@ impl ServerHost {
 
     fn figures(&self, core: &Core, link: &dyn Link, question: &Question) -> NodeFigures {
         let commands = match question.job {
-            Job::Info if !info::wants_latencies(&question.args.as_args()) => {
-                core.shard.stats.without_latencies()
-            }
+            Job::Info => match info::detail(&question.args.as_args()) {
+                Detail::Totals => core.shard.stats.without_latencies(false),
+                Detail::Counts => core.shard.stats.without_latencies(true),
+                Detail::Latencies => core.shard.stats.clone(),
+            },
             _ => core.shard.stats.clone(),
         };
         let mut figures = NodeFigures::of(core, link, &self.gauges, commands);
@@ -315,7 +317,11 @@ impl ServerHost {
                     .flat_map(|part: Vec<(u64, String)>| part)
                     .collect();
                 lines.sort_unstable_by_key(|(id, _)| *id);
-                let text: String = lines.into_iter().map(|(_, line)| line + "\n").collect();
+                let bytes = lines.iter().map(|(_, line)| line.len() + 1).sum();
+                let mut text = String::with_capacity(bytes);
+                lines
+                    .iter()
+                    .for_each(|(_, line)| text.extend([line.as_str(), "\n"]));
                 writer.verbatim("txt", text.as_bytes())
             }
             Job::ClientKill => {

@@ -44,7 +44,10 @@ pub struct NodeFigures {
     pub dbs: Vec<DbStats>,
     /// Mean time to live of each database's keys that have one, milliseconds.
     pub avg_ttl_ms: Vec<i64>,
+    /// What is asked for of them.
     pub commands: Stats,
+    /// Calls of RESTORE.
+    pub restores: u64,
     /// Different channels, patterns and shard channels; shard 0's alone.
     pub pubsub: (usize, usize, usize),
     pub subscribers: usize,
@@ -148,6 +151,10 @@ impl NodeFigures {
                 .map(|db| keys.avg_ttl_ms(db, link.now_ms()))
                 .collect(),
             commands,
+            restores: core
+                .table
+                .find_recorded(b"restore")
+                .map_or(0, |entry| core.shard.stats.of(entry.id).calls),
             pubsub: (0, 0, 0),
             subscribers: core
                 .sessions()

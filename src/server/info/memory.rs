@@ -8,33 +8,33 @@ pub fn memory(nodes: &[NodeFigures], context: &Context) -> String {
     let system = system_bytes();
     let max = context.config.bytes("maxmemory") as usize;
     let mut text = lines(&[
-        ("used_memory", memory.used.to_string()),
-        ("used_memory_human", human(memory.used)),
-        ("used_memory_rss", memory.resident.to_string()),
-        ("used_memory_rss_human", human(memory.resident)),
-        ("used_memory_peak", memory.peak.to_string()),
-        ("used_memory_peak_human", human(memory.peak)),
+        ("used_memory", memory.used.into()),
+        ("used_memory_human", human(memory.used).into()),
+        ("used_memory_rss", memory.resident.into()),
+        ("used_memory_rss_human", human(memory.resident).into()),
+        ("used_memory_peak", memory.peak.into()),
+        ("used_memory_peak_human", human(memory.peak).into()),
         (
             "used_memory_peak_perc",
-            format!("{:.2}%", memory.peak_percent()),
+            format!("{:.2}%", memory.peak_percent()).into(),
         ),
-        ("used_memory_overhead", memory.overhead.to_string()),
-        ("used_memory_startup", memory.startup.to_string()),
-        ("used_memory_dataset", memory.dataset.to_string()),
+        ("used_memory_overhead", memory.overhead.into()),
+        ("used_memory_startup", memory.startup.into()),
+        ("used_memory_dataset", memory.dataset.into()),
         (
             "used_memory_dataset_perc",
-            format!("{:.2}%", memory.dataset_percent()),
+            format!("{:.2}%", memory.dataset_percent()).into(),
         ),
-        ("allocator_allocated", memory.used.to_string()),
-        ("allocator_active", memory.active.to_string()),
-        ("allocator_resident", memory.allocated.to_string()),
-        ("total_system_memory", system.to_string()),
-        ("total_system_memory_human", human(system)),
+        ("allocator_allocated", memory.used.into()),
+        ("allocator_active", memory.active.into()),
+        ("allocator_resident", memory.allocated.into()),
+        ("total_system_memory", system.into()),
+        ("total_system_memory_human", human(system).into()),
     ]);
     text += &scripts(nodes);
     text += &lines(&[
-        ("maxmemory", max.to_string()),
-        ("maxmemory_human", human(max)),
+        ("maxmemory", max.into()),
+        ("maxmemory_human", human(max).into()),
         (
             "maxmemory_policy",
             context.config.text("maxmemory-policy").into(),
@@ -44,25 +44,25 @@ pub fn memory(nodes: &[NodeFigures], context: &Context) -> String {
     let buffers = memory.clients + memory.aof_buffer;
     text + &lines(&[
         // `maxmemory` is about keys alone.
-        ("mem_not_counted_for_evict", buffers.to_string()),
-        ("mem_replication_backlog", memory.backlog.to_string()),
+        ("mem_not_counted_for_evict", buffers.into()),
+        ("mem_replication_backlog", memory.backlog.into()),
         (
             "mem_total_replication_buffers",
-            (memory.backlog + memory.replicas).to_string(),
+            (memory.backlog + memory.replicas).into(),
         ),
-        ("mem_clients_slaves", memory.replicas.to_string()),
-        ("mem_clients_normal", memory.clients.to_string()),
+        ("mem_clients_slaves", memory.replicas.into()),
+        ("mem_clients_normal", memory.clients.into()),
         ("mem_cluster_links", "0".into()),
-        ("mem_aof_buffer", memory.aof_buffer.to_string()),
+        ("mem_aof_buffer", memory.aof_buffer.into()),
         ("mem_allocator", "mimalloc".into()),
         ("active_defrag_running", "0".into()),
         (
             "lazyfree_pending_objects",
-            total(nodes, |n| n.lazyfree_pending).to_string(),
+            total(nodes, |n| n.lazyfree_pending).into(),
         ),
         (
             "lazyfreed_objects",
-            total(nodes, |n| n.keyspace.lazyfreed).to_string(),
+            total(nodes, |n| n.keyspace.lazyfreed).into(),
         ),
     ])
 }
@@ -78,8 +78,8 @@ fn layers(memory: &Memory) -> String {
     ];
     for ((_, part, whole), (ratio, bytes)) in memory.ratios().into_iter().zip(names) {
         text += &lines(&[
-            (ratio, format!("{:.2}", over(whole, part))),
-            (bytes, (whole as i64 - part as i64).to_string()),
+            (ratio, format!("{:.2}", over(whole, part)).into()),
+            (bytes, (whole as i64 - part as i64).into()),
         ]);
     }
     text
@@ -93,18 +93,18 @@ fn scripts(nodes: &[NodeFigures]) -> String {
     let (libraries, functions, function_bytes) = functions;
     let all = bytes + function_bytes;
     lines(&[
-        ("used_memory_lua", vm.to_string()),
-        ("used_memory_vm_eval", vm.to_string()),
-        ("used_memory_lua_human", human(vm)),
-        ("used_memory_scripts_eval", bytes.to_string()),
-        ("number_of_cached_scripts", count.to_string()),
-        ("used_memory_vm_total", vm.to_string()),
-        ("used_memory_vm_total_human", human(vm)),
-        ("number_of_functions", functions.to_string()),
-        ("number_of_libraries", libraries.to_string()),
+        ("used_memory_lua", vm.into()),
+        ("used_memory_vm_eval", vm.into()),
+        ("used_memory_lua_human", human(vm).into()),
+        ("used_memory_scripts_eval", bytes.into()),
+        ("number_of_cached_scripts", count.into()),
+        ("used_memory_vm_total", vm.into()),
+        ("used_memory_vm_total_human", human(vm).into()),
+        ("number_of_functions", functions.into()),
+        ("number_of_libraries", libraries.into()),
         ("used_memory_vm_functions", "0".into()),
-        ("used_memory_functions", function_bytes.to_string()),
-        ("used_memory_scripts", all.to_string()),
-        ("used_memory_scripts_human", human(all)),
+        ("used_memory_functions", function_bytes.into()),
+        ("used_memory_scripts", all.into()),
+        ("used_memory_scripts_human", human(all).into()),
     ])
 }

@@ -14,6 +14,8 @@ mod stats;
 pub use figures::{FileFigures, JournalFigures, NodeFigures, SavingFigures};
 pub use replication::Identity;
 
+use std::borrow::Cow;
+
 use crate::command::Table;
 use crate::resp::Args;
 use crate::server::config::Config;
@@ -78,9 +80,24 @@ fn wanted(args: &Args) -> Vec<&'static str> {
     wanted
 }
 
-/// Whether what they ask for needs every command's histogram, which is much to hand over.
-pub fn wants_latencies(args: &Args) -> bool {
-    wanted(args).contains(&"latencystats")
+/// What nodes hand over of their commands. It is much: with every command's histogram some 100 KB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    Totals,
+    Counts,
+    Latencies,
+}
+
+/// What the sections need that `args` ask for.
+pub fn detail(args: &Args) -> Detail {
+    let wanted = wanted(args);
+    if wanted.contains(&"latencystats") {
+        Detail::Latencies
+    } else if wanted.contains(&"commandstats") {
+        Detail::Counts
+    } else {
+        Detail::Totals
+    }
 }
 
 /// The text of the sections that `args` ask for.
@@ -100,7 +117,7 @@ fn section(name: &str, nodes: &[NodeFigures], context: &Context) -> String {
         "clients" => ("Clients", process::clients(nodes, context)),
         "memory" => ("Memory", memory::memory(nodes, context)),
         "persistence" => ("Persistence", persistence::persistence(nodes)),
-        "stats" => ("Stats", stats::stats(nodes, context)),
+        "stats" => ("Stats", stats::stats(nodes)),
         "replication" => (
             "Replication",
             replication::replication(context, &replicas_of(nodes)),
@@ -119,11 +136,47 @@ fn section(name: &str, nodes: &[NodeFigures], context: &Context) -> String {
     format!("# {title}\r\n{lines}")
 }
 
-fn lines(pairs: &[(&str, String)]) -> String {
+/// What a line tells. Numbers become digits in their line: as strings of their own they took longer
+/// than all else.
+enum Told<'a> {
+    Text(Cow<'a, str>),
+    Number(i64),
+}
+
+impl<'a> From<&'a str> for Told<'a> {
+    fn from(text: &'a str) -> Told<'a> {
+        Told::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Told<'_> {
+    fn from(text: String) -> Self {
+        Told::Text(Cow::Owned(text))
+    }
+}
+
+macro_rules! told {
+    ($($number:ty),*) => {$(
+        impl From<$number> for Told<'_> {
+            fn from(number: $number) -> Self {
+                i64::try_from(number).map_or_else(|_| number.to_string().into(), Told::Number)
+            }
+        }
+    )*};
+}
+
+told!(u8, u16, u32, i32, usize, u64, i64);
+
+fn lines(pairs: &[(&str, Told)]) -> String {
     const LINE_BYTES: usize = 40;
     let mut text = String::with_capacity(pairs.len() * LINE_BYTES);
+    let mut digits = itoa::Buffer::new();
     for (name, value) in pairs {
-        text.extend([name, ":", value.as_str(), "\r\n"]);
+        let value = match value {
+            Told::Text(text) => text,
+            Told::Number(number) => digits.format(*number),
+        };
+        text.extend([name, ":", value, "\r\n"]);
     }
     text
 }
@@ -132,12 +185,12 @@ fn total<T: std::iter::Sum>(nodes: &[NodeFigures], of: impl Fn(&NodeFigures) -> 
     nodes.iter().map(of).sum()
 }
 
-fn flag(on: bool) -> String {
-    if on { "1" } else { "0" }.to_string()
+fn flag(on: bool) -> &'static str {
+    if on { "1" } else { "0" }
 }
 
-fn verdict(ok: bool) -> String {
-    if ok { "ok" } else { "err" }.to_string()
+fn verdict(ok: bool) -> &'static str {
+    if ok { "ok" } else { "err" }
 }
 
 /// What shard 0 tells of replicas.

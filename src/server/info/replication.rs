@@ -99,11 +99,11 @@ pub fn replication(context: &Context, replicas: &replicas::Figures) -> String {
         Some(master) => of_master(master, context),
         None => lines(&[("role", "master".into())]),
     };
-    let count = replicas.replicas.len().to_string();
-    text.push_str(&lines(&[("connected_slaves", count)]));
+    let count = replicas.replicas.len();
+    text.push_str(&lines(&[("connected_slaves", count.into())]));
     if config.int("min-replicas-to-write") > 0 && config.int("min-replicas-max-lag") > 0 {
-        let good = replicas.good.to_string();
-        text.push_str(&lines(&[("min_slaves_good_slaves", good)]));
+        let good = replicas.good;
+        text.push_str(&lines(&[("min_slaves_good_slaves", good.into())]));
     }
     for (number, replica) in replicas.replicas.iter().enumerate() {
         text.push_str(&format!("slave{number}:{replica}\r\n"));
@@ -114,40 +114,37 @@ pub fn replication(context: &Context, replicas: &replicas::Figures) -> String {
             "master_failover_state",
             replicas.failover.unwrap_or("no-failover").into(),
         ),
-        ("master_replid", context.identity.replid()),
-        ("master_replid2", second),
-        ("master_repl_offset", replicas.offset.to_string()),
-        ("second_repl_offset", second_offset.to_string()),
-        (
-            "repl_backlog_active",
-            u8::from(replicas.streaming).to_string(),
-        ),
-        (
-            "repl_backlog_size",
-            config.int("repl-backlog-size").to_string(),
-        ),
-        ("repl_backlog_first_byte_offset", replicas.first.to_string()),
-        ("repl_backlog_histlen", replicas.backlog_bytes.to_string()),
+        ("master_replid", context.identity.replid().into()),
+        ("master_replid2", second.into()),
+        ("master_repl_offset", replicas.offset.into()),
+        ("second_repl_offset", second_offset.into()),
+        ("repl_backlog_active", u8::from(replicas.streaming).into()),
+        ("repl_backlog_size", config.int("repl-backlog-size").into()),
+        ("repl_backlog_first_byte_offset", replicas.first.into()),
+        ("repl_backlog_histlen", replicas.backlog_bytes.into()),
     ])
 }
 
 /// What a replica tells of its master.
 fn of_master(master: &Master, context: &Context) -> String {
     let config = context.config;
-    let seconds = |known: Option<i64>| known.unwrap_or(-1).to_string();
+    let seconds = |known: Option<i64>| known.unwrap_or(-1);
     let status = if master.is_up { "up" } else { "down" };
     let mut text = lines(&[
         ("role", "slave".into()),
-        ("master_host", master.host.clone()),
-        ("master_port", master.port.to_string()),
+        ("master_host", master.host.as_str().into()),
+        ("master_port", master.port.into()),
         ("master_link_status", status.into()),
-        ("master_last_io_seconds_ago", seconds(master.silent_s)),
+        (
+            "master_last_io_seconds_ago",
+            seconds(master.silent_s).into(),
+        ),
         (
             "master_sync_in_progress",
-            u8::from(master.transfer.is_some()).to_string(),
+            u8::from(master.transfer.is_some()).into(),
         ),
-        ("slave_read_repl_offset", master.read_offset.to_string()),
-        ("slave_repl_offset", master.offset.to_string()),
+        ("slave_read_repl_offset", master.read_offset.into()),
+        ("slave_repl_offset", master.offset.into()),
     ]);
     if let Some(transfer) = &master.transfer {
         let size = transfer.size_bytes.map_or(-1, |size| size as i64);
@@ -157,26 +154,23 @@ fn of_master(master: &Master, context: &Context) -> String {
             _ => 0.0,
         };
         text.push_str(&lines(&[
-            ("master_sync_total_bytes", size.max(0).to_string()),
-            ("master_sync_read_bytes", read.to_string()),
-            ("master_sync_left_bytes", (size - read).to_string()),
-            ("master_sync_perc", format!("{percent:.2}")),
-            (
-                "master_sync_last_io_seconds_ago",
-                transfer.silent_s.to_string(),
-            ),
+            ("master_sync_total_bytes", size.max(0).into()),
+            ("master_sync_read_bytes", read.into()),
+            ("master_sync_left_bytes", (size - read).into()),
+            ("master_sync_perc", format!("{percent:.2}").into()),
+            ("master_sync_last_io_seconds_ago", transfer.silent_s.into()),
         ]));
     }
     if !master.is_up {
         text.push_str(&lines(&[(
             "master_link_down_since_seconds",
-            seconds(master.down_s),
+            seconds(master.down_s).into(),
         )]));
     }
     let flag = |name: &str| u8::from(config.flag(name)).to_string();
     text + &lines(&[
         ("slave_priority", config.text("replica-priority").into()),
-        ("slave_read_only", flag("replica-read-only")),
-        ("replica_announced", flag("replica-announced")),
+        ("slave_read_only", flag("replica-read-only").into()),
+        ("replica_announced", flag("replica-announced").into()),
     ])
 }
