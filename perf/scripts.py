@@ -12,7 +12,7 @@ import socket
 import sys
 
 import bench
-from compare import pairs, run
+from compare import pairs
 
 BODIES = {
     "empty": "return 1",
@@ -61,7 +61,7 @@ def measure(options, server, command, name, depth):
     words = ["redis-benchmark", "-p", str(server.port), "-c", "50", "-P", str(depth)]
     words += ["-r", str(options.keys), "-n", str(options.requests), *line(command, name)]
     before = server.cpu_seconds()
-    text = run(options, words)
+    text = bench.run(options, words)
     cpu = server.cpu_seconds() - before
     rate = re.search(r"throughput summary: ([\d.]+)", text)
     if not rate:
