@@ -18,7 +18,7 @@ use mlua::{Function, Lua, Table, Value};
 use self::asked::arguments;
 use self::gifts::{Shared, native};
 use self::interpreter::{Anchor, Anchors, Stop, interpreter, suspend_often};
-pub(super) use self::interpreter::{Kind, Routine};
+pub(super) use self::interpreter::{ELEMENTS_MAX, Kind, Routine};
 use super::late;
 use super::library::{Library, Set};
 use super::reply::{self, Reader};
@@ -234,8 +234,8 @@ impl Engine {
         };
         routine.push_anchored(&self.enter_anchor);
         routine.push_anchored(body);
-        routine.push_list(keys);
-        routine.push_list(args);
+        routine.push_list(keys)?;
+        routine.push_list(args)?;
         if script.kind() == late::Kind::Eval {
             routine.keep_lists();
         }

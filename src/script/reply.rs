@@ -3,7 +3,7 @@
 
 use mlua::{Table, Value};
 
-use super::engine::{Kind, Routine};
+use super::engine::{ELEMENTS_MAX, Kind, Routine};
 use crate::resp::{CmdError, CmdResult, Proto, Writer};
 
 /// How deep a reply may be nested; a table may contain itself.
@@ -53,8 +53,11 @@ impl<'a> Reader<'a> {
         match kind {
             b':' => to.push_number(number as f64),
             b'$' | b'*' if number < 0 => to.push_bool(false),
-            b'$' => to.push_text(self.blob(number as usize)),
+            b'$' => to.push_text(self.blob(number as usize))?,
             b'#' => to.push_bool(text == b"t"),
+            _ if b"*>%~".contains(&kind) && number > ELEMENTS_MAX => {
+                return Err(mlua::Error::MemoryError("table overflow".into()));
+            }
             _ => {
                 to.reserve(LEVEL)?;
                 return self.push_compound(kind, text, number, to);
@@ -75,7 +78,7 @@ impl<'a> Reader<'a> {
             b'+' => push_field(to, "ok", |to| to.push_text(text)),
             b'-' => {
                 push_field(to, "err", |to| to.push_text(text))?;
-                to.push_text(COUNTED.as_bytes());
+                to.push_name(COUNTED);
                 to.push_bool(true);
                 to.set_pair()
             }
@@ -107,7 +110,10 @@ impl<'a> Reader<'a> {
             }),
             b',' => {
                 let double = crate::number::parse_f64(text).unwrap_or(f64::NAN);
-                push_field(to, "double", |to| to.push_number(double))
+                push_field(to, "double", |to| {
+                    to.push_number(double);
+                    Ok(())
+                })
             }
             b'(' => push_field(to, "big_number", |to| to.push_text(text)),
             b'=' => {
@@ -133,30 +139,34 @@ impl<'a> Reader<'a> {
     /// Pushes a table of one field, whose value is pushed by `inner`.
     fn push_within(
         &mut self,
-        name: &str,
+        name: &'static str,
         to: &mut Routine,
         inner: impl FnOnce(&mut Self, &mut Routine) -> mlua::Result<()>,
     ) -> mlua::Result<()> {
         to.push_table(0, 1);
-        to.push_text(name.as_bytes());
+        to.push_name(name);
         inner(self, to)?;
         to.set_pair()
     }
 }
 
 /// Pushes a table of one field.
-fn push_field(to: &mut Routine, name: &str, value: impl FnOnce(&mut Routine)) -> mlua::Result<()> {
+fn push_field(
+    to: &mut Routine,
+    name: &'static str,
+    value: impl FnOnce(&mut Routine) -> mlua::Result<()>,
+) -> mlua::Result<()> {
     to.push_table(0, 1);
-    to.push_text(name.as_bytes());
-    value(to);
+    to.push_name(name);
+    value(to)?;
     to.set_pair()
 }
 
 fn push_verbatim(bytes: &[u8], to: &mut Routine) -> mlua::Result<()> {
     let (format, text) = bytes.split_at(bytes.len().min(3));
     push_field(to, "format", |to| to.push_text(format))?;
-    to.push_text(b"string");
-    to.push_text(text.get(1..).unwrap_or_default());
+    to.push_name("string");
+    to.push_text(text.get(1..).unwrap_or_default())?;
     to.set_pair()
 }
 
@@ -231,7 +241,7 @@ fn write_table(
     out: &mut Writer,
 ) -> CmdResult {
     let inner = from.len() + 1;
-    let field = |from: &mut Routine, name: &str| {
+    let field = |from: &mut Routine, name: &'static str| {
         from.truncate(inner - 1);
         from.push_field(table, name);
         from.kind(inner)

@@ -16,6 +16,10 @@ const SLICE_INSTRUCTIONS: c_int = 100_000;
 /// Elements for which a new table has room at once; for more it grows.
 const TABLE_ROOM_MAX: usize = 1 << 20;
 
+/// Bytes of a string and elements of a table that Lua takes. LuaJIT: lj_def.h, LJ_MAX_STR and LJ_MAX_HBITS.
+const TEXT_MAX_BYTES: usize = 0x7fff_0000;
+pub(in crate::script) const ELEMENTS_MAX: i64 = 1 << 26;
+
 /// A Lua without a compiler, and without what reaches the world.
 #[allow(unsafe_code)] // The debug library can break Lua.
 pub(super) fn interpreter() -> Lua {
@@ -285,9 +289,19 @@ impl Routine {
         unsafe { ffi::lua_pushnumber(self.state, number) }
     }
 
-    pub(in crate::script) fn push_text(&mut self, text: &[u8]) {
-        // SAFETY: see `push_nil`; Lua copies the bytes.
+    pub(in crate::script) fn push_text(&mut self, text: &[u8]) -> mlua::Result<()> {
+        if text.len() > TEXT_MAX_BYTES {
+            return Err(mlua::Error::MemoryError("string length overflow".into()));
+        }
+        // SAFETY: see `push_nil`; Lua copies the bytes, and they are not too many.
         unsafe { ffi::lua_pushlstring_(self.state, text.as_ptr().cast(), text.len()) }
+        Ok(())
+    }
+
+    /// The name of a field.
+    pub(in crate::script) fn push_name(&mut self, name: &'static str) {
+        // SAFETY: see `push_nil`; Lua copies the bytes.
+        unsafe { ffi::lua_pushlstring_(self.state, name.as_ptr().cast(), name.len()) }
     }
 
     /// An empty table with room for a list and for fields.
@@ -303,12 +317,13 @@ impl Routine {
     }
 
     /// A list of strings.
-    pub(super) fn push_list(&mut self, args: &Args) {
+    pub(super) fn push_list(&mut self, args: &Args) -> mlua::Result<()> {
         self.push_table(args.len(), 0);
         for (at, arg) in (1..).zip(args.iter()) {
-            self.push_text(arg);
+            self.push_text(arg)?;
             self.set_at(at);
         }
+        Ok(())
     }
 
     /// Puts the last value into the table before it, as element `at`.
@@ -343,9 +358,9 @@ impl Routine {
     }
 
     /// Pushes a field of a table.
-    pub(in crate::script) fn push_field(&mut self, table: c_int, name: &str) {
+    pub(in crate::script) fn push_field(&mut self, table: c_int, name: &'static str) {
         assert_eq!(self.kind(table), Kind::Table, "what has fields");
-        self.push_text(name.as_bytes());
+        self.push_name(name);
         // SAFETY: it is a table, and the name is replaced by what it has.
         unsafe { ffi::lua_rawget_(self.state, table) }
     }
@@ -380,7 +395,7 @@ impl Routine {
         self.reserve(3)?;
         self.push_anchored(globals);
         for (at, name) in ["KEYS", "ARGV"].into_iter().enumerate() {
-            self.push_text(name.as_bytes());
+            self.push_name(name);
             // SAFETY: see `push_nil`; the registry is a table.
             unsafe { ffi::lua_rawgeti_(self.state, ffi::LUA_REGISTRYINDEX, self.lists[at].id) }
             self.set_pair()?;
