@@ -215,6 +215,38 @@ fn a_failover_outlives_the_pauses_of_clients() {
     replica.signal("CONT");
 }
 
+/// What its master does waits like what its clients do, and goes on with them.
+#[test]
+fn a_replica_that_is_paused_changes_nothing() {
+    for which in [
+        Which::Reference,
+        Which::Pinion { shards: 1 },
+        Which::Pinion { shards: 2 },
+    ] {
+        let quiet = ["--repl-ping-replica-period", "3600"];
+        let master = Server::start(Which::Pinion { shards: 2 }, &quiet);
+        let replica = Server::start(which, &[]);
+        follow(&replica, &master);
+        let (mut writer, mut client) = (master.client(), replica.client());
+        wait_for("the replica to be online", || {
+            line(&mut writer, "WAIT 1 100") == ":1"
+        });
+        assert_eq!(line(&mut client, "CLIENT PAUSE 1000000 WRITE"), OK);
+        for n in 0..8 {
+            assert_eq!(line(&mut writer, &format!("SET key{n} value")), OK);
+        }
+        let offset = info(&mut writer, "master_repl_offset");
+        wait_for("what was written to arrive", || {
+            info(&mut client, "slave_read_repl_offset") == offset
+        });
+        assert_ne!(info(&mut client, "slave_repl_offset"), offset, "{which}");
+        assert_eq!(line(&mut client, "DBSIZE"), ":0", "{which}");
+        assert_eq!(line(&mut client, "CLIENT UNPAUSE"), OK);
+        wait_for("it to be applied", || line(&mut client, "DBSIZE") == ":8");
+        assert_eq!(line(&mut writer, "WAIT 1 0"), ":1");
+    }
+}
+
 #[test]
 fn a_failover_waits_for_a_replica_that_has_just_come() {
     let options = ["--repl-diskless-sync-delay", "100000"];

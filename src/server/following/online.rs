@@ -97,11 +97,13 @@ impl ServerHost {
         is_phase && !self.needs_quiet() && !self.part.is_any_loading() && !self.is_applying(core)
     }
 
-    /// Whether the stream has to stand still, so that a snapshot of this server is of one place in it.
+    /// Whether the stream has to stand still: a snapshot of this server is of one place in it, and
+    /// CLIENT PAUSE holds a master back like any client. Redis: server.c processCommand.
     fn needs_quiet(&self) -> bool {
         let persistence = &self.persistence;
         let cuts = persistence.wanted_cut.is_some() || persistence.is_cutting();
-        self.replicas.relays() && cuts || persistence.reload.is_some()
+        let is_paused = self.pauses.due_ms(self.now_ms).is_some();
+        self.replicas.relays() && cuts || persistence.reload.is_some() || is_paused
     }
 
     /// Whether a cut is of one place in the stream now.
