@@ -9,6 +9,10 @@ use crate::command::CommandId;
 const LATENCY_MAX_NS: u64 = 1_000_000_000;
 /// Largest lag of an expiry: an hour.
 const LAG_MAX_NS: u64 = 3600 * LATENCY_MAX_NS;
+/// Prefixes of errors that are counted, and how long one may be. Scripts can make up any: the first ones
+/// stay, which the server's own are among. Redis 7.4 has a limit as well.
+const ERRORS_MAX: usize = 128;
+const ERROR_MAX_BYTES: usize = 128;
 /// Two significant digits, as in Redis.
 const LATENCY_DIGITS: u8 = 2;
 
@@ -82,9 +86,15 @@ impl Stats {
     /// Counts an error by its text.
     pub fn note_error_text(&mut self, text: &[u8]) {
         let end = text.iter().position(|b| matches!(b, b' ' | b'\r'));
-        let prefix = String::from_utf8_lossy(&text[..end.unwrap_or(text.len())]);
+        let prefix = &text[..end.unwrap_or(text.len())];
+        if prefix.len() > ERROR_MAX_BYTES {
+            return;
+        }
+        let prefix = String::from_utf8_lossy(prefix);
+        let has_room = self.errors.len() < ERRORS_MAX;
         match self.errors.get_mut(&*prefix) {
             Some(count) => *count += 1,
+            None if !has_room => {}
             None => drop(self.errors.insert(prefix.into(), 1)),
         }
     }
@@ -203,6 +213,19 @@ fn new_histogram(max_ns: u64) -> Box<Histogram<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_that_are_made_up_fill_no_memory() {
+        let mut stats = Stats::new(0);
+        stats.note_error(b"-ERR first\r\n");
+        for n in 0..1000 {
+            stats.note_error(format!("-E{n} text\r\n").as_bytes());
+            stats.note_error(format!("-{n}{}\r\n", "x".repeat(1000)).as_bytes());
+        }
+        stats.note_error(b"-ERR again\r\n");
+        assert_eq!(stats.errors().count(), ERRORS_MAX);
+        assert!(stats.errors().any(|error| error == ("ERR", 2)));
+    }
 
     #[test]
     fn merging_adds_everything() {
