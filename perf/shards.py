@@ -32,7 +32,8 @@ FILL = LISTS + ["-P", "16", "-n", "200000", "rpush", "list:__rand_int__", "eleme
 
 
 def send(options, server, words):
-    bench.run(options, ["redis-benchmark", "-q", "-p", str(server.port), "-c", "50"] + words)
+    clients = str(options.clients)
+    bench.run(options, ["redis-benchmark", "-q", "-p", str(server.port), "-c", clients] + words)
 
 
 def sample(options, server, test, depth):
@@ -51,6 +52,7 @@ def main():
     parser.add_argument("--requests", type=int, default=500_000)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--order", default="exact", help="pipeline-order of the two shards")
+    parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--tests", default=",".join(TESTS))
     parser.add_argument("--depths", type=int, nargs="+", default=[1, 16])
     options = parser.parse_args()
