@@ -18,7 +18,8 @@
 //! leaves one home and arrives at the other while both are held. Simple commands on two homes take one
 //! step less (`pair.rs`).
 //!
-//! Nothing here touches a keyspace: this shard's own part goes through the same messages.
+//! Nothing here touches a keyspace: this shard's own part goes through the same messages, but for what a
+//! script asks for of its own shard. That has run when it is told of here.
 
 mod errand;
 mod exec;

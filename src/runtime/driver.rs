@@ -222,9 +222,13 @@ impl<A: App> Driver<A> {
     fn gets_work_awake(&mut self, next: NextTurn) -> std::io::Result<bool> {
         let is_free = next != NextTurn::Again && self.io.requests.is_empty();
         let awaited = self.app.awaits_mail();
-        // Where many clients ask there is something to do meanwhile, and they want the CPU, too.
-        let is_busy = awaited == Awaited::Soon && self.calm_turns < CALM_TURNS;
-        if self.is_crowded || !is_free || is_busy || awaited == Awaited::Nothing {
+        let is_worth = match awaited {
+            Awaited::Nothing => false,
+            // Where many clients ask there is something to do meanwhile, and they want the CPU, too.
+            Awaited::Soon => self.calm_turns >= CALM_TURNS,
+            Awaited::First => true,
+        };
+        if self.is_crowded || !is_free || !is_worth {
             return Ok(false);
         }
         self.ring.enter(Some(Duration::ZERO))?;
@@ -287,8 +291,8 @@ impl<A: App> Driver<A> {
         if completions.iter().any(|it| it.token.op != Op::Wake) {
             self.note_work();
         }
-        let received = completions.iter().filter(|it| it.token.op == Op::Recv);
-        self.calm_turns = match received.count() > 1 {
+        let mut received = completions.iter().filter(|it| it.token.op == Op::Recv);
+        self.calm_turns = match received.nth(1).is_some() {
             true => 0,
             false => self.calm_turns.saturating_add(1),
         };

@@ -338,8 +338,8 @@ impl Core {
         link: &mut dyn Link,
     ) -> Asked {
         let place = self.shard.place;
-        let home = held.map(|_| only_home(&call, args, place.shards));
-        match (held, home.flatten()) {
+        let home = held.and_then(|_| only_home(&call, args, place.shards));
+        match (held, home) {
             (Some(under), home) if home != Some(place.shard) => {
                 self.ask_elsewhere(key, scripted, (call, args, home), under, link)
             }

@@ -42,6 +42,11 @@ impl Shard {
         let scope = self.scope_of(request, on);
         let is_held = self.holds.try_hold(tx, &scope, request.holder());
         debug_assert!(is_held, "nothing came in its way while it ran");
+        self.put_aside(tx, records)
+    }
+
+    /// Puts the records from an index on aside for a transaction. Returns whether there are any.
+    fn put_aside(&mut self, tx: TxId, records: usize) -> bool {
         let effects = &mut self.keyspace.effects;
         match &mut self.journal {
             Some(journal) if effects.records.len() > records => {
@@ -89,15 +94,8 @@ impl Shard {
         let records = effects.records.len();
         let before = effects.begin_part(effects.classes);
         self.run(call, now_ms, out);
-        let effects = &mut self.keyspace.effects;
-        effects.wrap_transaction(records);
-        let mut is_aside = false;
-        if let Some(journal) = self.journal.as_mut().filter(|_| puts_aside)
-            && effects.records.len() > records
-        {
-            journal.put_aside(tx, effects, records);
-            is_aside = true;
-        }
+        self.keyspace.effects.wrap_transaction(records);
+        let is_aside = puts_aside && self.put_aside(tx, records);
         HeldPart {
             told: self.keyspace.effects.end_part(&before),
             is_aside,
