@@ -403,3 +403,30 @@ fn long_strings_that_are_edited_and_read_in_turn_are_counted_as_long_as_they_are
     bench.line("DEL string");
     assert_eq!(bench.keyspace().memory_bytes(), empty);
 }
+
+#[test]
+fn a_copy_that_is_changed_is_counted_as_large_as_it_is() {
+    let mut bench = Bench::default();
+    let empty = bench.keyspace().memory_bytes();
+    for (make, change) in [
+        ("HSET from f v{}", "HSET {} more w"),
+        ("SADD from {}", "SADD {} 77777"),
+        ("ZADD from {} m{}", "ZADD {} 7 more"),
+        ("RPUSH from v{}", "RPUSH {} more"),
+        ("XADD from * f v{}", "XADD {} * f w"),
+    ] {
+        for n in 0..40 {
+            bench.line(
+                &make
+                    .replace("{}", &n.to_string())
+                    .replace(" f ", &format!(" f{n} ")),
+            );
+        }
+        for changed in ["from", "to"] {
+            bench.line("COPY from to REPLACE");
+            bench.line(&change.replace("{}", changed));
+        }
+        bench.line("DEL from to");
+        assert_eq!(bench.keyspace().memory_bytes(), empty, "{make}");
+    }
+}

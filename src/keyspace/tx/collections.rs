@@ -120,8 +120,9 @@ impl Tx<'_> {
             return Err(WrongType);
         }
         let object = ks.objects.get_mut(found.layout.object(slot));
+        // What is counted of it: the copy that is made now, if somebody shares it, may take less.
+        let before = object.value.memory_bytes();
         let collection = C::of_mut(&mut object.value).ok_or(WrongType)?;
-        let before = collection.memory_bytes();
         let context = Context {
             limits: &ks.settings.limits,
             rng: &mut ks.rng,
