@@ -430,3 +430,26 @@ fn a_copy_that_is_changed_is_counted_as_large_as_it_is() {
         assert_eq!(bench.keyspace().memory_bytes(), empty, "{make}");
     }
 }
+
+#[test]
+fn a_key_that_is_written_often_is_used_often() {
+    let mut ks = Keyspace::new(1, 1);
+    ks.settings.lfu = true;
+    let frequency = |ks: &mut Keyspace, key| {
+        let mut tx = ks.tx(0, 1000, false);
+        let frequency = tx.frequency(key);
+        tx.finish();
+        frequency
+    };
+    set(&mut ks, b"k", b"v", Ttl::Clear);
+    assert_eq!(frequency(&mut ks, b"k"), Some(5));
+    for n in 0..200 {
+        set(&mut ks, b"k", &vec![b'v'; n], Ttl::Clear);
+    }
+    assert!(frequency(&mut ks, b"k") > Some(8));
+    let mut tx = ks.tx(0, 1000, true);
+    tx.string_mut(b"new", 4).unwrap().fill(b'a');
+    tx.wrote(b"new", Event::APPEND, |_| {});
+    tx.finish();
+    assert_eq!(frequency(&mut ks, b"new"), Some(5));
+}

@@ -1,7 +1,7 @@
 //! Access clocks: when a key was last used, or how often. `maxmemory-policy` says which of the two the
 //! 24 bits of an entry hold.
 
-use super::{Taken, Tx};
+use super::{Found, Taken, Tx};
 use crate::keyspace::entry;
 use crate::value::dict::Handle;
 
@@ -41,6 +41,21 @@ impl Tx<'_> {
             self.lfu_minutes() << 8 | FIRST_COUNT
         } else {
             self.lru_clock()
+        }
+    }
+
+    /// The access clock of a value that is stored, over another if the key was `found`: how often the
+    /// key is used says nothing of its value. Redis: db.c dbOverwrite.
+    pub(super) fn clock_of_stored(&mut self, found: Option<&Found>) -> u32 {
+        if let Some(brought) = self.clock.take() {
+            return brought;
+        }
+        match found {
+            Some(found) if self.ks.settings.lfu => {
+                self.touch(found.handle);
+                entry::clock(self.ks.arena.get(found.handle))
+            }
+            _ => self.new_clock(),
         }
     }
 

@@ -24,6 +24,7 @@ impl Tx<'_> {
     ) -> bool {
         self.unaccounted = true;
         let mut found = self.find(key);
+        let clock = self.clock_of_stored(found.as_ref());
         if found.is_none() && self.due == Due::Hide {
             found = self.find_any(key);
         }
@@ -42,7 +43,6 @@ impl Tx<'_> {
             edited,
         };
         let object = self.make_object(&mut shape, value);
-        let clock = self.clock.take().unwrap_or_else(|| self.new_clock());
         let is_new = found.is_none();
         match found {
             Some(found) => self.overwrite(found, &shape, clock, deadline),

@@ -102,11 +102,13 @@ impl Tx<'_> {
             return self.edit(key);
         };
         self.will_change(&found);
+        self.touch(found.handle);
         let slot = self.ks.arena.get(found.handle);
         match found.layout.encoding {
             Encoding::Int => {
                 let mut text = found.layout.int(slot).to_string().into_bytes();
                 text.resize(text.len().max(min_len), 0);
+                self.clock = Some(entry::clock(slot));
                 self.store(key, Payload::Text(&text), None, true, Ttl::Keep);
             }
             Encoding::Text => self.grow_text(key, &found, min_len),
@@ -140,6 +142,8 @@ impl Tx<'_> {
         // At most a slot is copied; longer strings grow in an object with room to spare.
         let mut grown = slot[text].to_vec();
         grown.resize(len, 0);
+        // It was used once, and is no new string.
+        self.clock = Some(entry::clock(slot));
         if start + len > SLOT_MAX_BYTES {
             let value = Value::Edited(BytesMut::from(&grown[..]));
             self.store(key, Payload::Object(0), Some(value), true, Ttl::Keep);
@@ -151,7 +155,6 @@ impl Tx<'_> {
     /// The bytes of a string that is text or an object by now.
     fn edit(&mut self, key: &[u8]) -> Result<&mut [u8], WrongType> {
         let found = self.find_any(key).ok_or(WrongType)?;
-        self.touch(found.handle);
         let slot = self.ks.arena.get_mut(found.handle);
         match found.layout.encoding {
             Encoding::Int => Err(WrongType),
