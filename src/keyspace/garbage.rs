@@ -196,9 +196,11 @@ impl Keyspace {
 
     /// Frees an object; a large collection later, in slices.
     pub(super) fn discard_object(&mut self, at: u32) {
+        let object = self.objects.remove(at);
+        self.object_bytes.all -= object.key_bytes();
         let Object {
             value, fields_node, ..
-        } = self.objects.remove(at);
+        } = object;
         if fields_node != wheel::NONE {
             self.wheel.cancel(fields_node);
         }

@@ -110,11 +110,17 @@ struct Object {
     fields_node: u32,
 }
 
-/// Bytes of values with allocations of their own.
+impl Object {
+    fn key_bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, |key| key.len())
+    }
+}
+
+/// Bytes of values with allocations of their own, and of keys too long for a slot.
 #[derive(Debug, Default)]
 struct ObjectBytes {
     all: usize,
-    /// Those of collections in which members are looked up by name.
+    /// Those of collections in which members are looked up by name, without keys.
     sought: usize,
 }
 
@@ -330,11 +336,9 @@ impl Keyspace {
     /// # Panics
     /// When they differ.
     pub fn audit(&self) {
-        let bytes = self
-            .objects
-            .iter()
-            .map(|object| object.value.memory_bytes());
-        assert_eq!(self.object_bytes.all, bytes.sum::<usize>());
+        let bytes = |object: &Object| object.key_bytes() + object.value.memory_bytes();
+        let all: usize = self.objects.iter().map(bytes).sum();
+        assert_eq!(self.object_bytes.all, all);
     }
 
     /// Bytes that entries occupy, fragmentation included.

@@ -453,3 +453,26 @@ fn a_key_that_is_written_often_is_used_often() {
     tx.finish();
     assert_eq!(frequency(&mut ks, b"new"), Some(5));
 }
+
+#[test]
+fn keys_too_long_for_a_slot_are_counted() {
+    let mut ks = Keyspace::new(1, 1);
+    let empty = ks.memory_bytes();
+    let key = vec![b'k'; 100_000];
+    for value in [&b"v"[..], &[b'v'; 3000], b"7"] {
+        set(&mut ks, &key, value, Ttl::Clear);
+        assert!(ks.memory_bytes() > empty + key.len());
+        for deadline in [Some(9000), None] {
+            let mut tx = ks.tx(0, 1000, true);
+            assert!(tx.set_expiry(&key, deadline));
+            tx.wrote(&key, Event::EXPIRE, |_| {});
+            tx.finish();
+            ks.audit();
+        }
+    }
+    let mut tx = ks.tx(0, 1000, true);
+    assert!(tx.remove(&key));
+    tx.wrote(&key, Event::DEL, |_| {});
+    tx.finish();
+    assert_eq!(ks.memory_bytes(), empty);
+}

@@ -333,8 +333,7 @@ impl<'a> Tx<'a> {
         }
         if found.layout.encoding == Encoding::Object {
             let object = self.ks.objects.get(found.layout.object(slot));
-            bytes += size_of::<Object>() + object.value.memory_bytes();
-            bytes += object.key.as_ref().map_or(0, |key| key.len());
+            bytes += size_of::<Object>() + object.key_bytes() + object.value.memory_bytes();
         }
         Some(bytes)
     }

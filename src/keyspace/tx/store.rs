@@ -78,12 +78,13 @@ impl Tx<'_> {
         } else {
             None
         };
-        let fields_node = wheel::NONE;
-        let index = self.ks.objects.insert(Object {
+        let object = Object {
             key,
             value,
-            fields_node,
-        });
+            fields_node: wheel::NONE,
+        };
+        self.ks.object_bytes.all += object.key_bytes();
+        let index = self.ks.objects.insert(object);
         shape.payload = Payload::Object(index);
         Some(index)
     }
