@@ -202,10 +202,15 @@ impl Effects {
         self.changed(db, key, event, true, record);
     }
 
-    /// Notes the deletion of a key by the server itself, which does not count as a change since the
-    /// last save. Redis: expire.c and evict.c leave server.dirty alone.
+    /// Notes what the server did by itself, which does not count as a change since the last save.
+    /// Redis: expire.c and evict.c leave server.dirty alone.
+    pub fn did(&mut self, db: u32, key: &[u8], event: Event, record: impl FnOnce(&mut Recorder)) {
+        self.changed(db, key, event, false, record);
+    }
+
+    /// The same of a key that it deleted.
     pub fn deleted(&mut self, db: u32, key: &[u8], event: Event) {
-        self.changed(db, key, event, false, |rec| rec.cmd(&[b"DEL", key]));
+        self.did(db, key, event, |rec| rec.cmd(&[b"DEL", key]));
     }
 
     #[inline]

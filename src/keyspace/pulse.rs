@@ -40,8 +40,8 @@ impl Keyspace {
         }
     }
 
-    /// Deletes up to `budget` keys that are due, in the order of their deadlines. Keys that
-    /// `is_held` names are put off by a millisecond. Returns whether more are due.
+    /// Deletes up to `budget` keys that are due, or slices of fields, in the order of their deadlines.
+    /// Keys that `is_held` names are put off by a millisecond. Returns whether more are due.
     ///
     /// Differs: A key that expires is deleted, and announced, at its deadline. Redis samples keys.
     pub fn pulse(
@@ -118,8 +118,7 @@ impl Keyspace {
             return;
         }
         let mut tx = self.tx(db, now_ms, false);
-        // Finding the key is what deletes its fields that are due.
-        tx.peek_exists(&key);
+        tx.expire_some_fields(&key);
         tx.finish();
     }
 

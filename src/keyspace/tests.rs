@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::command::testing::Bench;
+use crate::value::hash::Hash;
 
 fn set(ks: &mut Keyspace, key: &[u8], value: &[u8], ttl: Ttl) {
     let mut tx = ks.tx(0, 1000, true);
@@ -475,4 +476,50 @@ fn keys_too_long_for_a_slot_are_counted() {
     tx.wrote(&key, Event::DEL, |_| {});
     tx.finish();
     assert_eq!(ks.memory_bytes(), empty);
+}
+
+/// A hash all of whose fields end at 2000.
+fn with_many_due_fields(fields: usize) -> Keyspace {
+    let mut ks = Keyspace::new(1, 1);
+    ks.effects.recording = true;
+    let mut tx = ks.tx(0, 1000, false);
+    let fill = |hash: &mut Hash, context: Context| {
+        for n in 0..fields {
+            let field = n.to_string();
+            hash.set(field.as_bytes(), b"v", context.limits);
+            hash.set_deadline(field.as_bytes(), Some(2000));
+        }
+    };
+    tx.change_or_create(b"h", |_| Hash::default(), fill)
+        .unwrap();
+    tx.wrote(b"h", Event::HSET, |_| {});
+    tx.finish();
+    ks.effects.records.clear();
+    ks
+}
+
+#[test]
+fn fields_that_are_due_at_once_go_in_slices() {
+    const FIELDS: usize = 5000;
+    let mut ks = with_many_due_fields(FIELDS);
+    let (mut steps, mut before) = (0, 0);
+    while ks.pulse(2000, 1, |_, _| false) {
+        assert!(ks.counters.expired_fields - before <= 64);
+        (steps, before) = (steps + 1, ks.counters.expired_fields);
+    }
+    assert!(steps >= FIELDS / 64, "{steps}");
+    assert_eq!(ks.counters.expired_fields, FIELDS as u64);
+    assert_eq!((ks.stats(0).keys, ks.next_expiry_ms()), (0, None));
+}
+
+#[test]
+fn fields_that_expire_for_a_script_that_speaks_to_nobody_are_told_to_all() {
+    let mut ks = with_many_due_fields(3);
+    let nobody = Audience::from_bits(0);
+    ks.effects.records.set_audience(nobody);
+    let mut tx = ks.tx(0, 2000, false);
+    assert!(!tx.peek_exists(b"h"));
+    tx.finish();
+    assert_eq!(ks.effects.records.set_audience(Audience::ALL), nobody);
+    assert_eq!(ks.effects.records.iter_for(Audience::REPLICAS).count(), 1);
 }

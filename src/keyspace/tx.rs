@@ -198,7 +198,7 @@ impl<'a> Tx<'a> {
         }
         if found.layout.encoding == Encoding::Object && self.has_due_fields(&found) {
             return match self.due {
-                Due::Delete => self.expire_fields(key, found),
+                Due::Delete => self.expire_fields(key, found, usize::MAX),
                 Due::Hide => self.hide_fields(found),
                 Due::Keep => Some(found),
             };

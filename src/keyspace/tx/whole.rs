@@ -51,7 +51,7 @@ impl Tx<'_> {
         self.ks.dbs[self.db as usize].dict.len()
     }
 
-    fn is_due(&self, handle: Handle) -> bool {
+    pub(super) fn is_due(&self, handle: Handle) -> bool {
         let slot = self.ks.arena.get(handle);
         let layout = entry::layout(slot);
         layout.has_expiry && layout.expiry(slot).0 <= self.now_ms && self.due != Due::Keep
