@@ -2,8 +2,8 @@
 //!
 //! Segments are read unit by unit; a file without units is read command by command, transactions
 //! as wholes. What ends too early is *torn*: the end of the file was not written completely when the
-//! server ended. Everything else that cannot be read is *damaged*. A unit with a wrong checksum is
-//! torn if no good unit follows it: the kernel may write the last pages in any order. Nor is it damage if
+//! server ended. Everything else that cannot be read is *damaged*. A unit that is too short or has a
+//! wrong checksum is torn if no good unit follows it: the kernel may write the last pages in any order. Nor is it damage if
 //! those that follow were made before its place was on the disk, see [`super::segment`]. Commands
 //! outside of units are those of a Redis that wrote the file before or went on with it; units may
 //! follow them again, and none of their numbers may be missing.
@@ -213,7 +213,7 @@ impl Reader {
             return self.bad_unit("the line before a unit cannot be read");
         };
         let Some(payload) = self.rest()[head_len..].get(..head.len) else {
-            return self.incomplete();
+            return self.bad_unit("a unit is cut short");
         };
         if !head.is_sum_of(payload) {
             return self.bad_unit("a unit's checksum is wrong");

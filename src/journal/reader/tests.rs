@@ -200,6 +200,28 @@ fn nothing_is_read_that_was_not_written() {
     assert!(torn > 20 && damaged > 100, "{torn} torn, {damaged} damaged");
 }
 
+#[test]
+fn a_bit_that_turns_before_the_last_unit_is_damage() {
+    let (mut writer, mut bytes, mut last) = (Writer::default(), Vec::new(), 0);
+    for len in [40, 300, 1] {
+        last = bytes.len();
+        writer.push(0, &encode(&["SET", "k", &"v".repeat(len)]));
+        writer.seal();
+        writer.take(&mut bytes);
+    }
+    let written = read_framed(&bytes).0;
+    for (at, bit) in (0..last).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        let mut turned = bytes.clone();
+        turned[at] ^= 1 << bit;
+        match read_framed(&turned) {
+            // The same in other letters.
+            (items, None) => assert_eq!(items, written, "bit {bit} at {at}"),
+            (_, Some(Fault::Damaged { .. })) => {}
+            (_, torn) => panic!("bit {bit} at {at}: {torn:?}"),
+        }
+    }
+}
+
 /// Bytes that were changed, lost, doubled or made up: an end by the rules, in whatever pieces
 /// they arrive, and no more memory than they take.
 #[test]
