@@ -409,33 +409,29 @@ impl Dict {
         if self.is_empty() {
             return None;
         }
-        // Every place of every bucket and of its first overflow is as likely; empty places are
-        // rejected. At the loads kept above that takes three tries on average.
+        // Every place of every bucket is as likely, of those that overflowed too; empty places are
+        // rejected. At the loads kept above that takes two tries on average, and more only where a
+        // larger table has left many overflow buckets behind.
+        let buckets = self.buckets.len;
         for _ in 0..200 {
-            let mut here = self.buckets.get(rng.usize(..self.buckets.len));
-            let mut slot = rng.usize(..2 * SLOTS);
-            if slot >= SLOTS {
-                match here.next() {
-                    0 => continue,
-                    next => here = self.overflow.get(next as usize - 1),
-                }
-                slot -= SLOTS;
-            }
+            let here = match rng.usize(..buckets + self.overflow.len) {
+                at if at < buckets => self.buckets.get(at),
+                at => self.overflow.get(at - buckets),
+            };
+            let slot = rng.usize(..SLOTS);
             if here.is_used(slot) {
                 return Some(here.handle(slot));
             }
         }
-        let start = rng.usize(..self.buckets.len);
-        let mut found = None;
-        for step in 0..self.buckets.len {
-            self.chain((start + step) % self.buckets.len, |handle| {
-                found = Some(handle)
-            });
-            if found.is_some() {
+        let start = rng.usize(..buckets);
+        let mut near: SmallVec<[Handle; 2 * SLOTS]> = SmallVec::new();
+        for step in 0..buckets {
+            self.chain((start + step) % buckets, |handle| near.push(handle));
+            if !near.is_empty() {
                 break;
             }
         }
-        found
+        rng.choice(near)
     }
 
     /// Frees one segment of a dictionary whose entries nobody needs. Returns whether there are more.

@@ -140,3 +140,20 @@ fn dismantling_hands_out_every_entry_once() {
     }
     assert_eq!(all.len(), 5000);
 }
+
+#[test]
+fn no_entry_of_a_long_chain_is_left_out() {
+    let mut dict = Dict::default();
+    let all: Vec<u64> = (1..).filter(|n| hash(*n) & 0xff == 0).take(24).collect();
+    all.iter().for_each(|&n| insert(&mut dict, n));
+    assert_eq!(dict.shape(), (3, 2), "all in one bucket");
+    let mut rng = fastrand::Rng::with_seed(4);
+    let mut counts: HashMap<u64, usize> = HashMap::new();
+    for _ in 0..24_000 {
+        let found = dict.random(&mut rng).unwrap();
+        *counts.entry(found.to_bits()).or_default() += 1;
+    }
+    assert_eq!(counts.len(), all.len());
+    let is_fair = |n: &usize| (700..1300).contains(n);
+    assert!(counts.values().all(is_fair), "{counts:?}");
+}
