@@ -385,6 +385,9 @@ impl Listpack {
 
     /// Makes `from..to` a gap of `len` bytes.
     fn make_room(&mut self, from: usize, to: usize, len: usize) {
+        if to - from == len {
+            return;
+        }
         let old = self.bytes.len();
         let new = old - (to - from) + len;
         if new > self.bytes.capacity() {

@@ -16,15 +16,26 @@ impl List {
         if left == 0 {
             return;
         }
-        let (first, mut at) = self.locate(index);
+        let (first, at) = self.locate(index);
         let mut node = first;
-        while left > 0 {
+        if at > 0 {
             let here = left.min(self.nodes[node].len() - at);
             left -= here;
-            if !self.remove_in_node(node, at, here) {
-                node += 1;
-            }
-            at = 0;
+            self.remove_in_node(node, at, here);
+            node += 1;
+        }
+        // Whole nodes go together: one by one, each would move those behind it.
+        let mut end = node;
+        while let Some(whole) = self.nodes.get(end).filter(|whole| whole.len() <= left) {
+            left -= whole.len();
+            self.len -= whole.len();
+            self.node_bytes -= whole.memory_bytes();
+            end += 1;
+        }
+        self.nodes.drain(node..end);
+        if left > 0 {
+            self.remove_in_node(node, 0, left);
+            node += 1;
         }
         self.settle(first..node);
     }
@@ -185,10 +196,11 @@ impl List {
         let wanted = Item::of(value);
         let mut removed = 0;
         let nodes = self.nodes.len();
-        let mut gone = 0;
+        // Emptied nodes, which go together: one by one, each would move those behind it.
+        let mut gone = vec![false; nodes];
         for step in 0..nodes {
             let node = match from {
-                End::Head => step - gone,
+                End::Head => step,
                 End::Tail => nodes - 1 - step,
             };
             let mut at = self.equal_in_node(node, &wanted);
@@ -202,19 +214,24 @@ impl List {
                 End::Tail => drop(at.drain(..at.len().saturating_sub(left))),
             }
             removed += at.len();
-            let is_gone = at.len() == self.nodes[node].len();
-            for &at in at.iter().rev() {
-                self.remove_in_node(node, at, 1);
-            }
-            gone += usize::from(is_gone);
-            if is_gone {
-                self.settle(0..0);
+            if at.len() == self.nodes[node].len() {
+                gone[node] = true;
+                self.len -= at.len();
+                self.node_bytes -= self.nodes[node].memory_bytes();
             } else if !at.is_empty() {
+                for &at in at.iter().rev() {
+                    self.remove_in_node(node, at, 1);
+                }
                 self.changed(node);
             }
             if removed == count && count > 0 {
                 break;
             }
+        }
+        if gone.contains(&true) {
+            let mut gone = gone.into_iter();
+            self.nodes.retain(|_| gone.next() == Some(false));
+            self.settle(0..0);
         }
         removed
     }

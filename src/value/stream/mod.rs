@@ -273,21 +273,16 @@ impl Stream {
                 continue;
             }
             if trim.approximate.is_none() {
-                let goes = |(nth, entry): &(usize, Entry)| match trim.threshold {
-                    Threshold::MaxLen(max) => (*nth as u64) < self.len - max,
-                    Threshold::MinId(min) => entry.id < min,
+                let len = self.len;
+                let goes = |nth, id| match trim.threshold {
+                    Threshold::MaxLen(max) => nth < len - max,
+                    Threshold::MinId(min) => id < min,
                 };
-                let gone = node.entries(master).enumerate().take_while(goes);
-                let ids: Vec<EntryId> = gone.map(|(_, entry)| entry.id).collect();
-                if let Some((_, node)) = self.nodes.node_mut(master) {
-                    changed(node, &mut self.node_bytes, |node| {
-                        ids.iter().for_each(|&id| {
-                            node.remove(master, id);
-                        });
-                    });
-                }
-                self.len -= ids.len() as u64;
-                removed += ids.len() as u64;
+                let gone = changed(node, &mut self.node_bytes, |node| {
+                    node.remove_while(master, goes)
+                });
+                self.len -= gone;
+                removed += gone;
             }
             break;
         }

@@ -366,12 +366,32 @@ impl Node {
     pub fn remove(&mut self, master: EntryId, id: EntryId) -> bool {
         let is_it = |found: &Found| found.flags & DELETED == 0 && found.entry.id == id;
         let found = self.all(master).find(is_it);
-        let Some((at, flags)) = found.map(|found| (found.at, found.flags)) else {
-            return false;
-        };
+        let doomed: Vec<_> = found.map(|it| (it.at, it.flags)).into_iter().collect();
+        self.mark_deleted(&doomed);
+        !doomed.is_empty()
+    }
+
+    /// Marks entries as deleted, from the first on as far as they go; returns how many.
+    pub fn remove_while(&mut self, master: EntryId, goes: impl Fn(u64, EntryId) -> bool) -> u64 {
+        let live = self.all(master).filter(|it| it.flags & DELETED == 0);
+        let front = (0..)
+            .zip(live)
+            .take_while(|(nth, it)| goes(*nth, it.entry.id));
+        let doomed: Vec<_> = front.map(|(_, it)| (it.at, it.flags)).collect();
+        self.mark_deleted(&doomed);
+        doomed.len() as u64
+    }
+
+    /// The entries whose flags stand there, which take no other room for it.
+    fn mark_deleted(&mut self, doomed: &[(Pos, i64)]) {
+        if doomed.is_empty() {
+            return;
+        }
         let pack = self.open();
-        pack.replace_int(at, flags | DELETED);
-        add_to_head(pack, -1, 1);
-        true
+        for &(at, flags) in doomed {
+            pack.replace_int(at, flags | DELETED);
+        }
+        let count = doomed.len() as i64;
+        add_to_head(pack, -count, count);
     }
 }
