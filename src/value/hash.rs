@@ -62,6 +62,17 @@ struct Deadlines {
     by_time: BTreeSet<(i64, Box<[u8]>)>,
 }
 
+impl Deadlines {
+    /// Frees some of them; true while more are left.
+    fn free_slice(&mut self, fields: usize) -> bool {
+        for _ in 0..fields {
+            self.by_field.pop_first();
+            self.by_time.pop_first();
+        }
+        !self.by_field.is_empty()
+    }
+}
+
 /// A hash.
 #[derive(Clone, Debug)]
 pub struct Hash {
@@ -321,6 +332,11 @@ impl Hash {
 
     /// Frees some fields of a hash that is thrown away; true while more are left.
     pub fn free_slice(&mut self, fields: usize) -> bool {
+        if let Some(deadlines) = &mut self.deadlines
+            && deadlines.free_slice(fields)
+        {
+            return true;
+        }
         match &mut self.fields {
             Fields::Table(table) => table.free_slice(fields),
             Fields::Listpack(_) => false,

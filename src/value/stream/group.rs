@@ -130,4 +130,21 @@ impl Group {
             pending.deliveries += 1;
         }
     }
+
+    /// Frees some pending entries of a group that is thrown away; true while more are left.
+    pub fn free_slice(&mut self, entries: usize) -> bool {
+        let mut left = entries;
+        while left > 0 && self.pending.pop_first().is_some() {
+            left -= 1;
+        }
+        while left > 0
+            && let Some(mut consumer) = self.consumers.first_entry()
+        {
+            left -= 1;
+            if consumer.get_mut().pending.pop_first().is_none() {
+                consumer.remove();
+            }
+        }
+        !self.pending.is_empty() || !self.consumers.is_empty()
+    }
 }

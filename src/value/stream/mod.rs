@@ -292,9 +292,17 @@ impl Stream {
         removed
     }
 
-    /// Frees some nodes of a stream that is thrown away; true while more are left.
-    pub fn free_slice(&mut self, nodes: usize) -> bool {
-        self.nodes.free(nodes)
+    /// Frees some nodes, or pending entries, of a stream that is thrown away; true while more are left.
+    pub fn free_slice(&mut self, parts: usize) -> bool {
+        if self.nodes.free(parts) {
+            return true;
+        }
+        if let Some(mut group) = self.groups.first_entry()
+            && !group.get_mut().free_slice(parts)
+        {
+            group.remove();
+        }
+        !self.groups.is_empty()
     }
 
     /// How many entries were ever added up to `id`, if that can be told. Redis: t_stream.c
