@@ -180,7 +180,8 @@ impl Hash {
     /// Sets a field; returns whether it is new. Its deadline stays: see [`Hash::set_deadline`].
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &Limits) -> bool {
         let is_long = field.len().max(value.len()) > limits.hash_max_listpack_value;
-        if is_long {
+        let is_full = |pack: &Listpack| !pack.may_take(field.len() + value.len());
+        if is_long || self.listpack().is_some_and(is_full) {
             self.become_table(limits);
         }
         match &mut self.fields {

@@ -17,6 +17,9 @@ const HEADER: usize = 6;
 const END: u8 = 0xff;
 /// The element count says "unknown" from here on.
 const COUNT_UNKNOWN: u16 = u16::MAX;
+/// Nothing joins a listpack that would be larger: its size is told in 32 bits. Redis:
+/// LISTPACK_MAX_SAFETY_LIMIT.
+const SAFE_MAX_BYTES: usize = 1 << 30;
 
 /// Where an entry begins; valid until the listpack changes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,6 +114,11 @@ impl Listpack {
     /// Size in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Whether elements of so many bytes in all may join.
+    pub fn may_take(&self, bytes: usize) -> bool {
+        self.bytes.len() + bytes <= SAFE_MAX_BYTES
     }
 
     /// Bytes allocated.

@@ -141,7 +141,8 @@ impl Zset {
                     }
                     return Some(old);
                 }
-                let is_full = pack.len() / PAIR >= limits.zset_max_listpack_entries;
+                let is_full = pack.len() / PAIR >= limits.zset_max_listpack_entries
+                    || !pack.may_take(name.len());
                 if is_full || name.len() > limits.zset_max_listpack_value {
                     self.become_tree(limits);
                     return self.set(name, score, limits);

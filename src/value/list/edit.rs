@@ -44,8 +44,9 @@ impl List {
     pub fn set(&mut self, index: usize, value: &[u8], shared: Option<&Bytes>) {
         let (node, at) = self.locate(index);
         let fill = self.fill;
-        if self.nodes[node].is_bare() {
-            // Redis: quicklistReplaceEntry; the new element may join the node behind.
+        // Redis: quicklistReplaceEntry; where it does not replace, the new element may join the node
+        // behind.
+        if self.nodes[node].is_bare() || !self.nodes[node].may_take(value) {
             self.insert(index, true, value, shared);
             return self.remove_range(index, 1);
         }

@@ -187,6 +187,14 @@ impl Node {
         }
     }
 
+    /// Whether the value may take the place of an element.
+    pub(super) fn may_take(&self, value: &[u8]) -> bool {
+        match self {
+            Node::Pack(pack) => pack.len() == 1 || pack.may_take(value.len()),
+            Node::Plain(_) | Node::Closed(_) => true,
+        }
+    }
+
     pub(super) fn merges_with(&self, other: &Node, fill: Fill) -> bool {
         let bytes = self.bytes() + other.bytes();
         !self.is_bare()
