@@ -127,7 +127,7 @@ impl Group {
     pub fn redeliver(&mut self, id: EntryId, now_ms: i64) {
         if let Some(pending) = self.pending.get_mut(&id) {
             pending.delivered_at_ms = now_ms;
-            pending.deliveries += 1;
+            pending.deliveries = pending.deliveries.wrapping_add(1);
         }
     }
 

@@ -187,7 +187,8 @@ impl Stream {
             self.first_id = id;
         }
         self.len += 1;
-        self.entries_added += 1;
+        // A payload of RESTORE may have claimed any number.
+        self.entries_added = self.entries_added.wrapping_add(1);
         self.last_id = id;
     }
 
@@ -321,11 +322,12 @@ impl Stream {
             return None;
         }
         if self.max_deleted_id == EntryId::MIN || self.max_deleted_id < self.first_id {
+            let before_first = self.entries_added.wrapping_sub(self.len);
             if id < self.first_id {
-                return Some(self.entries_added - self.len);
+                return Some(before_first);
             }
             if id == self.first_id {
-                return Some(self.entries_added - self.len + 1);
+                return Some(before_first.wrapping_add(1));
             }
         }
         None

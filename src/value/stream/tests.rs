@@ -188,3 +188,16 @@ fn approximate_trims_take_whole_nodes() {
     assert_eq!(trim(&mut stream, 0, 30), 30);
     assert_eq!(stream.len(), 50);
 }
+
+/// As a payload of RESTORE may claim.
+#[test]
+fn a_stream_may_hold_more_entries_than_were_ever_added() {
+    let mut stream = Stream::default();
+    (5..9).for_each(|n| stream.append(id(n), &[b"f", b"v"], &Limits::default()));
+    stream.entries_added = 1;
+    let group = Group::new(id(1), None);
+    assert_eq!(stream.lag(&group), Some(4));
+    stream.entries_added = u64::MAX;
+    stream.append(id(10), &[b"f", b"v"], &Limits::default());
+    assert_eq!(stream.entries_added, 0);
+}
