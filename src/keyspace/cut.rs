@@ -74,6 +74,11 @@ pub(super) struct Cut {
     clocks: Clocks,
     keeps_due: bool,
     retired: Vec<Retired>,
+    /// Databases that clients saw at the cut: all that is streamed. Of others, on their way here, only
+    /// the marks are turned.
+    seen: u32,
+    /// All that there were at the cut.
+    dbs: u32,
     /// The database, by its number at the cut, that the cursor is in.
     at: u32,
     cursor: u64,
@@ -113,14 +118,15 @@ impl Keyspace {
             clocks,
             keeps_due,
             retired: Vec::new(),
+            seen: self.databases,
+            dbs: self.dbs.len() as u32,
             at: 0,
             cursor: 0,
             done: false,
             sizes: self.seen().iter().map(size).collect(),
             dirty: self.effects.dirty,
         }));
-        let seen = &mut self.dbs[..self.databases as usize];
-        for (number, db) in seen.iter_mut().enumerate() {
+        for (number, db) in self.dbs.iter_mut().enumerate() {
             db.origin = Some(number as u32);
         }
     }
@@ -211,7 +217,7 @@ impl Keyspace {
         cut.cursor = next;
         if next == 0 {
             cut.at += 1;
-            cut.done = cut.at == self.databases;
+            cut.done = cut.at == cut.dbs;
         }
         // All of them are waited for together; one by one that was most of a snapshot's time.
         for &handle in &handles {
@@ -268,7 +274,9 @@ impl Keyspace {
             return;
         }
         entry::set_mark(slot, self.mark);
-        let Some(cut) = &mut self.cut else { return };
+        let Some(cut) = self.cut.as_mut().filter(|cut| db < cut.seen) else {
+            return;
+        };
         let slot = self.arena.get(handle);
         let layout = entry::layout(slot);
         let expire_at = layout.has_expiry.then(|| layout.expiry(slot).0);
@@ -467,5 +475,29 @@ mod tests {
         }
         assert!(total > 10_000, "{total} entries were compared");
         assert!(due > 50, "{due} were due, and are kept");
+    }
+
+    /// What a cut holds.
+    fn cut(ks: &mut Keyspace) -> Content {
+        let notes = Arc::new(Mutex::new(Content::new()));
+        ks.begin_cut(Box::new(Notes(notes.clone())), Clocks::None, false, 0);
+        while !ks.cut_slice(1) {}
+        ks.end_cut();
+        notes.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn databases_on_their_way_are_in_no_cut_and_in_those_behind_their_arrival() {
+        let mut ks = Keyspace::new(2, 1);
+        ks.begin_incoming();
+        let mut tx = ks.tx(3, 0, false);
+        tx.load_text(b"key", b"value", None, (None, None));
+        tx.finish();
+        assert_eq!(cut(&mut ks), Content::new());
+        ks.accept_incoming(0);
+        let entry = ((1, b"key".to_vec()), (b"value".to_vec(), None));
+        for _ in 0..2 {
+            assert_eq!(cut(&mut ks), Content::from([entry.clone()]));
+        }
     }
 }

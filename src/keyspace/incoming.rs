@@ -4,8 +4,8 @@
 //! dbs   0 .. databases | databases .. 2 * databases
 //!       what is seen   | what is loaded, for as long as that takes
 //! ```
-//! They share the arena with the others, and nothing else: no client selects one, no cut is made while
-//! they are there, and nobody evicts from them.
+//! They share the arena with the others, and nothing else: no client selects one, no cut holds them, and
+//! nobody evicts from them.
 
 use super::{Db, Keyspace, Own};
 
