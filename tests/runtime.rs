@@ -38,7 +38,7 @@ fn pattern(at: usize) -> u8 {
 }
 
 /// Echoes what it receives, over the next shard and back if there is one; a chunk that is one of a
-/// few words does what the word says.
+/// few words does what the word says. `HOLD` lets go what earlier ones held, in the turn that it holds.
 #[derive(Default)]
 struct Echo {
     paused: Vec<(u64, ConnId)>,
@@ -46,6 +46,11 @@ struct Echo {
     corked: Vec<ConnId>,
     written: usize,
     turns: u64,
+    /// Turns that held what they sent, and whether this one does.
+    gates: u64,
+    holds: bool,
+    /// Turns up to which everything may leave.
+    released: u64,
 }
 
 enum Parcel {
@@ -124,6 +129,23 @@ impl App for Echo {
                 io.out(conn).bytes.extend_from_slice(b"uncorked");
             }
             b"CORK BYE" => io.close_after_flush(conn),
+            b"CLOSE" => io.close(conn),
+            b"HOLD" => {
+                io.out(conn).bytes.extend_from_slice(b"held");
+                self.released = self.gates;
+                self.gates += 1;
+                self.holds = true;
+            }
+            b"GATES" => {
+                let text = format!("{:8}", self.gates);
+                io.out(conn).bytes.extend_from_slice(text.as_bytes());
+                // Whoever asks gets an answer, whatever else this turn holds.
+                io.hasten(conn);
+            }
+            b"RELEASE" => {
+                self.released = self.gates;
+                io.out(conn).bytes.extend_from_slice(b"released");
+            }
             _ if bytes.starts_with(b"CORK ") => {
                 let len = String::from_utf8_lossy(&bytes[5..]).parse();
                 self.write_corked(conn, len.expect("a length"), io);
@@ -179,7 +201,12 @@ impl App for Echo {
         false
     }
 
-    fn commit(&mut self, _: &mut Io<Parcel>) {}
+    fn commit(&mut self, io: &mut Io<Parcel>) {
+        io.release(self.released);
+        if std::mem::take(&mut self.holds) {
+            io.hold(self.gates);
+        }
+    }
 
     fn next_turn(&self, _: &Io<Parcel>) -> NextTurn {
         let next = self.paused.iter().map(|(until_ns, _)| *until_ns).min();
@@ -255,6 +282,13 @@ fn ask(stream: &mut (impl Read + Write), question: &[u8], len: usize) -> Vec<u8>
     let mut answer = vec![0; len];
     stream.read_exact(&mut answer).expect("an answer");
     answer
+}
+
+fn read_nothing(stream: &mut UnixStream) {
+    stream.set_nonblocking(true).expect("a socket");
+    let error = stream.read(&mut [0]).expect_err("nothing to read");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    stream.set_nonblocking(false).expect("a socket");
 }
 
 fn descriptors() -> usize {
@@ -489,10 +523,7 @@ impl Corked {
     }
 
     fn read_nothing(&mut self) {
-        self.stream.set_nonblocking(true).expect("a socket");
-        let error = self.stream.read(&mut [0]).expect_err("nothing to read");
-        assert_eq!(error.kind(), ErrorKind::WouldBlock);
-        self.stream.set_nonblocking(false).expect("a socket");
+        read_nothing(&mut self.stream);
     }
 
     fn expect(&mut self, bytes: &[u8]) {
@@ -599,4 +630,57 @@ fn the_next_connection_in_its_place_is_not_corked() {
     corked.uncork();
     corked.read(100);
     corked.server.stop();
+}
+
+/// Waits until so many turns have held what they sent, and what others let go has left.
+fn await_gates(other: &mut UnixStream, count: usize) {
+    for _ in 0..4000 {
+        let text = ask(other, b"GATES", 8);
+        if text.trim_ascii() == count.to_string().as_bytes() {
+            // The turn of this answer may have been that one: its sends left together.
+            ask(other, b"GATES", 8);
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("there are never {count} turns that hold");
+}
+
+#[test]
+fn what_a_turn_holds_does_not_leave_with_what_it_lets_go() {
+    let _alone = alone();
+    let server = Server::start("gates", 1);
+    let (mut stream, mut other) = (server.connect(), server.connect());
+    for count in 1..=3 {
+        stream.write_all(b"HOLD").expect("write");
+        await_gates(&mut other, count);
+        read_nothing(&mut stream);
+    }
+    assert_eq!(ask(&mut other, b"RELEASE", 8), b"released");
+    let mut answers = [0; 12];
+    stream.read_exact(&mut answers).expect("all of them");
+    assert_eq!(&answers, b"heldheldheld");
+    assert_eq!(ask(&mut stream, b"hello", 5), b"hello");
+    server.stop();
+}
+
+#[test]
+fn what_is_held_does_not_leave_with_that_of_who_was_there_before() {
+    let _alone = alone();
+    let server = Server::start("gates-gone", 1);
+    let (mut gone, mut other) = (server.connect(), server.connect());
+    gone.write_all(b"HOLD").expect("write");
+    await_gates(&mut other, 1);
+    gone.write_all(b"CLOSE").expect("write");
+    assert_eq!(gone.read(&mut [0]).expect("the end"), 0);
+    server.await_connections(2);
+    let mut next = server.connect();
+    next.write_all(b"HOLD").expect("write");
+    await_gates(&mut other, 2);
+    read_nothing(&mut next);
+    assert_eq!(ask(&mut other, b"RELEASE", 8), b"released");
+    let mut answer = [0; 4];
+    next.read_exact(&mut answer).expect("its answer");
+    assert_eq!(&answer, b"held");
+    server.stop();
 }

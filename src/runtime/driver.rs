@@ -389,7 +389,6 @@ impl<A: App> Driver<A> {
     /// Carries out what the app asked for in this turn.
     fn flush(&mut self) {
         self.carry_out_requests();
-        self.let_go();
         let gate = std::mem::take(&mut self.io.gate);
         let dirty = std::mem::take(&mut self.io.dirty);
         for &index in &dirty {
@@ -408,6 +407,8 @@ impl<A: App> Driver<A> {
         }
         self.io.dirty = dirty;
         self.io.dirty.clear();
+        // Not before what was added in this turn has its gate.
+        self.let_go();
         for request in self.io.files.drain(..) {
             self.files.start(request, &mut self.ring);
         }
