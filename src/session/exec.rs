@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::core::Core;
 use super::link::{Host, Link};
-use super::multi::Multi;
+use super::multi::{Multi, Watches};
 use super::requests::Next;
 use super::script::Scripted;
 use super::state::{Session, State};
@@ -50,6 +50,8 @@ pub struct Exec {
     is_flooded: bool,
     /// The coordinator's work whose holds the commands run under.
     held: Option<TxId>,
+    /// What its client watched, until the holds are granted. It counts though the client has gone.
+    watches: Option<Box<Watches>>,
     /// Records of this shard when it began.
     records: usize,
     /// EXEC itself, while somebody watches.
@@ -152,6 +154,7 @@ impl Core {
             out: Output::default(),
             is_flooded: false,
             held: None,
+            watches: None,
             words: host.is_watching().then(|| words.to_buf()),
             script: None,
             seen: Seen::default(),
@@ -244,6 +247,8 @@ impl Core {
                 _ => Next::Wait,
             };
         }
+        let watches = self.session_mut(key).and_then(|its| its.watches.take());
+        let exec = Exec { watches, ..exec };
         self.await_holds(key, exec, scopes, link)
     }
 
@@ -326,15 +331,14 @@ impl Core {
         host: &mut dyn Host,
     ) {
         let Some(exec) = self.execs.get_mut(&key) else {
-            return self.unwatch(key, link);
+            self.release_exec(work, link);
+            return;
         };
         exec.held = Some(work);
+        let watches = exec.watches.take();
         let is_write = exec.calls.iter().any(|call| call.command.is_write());
         let (is_script, is_shown) = (exec.is_script(), exec.words.is_some());
-        // A script is none of what the session watches for.
-        if !is_script {
-            self.unwatch(key, link);
-        }
+        self.forget_watches(key, watches, link);
         if is_shown && let Some(exec) = self.execs.remove(&key) {
             self.show_whole(key, &exec, clean, link, host);
             self.execs.insert(key, exec);
@@ -385,8 +389,11 @@ impl Core {
     }
 
     /// Takes a transaction back that waits for its holds. Returns whether it is a script alone.
-    pub(super) fn give_up(&mut self, key: SessionKey) -> Option<bool> {
-        self.execs.remove(&key).map(|exec| exec.is_script())
+    pub(super) fn give_up(&mut self, key: SessionKey, link: &mut dyn Link) -> Option<bool> {
+        let exec = self.execs.remove(&key)?;
+        let is_script = exec.is_script();
+        self.forget_watches(key, exec.watches, link);
+        Some(is_script)
     }
 
     /// Everything has run: the reply goes out, others may go on. Returns false if the reply has to
@@ -506,6 +513,7 @@ impl Exec {
             out: Output::default(),
             is_flooded: false,
             held: None,
+            watches: None,
             records: 0,
             words: None,
             script: None,

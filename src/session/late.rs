@@ -89,7 +89,7 @@ impl Core {
         }
         let error = self.scripts.late.refusal();
         let error = error.unwrap_or(CmdError::Text("ERR the server was busy"));
-        match self.give_up(key) {
+        match self.give_up(key, link) {
             Some(false) => {
                 self.exec_refused(key, &error, link);
             }

@@ -265,15 +265,20 @@ impl Core {
 
     /// Forgets all watched keys.
     pub fn unwatch(&mut self, key: SessionKey, link: &mut dyn Link) {
+        let watches = self.session_mut(key).and_then(|its| its.watches.take());
+        self.forget_watches(key, watches, link);
+    }
+
+    /// Takes what a session has watched from the homes of the keys.
+    pub(super) fn forget_watches(
+        &mut self,
+        key: SessionKey,
+        watches: Option<Box<Watches>>,
+        link: &mut dyn Link,
+    ) {
         let here = self.shard.place.shard;
-        let Some(watches) = self
-            .session_mut(key)
-            .and_then(|session| session.watches.take())
-        else {
-            return;
-        };
         let watcher = (here, key);
-        for home in watches.homes {
+        for home in watches.into_iter().flat_map(|watches| watches.homes) {
             if home == here {
                 self.shard.unwatch(watcher);
             } else {

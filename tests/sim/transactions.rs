@@ -117,6 +117,31 @@ fn a_watched_key_that_expires_stops_the_transaction() {
     }
 }
 
+#[test]
+fn what_was_watched_counts_though_the_client_has_gone() {
+    for shards in [1, 2, 4] {
+        for seed in 0..40 {
+            let mut world = World::new(shards, seed);
+            let (client, other) = (world.connect(0), world.connect(shards - 1));
+            ask(&mut world, other, "MSET a 1 b 1 c 1 d 1");
+            ask(&mut world, client, "WATCH a b c d");
+            ask(&mut world, other, "INCR b");
+            for line in ["MULTI", "MSET e 1 f 1 g 1 h 1"] {
+                ask(&mut world, client, line);
+            }
+            world.send_line(client, &["EXEC"]);
+            for _ in 0..seed / 4 {
+                world.step();
+            }
+            world.disconnect(client);
+            world.settle();
+            let left = ask(&mut world, other, "EXISTS e f g h");
+            assert_eq!(left, ":0|", "{shards} shards, seed {seed}");
+            world.assert_quiet();
+        }
+    }
+}
+
 /// Money moves between accounts on all shards by WATCH and MULTI from many clients at once; readers
 /// with MGET never see any of it missing.
 #[test]
