@@ -20,7 +20,7 @@ use super::state::{Session, State};
 use crate::command::flags::Flags;
 use crate::command::{Client, CommandId, Run, flags, keys};
 use crate::coordinator::{everything_of, holds_on};
-use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
+use crate::resp::{ArgBuf, Args, CmdError, Output, Proto, Writer};
 use crate::shard::Room;
 use crate::shard::TxId;
 use crate::shard::message::{HoldOn, HopCall, Request, SessionKey};
@@ -456,8 +456,8 @@ impl Core {
 }
 
 impl Exec {
-    /// One of its commands, as a request of its own.
-    fn request_of(&self, call: HopCall, args: &Args, db: u32) -> Request {
+    /// One of its commands, as a request of its own, with its client's state as it is then.
+    fn request_of(&self, call: HopCall, args: &Args, (db, proto): (u32, Proto)) -> Request {
         let whole = &self.request;
         Request {
             call: HopCall {
@@ -469,7 +469,7 @@ impl Exec {
             ends: SmallVec::new(),
             db,
             databases: whole.databases,
-            proto: whole.proto,
+            proto,
             now_ms: whole.now_ms,
             no_touch: whole.no_touch,
             by: whole.by,

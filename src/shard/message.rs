@@ -287,6 +287,8 @@ pub enum Manner {
 pub struct Calls {
     pub calls: Vec<HopCall>,
     pub db: u32,
+    /// Of the replies: that of the request, unless a HELLO among the commands changed it.
+    pub proto: Proto,
     /// Replies that take more are of no use.
     pub max_bytes: usize,
 }

@@ -255,6 +255,8 @@ impl Core {
         // Each is checked before it goes.
         let at_once = self.limits_of(key).map_or(usize::MAX, |_| 1);
         let max_bytes = self.exec_max_bytes(key);
+        // What was queued may have changed it.
+        let proto = client.map(|client| client.proto);
         let tracking = client.and_then(|client| client.tracking.as_ref());
         let covers = tracking.is_some_and(|tracking| tracking.covers_reads());
         let tracks = |command: &Command| covers && command.is_read();
@@ -262,6 +264,7 @@ impl Core {
             return false;
         };
         let db = exec.db;
+        let proto = proto.unwrap_or(exec.request.proto);
         let under = exec.held.unwrap_or_default();
         let all = exec.request.args.as_args();
         let home_of = |call: &HopCall| only_home(call, &all, place.shards);
@@ -284,6 +287,7 @@ impl Core {
             let calls = Calls {
                 calls,
                 db,
+                proto,
                 max_bytes,
             };
             self.coordinator
@@ -292,7 +296,7 @@ impl Core {
         }
         self.counters.commands += 1;
         let tracks = tracks(call.command);
-        let request = exec.request_of(HopCall { tracks, ..call }, args, db);
+        let request = exec.request_of(HopCall { tracks, ..call }, args, (db, proto));
         exec.running = 1;
         let started = self.start_spread(key, request, under, link);
         if let Err(error) = started
@@ -341,6 +345,7 @@ impl Core {
         let calls = Calls {
             calls: vec![call],
             db: request.db,
+            proto: request.proto,
             max_bytes: usize::MAX,
         };
         let request = Arc::new(Request {

@@ -400,7 +400,7 @@ impl Shard {
                 id: call.id,
                 args: all.range(call.from as usize, call.to as usize),
                 db: what.db,
-                proto: request.proto,
+                proto: what.proto,
                 no_touch: request.no_touch,
                 by: request.by,
                 tracks: call.tracks,
