@@ -166,8 +166,7 @@ impl Engine {
             .get::<Table>("math")?
             .get::<Function>("randomseed")?
             .call::<()>(manner.seed as f64)?;
-        let main = lua.current_thread();
-        let native = native(&lua, &shared, manner, main)?;
+        let native = native(&lua, &shared, manner)?;
         let parts: Table = lua.load(PRELUDE).set_name("=redis").call(native)?;
         suspend_often(&lua)?;
         let anchors = Anchors::default();

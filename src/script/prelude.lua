@@ -44,22 +44,32 @@ local function raised(ok, ...)
   return ...
 end
 
+-- The coroutines that scripts have resumed. A script itself runs in one, of which it knows nothing.
+local owned = raw_setmetatable({}, { __mode = "k" })
+
 local coroutines = {
   create = create,
-  running = running,
+  running = function()
+    local routine = running()
+    return owned[routine] and routine or nil
+  end,
   status = status,
   -- What is outside the script's own coroutines cannot be suspended by the script.
   yield = function(...)
-    if native.is_main(running()) then
-      error("attempt to yield from outside a coroutine", 0)
+    if not owned[running()] then
+      error("attempt to yield across metamethod/C-call boundary", 0)
     end
     return yield(OWN, ...)
   end,
   resume = function(routine, ...)
+    if type(routine) == "thread" then
+      owned[routine] = true
+    end
     return relay(routine, resume(routine, ...))
   end,
   wrap = function(body)
     local routine = create(body)
+    owned[routine] = true
     return function(...)
       return raised(relay(routine, resume(routine, ...)))
     end
@@ -267,10 +277,26 @@ local function text_only(chunk, name)
   return raw_load(chunk, name or chunk, "t")
 end
 
+-- What a script asks of the collector concerns all scripts to come: it may have garbage collected, and
+-- no more. Redis: evalGenericCommand, which collects some after every 50 scripts, whatever they asked.
+local collect = collectgarbage
+local tuning = { setpause = 200, setstepmul = 200 }
+
+local function collect_only(what, number)
+  if what == "stop" or what == "restart" then
+    return 0
+  elseif tuning[what] then
+    local before = tuning[what]
+    tuning[what] = tonumber(number) or 0
+    return before
+  end
+  return collect(what, number)
+end
+
 local globals = {
   _VERSION = "Lua 5.1",
   assert = assert,
-  collectgarbage = collectgarbage,
+  collectgarbage = collect_only,
   error = error,
   gcinfo = gcinfo,
   getmetatable = getmetatable,
@@ -428,7 +454,9 @@ redis.sha1hex = function(...)
   if select("#", ...) ~= 1 then
     error(failure("ERR wrong number of arguments"), 0)
   end
-  return native.sha1hex(tostring((...)))
+  local text = ...
+  local is_text = type(text) == "string" or type(text) == "number"
+  return native.sha1hex(is_text and tostring(text) or "")
 end
 redis.setresp = function(...)
   if select("#", ...) ~= 1 then
@@ -442,13 +470,14 @@ redis.setresp = function(...)
 end
 redis.set_repl = function(...)
   if select("#", ...) ~= 1 then
-    error(failure("ERR redis.set_repl() requires one argument."), 0)
+    error(failure("ERR redis.set_repl() requires two arguments."), 0)
   end
-  local flags = tonumber((...))
-  if not flags or flags < 0 or flags > 3 or flags % 1 ~= 0 then
-    error(failure("ERR Invalid replication flags. Please use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE."), 0)
+  -- As C takes it: nothing is none of them, and a fraction is cut off.
+  local flags = tonumber((...)) or 0
+  if not (flags > -1 and flags < 4) then
+    error(failure("ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE."), 0)
   end
-  native.set_audience(flags)
+  native.set_audience(flags < 0 and 0 or math.floor(flags))
 end
 redis.log = function(...)
   if select("#", ...) < 2 then

@@ -4,6 +4,8 @@
 use mlua::{Table, Value};
 
 use super::engine::{ELEMENTS_MAX, Kind, Routine};
+use super::native::numeric;
+use crate::number::format_g;
 use crate::resp::{CmdError, CmdResult, Proto, Writer};
 
 /// How deep a reply may be nested; a table may contain itself.
@@ -339,7 +341,7 @@ fn each_pair(
 fn error_of(table: &Table) -> Option<CmdError> {
     let text = match table.raw_get("err").ok()? {
         Value::String(text) => text.as_bytes().to_vec(),
-        _ => return None,
+        other => format_g(numeric(&other)?, 14).as_bytes().to_vec(),
     };
     Some(CmdError::quoting(&[&text]))
 }

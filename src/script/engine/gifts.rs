@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use mlua::{Lua, Table, Thread};
+use mlua::{Lua, Table};
 
 use super::{LogLine, Manner};
 use crate::resp::Proto;
@@ -22,12 +22,7 @@ pub(super) struct Shared {
 
 /// What the prelude gets from Rust. None of it may fail: an error cannot pass through frames of Rust
 /// in a process that aborts when it panics.
-pub(super) fn native(
-    lua: &Lua,
-    shared: &Rc<Shared>,
-    manner: Manner,
-    main: Thread,
-) -> mlua::Result<Table> {
+pub(super) fn native(lua: &Lua, shared: &Rc<Shared>, manner: Manner) -> mlua::Result<Table> {
     let native = lua.create_table()?;
     native.set("cjson", json::library(lua)?)?;
     native.set("cmsgpack", msgpack::library(lua)?)?;
@@ -75,7 +70,5 @@ pub(super) fn native(
         flags.set(name, 1u8 << at)?;
     }
     native.set("flags", flags)?;
-    let is_main = move |_: &Lua, thread: Option<Thread>| Ok(thread.is_none_or(|it| it == main));
-    native.set("is_main", lua.create_function(is_main)?)?;
     Ok(native)
 }

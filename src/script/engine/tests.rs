@@ -56,6 +56,33 @@ fn run_in(manner: Manner, text: &str, reply: impl Fn(&Args) -> String) -> (Vec<S
     }
 }
 
+#[test]
+fn no_script_keeps_the_garbage_of_others() {
+    for text in [
+        "collectgarbage('stop')",
+        "collectgarbage('setpause', 1000000)",
+        "collectgarbage('setstepmul', 0) collectgarbage('restart')",
+    ] {
+        let store = Store::default();
+        let mut engine = Engine::new(manner(), clock).expect("Lua");
+        let mut run = |text: &str| {
+            let none = ArgBuf::default();
+            let script = engine.load(text.as_bytes(), &store).expect("a script");
+            let none = none.as_args();
+            let mut run = engine.begin(&script, &none, &none).expect("begins");
+            let (mut args, mut out) = (ArgBuf::default(), Output::default());
+            let mut writer = Writer::new(&mut out, Proto::Resp2);
+            while engine.resume(&mut run, None, 0, &mut args, &mut writer) == Step::Paused {}
+            engine.memory_bytes()
+        };
+        run(text);
+        let most = (0..300)
+            .map(|_| run("local t = {} for i = 1, 10000 do t[i] = {} end"))
+            .max();
+        assert!(most < Some(16 << 20), "{text}: {most:?} bytes");
+    }
+}
+
 /// Forgetting scripts gives back what they took, also the buffer of their longest string and the
 /// arguments that are still to be seen.
 #[test]
