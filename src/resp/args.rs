@@ -4,6 +4,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::CmdError;
+use super::parse::LARGE_ARG_BYTES;
 use crate::number;
 
 /// Where one argument stands: a range of the request's bytes, or an entry of its large arguments.
@@ -14,8 +15,13 @@ pub(super) struct Span {
 }
 
 /// Marks a span that refers to `large[len]`. No buffered request reaches 4 GiB: arguments of
-/// [`super::parse::LARGE_ARG_BYTES`] or more never enter the buffer.
+/// [`LARGE_ARG_BYTES`] or more never enter it, and all others together are bounded by
+/// [`BUFFERED_MAX_BYTES`].
 const LARGE: u32 = u32::MAX;
+
+/// Bytes of requests in a buffer, or waiting in a queue, that spans can tell apart, whatever limit is
+/// configured; with room for what one receive adds.
+pub const BUFFERED_MAX_BYTES: usize = LARGE as usize - (64 << 20);
 
 impl Span {
     pub(super) fn range(start: usize, len: usize) -> Span {
@@ -195,7 +201,11 @@ impl ArgBuf {
         (0..args.len()).for_each(|i| self.push_arg(args, i));
     }
 
+    /// Appends an argument; a large one in an allocation of its own, which may become a value.
     pub fn push(&mut self, arg: &[u8]) {
+        if arg.len() >= LARGE_ARG_BYTES {
+            return self.push_bytes(Bytes::copy_from_slice(arg));
+        }
         self.spans.push(Span::range(self.bytes.len(), arg.len()));
         self.bytes.extend_from_slice(arg);
     }
@@ -261,5 +271,11 @@ mod tests {
         assert_eq!(args.get(1), b"key");
         assert_eq!(args.bytes(2).as_ptr(), large.as_ptr());
         assert_eq!(args.from(1).get(0), b"key");
+        // What is pushed as bytes becomes large on its own.
+        let mut pushed = ArgBuf::default();
+        pushed.push(&large);
+        pushed.push(b"small");
+        assert!(pushed.as_args().large(0).is_some() && pushed.as_args().large(1).is_none());
+        assert_eq!(pushed.as_args().get(0), &large[..]);
     }
 }

@@ -13,7 +13,7 @@ mod glance;
 mod parse;
 mod writer;
 
-pub use args::{ArgBuf, Args, Pick};
+pub use args::{ArgBuf, Args, BUFFERED_MAX_BYTES, Pick};
 pub use error::{CmdError, CmdResult};
 pub use glance::Glance;
 pub use parse::{Limits, Parsed, Parser, ProtocolError, split_quoted};

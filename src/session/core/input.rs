@@ -2,7 +2,7 @@
 
 use super::{Core, Overflow};
 use crate::keyspace::{Foreseen, WARM_KEYS};
-use crate::resp::Glance;
+use crate::resp::{BUFFERED_MAX_BYTES, Glance};
 use crate::session::link::{Admission, Host, Link};
 use crate::session::requests::Next;
 use crate::session::state::{Session, State};
@@ -173,7 +173,7 @@ impl Core {
     fn check_query_limit(&mut self, key: SessionKey, link: &mut dyn Link) {
         /// Unread requests beyond which a waiting session's socket is left alone.
         const AHEAD_BYTES: usize = 256 * 1024;
-        let max = self.limits.query_max_bytes;
+        let max = self.limits.query_max_bytes.min(BUFFERED_MAX_BYTES);
         let Some(session) = self.session_mut(key) else {
             return;
         };
