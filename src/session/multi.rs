@@ -6,6 +6,8 @@
 //! are granted; the commands run in order under the holds, those of one home in one message, and
 //! the holds are released at the end. Nobody sees anything between.
 
+use std::collections::BTreeSet;
+
 use smallvec::SmallVec;
 
 use super::core::Core;
@@ -53,7 +55,8 @@ impl Multi {
 /// What a session watches.
 #[derive(Debug, Default)]
 pub struct Watches {
-    pub(super) keys: Vec<(u32, Box<[u8]>)>,
+    /// With their databases. In order, as a client may watch very many.
+    pub(super) keys: BTreeSet<(u32, Box<[u8]>)>,
     homes: SmallVec<[usize; 4]>,
     /// Homes that have not confirmed a WATCH yet.
     awaited: usize,
@@ -211,11 +214,9 @@ impl Core {
         let watches = session.watches.get_or_insert_default();
         let mut new = Vec::new();
         for name in args.iter().skip(1) {
-            if watches.keys.iter().any(|(d, k)| *d == db && **k == *name) {
-                continue;
+            if watches.keys.insert((db, name.into())) {
+                new.push(name);
             }
-            watches.keys.push((db, name.into()));
-            new.push(name);
         }
         let groups = keys::by_home(new.into_iter(), place.shards);
         for (home, _) in &groups {

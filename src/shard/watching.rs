@@ -22,7 +22,7 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Notes the present versions of keys; a key that the session watches already keeps the older.
+    /// Notes the present versions of keys. Of a key that is watched twice, the older counts as well.
     pub fn watch<'k>(
         &mut self,
         keyspace: &mut Keyspace,
@@ -33,9 +33,6 @@ impl Watching {
     ) {
         let watched = self.sessions.entry(watcher).or_default();
         for key in keys {
-            if watched.iter().any(|old| old.db == db && *old.key == *key) {
-                continue;
-            }
             let mut tx = keyspace.tx(db, now_ms, false);
             let seen = tx.watch(key);
             tx.finish();
