@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use pinion::runtime::{
-    self, App, CloseReason, ConnId, ConnInfo, FileDone, Gather, Io, Listening, NextTurn, Options,
-    Scheduling, Signal, cpus,
+    self, App, CloseReason, ConnId, ConnInfo, Delivery, FileDone, Gather, Io, Listening, NextTurn,
+    Options, Scheduling, Signal, cpus,
 };
 
 const MESSAGES_MAX: u64 = 1_000_000;
@@ -23,6 +23,8 @@ struct Player {
     begun: Instant,
     /// Sent in this round, and heard of all.
     sent: u64,
+    /// What is back of a batch.
+    back: u64,
     sum: u64,
     started: bool,
 }
@@ -34,6 +36,7 @@ impl Player {
             round: 0,
             begun: Instant::now(),
             sent: 0,
+            back: 0,
             sum: 0,
             started: false,
         }
@@ -82,18 +85,17 @@ impl App for Player {
         false
     }
 
-    fn delivered(&mut self, from: usize, messages: Vec<u64>, io: &mut Io<u64>) {
+    fn delivered(&mut self, from: usize, messages: Delivery<'_, u64>, io: &mut Io<u64>) {
         if io.shard() == 1 {
-            messages.into_iter().for_each(|n| io.post(from, n));
+            messages.for_each(|n| io.post(from, n));
             return;
         }
-        assert_eq!(
-            messages.len() as u64,
-            BATCHES[self.round],
-            "a batch stays whole"
-        );
-        self.sum += messages.iter().sum::<u64>();
-        self.returned(io);
+        let sums = messages.fold((0, 0), |(n, sum), it| (n + 1, sum + it));
+        (self.back, self.sum) = (self.back + sums.0, self.sum + sums.1);
+        if self.back == BATCHES[self.round] {
+            self.back = 0;
+            self.returned(io);
+        }
     }
 
     fn file_done(&mut self, _: FileDone, _: &mut Io<u64>) {}

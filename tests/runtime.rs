@@ -8,12 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pinion::runtime::{
-    self, App, CloseReason, ConnId, ConnInfo, FileDone, Gather, Io, Listening, NextTurn, Options,
-    Scheduling, Signal, cpus,
+    self, App, CloseReason, ConnId, ConnInfo, Delivery, FileDone, Gather, Io, Listening, NextTurn,
+    Options, Scheduling, Signal, cpus,
 };
 
 /// One test at a time: they count the descriptors of this process.
@@ -30,6 +30,9 @@ const HUGE_BYTES: usize = 8 << 20;
 const PIECE_BYTES: usize = 40_000;
 /// How long `PAUSE` stops reading.
 const PAUSE_NS: u64 = 20_000_000;
+/// How long `BUSY` takes, and how many of these `BURST` sends to the next shard.
+const BUSY: Duration = Duration::from_millis(5);
+const BURST: usize = 5;
 const EXIT_CODE: i32 = 7;
 
 /// Byte `at` of the huge reply.
@@ -70,6 +73,20 @@ impl Echo {
                 out.bytes.extend_from_slice(piece);
             }
         }
+    }
+
+    /// Longer than a turn goes on. Returns the number of this one.
+    fn work(&self) -> Vec<u8> {
+        let begun = Instant::now();
+        while begun.elapsed() < BUSY {
+            std::hint::spin_loop();
+        }
+        format!("{:8}", self.turns).into_bytes()
+    }
+
+    fn busy(&self, conn: ConnId, io: &mut Io<Parcel>) {
+        let turn = self.work();
+        io.out(conn).bytes.extend_from_slice(&turn);
     }
 
     /// Corks a connection, if it is not, and writes `len` more bytes for it.
@@ -116,6 +133,13 @@ impl App for Echo {
             b"TURNS" => {
                 let text = format!("{:8}", self.turns);
                 io.out(conn).bytes.extend_from_slice(text.as_bytes());
+            }
+            b"BUSY" => self.busy(conn, io),
+            b"BURST" => {
+                let next = (io.shard() + 1) % io.shards();
+                for _ in 0..BURST {
+                    io.post(next, Parcel::Out(conn, b"BUSY".to_vec()));
+                }
             }
             b"HELD" => {
                 let pending = self.corked.iter().map(|&conn| io.pending_bytes(conn));
@@ -178,9 +202,13 @@ impl App for Echo {
         false
     }
 
-    fn delivered(&mut self, from: usize, parcels: Vec<Parcel>, io: &mut Io<Parcel>) {
+    fn delivered(&mut self, from: usize, parcels: Delivery<'_, Parcel>, io: &mut Io<Parcel>) {
         for parcel in parcels {
             match parcel {
+                Parcel::Out(conn, bytes) if bytes == b"BUSY" => {
+                    let turn = self.work();
+                    io.post(from, Parcel::Back(conn, turn));
+                }
                 Parcel::Out(conn, bytes) => io.post(from, Parcel::Back(conn, bytes)),
                 Parcel::Back(conn, bytes) => io.out(conn).bytes.extend_from_slice(&bytes),
             }
@@ -349,6 +377,44 @@ fn requests_gather_where_they_may() {
     let before = serve(500);
     let turns = serve(100) - before;
     assert!(turns < 100 * 40 / 8, "{turns} turns for 4000 requests");
+    server.stop();
+}
+
+/// The numbers of the turns in which something was answered.
+fn turns_of(stream: &mut UnixStream, answers: usize) -> Vec<u64> {
+    let answer = |_| {
+        let mut answer = [0; 8];
+        stream.read_exact(&mut answer).expect("an answer");
+        let text = String::from_utf8_lossy(&answer);
+        text.trim().parse().expect("the number of a turn")
+    };
+    (0..answers).map(answer).collect()
+}
+
+#[test]
+fn much_work_that_comes_at_once_takes_several_turns() {
+    let _alone = alone();
+    let server = Server::start("rounds", 1);
+    let mut streams: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    // The others come while the first is served.
+    for stream in &mut streams {
+        stream.write_all(b"BUSY").expect("write");
+    }
+    let mut turns: Vec<_> = streams.iter_mut().flat_map(|it| turns_of(it, 1)).collect();
+    turns.sort_unstable();
+    turns.dedup();
+    assert_eq!(turns.len(), streams.len());
+    server.stop();
+}
+
+#[test]
+fn mail_that_is_much_work_takes_several_turns_in_its_order() {
+    let _alone = alone();
+    let server = Server::start("bursts", 2);
+    let mut stream = server.connect();
+    stream.write_all(b"BURST").expect("write");
+    let turns = turns_of(&mut stream, BURST);
+    assert!(turns.is_sorted_by(|a, b| a < b), "{turns:?}");
     server.stop();
 }
 

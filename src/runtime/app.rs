@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::driver::Delivery;
 use super::files::{FileDone, FileOp, FileRequest};
 use super::listen::{Doors, ListenError, Listening};
 use crate::resp::Output;
@@ -141,7 +142,13 @@ pub trait App: Sized {
     /// Whether a connection waits, perhaps for ever, for what others do: once its peer has hung up
     /// nobody wants what comes of it, nor of what the peer has sent behind.
     fn waits(&self, conn: ConnId) -> bool;
-    fn delivered(&mut self, from: usize, messages: Vec<Self::Message>, io: &mut Io<Self::Message>);
+    /// Messages of another core, or of this one. What is left of them is for the next turn.
+    fn delivered(
+        &mut self,
+        from: usize,
+        messages: Delivery<'_, Self::Message>,
+        io: &mut Io<Self::Message>,
+    );
     /// An operation on a file is over.
     fn file_done(&mut self, done: FileDone, io: &mut Io<Self::Message>);
     /// Shard 0 only.

@@ -1,19 +1,24 @@
-//! One core's turn: completions in, app, everything it asked for out, one `io_uring_enter`.
+//! One core's turn: mail and completions in, app, everything it asked for out, one `io_uring_enter`.
 //!
 //! ```text
 //! mail -> completions -> app.turn -> mail to myself -> requests -> sends -> mail out -> enter
 //! ```
-//! While the app has nothing to do at once, the thread sleeps in the ring until a completion, a
+//! What has come is a round. It takes one turn, or more if it is much work. While the app has nothing to do at once, the thread sleeps in the ring until a completion, a
 //! doorbell from another core, or the app's next deadline.
 
 mod arriving;
+mod round;
 mod sockets;
+
+pub use round::Delivery;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use round::Round;
 
 use super::app::{App, Awaited, ConnId, Io, NOBODYS, NextTurn, Signal};
 use super::clock;
@@ -66,7 +71,8 @@ pub(super) struct Driver<A: App> {
     /// Connections with replies that are held, and mail that is, in the order of their gates.
     held_replies: VecDeque<(u64, u32)>,
     held_mail: VecDeque<(u64, usize, Vec<A::Message>)>,
-    /// Emptied, for the mail of the next turn.
+    round: Round<A::Message>,
+    /// Emptied, for the mail of the next round.
     collected: Collected<A::Message>,
     /// What turns had to send and found a box full.
     unsent_mail: VecDeque<Vec<(usize, Mail<A::Message>)>>,
@@ -139,6 +145,7 @@ impl<A: App> Driver<A> {
             mailboxes,
             held_replies: VecDeque::new(),
             held_mail: VecDeque::new(),
+            round: Round::default(),
             collected: Vec::new(),
             unsent_mail: VecDeque::new(),
             adopted: Vec::new(),
@@ -172,23 +179,17 @@ impl<A: App> Driver<A> {
         self.arm_signals();
         let mut next = NextTurn::Again;
         loop {
-            if !self.gets_work_awake(next)? {
-                let timeout = self.sleep_for(next);
-                match self.gathering.wait(timeout) {
-                    Some((arrivals, longest)) => self.ring.gather(arrivals, longest)?,
-                    None => self.ring.enter(timeout)?,
-                }
-                self.mailboxes.awake();
-            }
+            self.wait(next)?;
             self.io.now = clock::now();
             if next.is_due(self.io.now.mono_ns) {
                 self.note_work();
             }
             self.turns.mind(self.io.now.mono_ns);
             self.io.connections = self.shared.connections();
-            // What a client sends may follow from what another core has done: its mail comes first.
-            self.take_mail();
-            self.take_completions();
+            if self.round.is_over() {
+                self.begin_round();
+            }
+            self.go_on();
             let more = self.app.turn(&mut self.io);
             self.deliver_to_self();
             self.app.commit(&mut self.io);
@@ -214,6 +215,23 @@ impl<A: App> Driver<A> {
                 return Ok(self.shared.exit_code.load(Ordering::SeqCst));
             }
         }
+    }
+
+    /// Submits what was asked for, and waits for something to come if all that has come is done.
+    fn wait(&mut self, next: NextTurn) -> std::io::Result<()> {
+        if !self.round.is_over() {
+            return self.ring.enter(Some(Duration::ZERO));
+        }
+        if self.gets_work_awake(next)? {
+            return Ok(());
+        }
+        let timeout = self.sleep_for(next);
+        match self.gathering.wait(timeout) {
+            Some((arrivals, longest)) => self.ring.gather(arrivals, longest)?,
+            None => self.ring.enter(timeout)?,
+        }
+        self.mailboxes.awake();
+        Ok(())
     }
 
     /// Stays awake for other cores' mail that is known to come: two cores that talk to each other
@@ -279,83 +297,10 @@ impl<A: App> Driver<A> {
         }
     }
 
-    fn take_completions(&mut self) {
-        let clogged = self.unsent_mail.len() > UNSENT_MAIL_MAX;
-        if !clogged {
-            for completion in std::mem::take(&mut self.held_receives) {
-                self.received(completion);
-            }
-        }
-        let mut completions = std::mem::take(&mut self.completions);
-        self.ring.completions(&mut completions);
-        if completions.iter().any(|it| it.token.op != Op::Wake) {
-            self.note_work();
-        }
-        let mut received = completions.iter().filter(|it| it.token.op == Op::Recv);
-        self.calm_turns = match received.nth(1).is_some() {
-            true => 0,
-            false => self.calm_turns.saturating_add(1),
-        };
-        if self.gathering.may_be() {
-            self.count_arrivals(&completions);
-        }
-        if !clogged && completions.len() > 1 {
-            self.foresee(&completions);
-        }
-        for completion in completions.drain(..) {
-            match completion.token.op {
-                Op::Recv if clogged => self.held_receives.push_back(completion),
-                Op::Recv => self.received(completion),
-                Op::Send => self.sent(completion),
-                Op::Hangup => self.hung_up(completion),
-                Op::Accept => self.accepted(completion),
-                Op::Signal => self.signalled(completion.result),
-                Op::File => self.file_completed(completion),
-                Op::Connect => self.dialed(completion),
-                Op::Wake if self.leftovers.woken() => self.ring.wake_after(&leftovers::PERIOD),
-                Op::Wake | Op::Cancel | Op::Doorbell | Op::Ring => {}
-            }
-        }
-        self.ring.buffers.publish();
-        self.completions = completions;
-        if self
-            .accepts_again_ns
-            .is_some_and(|at_ns| at_ns <= self.io.now.mono_ns)
-        {
-            self.accepts_again_ns = None;
-            self.arm_accepts();
-        }
-    }
-
     fn note_work(&mut self) {
         if self.leftovers.worked() {
             self.ring.wake_after(&leftovers::PERIOD);
         }
-    }
-
-    fn count_arrivals(&mut self, completions: &[Completion]) {
-        let sends = completions.iter().filter(|c| c.token.op == Op::Send);
-        let connections = self.slots.len() - self.free.len();
-        let arrived = completions.len() - sends.count();
-        self.gathering
-            .mind(arrived, connections, self.io.now.mono_ns);
-    }
-
-    /// Shows the app what has arrived.
-    fn foresee(&self, completions: &[Completion]) {
-        let arrivals = completions.iter().filter_map(|arrival| {
-            let token = arrival.token;
-            let buffer = arrival.buffer.filter(|_| token.op == Op::Recv)?;
-            let slot = self.slots.get(token.index as usize)?;
-            let is_open = slot.conn.is_some() && token.is_generation(slot.generation);
-            let len = usize::try_from(arrival.result).ok().filter(|_| is_open)?;
-            let id = ConnId {
-                index: token.index,
-                generation: slot.generation,
-            };
-            Some((id, self.ring.buffers.filled(buffer, len)))
-        });
-        self.app.foresee(arrivals);
     }
 
     fn file_completed(&mut self, completion: Completion) {
@@ -365,24 +310,13 @@ impl<A: App> Driver<A> {
         }
     }
 
-    fn take_mail(&mut self) {
-        let mut collected = std::mem::take(&mut self.collected);
-        self.mailboxes.collect(&mut collected);
-        for (_, from, mail) in collected.drain(..) {
-            match mail {
-                Mail::Messages(messages) => self.app.delivered(from, messages, &mut self.io),
-                Mail::Adopt(fd, info) => self.open(fd, *info),
-            }
-        }
-        self.collected = collected;
-    }
-
     /// What the app posted to its own core arrives within the turn.
     fn deliver_to_self(&mut self) {
         let shard = self.io.shard;
         while !self.io.mail[shard].is_empty() {
-            let messages = std::mem::take(&mut self.io.mail[shard]);
-            self.app.delivered(shard, messages, &mut self.io);
+            let mut messages = std::mem::take(&mut self.io.mail[shard]).into_iter();
+            let delivery = Delivery::whole(&mut messages);
+            self.app.delivered(shard, delivery, &mut self.io);
         }
     }
 

@@ -31,6 +31,7 @@ pub mod title;
 pub mod usage;
 
 pub use app::{App, Awaited, CloseReason, ConnId, ConnInfo, Dial, Io, NextTurn, Now, Peer, Signal};
+pub use driver::Delivery;
 pub use files::{FileDone, FileOp};
 pub use gathering::{Gather, LONGEST as GATHER_LONGEST};
 pub use listen::{ListenError, Listening};

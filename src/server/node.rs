@@ -10,7 +10,7 @@ use super::persist::{self, Operation};
 use super::spikes;
 use crate::command::{Client, Job, flags};
 use crate::runtime::{
-    self, App, Awaited, CloseReason, ConnId, ConnInfo, FileDone, Io, NextTurn, Signal,
+    self, App, Awaited, CloseReason, ConnId, ConnInfo, Delivery, FileDone, Io, NextTurn, Signal,
 };
 use crate::session::{Core, Link, Peer, State};
 use crate::shard::message::{HopCall, Message};
@@ -366,12 +366,20 @@ impl App for Node {
             .is_some_and(|session| matches!(session.state, State::Blocked | State::Postponed))
     }
 
-    fn delivered(&mut self, from: usize, messages: Vec<NodeMessage>, io: &mut Io<NodeMessage>) {
-        if messages.len() > 1 {
-            let hops = messages.iter().filter_map(|message| match message {
-                NodeMessage::Core(Message::Hop(hop)) => Some(&**hop),
-                _ => None,
-            });
+    fn delivered(
+        &mut self,
+        from: usize,
+        messages: Delivery<'_, NodeMessage>,
+        io: &mut Io<NodeMessage>,
+    ) {
+        if messages.as_slice().len() > 1 {
+            let hops = messages
+                .as_slice()
+                .iter()
+                .filter_map(|message| match message {
+                    NodeMessage::Core(Message::Hop(hop)) => Some(&**hop),
+                    _ => None,
+                });
             self.core.shard.foresee(hops);
         }
         self.with_link(io, |core, host, link| {
