@@ -4,11 +4,12 @@ without pipeline.
 
 With two shards half of the commands cross to the other core, and the generator shares one of the
 cores; what counts is CPU time, not throughput. Two cores that need `ratio` times the CPU for a command
-carry `2 / ratio` times as many of them. Throughput is told as well: where a command is work for the
-server and none for the generator (`sort`), it is near that."""
+carry `2 / ratio` times as many of them. Throughput is told as well: the more a command is work for the
+server and not for the generator (`sort`, `sort-1000`), the nearer it is to that."""
 
 import itertools
-import time
+import re
+import sys
 
 import bench
 
@@ -21,30 +22,39 @@ TESTS = {
     "mget": ["mget"] + ["key:__rand_int__"] * 10,
     # A script that names no keys: everything stops for it.
     "eval": ["eval", "for i = 1, 20 do redis.call('set', 'k' .. i, i) end", "0"],
-    # Work for the server: each of a thousand lists has some two hundred elements.
+    # Work for the server: each of a thousand lists has some two hundred elements, of others a thousand.
     "lrange": ["lrange", "list:__rand_int__", "0", "99"],
     "sort": ["sort_ro", "list:__rand_int__", "ALPHA", "LIMIT", "0", "1"],
+    "sort-1000": ["sort_ro", "long:__rand_int__", "ALPHA", "LIMIT", "0", "1"],
 }
-# How many of a test's requests cost as much as twenty of the others.
-FEWER = {"eval": 1, "sort": 2, "lrange": 10}
+# How many of a test's requests cost as much as forty of the others.
+FEWER = {"eval": 2, "sort": 4, "sort-1000": 1, "lrange": 20}
 LISTS = ["-r", "1000"]
-FILL = LISTS + ["-P", "16", "-n", "200000", "rpush", "list:__rand_int__", "element-abcdefgh"]
+FILLS = [
+    LISTS + ["-P", "16", "-n", requests, "rpush", key, "element-abcdefgh"]
+    for requests, key in [("200000", "list:__rand_int__"), ("1000000", "long:__rand_int__")]
+]
 
 
 def send(options, server, words):
+    """Requests a second of redis-benchmark."""
     clients = str(options.clients)
-    bench.run(options, ["redis-benchmark", "-q", "-p", str(server.port), "-c", clients] + words)
+    command = ["redis-benchmark", "-q", "-p", str(server.port), "-c", clients, *words]
+    text = bench.run(options, command)
+    rates = re.findall(r"([\d.]+) requests per second", text)
+    if not rates:
+        sys.exit(f"{server.name}: redis-benchmark said:\n{text[-2000:]}")
+    return float(rates[-1])
 
 
 def sample(options, server, test, depth):
-    """CPU seconds and seconds per million of a test's requests."""
-    requests = options.requests * min(depth, 4) * FEWER.get(test, 20) // 20
-    words = LISTS if test in ("lrange", "sort") else ["-r", "100000"]
+    """CPU seconds per million of a test's requests, and how many are answered a second."""
+    requests = options.requests * min(depth, 4) * FEWER.get(test, 40) // 40
+    words = LISTS if test in ("lrange", "sort", "sort-1000") else ["-r", "100000"]
     words = words + ["-d", "64", "-P", str(depth), "-n", str(requests)] + TESTS[test]
-    before, begun = server.cpu_seconds(), time.monotonic()
-    send(options, server, words)
-    wall = time.monotonic() - begun
-    return (server.cpu_seconds() - before) * 1e6 / requests, wall * 1e6 / requests
+    before = server.cpu_seconds()
+    rate = send(options, server, words)
+    return (server.cpu_seconds() - before) * 1e6 / requests, rate
 
 
 def main():
@@ -62,18 +72,19 @@ def main():
     figures = {}
     try:
         for server in (one, two):
-            send(options, server, FILL)
+            for fill in FILLS:
+                send(options, server, fill)
         for test, depth in itertools.product(options.tests.split(","), options.depths):
             pairs = [
                 (sample(options, one, test, depth), sample(options, two, test, depth))
                 for _ in range(options.pairs)
             ]
             ratio = bench.median(b / a for (a, _), (b, _) in pairs)
-            speed = bench.median(a / b for (_, a), (_, b) in pairs)
+            speed = bench.median(b / a for (_, a), (_, b) in pairs)
             figures[f"{test} {depth}"] = {"pairs": pairs, "ratio": ratio, "throughput": speed}
             a, b = (bench.median(pair[index][0] for pair in pairs) for index in (0, 1))
             print(
-                f"{test:6} pipeline {depth:3}   one shard {a:6.2f}   two shards {b:6.2f} CPU-s/M"
+                f"{test:9} pipeline {depth:3}   one shard {a:6.2f}   two shards {b:6.2f} CPU-s/M"
                 f"   ratio {ratio:.2f}   throughput {speed:.2f}"
             )
     finally:
