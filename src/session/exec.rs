@@ -146,18 +146,8 @@ impl Core {
         self.shard.stats.ran(call.id, 0, false);
         let exec = Exec {
             records: self.shard.keyspace.effects.records.len(),
-            db: request.db,
-            request,
-            calls,
-            next: 0,
-            running: 0,
-            out: Output::default(),
-            is_flooded: false,
-            held: None,
-            watches: None,
             words: host.is_watching().then(|| words.to_buf()),
-            script: None,
-            seen: Seen::default(),
+            ..Exec::new(request, calls)
         };
         self.start_exec(key, exec, watched_from, link, host)
     }
@@ -456,6 +446,24 @@ impl Core {
 }
 
 impl Exec {
+    fn new(request: Arc<Request>, calls: Vec<HopCall>) -> Exec {
+        Exec {
+            db: request.db,
+            request,
+            calls,
+            next: 0,
+            running: 0,
+            out: Output::default(),
+            is_flooded: false,
+            held: None,
+            watches: None,
+            records: 0,
+            words: None,
+            script: None,
+            seen: Seen::default(),
+        }
+    }
+
     /// One of its commands, as a request of its own, with its client's state as it is then.
     fn request_of(&self, call: HopCall, args: &Args, (db, proto): (u32, Proto)) -> Request {
         let whole = &self.request;
@@ -504,21 +512,7 @@ impl Exec {
             to: request.args.len() as u32,
             ..request.call
         };
-        Exec {
-            db: request.db,
-            request,
-            calls: vec![call],
-            next: 0,
-            running: 0,
-            out: Output::default(),
-            is_flooded: false,
-            held: None,
-            watches: None,
-            records: 0,
-            words: None,
-            script: None,
-            seen: Seen::default(),
-        }
+        Exec::new(request, vec![call])
     }
 
     /// Drops replies that nobody will be sent, and lets the next one stop where they become so many.
