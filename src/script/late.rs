@@ -3,7 +3,7 @@
 //! While there is one, clients are told that the server is busy, on all shards, and may end it as
 //! long as it has changed nothing.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::resp::CmdError;
@@ -55,9 +55,13 @@ pub struct LateScript {
     pub words: Vec<Vec<u8>>,
     /// When it began, nanoseconds of the clock of durations.
     pub begun_ns: u64,
-    wrote: AtomicBool,
-    killed: AtomicBool,
+    fate: AtomicU8,
 }
+
+// What became of one, once and for all: whoever ends it is told that it has changed nothing.
+const OPEN: u8 = 0;
+const WROTE: u8 = 1;
+const KILLED: u8 = 2;
 
 impl LateScript {
     pub fn new(kind: Kind, name: &[u8], words: Vec<Vec<u8>>, begun_ns: u64) -> LateScript {
@@ -66,30 +70,38 @@ impl LateScript {
             name: name.to_vec(),
             words,
             begun_ns,
-            wrote: AtomicBool::new(false),
-            killed: AtomicBool::new(false),
+            fate: AtomicU8::new(OPEN),
         }
     }
 
-    /// It has changed something, or is about to.
-    pub fn wrote(&self) {
-        self.wrote.store(true, Ordering::Relaxed);
+    /// Whether it may change something: not if it is to end. From then on nobody can end it.
+    pub fn may_write(&self) -> bool {
+        self.meets(WROTE)
     }
 
     /// Whether it is to end.
     pub fn is_killed(&self) -> bool {
-        self.killed.load(Ordering::Relaxed)
+        self.fate.load(Ordering::Relaxed) == KILLED
     }
 
     fn kill(&self, by: Kind) -> Result<(), CmdError> {
-        if self.wrote.load(Ordering::Relaxed) {
+        if self.fate.load(Ordering::Relaxed) == WROTE {
             return Err(UNKILLABLE);
         }
         if self.kind != by {
             return Err(self.kind.busy());
         }
-        self.killed.store(true, Ordering::Relaxed);
-        Ok(())
+        match self.meets(KILLED) {
+            true => Ok(()),
+            false => Err(UNKILLABLE),
+        }
+    }
+
+    /// Whether this becomes of it, or has.
+    fn meets(&self, fate: u8) -> bool {
+        let relaxed = Ordering::Relaxed;
+        let met = self.fate.compare_exchange(OPEN, fate, relaxed, relaxed);
+        met.map_or_else(|before| before == fate, |_open| true)
     }
 }
 
@@ -200,9 +212,11 @@ mod tests {
         assert_eq!(text(all.kill(Kind::Function)), BUSY_SCRIPT.to_string());
         assert_eq!(text(all.kill(Kind::Eval)), "OK");
         assert!(script.script.is_killed());
+        assert!(!script.script.may_write(), "whoever ended it was told so");
         let function = all.add(late(Kind::Function));
         assert_eq!(text(all.kill(Kind::Eval)), BUSY_FUNCTION.to_string());
-        function.script.wrote();
+        assert!(function.script.may_write());
         assert_eq!(text(all.kill(Kind::Function)), UNKILLABLE.to_string());
+        assert!(function.script.may_write() && !function.script.is_killed());
     }
 }

@@ -247,9 +247,8 @@ impl Scripted {
             words,
             self.begun_ns,
         );
-        if self.wrote {
-            late.wrote();
-        }
+        let is_open = !self.wrote || late.may_write();
+        debug_assert!(is_open, "nobody knows of it yet");
         late
     }
 

@@ -303,9 +303,13 @@ impl Core {
                     (Reach::Declared, true) => return Some(Asked::Answered(refusal(&STRAYED))),
                 }
             }
-            scripted.wrote |= command.is_write();
-            if let Some(late) = scripted.late.as_ref().filter(|_| scripted.wrote) {
-                late.script.wrote();
+            if command.is_write() {
+                let late = scripted.late.as_ref();
+                if late.is_some_and(|late| !late.script.may_write()) {
+                    // It is ended before it hears of that.
+                    return Some(Asked::Answered(Output::default()));
+                }
+                scripted.wrote = true;
             }
         }
         None
