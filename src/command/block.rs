@@ -90,15 +90,13 @@ pub fn timeout_ms(args: &Args, at: usize) -> Result<i64, CmdError> {
 const NEGATIVE: CmdError = CmdError::Text("ERR timeout is negative");
 
 fn patience(ms: f64) -> Result<Option<Patience>, CmdError> {
-    /// So that a deadline never overflows: a million years.
+    /// So that a deadline never overflows: a million years, which whoever asks for more will not see end.
     const MS_MAX: f64 = 4e16;
-    if ms < 0.0 {
+    // Redis: what has no place in 64 bits is the smallest number there.
+    if ms < 0.0 || ms > i64::MAX as f64 {
         return Err(NEGATIVE);
     }
-    if ms > MS_MAX {
-        return Err(CmdError::Text("ERR timeout is out of range"));
-    }
-    Ok(Some(match ms as i64 {
+    Ok(Some(match ms.min(MS_MAX) as i64 {
         0 => Patience::Forever,
         ms => Patience::Ms(ms),
     }))
