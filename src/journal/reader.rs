@@ -212,8 +212,13 @@ impl Reader {
         let Some(head) = Head::parse(head).filter(|_| head_len <= HEAD_MAX_BYTES + 2) else {
             return self.bad_unit("the line before a unit cannot be read");
         };
-        let Some(payload) = self.rest()[head_len..].get(..head.len) else {
-            return self.bad_unit("a unit is cut short");
+        let behind = &self.rest()[head_len..];
+        let Some(payload) = behind.get(..head.len) else {
+            // A value may look like a unit: what stands within a command is none.
+            return match self.ended && !ends_in_command(behind) {
+                true => self.bad_unit("a unit is cut short"),
+                false => self.incomplete(),
+            };
         };
         if !head.is_sum_of(payload) {
             return self.bad_unit("a unit's checksum is wrong");
@@ -421,6 +426,17 @@ fn command(bytes: &[u8]) -> Found {
         }
     }
     Found::Whole(at)
+}
+
+/// Whether commands follow one another up to the end, which the last of them may lack.
+fn ends_in_command(mut bytes: &[u8]) -> bool {
+    loop {
+        match command(bytes) {
+            Found::Whole(len) => bytes = &bytes[len..],
+            Found::More => return true,
+            Found::Bad(_) => return false,
+        }
+    }
 }
 
 /// The names of whole commands, one behind another; comments between them are passed over.

@@ -222,6 +222,28 @@ fn a_bit_that_turns_before_the_last_unit_is_damage() {
     }
 }
 
+#[test]
+fn a_value_that_looks_like_a_segment_is_none() {
+    let value = String::from_utf8(segment(&mut fastrand::Rng::with_seed(13)).0).unwrap();
+    let (mut writer, mut bytes) = (Writer::default(), Vec::new());
+    writer.push(0, &encode(&["SET", "k", "v"]));
+    writer.seal();
+    writer.take(&mut bytes);
+    let valid_to = bytes.len() as u64;
+    writer.push(0, &encode(&["SET", "segment", &value]));
+    writer.push(1, &encode(&["SET", "k", "w"]));
+    writer.seal();
+    writer.take(&mut bytes);
+    for cut in valid_to as usize + 1..bytes.len() {
+        let (items, fault) = read(&bytes[..cut], 1 << 20);
+        assert_eq!(
+            (items.len(), fault),
+            (1, Some(Fault::Torn { valid_to })),
+            "{cut}"
+        );
+    }
+}
+
 /// Bytes that were changed, lost, doubled or made up: an end by the rules, in whatever pieces
 /// they arrive, and no more memory than they take.
 #[test]
