@@ -12,8 +12,11 @@ use crate::value::dict::{Dict, Handle};
 use crate::value::slab::Slab;
 use crate::value::{Kind, Value};
 
-/// Entries of these buckets are freed one by one: some tens of microseconds.
+/// Entries of these buckets are freed one by one: some tens of microseconds, as long as values are
+/// small.
 const BUCKETS_PER_SLICE: usize = 64;
+/// Values of so many bytes in all are freed with their keys before somebody else has a turn.
+pub const BYTES_PER_SLICE: usize = 256 * 1024;
 /// Whole pages: an munmap each at worst.
 const PAGES_PER_SLICE: usize = 16;
 
@@ -46,9 +49,22 @@ pub struct Garbage {
     /// Databases whose entries stand in the arena in use.
     pub entries: Vec<Flushed>,
     pub wholes: Vec<Whole>,
-    /// Large collections of keys that were deleted, with the bytes they had then.
-    values: Vec<(Value, usize)>,
+    values: Vec<Large>,
+    /// Bytes of those of keys that were deleted one by one.
     value_bytes: usize,
+}
+
+/// A large collection without a key.
+#[derive(Debug)]
+struct Large {
+    value: Value,
+    /// What it had, if its key was deleted by itself.
+    bytes: usize,
+}
+
+/// Whether a value is freed in slices. A string has no parts.
+fn is_large(value: &Value) -> bool {
+    value.kind() != Kind::String && value.memory_bytes() > AT_ONCE_BYTES
 }
 
 impl Garbage {
@@ -65,14 +81,14 @@ impl Garbage {
 
     /// Frees a slice of a large value. Returns whether it was the last of it.
     pub fn free_value(&mut self) -> bool {
-        let Some((mut value, bytes)) = self.values.pop() else {
+        let Some(mut large) = self.values.pop() else {
             return false;
         };
-        let more = value.free_slice(PARTS_PER_SLICE);
+        let more = large.value.free_slice(PARTS_PER_SLICE);
         if more {
-            self.values.push((value, bytes));
+            self.values.push(large);
         } else {
-            self.value_bytes -= bytes;
+            self.value_bytes -= large.bytes;
         }
         !more
     }
@@ -82,8 +98,17 @@ impl Garbage {
     pub fn free_whole(&mut self) -> Option<u64> {
         let whole = self.wholes.last_mut()?;
         let mut keys = 0;
+        let (mut bytes, values) = (0, &mut self.values);
+        let free = |Object { value, .. }| {
+            if is_large(&value) {
+                values.push(Large { value, bytes: 0 });
+            } else {
+                bytes += value.memory_bytes();
+            }
+            bytes < BYTES_PER_SLICE
+        };
         let more = whole.arena.dismantle(PAGES_PER_SLICE) > 0
-            || whole.objects.dismantle()
+            || whole.objects.dismantle_with(free)
             || whole.wheel.dismantle()
             || whole.dicts.last_mut().is_some_and(|flushed| {
                 keys = if flushed.lazy { flushed.dict.len() } else { 0 } as u64;
@@ -161,7 +186,11 @@ impl Keyspace {
     }
 
     fn free_entries(&mut self, flushed: &mut Flushed) -> bool {
+        let bytes = self.object_bytes.all;
         for _ in 0..BUCKETS_PER_SLICE {
+            if bytes - self.object_bytes.all > BYTES_PER_SLICE {
+                break;
+            }
             let Some(handles) = flushed.dict.dismantle() else {
                 return false;
             };
@@ -206,13 +235,12 @@ impl Keyspace {
         }
         let bytes = value.memory_bytes();
         self.object_bytes.changed(value.kind(), bytes, 0);
-        // A string has no parts that could be freed in slices. And if much waits already, more is freed
-        // at once: otherwise who replaces large values fast enough fills the memory.
+        // If much waits already, more is freed at once: otherwise who replaces large values fast enough
+        // fills the memory.
         let garbage = &mut self.garbage;
-        let is_large = bytes > AT_ONCE_BYTES && value.kind() != Kind::String;
-        if is_large && garbage.value_bytes <= WAITING_BYTES {
+        if is_large(&value) && garbage.value_bytes <= WAITING_BYTES {
             garbage.value_bytes += bytes;
-            garbage.values.push((value, bytes));
+            garbage.values.push(Large { value, bytes });
         }
     }
 

@@ -7,6 +7,7 @@
 //! A flush changes the incarnation, and leaves the nodes where they are: those of what is gone are
 //! about no database.
 
+use super::garbage::BYTES_PER_SLICE;
 use super::wheel::{self, Step};
 use super::{Db, Event, Keyspace, entry};
 use crate::value::dict::Handle;
@@ -40,8 +41,8 @@ impl Keyspace {
         }
     }
 
-    /// Deletes up to `budget` keys that are due, or slices of fields, in the order of their deadlines.
-    /// Keys that `is_held` names are put off by a millisecond. Returns whether more are due.
+    /// Deletes up to `budget` keys that are due, or slices of fields, in the order of their deadlines;
+    /// fewer if much memory is freed with them. Keys that `is_held` names are put off by a millisecond. Returns whether more are due.
     ///
     /// Differs: A key that expires is deleted, and announced, at its deadline. Redis samples keys.
     pub fn pulse(
@@ -56,7 +57,11 @@ impl Keyspace {
         if self.is_replica {
             return self.pulse_own(now_ms, budget, is_held);
         }
+        let bytes = self.object_bytes.all;
         for _ in 0..budget {
+            if bytes.saturating_sub(self.object_bytes.all) > BYTES_PER_SLICE {
+                break;
+            }
             match self.wheel.step(now_ms) {
                 Step::Due { owner, .. } => {
                     self.expire_popped(owner, now_ms, &is_held);

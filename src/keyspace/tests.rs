@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::command::testing::Bench;
 use crate::value::hash::Hash;
+use crate::value::set::Set;
 
 fn set(ks: &mut Keyspace, key: &[u8], value: &[u8], ttl: Ttl) {
     let mut tx = ks.tx(0, 1000, true);
@@ -522,4 +523,57 @@ fn fields_that_expire_for_a_script_that_speaks_to_nobody_are_told_to_all() {
     tx.finish();
     assert_eq!(ks.effects.records.set_audience(Audience::ALL), nobody);
     assert_eq!(ks.effects.records.iter_for(Audience::REPLICAS).count(), 1);
+}
+
+/// Sets that end at 2000 in one database, and a key in another.
+fn with_sets(sets: usize, members: usize) -> Keyspace {
+    let mut ks = Keyspace::new(2, 1);
+    for key in 0..sets {
+        let mut tx = ks.tx(0, 1000, false);
+        let make = |limits: &Limits| Set::new(b"a", limits);
+        let fill = |set: &mut Set, context: Context| {
+            for n in 0..members {
+                set.add(format!("member:{n:0100}").as_bytes(), context.limits);
+            }
+        };
+        let key = key.to_string().into_bytes();
+        tx.change_or_create(&key, make, fill).unwrap();
+        tx.wrote(&key, Event::SADD, |_| {});
+        tx.set_expiry(&key, Some(2000));
+        tx.wrote(&key, Event::EXPIRE, |_| {});
+        tx.select(1);
+        tx.set_string(b"another", NewStr::Int(1), Ttl::Clear);
+        tx.wrote(b"another", Event::SET, |_| {});
+        tx.finish();
+    }
+    ks
+}
+
+#[test]
+fn no_slice_frees_much_however_keys_go() {
+    type Go = fn(&mut Keyspace);
+    let ways: [(&str, Go); 3] = [
+        ("expiry", |_| ()),
+        ("flush of one", |ks| {
+            ks.tx(0, 1000, false).flush_db(true);
+        }),
+        ("flush of all", |ks| ks.tx(0, 1000, false).flush_all(true)),
+    ];
+    for (way, go) in ways {
+        for (sets, members) in [(20, 5000), (300, 300)] {
+            let mut ks = with_sets(sets, members);
+            let bytes = ks.object_bytes.all;
+            go(&mut ks);
+            let mut slices = 0;
+            while ks.free_slice() || ks.pulse(2000, 256, |_, _| false) {
+                slices += 1;
+            }
+            let least = if members > 1024 {
+                sets * members / 2048
+            } else {
+                bytes >> 20
+            };
+            assert!(slices >= least, "{way} of {sets}: {slices}, not {least}");
+        }
+    }
 }

@@ -160,6 +160,22 @@ impl<T> Slab<T> {
         self.segments.pop();
         !self.segments.is_empty()
     }
+
+    /// Takes values out of the last segment of a slab that nobody refers to any more, for as long as
+    /// `goes_on` says of them. Returns whether there are more.
+    pub fn dismantle_with(&mut self, mut goes_on: impl FnMut(T) -> bool) -> bool {
+        if let Some(last) = self.segments.last_mut() {
+            while let Some(place) = last.pop() {
+                if let Place::Used(value) = place
+                    && !goes_on(value)
+                {
+                    return true;
+                }
+            }
+            self.segments.pop();
+        }
+        !self.segments.is_empty()
+    }
 }
 
 #[cfg(test)]

@@ -226,18 +226,15 @@ impl<T: Member> Table<T> {
         Some(item)
     }
 
-    /// Removes the member added last: how a table is freed in slices.
+    /// Frees some members of a table that is thrown away; true while more are left.
     pub fn free_slice(&mut self, members: usize) -> bool {
-        // Nobody looks for members any more, so the dictionary may go first.
-        if !self.dict.is_empty() {
-            self.dict = Dict::default();
-        }
         for _ in 0..members.div_ceil(CHUNK) {
             if let Some(chunk) = self.items.chunks.pop() {
                 self.items.len -= chunk.len();
             }
         }
-        self.items.len > 0
+        // Nobody looks for members any more: a segment of the dictionary is of more than these.
+        self.dict.drop_segment() || self.items.len > 0
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
