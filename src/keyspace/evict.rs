@@ -6,7 +6,7 @@
 
 use super::effects::Event;
 use super::pulse::is_of_key;
-use super::{Keyspace, entry};
+use super::{Db, Keyspace, entry};
 use crate::value::dict::Handle;
 
 /// `maxmemory-policy`.
@@ -64,16 +64,26 @@ impl Policy {
     }
 }
 
+/// What became of an attempt to evict a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    Done,
+    /// There are keys that may go, and none of those that were drawn: somebody holds them, or they are
+    /// of what was flushed just now.
+    Later,
+    /// The policy finds none.
+    Never,
+}
+
 impl Keyspace {
     /// Evicts the best of about `samples` random candidates; keys that `is_held` names stay.
-    /// Returns whether a key went: if not, the policy finds none.
     pub fn evict_one(
         &mut self,
         policy: Policy,
         samples: usize,
         now_ms: i64,
         is_held: impl Fn(u32, &[u8]) -> bool,
-    ) -> bool {
+    ) -> Eviction {
         let mut best: Option<(u64, u32, Handle)> = None;
         for _ in 0..samples.max(1) {
             let candidate = match policy {
@@ -93,13 +103,26 @@ impl Keyspace {
             }
         }
         let Some((_, db, handle)) = best else {
-            return false;
+            return match self.has_candidates(policy) {
+                true => Eviction::Later,
+                false => Eviction::Never,
+            };
         };
         let key = self.key_of(handle).to_vec();
         let mut tx = self.tx(db, now_ms, false);
         tx.delete_as(&key, Event::EVICTED);
         tx.finish();
-        true
+        Eviction::Done
+    }
+
+    /// Whether there are keys that the policy allows to evict.
+    fn has_candidates(&self, policy: Policy) -> bool {
+        let has = |db: &Db| match policy {
+            Policy::NoEviction => false,
+            policy if policy.is_volatile() => db.expires > 0,
+            _ => !db.dict.is_empty(),
+        };
+        self.seen().iter().any(has)
     }
 
     /// The higher, the sooner a key goes.
@@ -233,9 +256,12 @@ mod tests {
     fn the_one_volatile_key_is_found_and_held_keys_stay() {
         let mut ks = keyspace(false);
         let volatile = Policy::VolatileLru;
-        (0..50).for_each(|_| assert!(ks.evict_one(volatile, 5, 100_000, |_, _| false)));
-        assert!(!ks.evict_one(volatile, 5, 100_000, |_, _| false));
-        assert!(!ks.evict_one(Policy::AllkeysRandom, 5, 100_000, |_, _| true));
+        let mut evict = |policy, held| ks.evict_one(policy, 5, 100_000, |_, _| held);
+        assert_eq!(evict(volatile, true), Eviction::Later);
+        (0..50).for_each(|_| assert_eq!(evict(volatile, false), Eviction::Done));
+        assert_eq!(evict(volatile, false), Eviction::Never);
+        assert_eq!(evict(Policy::AllkeysRandom, true), Eviction::Later);
+        assert_eq!(evict(Policy::NoEviction, true), Eviction::Never);
         assert_eq!(ks.stats(1).keys, 50);
     }
 
@@ -259,7 +285,8 @@ mod tests {
         tx.finish();
         let policies = Policy::ALL.iter().filter(|policy| policy.is_volatile());
         for policy in policies.clone() {
-            assert!(!ks.evict_one(*policy, 5, 2000, |_, _| false), "{policy:?}");
+            let evicted = ks.evict_one(*policy, 5, 2000, |_, _| false);
+            assert_eq!(evicted, Eviction::Never, "{policy:?}");
         }
         assert_eq!(ks.avg_ttl_ms(1, 2000), 0);
         for policy in policies {
@@ -268,7 +295,8 @@ mod tests {
             tx.wrote(b"volatile", Event::SET, |_| {});
             tx.finish();
             assert_eq!(ks.avg_ttl_ms(1, 2000), 498_000);
-            assert!(ks.evict_one(*policy, 5, 2000, |_, _| false), "{policy:?}");
+            let evicted = ks.evict_one(*policy, 5, 2000, |_, _| false);
+            assert_eq!(evicted, Eviction::Done, "{policy:?}");
             assert_eq!(ks.stats(1).keys, 100, "{policy:?}");
         }
     }
@@ -279,5 +307,24 @@ mod tests {
         let mean = ks.avg_ttl_ms(1, 100_000);
         assert!((840_000..860_000).contains(&mean), "{mean}");
         assert_eq!(ks.avg_ttl_ms(0, 100_000), 0);
+    }
+
+    #[test]
+    fn what_was_flushed_does_not_hide_what_may_go() {
+        let mut ks = Keyspace::new(2, 9);
+        for n in 0..5000u32 {
+            let mut tx = ks.tx(u32::from(n == 0), 1000, true);
+            tx.set_string(&n.to_le_bytes(), NewStr::Bytes(b"v"), Ttl::At(500_000));
+            tx.wrote(b"key", Event::SET, |_| {});
+            tx.finish();
+        }
+        let mut tx = ks.tx(0, 1000, false);
+        tx.flush_db(true);
+        tx.finish();
+        let evict = |ks: &mut Keyspace| ks.evict_one(Policy::VolatileTtl, 5, 2000, |_, _| false);
+        assert_eq!(evict(&mut ks), Eviction::Later);
+        while ks.free_slice() {}
+        assert_eq!(evict(&mut ks), Eviction::Done);
+        assert_eq!(evict(&mut ks), Eviction::Never);
     }
 }

@@ -42,7 +42,7 @@ use crate::value::{Kind, Value};
 pub use due::Due;
 use due::Shadow;
 pub use effects::{Effects, Event, Recorder};
-pub use evict::Policy;
+pub use evict::{Eviction, Policy};
 use own::Own;
 pub use records::{Audience, Record, Records};
 pub use tx::{

@@ -17,7 +17,7 @@ use super::waiting::Waiting;
 use super::watching::{Watcher, Watching};
 use crate::command::{Command, CommandId, Place, Run, keys};
 use crate::keyspace::tracking::Reader;
-use crate::keyspace::{Due, Keyspace, Tx, WARM_KEYS};
+use crate::keyspace::{Due, Eviction, Keyspace, Tx, WARM_KEYS};
 use crate::resp::{Args, Output, Proto, Writer};
 
 /// Replies with which a hop goes back though it has calls left: its session may have to wait until its
@@ -117,14 +117,14 @@ impl Shard {
             } = self.budget;
             let holds = &self.holds;
             let is_held = |_: u32, key: &[u8]| holds.is_held(key);
-            if !self.keyspace.evict_one(policy, samples, now_ms, is_held) {
-                self.budget.set_exhausted(true);
-                return match self.budget.is_exhausted() {
-                    true => Room::Nowhere,
-                    false => Room::Elsewhere,
-                };
+            let eviction = self.keyspace.evict_one(policy, samples, now_ms, is_held);
+            self.budget.set_exhausted(eviction == Eviction::Never);
+            match eviction {
+                Eviction::Done => {}
+                Eviction::Later => return Room::Enough,
+                Eviction::Never if self.budget.is_exhausted() => return Room::Nowhere,
+                Eviction::Never => return Room::Elsewhere,
             }
-            self.budget.set_exhausted(false);
         }
         Room::Enough
     }
