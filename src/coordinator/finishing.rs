@@ -343,31 +343,14 @@ impl Coordinator {
             return self.settled(tx, work, post);
         }
         work.participant_mut(from).part = Some(part);
-        if let Step::Read = work.step {
-            let outcome = if work.awaited > 0 {
-                Outcome::Pending
-            } else {
-                self.decide(tx, &mut work, post)
-            };
-            return self.keep_unless_done(tx, work, outcome, post);
-        }
-        if let Step::HoldAll = work.step {
-            // Peeks under the holds of a transaction.
-            let outcome = if work.awaited > 0 {
-                Outcome::Pending
-            } else {
-                self.granted(tx, &mut work, post)
-            };
-            return self.keep_unless_done(tx, work, outcome, post);
-        }
-        let outcome = if work.awaited > 0 {
-            Outcome::Pending
-        } else if work.waits {
-            Outcome::Waits
-        } else if work.reply.is_some() {
-            work.outcome_of_changes()
-        } else {
-            Outcome::Reply(work.merge())
+        let outcome = match work.step {
+            _ if work.awaited > 0 => Outcome::Pending,
+            Step::Read => self.decide(tx, &mut work, post),
+            // It has peeked under the holds of a transaction.
+            Step::HoldAll => self.granted(tx, &mut work, post),
+            _ if work.waits => Outcome::Waits,
+            _ if work.reply.is_some() => work.outcome_of_changes(),
+            _ => Outcome::Reply(work.merge()),
         };
         self.keep_unless_done(tx, work, outcome, post)
     }
