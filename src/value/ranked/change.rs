@@ -4,7 +4,9 @@
 //! before anything else is looked for.
 
 use super::Order;
-use super::nodes::{Edge, INNER_MAX, INNER_MIN, Inner, LEAF_MAX, LEAF_MIN, Leaf, NONE};
+use super::nodes::{
+    Edge, INNER_MAX, INNER_MIN, Inner, LEAF_MAX, LEAF_MIN, Leaf, NONE, Node, join_or_share,
+};
 use super::tree::{Path, Step, Tree};
 
 impl Tree {
@@ -32,7 +34,7 @@ impl Tree {
         let leaf = self.leaves.at_mut(path.leaf);
         let mut right = Leaf::new(leaf.parent);
         right.append(leaf, at);
-        leaf.len = at as u32;
+        leaf.truncate(at);
         if path.at < at || at == 0 {
             leaf.insert(path.at, score, id);
         } else {
@@ -72,7 +74,7 @@ impl Tree {
             let at = if rightmost { INNER_MAX } else { INNER_MAX / 2 };
             let mut right = Inner::new(inner.parent, inner.above_leaves);
             right.append(inner, at);
-            inner.len = at as u16;
+            inner.truncate(at);
             if slot < at && !rightmost {
                 inner.insert(slot + 1, edge);
             } else {
@@ -195,23 +197,7 @@ impl Tree {
         let parent = self.inners.at(step.node);
         let (low_node, high_node) = (parent.children[low], parent.children[high]);
         let (mut left, mut right) = (*self.leaves.at(low_node), *self.leaves.at(high_node));
-        let total = left.len() + right.len();
-        let joined = total <= LEAF_MAX;
-        if joined {
-            left.append(&right, 0);
-        } else if left.len() < right.len() {
-            let count = total / 2 - left.len();
-            let mut some = right;
-            some.len = count as u32;
-            left.append(&some, 0);
-            right.remove(0, count);
-        } else {
-            let mut moved = Leaf::new(right.parent);
-            moved.append(&left, total / 2);
-            left.len = total as u32 / 2;
-            moved.append(&right, 0);
-            right = moved;
-        }
+        let joined = join_or_share(&mut left, &mut right);
         *self.leaves.at_mut(low_node) = left;
         let parent = self.inners.at_mut(step.node);
         parent.counts[low] = left.len;
@@ -239,23 +225,7 @@ impl Tree {
         let parent = self.inners.at(step.node);
         let (low_node, high_node) = (parent.children[low], parent.children[high]);
         let (mut left, mut right) = (*self.inners.at(low_node), *self.inners.at(high_node));
-        let total = left.len() + right.len();
-        let joined = total <= INNER_MAX;
-        if joined {
-            left.append(&right, 0);
-        } else if left.len() < right.len() {
-            let count = total / 2 - left.len();
-            let mut some = right;
-            some.len = count as u16;
-            left.append(&some, 0);
-            right.remove(0, count);
-        } else {
-            let mut moved = Inner::new(right.parent, right.above_leaves);
-            moved.append(&left, total / 2);
-            left.len = total as u16 / 2;
-            moved.append(&right, 0);
-            right = moved;
-        }
+        let joined = join_or_share(&mut left, &mut right);
         self.replace_inner(step.node, low, left);
         if joined {
             self.inners.at_mut(step.node).remove(high, 1);

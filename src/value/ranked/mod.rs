@@ -29,7 +29,7 @@ mod walk;
 
 use std::cmp::Ordering;
 
-use nodes::LEAF_MAX;
+use nodes::{LEAF_MAX, Node};
 use tree::{Path, Tree};
 use walk::{Ascending, Descending};
 

@@ -14,6 +14,41 @@ pub(super) const INNER_CHUNK: usize = 16;
 /// The parent of the root.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// A node of the tree, as its neighbours see it.
+pub(super) trait Node: Copy {
+    const MAX: usize;
+    fn len(&self) -> usize;
+    fn truncate(&mut self, len: usize);
+    fn remove(&mut self, at: usize, count: usize);
+    /// Adds another's elements, or children, from one on.
+    fn append(&mut self, other: &Self, from: usize);
+}
+
+/// Joins two neighbours in the left one, if all fits there; else lets both have as many. Returns
+/// whether they were joined.
+pub(super) fn join_or_share<T: Node>(left: &mut T, right: &mut T) -> bool {
+    let total = left.len() + right.len();
+    if total <= T::MAX {
+        left.append(right, 0);
+        return true;
+    }
+    let half = total / 2;
+    let mut moved = *right;
+    if left.len() < right.len() {
+        let count = half - left.len();
+        moved.truncate(count);
+        left.append(&moved, 0);
+        right.remove(0, count);
+    } else {
+        moved.truncate(0);
+        moved.append(left, half);
+        moved.append(right, 0);
+        left.truncate(half);
+        *right = moved;
+    }
+    false
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Leaf {
     pub(super) scores: [f64; LEAF_MAX],
@@ -32,10 +67,6 @@ impl Leaf {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.len as usize
-    }
-
     pub(super) fn item(&self, at: usize) -> (f64, u32) {
         (self.scores[at], self.ids[at])
     }
@@ -47,15 +78,27 @@ impl Leaf {
         (self.scores[at], self.ids[at]) = (score, id);
         self.len += 1;
     }
+}
 
-    pub(super) fn remove(&mut self, at: usize, count: usize) {
+impl Node for Leaf {
+    const MAX: usize = LEAF_MAX;
+
+    fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.len = len as u32;
+    }
+
+    fn remove(&mut self, at: usize, count: usize) {
         let len = self.len();
         self.scores.copy_within(at + count..len, at);
         self.ids.copy_within(at + count..len, at);
         self.len -= count as u32;
     }
 
-    pub(super) fn append(&mut self, other: &Leaf, from: usize) {
+    fn append(&mut self, other: &Leaf, from: usize) {
         let (len, added) = (self.len(), other.len() - from);
         self.scores[len..len + added].copy_from_slice(&other.scores[from..other.len()]);
         self.ids[len..len + added].copy_from_slice(&other.ids[from..other.len()]);
@@ -99,10 +142,6 @@ impl Inner {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        usize::from(self.len)
-    }
-
     /// What this node's parent is to know of it.
     pub(super) fn as_edge(&self, child: u32) -> Edge {
         Edge {
@@ -125,8 +164,20 @@ impl Inner {
         self.children[at] = edge.child;
         self.len += 1;
     }
+}
 
-    pub(super) fn remove(&mut self, at: usize, count: usize) {
+impl Node for Inner {
+    const MAX: usize = INNER_MAX;
+
+    fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.len = len as u16;
+    }
+
+    fn remove(&mut self, at: usize, count: usize) {
         let len = self.len();
         self.scores.copy_within(at + count..len, at);
         self.ids.copy_within(at + count..len, at);
@@ -135,7 +186,7 @@ impl Inner {
         self.len -= count as u16;
     }
 
-    pub(super) fn append(&mut self, other: &Inner, from: usize) {
+    fn append(&mut self, other: &Inner, from: usize) {
         let (at, end) = (self.len(), other.len());
         let to = at + end - from;
         self.scores[at..to].copy_from_slice(&other.scores[from..end]);

@@ -3,7 +3,9 @@
 use std::cmp::Ordering;
 
 use super::Order;
-use super::nodes::{Edge, INNER_CHUNK, INNER_MAX, Inner, LEAF_CHUNK, LEAF_MAX, Leaf, NONE, Slab};
+use super::nodes::{
+    Edge, INNER_CHUNK, INNER_MAX, Inner, LEAF_CHUNK, LEAF_MAX, Leaf, NONE, Node, Slab,
+};
 
 /// Levels of inner nodes: twelve children a node and sixteen elements a leaf reach four billion
 /// elements, all that ids can tell apart, within nine.
@@ -64,7 +66,7 @@ impl Tree {
         for (score, id) in items {
             if leaf.len() == LEAF_MAX {
                 tree.leaves.push(leaf);
-                leaf.len = 0;
+                leaf.truncate(0);
             }
             leaf.insert(leaf.len(), score, id);
             tree.len += 1;
@@ -85,7 +87,7 @@ impl Tree {
         for child in level {
             if inner.len() == INNER_MAX {
                 self.inners.push(inner);
-                inner.len = 0;
+                inner.truncate(0);
             }
             // The node under construction gets the next number.
             let parent = self.inners.len() as u32;

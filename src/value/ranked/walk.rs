@@ -1,6 +1,6 @@
 //! Walks over the elements of a tree, up and down.
 
-use super::nodes::Leaf;
+use super::nodes::{Leaf, Node};
 use super::tree::{Path, Step, Tree};
 
 /// From leaf to leaf.
