@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::generic::wrote_whole;
 use super::keys;
 use crate::keyspace::{EMBSTR_MAX_BYTES, Event, NewStr, Str, Taken, Ttl, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Proto, Writer};
@@ -415,7 +416,7 @@ fn move_value(
     tx.select(from_db);
     tx.wrote(from, left, |rec| rec.cmd(&[b"DEL", from]));
     tx.select(to_db);
-    tx.wrote_state(to, arrived);
+    wrote_whole(tx, to, arrived);
 }
 
 /// Second half of a move: the value takes its key.
@@ -423,12 +424,14 @@ pub fn arrive(tx: &mut Tx, key: &[u8], value: Taken, event: Event) {
     tx.set_place(MADE);
     replace(tx, key, value);
     tx.set_place(ARRIVED);
-    tx.wrote_state(key, event);
+    wrote_whole(tx, key, event);
 }
 
-fn put(tx: &mut Tx, key: &[u8], value: Taken, event: Event) {
+fn put(tx: &mut Tx, key: &[u8], mut value: Taken, event: Event) {
+    // Redis: a copy is as new as any object.
+    tx.set_clock(&mut value, None, None);
     replace(tx, key, value);
-    tx.wrote_state(key, event);
+    wrote_whole(tx, key, event);
 }
 
 /// Stores a value in the place of whatever the key held, as a new key.

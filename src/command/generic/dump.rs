@@ -11,13 +11,13 @@ use crate::rdb::dump::{self, Refusal};
 use crate::rdb::object::{self, Body, Encode, ListPart, Object, Type};
 use crate::rdb::string::StringWriter;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
-use crate::value::Value;
 use crate::value::hash::Hash;
 use crate::value::limits::Limits;
 use crate::value::list::{End, List, SavedNode};
 use crate::value::listpack::Listpack;
 use crate::value::set::Set;
 use crate::value::zset::Zset;
+use crate::value::{Kind, Value};
 
 pub(super) fn dump(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
@@ -39,6 +39,23 @@ pub fn payload(tx: &mut Tx, taken: &Taken) -> Vec<u8> {
         tx.keep_compressor(compressor);
     }
     payload
+}
+
+/// Accounts for a value that a key has as a whole now. A stream is recorded as it is: what its groups
+/// have pending of entries that are gone, no command makes.
+pub fn wrote_whole(tx: &mut Tx, key: &[u8], event: Event) {
+    if !tx.is_recording() || tx.kind(key) != Some(Kind::Stream) {
+        return tx.wrote_state(key, event);
+    }
+    let Some(stream) = tx.clone_value(key) else {
+        return;
+    };
+    let payload = payload(tx, &stream);
+    let at_ms = stream.expire_at.unwrap_or(0).to_string();
+    tx.wrote(key, event, |rec| {
+        let at_ms = at_ms.as_bytes();
+        rec.cmd(&[b"RESTORE", key, at_ms, &payload, b"REPLACE", b"ABSTTL"]);
+    });
 }
 
 /// A value on its way into a payload or a file.
@@ -339,7 +356,7 @@ pub(super) fn restore(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         record(tx, args, expire_at, options.absolute);
     } else {
         // Who repeats it may not know the form, or not take it.
-        tx.wrote_state(key, Event::RESTORE);
+        wrote_whole(tx, key, Event::RESTORE);
     }
     out.ok()
 }
@@ -428,5 +445,19 @@ mod tests {
             ),
             ("RESTORE l 0 x IDLETIME 1 FREQ 1", "-ERR syntax error|"),
         ]);
+    }
+
+    /// What is pending of entries that are gone stays pending, for who repeats it as well.
+    #[test]
+    fn streams_that_move_are_recorded_as_they_are() {
+        for (line, to) in [("RENAME s t", "t"), ("COPY s t", "t"), ("MOVE s 1", "s")] {
+            let mut bench = Bench::new();
+            bench.line("XADD s 1-1 f v");
+            bench.line("XGROUP CREATE s g 0");
+            bench.line("XREADGROUP GROUP g c STREAMS s >");
+            bench.line("XDEL s 1-1");
+            let records = bench.line(line).records;
+            assert!(records.contains(&format!("RESTORE {to} 0 ")), "{records}");
+        }
     }
 }

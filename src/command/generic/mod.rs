@@ -75,7 +75,7 @@ const RESTORE_HISTORY: &[(&str, &str)] = &[
     ("5.0.0", "Takes `IDLETIME` and `FREQ`."),
 ];
 
-pub use dump::{Saved, object, stored};
+pub use dump::{Saved, object, stored, wrote_whole};
 pub use object::described;
 
 pub const COMMANDS: &[Command] = &[

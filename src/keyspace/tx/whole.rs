@@ -143,6 +143,11 @@ impl Tx<'_> {
 
     // ---- accounting
 
+    /// Whether somebody records changes.
+    pub fn is_recording(&self) -> bool {
+        self.ks.effects.recording
+    }
+
     /// Accounts for the change just made. `record` runs only if somebody records.
     #[inline]
     pub fn wrote(&mut self, key: &[u8], event: Event, record: impl FnOnce(&mut Recorder)) {
