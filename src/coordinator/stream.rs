@@ -21,10 +21,10 @@
 use std::collections::VecDeque;
 
 use crate::journal::Mark;
-use crate::keyspace::{Audience, Record, Records};
+use crate::keyspace::{Audience, EXEC, MULTI, Record, Records};
 use crate::shard::TxId;
 use crate::shard::feed::Fed;
-use crate::shard::journal::{EXEC, MULTI, is_bracket, is_whole};
+use crate::shard::journal::{is_bracket, is_whole};
 
 /// A transaction of which some parts have come.
 #[derive(Debug)]

@@ -275,22 +275,13 @@ impl Effects {
         self.interest.unwatch(db, key);
     }
 
-    /// Marks the records from an index on as one transaction, as Redis propagates it.
+    /// Marks the records from an index on as one transaction: who repeats them does so at once, or not
+    /// at all. Redis: server.c propagatePendingCommands, one alone needs no brackets.
+    #[inline]
     pub fn wrap_transaction(&mut self, from: usize) {
-        if self.records.len() <= from {
-            return;
+        if !self.records.audience().is_nobody() {
+            self.records.wrap(from);
         }
-        let inner = self.records.split_off(from);
-        let Some(db) = inner.iter().next().map(|first| first.db) else {
-            return;
-        };
-        // Redis: server.c propagatePendingCommands, one alone needs no brackets.
-        if inner.len() == 1 {
-            return self.records.append(&inner);
-        }
-        self.record(db, &[b"MULTI"]);
-        self.records.append(&inner);
-        self.record(db, &[b"EXEC"]);
     }
 
     /// A client waits for a key no longer.

@@ -44,7 +44,7 @@ use due::Shadow;
 pub use effects::{Effects, Event, Recorder};
 pub use evict::{Eviction, Policy};
 use own::Own;
-pub use records::{Audience, Record, Records};
+pub use records::{Audience, EXEC, MULTI, Record, Records};
 pub use tx::{
     Context, EMBSTR_MAX_BYTES, Encoded, NewStr, Seen, Stored, Str, Taken, Ttl, Tx, WrongType,
 };

@@ -8,6 +8,10 @@ pub struct Record<'a> {
     pub command: &'a [u8],
 }
 
+/// What stands around the records of a transaction, as for Redis.
+pub const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+pub const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
 /// Who is to repeat a change: the append-only file, the replicas, both, or nobody. A script chooses:
 /// redis.set_repl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +159,28 @@ impl Records {
         taken
     }
 
+    /// Makes those from an index on one transaction, unless there is only one or none.
+    pub fn wrap(&mut self, from: usize) {
+        if self.places.len() < from + 2 {
+            return;
+        }
+        let db = self.places[from].db;
+        let begin = from
+            .checked_sub(1)
+            .map_or(0, |before| self.places[before].end);
+        self.bytes.splice(begin..begin, MULTI.iter().copied());
+        for place in &mut self.places[from..] {
+            place.end += MULTI.len();
+        }
+        let head = Place {
+            db,
+            audience: self.audience,
+            end: begin + MULTI.len(),
+        };
+        self.places.insert(from, head);
+        self.push(db, EXEC);
+    }
+
     /// Encodes one of `count` arguments.
     pub fn encode<'k>(&mut self, db: u32, count: usize, args: impl Iterator<Item = &'k [u8]>) {
         self.header(b'*', count);
@@ -223,5 +249,25 @@ mod tests {
         assert_eq!(records.len(), 3);
         records.clear();
         assert!(records.is_empty());
+    }
+
+    #[test]
+    fn several_records_become_one_transaction() {
+        for count in 0..4 {
+            let mut records = Records::default();
+            records.push(3, b"before");
+            for n in 0..count {
+                records.push(n + 1, b"SET");
+            }
+            records.wrap(1);
+            let mut expected: Vec<(u32, &[u8])> = vec![(3, b"before")];
+            expected.extend((0..count).map(|n| (n + 1, &b"SET"[..])));
+            if count > 1 {
+                expected.insert(1, (1, MULTI));
+                expected.push((1, EXEC));
+            }
+            let shown = records.iter().map(|r| (r.db, r.command));
+            assert_eq!(shown.collect::<Vec<_>>(), expected);
+        }
     }
 }

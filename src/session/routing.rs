@@ -196,7 +196,7 @@ impl Core {
         let out = link.out(key);
         out.limit(max_bytes);
         let mark = out.mark();
-        let spent_ns = self.shard.run(
+        let spent_ns = self.shard.run_alone(
             &Call {
                 command,
                 id,

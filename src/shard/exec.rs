@@ -221,6 +221,17 @@ impl Shard {
         spent_ns
     }
 
+    /// Runs a command that is no part of anything: what it records is one change to who repeats it.
+    /// Not so the ends of keys that a reading one found to be due.
+    pub fn run_alone(&mut self, call: &Call, now_ms: i64, out: &mut Output) -> u64 {
+        let records = self.keyspace.effects.records.len();
+        let spent_ns = self.run(call, now_ms, out);
+        if call.command.is_write() {
+            self.keyspace.effects.wrap_transaction(records);
+        }
+        spent_ns
+    }
+
     /// What the master has done cannot be done here: something is wrong. Redis: networking.c
     /// afterErrorReply.
     pub fn blame(&mut self, reply: &[u8], name: &str) {
@@ -307,7 +318,7 @@ impl Shard {
                 tracks,
             };
             let mark = hop.out.mark();
-            let spent_ns = self.run(&call, now_ms, &mut hop.out);
+            let spent_ns = self.run_alone(&call, now_ms, &mut hop.out);
             self.stats.note_error(&hop.out.bytes[mark.0..]);
             let end = hop.out.mark();
             hop.ran.push(Ran { end, spent_ns });

@@ -11,11 +11,7 @@ use super::feed::{Fed, Feed};
 use super::holds::TxId;
 use super::message::Settle;
 use crate::journal::{Mark, Tail, Writer};
-use crate::keyspace::{Audience, Effects, Record, Records};
-
-/// What stands around the records of a transaction, as for Redis.
-pub const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-pub const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+use crate::keyspace::{Audience, EXEC, Effects, MULTI, Record, Records};
 
 /// One shard's segment as far as it is not in the hands of the kernel, and its feed as far as it is
 /// not on its way.

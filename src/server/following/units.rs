@@ -1,8 +1,8 @@
 //! The stream of a master, cut into what has to be applied as a whole: single commands, and
 //! transactions.
 
+use crate::keyspace::{EXEC, MULTI};
 use crate::resp::{Args, Limits, Parsed, Parser};
-use crate::shard::journal::{EXEC, MULTI};
 
 /// How far a command was read.
 #[derive(Clone, Copy, Debug, Default)]

@@ -93,8 +93,7 @@ impl Shard {
         let effects = &mut self.keyspace.effects;
         let records = effects.records.len();
         let before = effects.begin_part(effects.classes);
-        self.run(call, now_ms, out);
-        self.keyspace.effects.wrap_transaction(records);
+        self.run_alone(call, now_ms, out);
         let is_aside = puts_aside && self.put_aside(tx, records);
         HeldPart {
             told: self.keyspace.effects.end_part(&before),

@@ -19,6 +19,7 @@ impl Shard {
         self.start_clock();
         let args = request.args.as_args();
         let call = call_of(request, args);
+        let records = self.keyspace.effects.records.len();
         self.keyspace.effects.tracking.set_author(Some(call.by));
         let mut tx = tx_of(&mut self.keyspace, request, now_ms);
         let result = run_deciding(&mut tx, &call, &mut Writer::new(out, request.proto));
@@ -33,6 +34,7 @@ impl Shard {
         }
         tx.finish();
         self.keyspace.effects.tracking.set_author(None);
+        self.keyspace.effects.wrap_transaction(records);
         if call.tracks {
             self.remember(call.by, waited_keys(request).map(|at| args.get(at)));
         }
@@ -167,6 +169,7 @@ impl Shard {
         let args = request.args.as_args();
         let call = call_of(request, args);
         let block = call.command.block?;
+        let records = self.keyspace.effects.records.len();
         self.keyspace.effects.tracking.set_author(Some(call.by));
         let mut tx = tx_of(&mut self.keyspace, request, now_ms);
         let mut out = Output::default();
@@ -180,6 +183,7 @@ impl Shard {
         };
         tx.finish();
         self.keyspace.effects.tracking.set_author(None);
+        self.keyspace.effects.wrap_transaction(records);
         match served {
             Ok(true) => Some(out),
             Ok(false) => None,
