@@ -1,5 +1,6 @@
-//! Flushes, and what they leave behind: it is freed in slices, so that nobody waits for it.
+//! What flushes and deletions leave behind: it is freed in slices, so that nobody waits for it.
 //!
+//! Of keys that are deleted one by one, that is large collections.
 //! A database that is flushed while others still have keys leaves entries that share pages with
 //! living ones: they are freed one by one. Once nothing lives in a shard, its arena, objects and
 //! wheel go as wholes, page by page, together with every dictionary that points into them.

@@ -75,56 +75,40 @@ impl Keyspace {
             .is_some_and(|at_ms| at_ms <= now_ms)
     }
 
+    /// A deadline has come: its node is gone from the wheel.
     fn expire_popped(&mut self, popped: u64, now_ms: i64, is_held: &impl Fn(u32, &[u8]) -> bool) {
         let Some(handle) = handle_of(popped) else {
             return;
         };
-        if !is_of_key(popped) {
-            return self.fields_popped(popped, handle, now_ms, is_held);
-        }
-        let slot = self.arena.get_mut(handle);
-        let layout = entry::layout(slot);
-        // That of the wheel is later for a key that was put off before.
-        let (deadline_ms, _) = layout.expiry(slot);
-        // The node is gone from the wheel: whoever frees the entry must not cancel it again.
-        layout.set_expiry(slot, deadline_ms, wheel::NONE);
+        // Whoever frees the entry must not cancel it again.
+        self.note_node(popped, handle, wheel::NONE);
         let Some((db, _)) = self.owner_of(popped) else {
             return;
         };
         let key = self.key_of(handle).to_vec();
         if is_held(db, &key) {
             let node = self.wheel.insert(now_ms + 1, popped);
-            layout.set_expiry(self.arena.get_mut(handle), deadline_ms, node);
-            return;
+            return self.note_node(popped, handle, node);
         }
         let mut tx = self.tx(db, now_ms, false);
-        tx.delete_as(&key, Event::EXPIRED);
+        match is_of_key(popped) {
+            true => tx.delete_as(&key, Event::EXPIRED),
+            false => tx.expire_some_fields(&key),
+        }
         tx.finish();
     }
 
-    /// The earliest deadline of a hash's fields has come.
-    fn fields_popped(
-        &mut self,
-        popped: u64,
-        handle: Handle,
-        now_ms: i64,
-        is_held: &impl Fn(u32, &[u8]) -> bool,
-    ) {
-        let layout = entry::layout(self.arena.get(handle));
-        let at = layout.object(self.arena.get(handle));
-        self.objects.get_mut(at).fields_node = wheel::NONE;
-        let Some((db, _)) = self.owner_of(popped) else {
-            return;
-        };
-        let key = self.key_of(handle).to_vec();
-        if is_held(db, &key) {
-            let node = self.wheel.insert(now_ms + 1, popped);
-            self.objects.get_mut(at).fields_node = node;
-            return;
+    /// Tells an entry, or a hash, of the wheel node of its deadline. That of the wheel is later than its
+    /// own for a key that was put off.
+    fn note_node(&mut self, owner: u64, handle: Handle, node: u32) {
+        let slot = self.arena.get_mut(handle);
+        let layout = entry::layout(slot);
+        if is_of_key(owner) {
+            let (deadline_ms, _) = layout.expiry(slot);
+            layout.set_expiry(slot, deadline_ms, node);
+        } else {
+            self.objects.get_mut(layout.object(slot)).fields_node = node;
         }
-        let mut tx = self.tx(db, now_ms, false);
-        tx.expire_some_fields(&key);
-        tx.finish();
     }
 
     /// Database and entry of a wheel node's owner; `None` if its database has been flushed.

@@ -28,6 +28,7 @@ pub const NONE: u32 = u32::MAX;
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 11;
+
 #[derive(Clone, Copy, Debug)]
 struct Node {
     deadline_ms: i64,

@@ -64,6 +64,13 @@ pub struct Waiter {
 /// A database and a key of it.
 pub type Place = (u32, Box<[u8]>);
 
+/// Where a request waits, on whatever shard that is.
+fn places(request: &Request) -> impl Iterator<Item = Place> {
+    let args = request.args.as_args();
+    let place = move |at| (request.db, args.get(at).into());
+    super::exec::waited_keys(request).map(place)
+}
+
 #[derive(Debug, Default)]
 pub struct Waiting {
     queues: BTreeMap<Place, VecDeque<Waiter>>,
@@ -101,11 +108,13 @@ impl Waiting {
     }
 
     /// An attempt to serve a client failed: it waits on, and its keys are looked at again.
-    pub fn tried(&mut self, ticket: &Ticket) {
-        for (place, queue) in &mut self.queues {
-            for waiter in queue.iter_mut().filter(|waiter| waiter.ticket.is(ticket)) {
-                waiter.is_trying = false;
-                self.deferred.push(place.clone());
+    pub fn tried(&mut self, ticket: &Ticket, request: &Request) {
+        for place in places(request) {
+            let queue = self.queues.get_mut(&place).into_iter().flatten();
+            let mut places = queue.filter(|waiter| waiter.ticket.is(ticket)).peekable();
+            if places.peek().is_some() {
+                places.for_each(|waiter| waiter.is_trying = false);
+                self.deferred.push(place);
             }
         }
     }
@@ -113,10 +122,8 @@ impl Waiting {
     /// Takes a client out of the queues of the keys it waits for; returns the keys, and whether
     /// those behind it were waiting for the outcome of an attempt.
     pub fn forget(&mut self, ticket: &Ticket, request: &Request) -> Vec<(Place, bool)> {
-        let args = request.args.as_args();
         let mut left = Vec::new();
-        for at in super::exec::waited_keys(request) {
-            let place: Place = (request.db, args.get(at).into());
+        for place in places(request) {
             let Some(queue) = self.queues.get_mut(&place) else {
                 continue;
             };

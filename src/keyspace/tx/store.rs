@@ -117,15 +117,19 @@ impl Tx<'_> {
         let handle = if self.ks.arena.fits(found.handle, shape.bytes()) {
             found.handle
         } else {
-            let handle = self.ks.arena.allocate(shape.bytes());
-            self.ks.arena.free(found.handle);
-            self.ks.dbs[self.db as usize]
-                .dict
-                .replace(found.position, handle);
-            handle
+            self.move_slot(&found, shape.bytes())
         };
         shape.write(self.ks.arena.get_mut(handle), clock, self.ks.mark);
         self.link_expiry(handle, old_node, deadline);
+    }
+
+    /// A slot of so many bytes in the place of an entry's.
+    fn move_slot(&mut self, found: &Found, bytes: usize) -> Handle {
+        let handle = self.ks.arena.allocate(bytes);
+        self.ks.arena.free(found.handle);
+        let dict = &mut self.ks.dbs[self.db as usize].dict;
+        dict.replace(found.position, handle);
+        handle
     }
 
     /// Connects an entry that was just written with the wheel; `old_node` is what it had before.
@@ -197,11 +201,7 @@ impl Tx<'_> {
             taken.expire_at = deadline;
             return self.put(key, taken);
         }
-        let handle = self.ks.arena.allocate(shape.bytes());
-        self.ks.arena.free(found.handle);
-        self.ks.dbs[self.db as usize]
-            .dict
-            .replace(found.position, handle);
+        let handle = self.move_slot(found, shape.bytes());
         shape.write(self.ks.arena.get_mut(handle), clock, self.ks.mark);
         self.link_expiry(handle, old_node, deadline);
         if found.layout.encoding == Encoding::Object {

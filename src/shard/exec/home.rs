@@ -347,7 +347,7 @@ impl Shard {
             }
             Apply::Tried => {
                 if let Some(ticket) = &request.ticket {
-                    self.waiting.tried(ticket);
+                    self.waiting.tried(ticket, request);
                 }
                 Part::Nothing
             }
