@@ -404,16 +404,26 @@ impl Dict {
         (0..self.buckets.len).for_each(|bucket| self.chain(bucket, &mut visit));
     }
 
+    /// The entry at a place of a bucket's chain, if there is one.
+    fn in_chain(&self, bucket: usize, nth: usize) -> Option<Handle> {
+        let mut here = self.buckets.get(bucket);
+        for _ in 0..nth / SLOTS {
+            let next = here.next().checked_sub(1)?;
+            here = self.overflow.get(next as usize);
+        }
+        let slot = nth % SLOTS;
+        here.is_used(slot).then(|| here.handle(slot))
+    }
+
     /// A random entry, each with the same probability.
     pub fn random(&self, rng: &mut fastrand::Rng) -> Option<Handle> {
         if self.is_empty() {
             return None;
         }
         // Every place of every bucket is as likely, of those that overflowed too; empty places are
-        // rejected. At the loads kept above that takes two tries on average, and more only where a
-        // larger table has left many overflow buckets behind.
+        // rejected. At the loads kept above that takes two tries on average.
         let buckets = self.buckets.len;
-        for _ in 0..200 {
+        for _ in 0..32 {
             let here = match rng.usize(..buckets + self.overflow.len) {
                 at if at < buckets => self.buckets.get(at),
                 at => self.overflow.get(at - buckets),
@@ -421,6 +431,16 @@ impl Dict {
             let slot = rng.usize(..SLOTS);
             if here.is_used(slot) {
                 return Some(here.handle(slot));
+            }
+        }
+        // A larger table has left overflow buckets behind, which are free. So every place of chains as
+        // long as they get.
+        const CHAIN_MAX: usize = 4;
+        for _ in 0..256 {
+            let at = rng.usize(..buckets);
+            let nth = rng.usize(..CHAIN_MAX * SLOTS);
+            if let Some(handle) = self.in_chain(at, nth) {
+                return Some(handle);
             }
         }
         let start = rng.usize(..buckets);

@@ -157,3 +157,25 @@ fn no_entry_of_a_long_chain_is_left_out() {
     let is_fair = |n: &usize| (700..1300).contains(n);
     assert!(counts.values().all(is_fair), "{counts:?}");
 }
+
+#[test]
+fn random_entries_are_fair_in_what_a_large_table_has_left_behind() {
+    let mut dict = Dict::default();
+    (1..=200_000).for_each(|n| insert(&mut dict, n));
+    // One entry is left in an overflow bucket, which keeps all others.
+    let chain: Vec<u64> = (1..).filter(|n| hash(*n) & 0xfff == 0).take(11).collect();
+    let goes = |n: &u64| !chain.contains(n);
+    (1..=200_000).filter(goes).for_each(|n| {
+        remove(&mut dict, n);
+    });
+    assert!(dict.shape().1 > 0 && dict.overflow.len > 1000);
+    let mut rng = fastrand::Rng::with_seed(5);
+    let mut counts: HashMap<u64, usize> = HashMap::new();
+    for _ in 0..11_000 {
+        let found = dict.random(&mut rng).unwrap();
+        *counts.entry(found.to_bits()).or_default() += 1;
+    }
+    assert_eq!(counts.len(), 11);
+    let is_fair = |n: &usize| (800..1200).contains(n);
+    assert!(counts.values().all(is_fair), "{counts:?}");
+}
