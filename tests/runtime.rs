@@ -54,6 +54,9 @@ struct Echo {
     holds: bool,
     /// Turns up to which everything may leave.
     released: u64,
+    /// Connections that are gone, and how many were when a turn was last committed.
+    gone: u64,
+    committed: u64,
 }
 
 enum Parcel {
@@ -166,6 +169,10 @@ impl App for Echo {
                 // Whoever asks gets an answer, whatever else this turn holds.
                 io.hasten(conn);
             }
+            b"GONE" => {
+                let text = format!("{:8}", self.committed);
+                io.out(conn).bytes.extend_from_slice(text.as_bytes());
+            }
             b"RELEASE" => {
                 self.released = self.gates;
                 io.out(conn).bytes.extend_from_slice(b"released");
@@ -188,7 +195,9 @@ impl App for Echo {
         }
     }
 
-    fn closed(&mut self, _: ConnId, _: CloseReason, _: &mut Io<Parcel>) {}
+    fn closed(&mut self, _: ConnId, _: CloseReason, _: &mut Io<Parcel>) {
+        self.gone += 1;
+    }
 
     fn drained(&mut self, conn: ConnId, io: &mut Io<Parcel>) {
         io.out(conn).bytes.extend_from_slice(b"drained");
@@ -230,6 +239,7 @@ impl App for Echo {
     }
 
     fn commit(&mut self, io: &mut Io<Parcel>) {
+        self.committed = self.gone;
         io.release(self.released);
         if std::mem::take(&mut self.holds) {
             io.hold(self.gates);
@@ -748,5 +758,21 @@ fn what_is_held_does_not_leave_with_that_of_who_was_there_before() {
     let mut answer = [0; 4];
     next.read_exact(&mut answer).expect("its answer");
     assert_eq!(&answer, b"held");
+    server.stop();
+}
+
+#[test]
+fn a_turn_is_committed_with_the_ends_of_its_connections() {
+    let _alone = alone();
+    let server = Server::start("ends", 1);
+    let mut other = server.connect();
+    for count in 1..=5 {
+        let mut stream = server.connect();
+        assert_eq!(ask(&mut stream, b"hello", 5), b"hello");
+        stream.shutdown(Shutdown::Write).expect("shutdown");
+        assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+        let committed = ask(&mut other, b"GONE", 8);
+        assert_eq!(committed.trim_ascii(), count.to_string().as_bytes());
+    }
     server.stop();
 }

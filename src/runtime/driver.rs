@@ -191,6 +191,8 @@ impl<A: App> Driver<A> {
             }
             self.go_on();
             let more = self.app.turn(&mut self.io);
+            // What follows from their end belongs to this turn: the next may be far away.
+            self.finish_half_closed();
             self.deliver_to_self();
             self.app.commit(&mut self.io);
             next = if more {
@@ -198,7 +200,6 @@ impl<A: App> Driver<A> {
             } else {
                 self.app.next_turn(&self.io)
             };
-            self.finish_half_closed();
             if std::mem::take(&mut self.io.relistened) {
                 self.arm_accepts();
             }
