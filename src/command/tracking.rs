@@ -167,12 +167,15 @@ impl Wish {
         let old: &[Box<[u8]>] = now.map_or(&[], |now| &now.prefixes);
         let overlap = |a: &[u8], b: &[u8]| a.starts_with(b) || b.starts_with(a);
         let refuse = |which: &str, a: &[u8], b: &[u8]| {
-            Err(CmdError::owned(format!(
-                "ERR Prefix '{}' overlaps with {which} prefix '{}'. Prefixes for a single client \
-                 must not overlap.",
-                String::from_utf8_lossy(a),
-                String::from_utf8_lossy(b)
-            )))
+            Err(CmdError::quoting(&[
+                b"ERR Prefix '",
+                a,
+                b"' overlaps with ",
+                which.as_bytes(),
+                b" prefix '",
+                b,
+                b"'. Prefixes for a single client must not overlap.",
+            ]))
         };
         for (i, prefix) in self.prefixes.iter().enumerate() {
             if let Some(other) = old.iter().find(|other| overlap(other, prefix)) {

@@ -71,6 +71,43 @@ pub struct Greeting<'a> {
     pub role: &'a str,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HelloOption {
+    /// With a user and a password.
+    Auth,
+    /// With a name.
+    SetName,
+}
+
+/// The option of HELLO at `at`, if it and its words are there.
+fn hello_option(args: &Args, at: usize) -> Option<HelloOption> {
+    let more = args.len() - 1 - at;
+    if args.is(at, "auth") && more >= 2 {
+        Some(HelloOption::Auth)
+    } else if args.is(at, "setname") && more >= 1 {
+        Some(HelloOption::SetName)
+    } else {
+        None
+    }
+}
+
+/// Where users and passwords stand in a HELLO.
+pub fn hello_secrets(args: &Args) -> Vec<usize> {
+    let mut secrets = Vec::new();
+    let mut at = 2;
+    while at < args.len() {
+        at += match hello_option(args, at) {
+            Some(HelloOption::Auth) => {
+                secrets.extend([at + 1, at + 2]);
+                3
+            }
+            Some(HelloOption::SetName) => 2,
+            None => break,
+        };
+    }
+    secrets
+}
+
 /// `HELLO [protover [AUTH user password] [SETNAME name]]`
 pub fn hello(
     session: &mut Session,
@@ -92,38 +129,36 @@ pub fn hello(
             }
         };
     }
-    let mut user = None;
-    let mut name = None;
+    // Redis: networking.c helloCommand: what comes before an option that fails has taken effect.
     let mut at = 2;
     while at < args.len() {
-        let more = args.len() - 1 - at;
-        if args.is(at, "auth") && more >= 2 {
-            user = Some(check(users, args.get(at + 1), args.get(at + 2))?);
-            at += 3;
-        } else if args.is(at, "setname") && more >= 1 {
-            name = Some(args.get(at + 1));
-            at += 2;
-        } else {
-            let option = String::from_utf8_lossy(args.get(at)).into_owned();
-            return Err(Failure::Other(CmdError::owned(format!(
-                "ERR Syntax error in HELLO option '{option}'"
-            ))));
+        match hello_option(args, at) {
+            Some(HelloOption::Auth) => {
+                let user = check(users, args.get(at + 1), args.get(at + 2))?;
+                session.set_user(Some(user));
+                session.client.authenticated = true;
+                at += 3;
+            }
+            Some(HelloOption::SetName) => {
+                set_name(&mut session.client, args.get(at + 1))?;
+                at += 2;
+            }
+            None => {
+                return Err(Failure::Other(CmdError::quoting(&[
+                    b"ERR Syntax error in HELLO option '",
+                    args.get(at),
+                    b"'",
+                ])));
+            }
         }
     }
-    if user.is_none() && !session.client.authenticated {
+    if !session.client.authenticated {
         return Err(Failure::Other(CmdError::Text(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
-             HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
-             select the RESP protocol version at the same time",
+             HELLO AUTH <user> <pass> option can be used to authenticate the client and select the \
+             RESP protocol version at the same time",
         )));
     }
-    if let Some(name) = name {
-        set_name(&mut session.client, name)?;
-    }
-    if user.is_some() {
-        session.set_user(user);
-    }
-    session.client.authenticated = true;
     session.client.proto = proto;
     Ok(greet(
         &session.client,
@@ -210,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn hello_changes_nothing_when_it_fails() {
+    fn hello_does_what_comes_before_a_failure() {
         let users = users();
         let mut session = session();
         let greeting = Greeting {
@@ -224,16 +259,27 @@ mod tests {
         };
         assert_eq!(say(&mut session, "HELLO 4"), Err(CmdError::NoProto));
         assert!(say(&mut session, "HELLO 3 BAD").is_err());
-        assert!(say(&mut session, "HELLO 3").is_err());
+        assert!(say(&mut session, "HELLO 3 SETNAME early").is_err());
+        assert_eq!(&*session.client.name, b"early");
         assert_eq!(
             say(&mut session, "HELLO 3 AUTH root wrong"),
             Err(CmdError::WrongPass)
         );
-        assert_eq!(session.client.proto, Proto::Resp2);
         assert!(!session.client.authenticated);
+        assert!(say(&mut session, "HELLO 3 AUTH root hidden BAD").is_err());
+        assert!(session.client.authenticated);
+        assert_eq!(session.client.proto, Proto::Resp2);
         assert!(say(&mut session, "HELLO 3 SETNAME me AUTH root hidden").is_ok());
         assert_eq!(session.client.proto, Proto::Resp3);
         assert_eq!(&*session.client.name, b"me");
         assert_eq!(&*session.user.unwrap().name, b"root");
+    }
+
+    #[test]
+    fn a_name_that_reads_like_an_option_hides_no_password() {
+        let secrets = |line: &str| hello_secrets(&args(line).as_args());
+        assert_eq!(secrets("HELLO 3 SETNAME auth AUTH u p"), [5, 6]);
+        assert_eq!(secrets("HELLO 3 AUTH a b AUTH c d"), [3, 4, 6, 7]);
+        assert_eq!(secrets("HELLO 3 AUTH a"), []);
     }
 }

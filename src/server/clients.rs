@@ -55,12 +55,9 @@ fn parse_kind(word: &[u8]) -> Result<Kind, CmdError> {
     let found = kinds
         .iter()
         .find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()));
-    found.map(|(_, kind)| *kind).ok_or_else(|| {
-        CmdError::owned(format!(
-            "ERR Unknown client type '{}'",
-            String::from_utf8_lossy(word)
-        ))
-    })
+    found
+        .map(|(_, kind)| *kind)
+        .ok_or_else(|| CmdError::quoting(&[b"ERR Unknown client type '", word, b"'"]))
 }
 
 impl Selection {
@@ -276,24 +273,24 @@ impl Fields {
     }
 }
 
+// Redis: networking.c catClientInfoString, in whose order the letters stand.
 fn push_flags(line: &mut String, session: &Session, closes: bool, monitors: &[SessionKey]) {
     let from = line.len();
     let tracking = session.client.tracking.as_ref();
+    let is_waiting = matches!(session.state, State::Postponed | State::Blocked);
+    let is_unix = matches!(session.peer, crate::session::Peer::Unix(_));
     let known = [
         (session.client.replica, 'S'),
-        (session.key == MASTER, 'M'),
         (monitors.contains(&session.key), 'O'),
-        (
-            matches!(session.state, State::Postponed | State::Blocked),
-            'b',
-        ),
-        (session.multi.is_some(), 'x'),
-        (closes, 'c'),
-        (matches!(session.peer, crate::session::Peer::Unix(_)), 'U'),
+        (session.key == MASTER, 'M'),
         (session.client.subscriptions.any(), 'P'),
-        (session.client.tracking.is_some(), 't'),
+        (session.multi.is_some(), 'x'),
+        (is_waiting, 'b'),
+        (tracking.is_some(), 't'),
         (tracking.is_some_and(|its| its.is_broken), 'R'),
         (tracking.is_some_and(|its| its.mode == Mode::Broadcast), 'B'),
+        (closes, 'c'),
+        (is_unix, 'U'),
         (session.client.no_evict, 'e'),
         (session.client.no_touch, 'T'),
     ];

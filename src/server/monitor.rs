@@ -1,5 +1,6 @@
 //! MONITOR: which nodes have listeners, and the line they see of a command.
 
+use super::auth;
 use crate::command::{Job, Run, Table};
 use crate::resp::{ArgBuf, Args};
 use crate::session::Peer;
@@ -49,10 +50,7 @@ pub fn without_secrets(table: &Table, args: &Args) -> Option<ArgBuf> {
     let secrets: Vec<usize> = match (entry.command.run, entry.command.name) {
         (Run::Job(Job::Auth), _) => (1..args.len()).collect(),
         (Run::Job(Job::Acl), "setuser") => (2..args.len()).collect(),
-        (Run::Job(Job::Hello), _) => {
-            let auth = (2..args.len()).find(|&at| args.is(at, "auth"));
-            auth.map_or(Vec::new(), |at| vec![at + 1, at + 2])
-        }
+        (Run::Job(Job::Hello), _) => auth::hello_secrets(args),
         (Run::Errand(_), _) => migrate_secrets(args),
         (Run::Job(Job::ConfigSet), _) => {
             let is_secret =

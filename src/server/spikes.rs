@@ -157,10 +157,11 @@ impl Spikes {
             })
         } else if args.is(1, "graph") {
             let Some((event, series)) = self.named(args.get(2)) else {
-                return Err(CmdError::owned(format!(
-                    "ERR No samples available for event '{}'",
-                    String::from_utf8_lossy(args.get(2))
-                )));
+                return Err(CmdError::quoting(&[
+                    b"ERR No samples available for event '",
+                    args.get(2),
+                    b"'",
+                ]));
             };
             out.verbatim("txt", graph(event, series, now_s).as_bytes())
         } else {

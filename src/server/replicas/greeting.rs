@@ -98,10 +98,10 @@ impl Greeting {
                 self.filter = Some(Filter::Functions);
             }
         } else {
-            return Err(CmdError::owned(format!(
-                "ERR Unrecognized REPLCONF option: {}",
-                String::from_utf8_lossy(args.get(at))
-            )));
+            return Err(CmdError::quoting(&[
+                b"ERR Unrecognized REPLCONF option: ",
+                args.get(at),
+            ]));
         }
         Ok(())
     }
