@@ -327,10 +327,8 @@ pub fn apply(tx: &mut Tx, args: &Args, change: Change, out: &mut Writer) {
             value,
             event,
         } => {
-            let key = args.get(key);
             tx.select(db);
-            tx.set_encoded_value(key, value, Ttl::Clear);
-            tx.wrote_state(key, event);
+            store(tx, args.get(key), value, event);
         }
         Change::Serve { db, key, first } => {
             tx.select(db);
@@ -380,6 +378,29 @@ pub fn apply(tx: &mut Tx, args: &Args, change: Change, out: &mut Writer) {
     }
 }
 
+/// Stores a result.
+fn store(tx: &mut Tx, key: &[u8], value: Value, event: Event) {
+    let changes = changes_of_store(&value, event);
+    tx.set_encoded_value(key, value, Ttl::Clear);
+    tx.wrote_state(key, event);
+    tx.count_changes(changes - 1);
+}
+
+/// As how many changes since the last save a stored result counts. Redis: sort.c and geo.c count its
+/// elements, all others the key.
+fn changes_of_store(value: &Value, event: Event) -> u64 {
+    const BY_ELEMENT: [Event; 3] = [
+        Event::SORTSTORE,
+        Event::GEORADIUSSTORE,
+        Event::GEOSEARCHSTORE,
+    ];
+    match value {
+        Value::List(list) if BY_ELEMENT.contains(&event) => list.len() as u64,
+        Value::Zset(set) if BY_ELEMENT.contains(&event) => set.len() as u64,
+        _ => 1,
+    }
+}
+
 fn set_string(tx: &mut Tx, key: &[u8], value: NewStr, ttl: Ttl, event: Event) {
     tx.set_string(key, value, ttl);
     tx.wrote_state(key, event);
@@ -397,8 +418,14 @@ const ARRIVED: usize = 2;
 pub fn take(tx: &mut Tx, key: &[u8], event: Event) -> Option<Taken> {
     tx.set_place(LEFT);
     let value = tx.take(key)?;
-    tx.wrote(key, event, |rec| rec.cmd(&[b"DEL", key]));
+    left(tx, key, event);
     Some(value)
+}
+
+/// Accounts for the end of a move's old key. The move counts as one change: its arrival. Redis: RENAME
+/// and MOVE add one to server.dirty.
+fn left(tx: &mut Tx, key: &[u8], event: Event) {
+    tx.wrote_many(0, key, event, |rec| rec.cmd(&[b"DEL", key]));
 }
 
 /// A move whose ends are both here. Redis: the new key is announced before the old one's end.
@@ -406,7 +433,7 @@ fn move_value(
     tx: &mut Tx,
     (from_db, from): (u32, &[u8]),
     (to_db, to): (u32, &[u8]),
-    left: Event,
+    leaving: Event,
     arrived: Event,
 ) {
     tx.select(from_db);
@@ -414,7 +441,7 @@ fn move_value(
     tx.select(to_db);
     replace(tx, to, value);
     tx.select(from_db);
-    tx.wrote(from, left, |rec| rec.cmd(&[b"DEL", from]));
+    left(tx, from, leaving);
     tx.select(to_db);
     wrote_whole(tx, to, arrived);
 }

@@ -234,6 +234,15 @@ impl<'a> Tx<'a> {
         }
     }
 
+    /// Counts a lookup that nobody is told of, also where there is no such key. Redis: object.c looks
+    /// keys up with LOOKUP_NONOTIFY.
+    pub fn count_lookup(&mut self, key: &[u8]) {
+        match self.find(key).is_some() {
+            true => self.ks.counters.hits += 1,
+            false => self.ks.counters.misses += 1,
+        }
+    }
+
     // ---- reading
 
     /// Whether a key exists; it becomes younger.

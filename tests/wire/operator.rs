@@ -97,6 +97,72 @@ fn the_mean_time_to_live_is_shown() {
     }
 }
 
+/// What each command adds to the figures of lookups and of changes since the last save.
+fn counted(which: Which, commands: &[&str]) -> Vec<String> {
+    const FIGURES: [&str; 3] = [
+        "keyspace_hits",
+        "keyspace_misses",
+        "rdb_changes_since_last_save",
+    ];
+    let server = Server::start(which, &[]);
+    let mut client = server.client();
+    let figures = |client: &mut Client| {
+        let fields = info(client);
+        FIGURES.map(|name| fields[name].1.parse::<i64>().expect("a number"))
+    };
+    let mut before = figures(&mut client);
+    let mut all = Vec::new();
+    for command in commands {
+        client.words(command);
+        let after = figures(&mut client);
+        let added = std::array::from_fn::<i64, 3, _>(|i| after[i] - before[i]);
+        all.push(format!("{command}: {added:?}"));
+        before = after;
+    }
+    all
+}
+
+#[test]
+fn lookups_and_changes_are_counted_as_redis_counts_them() {
+    let commands = [
+        "RPUSH list b a c",
+        "SADD set 1 2 3",
+        "GEOADD geo 13.361389 38.115556 P 15.087269 37.502669 C",
+        "SET s v",
+        "BITFIELD bits SET u8 0 1 SET u8 8 2 GET u8 0 INCRBY u8 0 0",
+        "BITFIELD bits SET u8 0 1 SET u8 8 3",
+        "SORT list ALPHA STORE sorted",
+        "SORT list LIMIT 0 x",
+        "SORT none LIMIT x 0",
+        "SORT set STORE none BOGUS",
+        "GEORADIUS geo 15 37 200 km STORE near",
+        "GEOSEARCHSTORE near geo FROMLONLAT 15 37 BYRADIUS 200 km STOREDIST",
+        "ZRANGESTORE part geo 0 -1",
+        "SUNIONSTORE union set",
+        "RENAME s t",
+        "RENAME t list",
+        "RENAMENX list s",
+        "MOVE s 1",
+        "MOVE s 1",
+        "COPY set set REPLACE",
+        "COPY set set DB 0",
+        "COPY set copy",
+        "SINTERCARD 1 set LIMIT -1",
+        "SINTERCARD 1 none LIMIT x",
+        "SINTERCARD 2 set none LIMIT 1",
+        "OBJECT ENCODING set",
+        "OBJECT REFCOUNT none",
+        "OBJECT IDLETIME none",
+        "OBJECT FREQ set",
+        "SPOP set 1",
+        "SPOP set 5",
+    ];
+    let wanted = counted(Which::Reference, &commands);
+    for shards in [1, 3] {
+        assert_eq!(counted(Which::Pinion { shards }, &commands), wanted);
+    }
+}
+
 fn connects(port: u16) -> bool {
     Client::tcp(port).is_ok_and(|mut client| client.words("PING") == reply("+PONG"))
 }

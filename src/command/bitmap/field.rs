@@ -154,22 +154,26 @@ fn run(tx: &mut Tx, args: &Args, may_write: bool, out: &mut Writer) -> CmdResult
         return operations.iter().try_for_each(|op| out.int(get(bytes, op)));
     };
     let old_len = tx.peek_string(key)?.map(Str::len);
-    let mut changed = old_len.is_none_or(|len| len < reaches as usize);
+    let grew = old_len.is_none_or(|len| len < reaches as usize);
+    let mut changes = 0;
     out.array(operations.len())?;
     let bytes = tx.string_mut(key, reaches as usize)?;
     for op in &operations {
         let before = get(bytes, op);
-        match apply(bytes, op) {
+        let reply = apply(bytes, op);
+        match reply {
             Some(reply) => out.int(reply)?,
             None => out.null()?,
         }
-        changed |= get(bytes, op) != before;
+        // Redis: bitfieldGeneric counts every field written to a string that has grown.
+        let is_written = reply.is_some() && !matches!(op.action, Action::Get);
+        changes += u64::from(is_written && (grew || get(bytes, op) != before));
     }
-    if !changed {
+    if changes == 0 && !grew {
         tx.unchanged();
         return Ok(());
     }
-    tx.wrote(key, Event::SETBIT, |rec| {
+    tx.wrote_many(changes, key, Event::SETBIT, |rec| {
         rec.cmd_of(args.len(), args.iter())
     });
     Ok(())

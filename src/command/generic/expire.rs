@@ -210,7 +210,8 @@ pub(super) fn pttl(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 }
 
 pub(super) fn expiretime(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    read(tx, args, |at_ms| at_ms.saturating_add(500) / 1000, out)
+    let rounded = |at_ms: i64| at_ms / 1000 + (at_ms % 1000 + 500) / 1000;
+    read(tx, args, rounded, out)
 }
 
 pub(super) fn pexpiretime(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {

@@ -58,6 +58,13 @@ struct CopyOptions {
     db: Option<u32>,
 }
 
+impl CopyOptions {
+    /// Whether a key is to be copied to itself by somebody in database `db`.
+    fn names_itself(&self, args: &Args, db: u32) -> bool {
+        self.db.is_none_or(|to| to == db) && args.get(1) == args.get(2)
+    }
+}
+
 fn copy_options(args: &Args, databases: u32) -> Result<CopyOptions, CmdError> {
     let mut options = CopyOptions {
         replace: false,
@@ -82,20 +89,16 @@ fn copy_options(args: &Args, databases: u32) -> Result<CopyOptions, CmdError> {
 fn peek_copy(tx: &mut Tx, args: &Args, at: usize) -> Peek {
     let db = tx.db();
     if at == 1 {
-        let value = if args.get(1) == args.get(2) && args.len() == 3 {
-            None
-        } else {
-            let value = tx.clone_value(args.get(1));
-            if copy_options(args, tx.databases()).is_ok() {
-                tx.count_read(args.get(1), value.is_some());
-            }
-            value
+        let Ok(options) = copy_options(args, tx.databases()) else {
+            // The decision says what is wrong: nothing was looked up for it.
+            return Peek::Missing;
         };
-        return match value {
-            Some(value) => Peek::Value(value),
-            None if tx.peek_exists(args.get(1)) => Peek::Exists { expire_at: None },
-            None => Peek::Missing,
-        };
+        if options.names_itself(args, db) {
+            return Peek::Missing;
+        }
+        let value = tx.clone_value(args.get(1));
+        tx.count_read(args.get(1), value.is_some());
+        return value.map_or(Peek::Missing, Peek::Value);
     }
     let options = copy_options(args, tx.databases()).ok();
     tx.select(options.and_then(|options| options.db).unwrap_or(db));
@@ -107,7 +110,7 @@ fn peek_copy(tx: &mut Tx, args: &Args, at: usize) -> Peek {
 fn decide_copy(ask: &Ask, peeks: &[Peek]) -> Result<Decision, CmdError> {
     let options = copy_options(ask.args, ask.databases)?;
     let db = options.db.unwrap_or(ask.db);
-    if db == ask.db && ask.args.get(1) == ask.args.get(2) {
+    if options.names_itself(ask.args, ask.db) {
         return Err(CmdError::SameObject);
     }
     let value = match &peeks[0] {

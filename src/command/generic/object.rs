@@ -13,6 +13,7 @@ const SHARED_INTEGERS: std::ops::Range<i64> = 0..10_000;
 const SHARED_REFCOUNT: i64 = i32::MAX as i64;
 
 pub(super) fn encoding(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    tx.count_lookup(args.get(2));
     match tx.encoded(args.get(2)) {
         None => out.null(),
         Some(Encoded::Int(_)) => out.bulk(b"int"),
@@ -61,6 +62,7 @@ fn described_nodes(list: &List) -> String {
 }
 
 pub(super) fn refcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    tx.count_lookup(args.get(2));
     match tx.encoded(args.get(2)) {
         None => out.null(),
         Some(Encoded::Int(n))
@@ -73,6 +75,7 @@ pub(super) fn refcount(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult 
 }
 
 pub(super) fn idletime(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    tx.count_lookup(args.get(2));
     let Some(idle_s) = tx.idle_s(args.get(2)) else {
         return out.null();
     };
@@ -87,6 +90,7 @@ pub(super) fn idletime(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult 
 }
 
 pub(super) fn freq(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
+    tx.count_lookup(args.get(2));
     let Some(frequency) = tx.frequency(args.get(2)) else {
         return out.null();
     };

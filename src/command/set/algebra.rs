@@ -27,7 +27,15 @@ pub(super) static SUNIONSTORE: Gather =
     write(|ask, peeks| store(ask, peeks, Operation::Union, Event::SUNIONSTORE));
 pub(super) static SDIFFSTORE: Gather =
     write(|ask, peeks| store(ask, peeks, Operation::Diff, Event::SDIFFSTORE));
-pub(super) static SINTERCARD: Gather = read(card);
+pub(super) static SINTERCARD: Gather = Gather {
+    peek: |tx, args, at| match card_limit(args) {
+        Ok(_) => peeks::collection::<Set>(tx, args, at),
+        // The decision says what is wrong: nothing was looked up for it.
+        Err(_) => Peek::Missing,
+    },
+    decide: card,
+    more: None,
+};
 
 type Decide = fn(&Ask, &[Peek]) -> Result<Decision, CmdError>;
 

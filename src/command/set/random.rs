@@ -37,6 +37,11 @@ fn pop_many(tx: &mut Tx, key: &[u8], count: usize, out: &mut Writer) -> CmdResul
     }
     let len = set.len();
     if count >= len {
+        // Redis: spopWithCountCommand replies through SUNION, which reads the set.
+        tx.count_read(key, true);
+        let Some(set) = tx.peek::<Set>(key)? else {
+            return out.set(0);
+        };
         out.set(len)?;
         set.iter().try_for_each(|member| element(member, out))?;
         // Redis: spopWithCountCommand announces spop, then the deletion.

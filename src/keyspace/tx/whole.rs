@@ -170,6 +170,11 @@ impl Tx<'_> {
         self.announce_emptied(key);
     }
 
+    /// What was accounted for counts as so many more changes since the last save.
+    pub fn count_changes(&mut self, more: u64) {
+        self.ks.effects.dirty += more;
+    }
+
     /// Nothing to account for: what [`Tx::string_mut`] handed out was left as it was.
     pub fn unchanged(&mut self) {
         self.unaccounted = false;

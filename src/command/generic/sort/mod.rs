@@ -43,9 +43,13 @@ fn peek<const STORES: bool>(tx: &mut Tx, args: &Args, at: usize) -> Peek {
     if at > 1 {
         return peeks::exists(tx, args, at);
     }
+    if Options::parse(args, STORES).is_err() {
+        // The decision says what is wrong: nothing was looked up for it.
+        return Peek::Missing;
+    }
     // Redis: sort.c makes a skiplist of a sorted set, which it stays.
     let key = args.get(at);
-    if tx.kind(key) == Some(Kind::Zset) && Options::parse(args, STORES).is_ok() {
+    if tx.kind(key) == Some(Kind::Zset) {
         let spread = tx.change(key, |set: &mut Zset, context| set.spread(context.limits));
         debug_assert!(spread.is_ok(), "of that kind");
         tx.unchanged();
