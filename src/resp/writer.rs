@@ -108,6 +108,24 @@ impl Output {
         }
     }
 
+    /// Takes out what stands before `mark`.
+    pub fn take_front(&mut self, mark: (usize, usize)) -> Output {
+        let mut front = Output::default();
+        let at = mark.0.min(self.bytes.len());
+        let rest = self.bytes.split_off(at);
+        front.bytes = std::mem::replace(&mut self.bytes, rest);
+        if let Some(shared) = &mut self.shared {
+            let count = mark.1.min(shared.chunks.len());
+            for (offset, chunk) in shared.chunks.drain(..count) {
+                shared.bytes -= chunk.len();
+                front.share(offset, &chunk);
+            }
+            let offsets = shared.chunks.iter_mut().map(|(offset, _)| offset);
+            offsets.for_each(|offset| *offset -= at);
+        }
+        front
+    }
+
     /// Splices in a chunk behind the first `at` of the other bytes.
     pub fn share(&mut self, at: usize, chunk: &Bytes) {
         let shared = self.shared.get_or_insert_default();
@@ -435,6 +453,18 @@ mod tests {
         assert_eq!(out.len(), expected.len());
         let mut twice = out.clone();
         twice.append(&out);
-        assert_eq!(twice.to_vec(), [expected.clone(), expected].concat());
+        assert_eq!(
+            twice.to_vec(),
+            [expected.clone(), expected.clone()].concat()
+        );
+        let mut front = twice.take_front(out.mark());
+        assert_eq!(
+            (front.to_vec(), twice.to_vec()),
+            (expected.clone(), expected.clone())
+        );
+        assert_eq!((front.len(), twice.len()), (expected.len(), expected.len()));
+        front.append(&twice);
+        assert_eq!(front.take_front(front.mark()).len(), 2 * expected.len());
+        assert!(front.is_empty());
     }
 }

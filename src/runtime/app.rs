@@ -204,10 +204,42 @@ pub(super) struct Outgoing {
     pub dirty: bool,
     /// The release that some of it waits for.
     pub gate: u64,
+    /// How far it goes that waits for one release, by what it waits for, in order; behind the last is what
+    /// this turn adds. Empty if nothing has waited at the end of a turn.
+    pub held: Vec<(u64, (usize, usize))>,
     /// What was written in this turn waits for nothing.
     pub urgent: bool,
     /// More is to come soon that may leave with it.
     pub corked: bool,
+}
+
+impl Outgoing {
+    /// Whether something was written since the end of the last turn in which some was held.
+    pub fn has_new(&self) -> bool {
+        let last = self.held.last();
+        last.is_none_or(|(_, end)| *end != self.output.mark())
+    }
+
+    /// Notes that what is new waits for its release.
+    pub fn hold(&mut self) {
+        self.held.push((self.gate, self.output.mark()));
+    }
+
+    /// Takes out what waits for nothing that is later than `released`.
+    pub fn take_released(&mut self, released: u64) -> Option<Output> {
+        let is_released = |(gate, _): &(u64, _)| *gate <= released;
+        let count = self
+            .held
+            .iter()
+            .take_while(|held| is_released(held))
+            .count();
+        let (_, end) = self.held.drain(..count).next_back()?;
+        for (_, (bytes, chunks)) in &mut self.held {
+            *bytes -= end.0;
+            *chunks -= end.1;
+        }
+        Some(self.output.take_front(end))
+    }
 }
 
 /// An app's way out: replies, messages, requests. Plain data until the end of the turn.

@@ -328,14 +328,20 @@ impl<A: App> Driver<A> {
         let dirty = std::mem::take(&mut self.io.dirty);
         for &index in &dirty {
             let outgoing = &mut self.io.outgoing[index as usize];
-            if !std::mem::take(&mut outgoing.urgent) {
+            let is_new = outgoing.has_new();
+            if !std::mem::take(&mut outgoing.urgent) && is_new {
                 outgoing.gate = outgoing.gate.max(gate);
             }
             if outgoing.corked && outgoing.output.len() < CORKED_MAX_BYTES {
                 outgoing.dirty = false;
             } else if outgoing.gate > self.io.released {
                 outgoing.dirty = false;
-                self.held_replies.push_back((outgoing.gate, index));
+                if is_new && !outgoing.output.is_empty() {
+                    outgoing.hold();
+                    self.held_replies.push_back((outgoing.gate, index));
+                }
+                // A send that was under way may have kept back what has been let go meanwhile.
+                self.flush_released(index);
             } else {
                 self.flush_conn(index);
             }
@@ -364,9 +370,10 @@ impl<A: App> Driver<A> {
             && gate <= self.io.released
         {
             self.held_replies.pop_front();
-            // What was added since may have to wait longer; then it stands further back.
-            if self.io.outgoing[index as usize].gate <= self.io.released {
-                self.flush_conn(index);
+            // What was added since may have to wait longer; then it stands further back, too.
+            match self.io.outgoing[index as usize].gate <= self.io.released {
+                true => self.flush_conn(index),
+                false => self.flush_released(index),
             }
         }
     }

@@ -162,8 +162,25 @@ impl<A: App> Driver<A> {
         if conn.closing || conn.send_in_flight || outgoing.output.is_empty() {
             return;
         }
+        outgoing.held.clear();
         conn.start_send(&mut outgoing.output, &mut self.ring);
         outgoing.in_flight_bytes = conn.unsent_bytes();
+    }
+
+    /// Sends what need not be held any more of what is: whoever sends on and on gets replies meanwhile.
+    pub(super) fn flush_released(&mut self, index: u32) {
+        let outgoing = &mut self.io.outgoing[index as usize];
+        let slot = &mut self.slots[index as usize];
+        let Some(conn) = slot.conn.as_deref_mut() else {
+            return;
+        };
+        if conn.closing || conn.send_in_flight {
+            return;
+        }
+        if let Some(mut front) = outgoing.take_released(self.io.released) {
+            conn.start_send(&mut front, &mut self.ring);
+            outgoing.in_flight_bytes = conn.unsent_bytes();
+        }
     }
 
     pub(super) fn carry_out_requests(&mut self) {
