@@ -385,6 +385,9 @@ fn record(tx: &mut Tx, args: &Args, expire_at: Option<i64>, absolute: bool) {
 }
 
 #[cfg(test)]
+mod damage;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::command::testing::Bench;

@@ -42,7 +42,7 @@ pub(super) fn xpending(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult 
     }
     let wanted = |(_, pending): &(&EntryId, &Pending)| {
         consumer.is_none_or(|consumer| *pending.consumer == *consumer)
-            && now_ms - pending.delivered_at_ms >= idle_ms
+            && now_ms.saturating_sub(pending.delivered_at_ms) >= idle_ms
     };
     let found = group.pending().range(start..=end).filter(wanted);
     let found: Vec<_> = found.take(count as usize).collect();
@@ -51,7 +51,7 @@ pub(super) fn xpending(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult 
         out.array(4)?;
         write_id(id, out)?;
         out.bulk(&pending.consumer)?;
-        out.int((now_ms - pending.delivered_at_ms).max(0))?;
+        out.int(now_ms.saturating_sub(pending.delivered_at_ms).max(0))?;
         out.int(pending.deliveries as i64)
     })
 }
@@ -252,7 +252,9 @@ impl Claimant<'_> {
         if old.is_none() && !self.options.force {
             return;
         }
-        let idle_ms = old.as_ref().map(|old| self.now_ms - old.delivered_at_ms);
+        let idle_ms = old
+            .as_ref()
+            .map(|old| self.now_ms.saturating_sub(old.delivered_at_ms));
         let is_young = |idle_ms| self.min_idle_ms > 0 && idle_ms < self.min_idle_ms;
         if idle_ms.is_some_and(is_young) {
             return;

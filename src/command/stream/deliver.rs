@@ -229,7 +229,7 @@ fn read_counter(stream: &Stream, name: &[u8], ids: &[EntryId]) -> Option<u64> {
     let mut counter = stream.groups.get(name)?.entries_read;
     for &id in ids {
         counter = match counter {
-            Some(read) if !stream.has_tombstones_from(id) => Some(read + 1),
+            Some(read) if !stream.has_tombstones_from(id) => Some(read.wrapping_add(1)),
             _ if stream.entries_added > 0 => stream.entries_read_at(id),
             unknown => unknown,
         };

@@ -172,7 +172,7 @@ pub(super) fn consumers(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult
         out.bulk(b"name")?;
         out.bulk(name)?;
         number("pending", consumer.pending.len() as i64, out)?;
-        let since = |at_ms: i64| (now_ms - at_ms).max(0);
+        let since = |at_ms: i64| now_ms.saturating_sub(at_ms).max(0);
         number("idle", since(consumer.seen_at_ms), out)?;
         let inactive = consumer.active_at_ms.map_or(-1, since);
         number("inactive", inactive, out)
