@@ -41,7 +41,7 @@ def arguments(about):
 class Server:
     """One server process, pinned, keeping nothing on disk."""
 
-    def __init__(self, name, command, cores):
+    def __init__(self, name, command, cores, env=None):
         self.name = name
         self.dir = tempfile.mkdtemp(prefix="pinion-perf-")
         self.port = free_port()
@@ -54,6 +54,7 @@ class Server:
         self.process = subprocess.Popen(
             words,
             cwd=self.dir,
+            env=os.environ | (env or {}),
             stdout=self.log,
             stderr=self.log,
             preexec_fn=lambda: (raise_files(), os.sched_setaffinity(0, cores)),
@@ -139,16 +140,16 @@ class Client:
                 self.reply()
 
 
-def pinion(options, shards=1, cores=None, settings=""):
+def pinion(options, shards=1, cores=None, settings="", env=None):
     binary = options.pinion or build("--bin", "pinion", "pinion")
     cores = cores or {options.server_core}
     words = f"{shlex.quote(os.path.abspath(binary))} --shards {shards} {settings}"
-    return Server("Pinion", words, cores)
+    return Server("Pinion", words, cores, env)
 
 
-def reference(options, cores=None):
+def reference(options, cores=None, env=None):
     name = os.path.basename(shlex.split(options.reference)[0])
-    return Server(name, options.reference, cores or {options.server_core})
+    return Server(name, options.reference, cores or {options.server_core}, env)
 
 
 @functools.cache
