@@ -181,6 +181,25 @@ impl Core {
         if !host.is_watching() {
             return;
         }
+        let Some(db) = self.session(key).map(|session| session.client.db) else {
+            return;
+        };
+        self.show_queued(key, run, exec_id, words, link, host);
+        if let Some(session) = self.session_mut(key) {
+            session.client.db = db;
+        }
+    }
+
+    /// Shows each command in the database that a SELECT before it will have selected.
+    fn show_queued(
+        &mut self,
+        key: SessionKey,
+        run: Option<&Exec>,
+        exec_id: CommandId,
+        words: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
         let table = self.table.clone();
         for (exec, call) in run
             .iter()
@@ -191,6 +210,12 @@ impl Core {
             }
             let all = exec.request.args.as_args();
             let args = all.range(call.from as usize, call.to as usize);
+            if call.command.name == "select"
+                && let Some(session) = self.session_mut(key)
+            {
+                let selected = args.db(1, session.client.databases);
+                session.client.db = selected.unwrap_or(session.client.db);
+            }
             host.show(self, link, key, table.entry(call.id), &args);
         }
         host.show(self, link, key, table.entry(exec_id), words);

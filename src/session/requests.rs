@@ -381,8 +381,9 @@ impl Core {
                 let entry = table.entry(id);
                 let in_multi = self.session(key).is_some_and(|s| s.multi.is_some());
                 let is_exec = matches!(entry.command.run, Run::Transaction(Transaction::Exec));
-                let is_shown_later = is_exec || in_multi && is_queued(entry.command);
-                if !is_shown_later {
+                let is_queued = in_multi && is_queued(entry.command);
+                let is_of_client = matches!(entry.command.run, Run::Client(_));
+                if !is_exec && !is_queued && !is_of_client {
                     host.show(self, link, key, entry, args);
                 }
                 None

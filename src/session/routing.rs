@@ -254,6 +254,11 @@ impl Core {
         if spent_ns >= self.limits.slow_ns {
             host.slow(self, link, key, args, spent_ns);
         }
+        if host.is_watching() {
+            // Shown in the database that SELECT has selected. Redis: server.c call.
+            let table = self.table.clone();
+            host.show(self, link, key, table.entry(call.id), args);
+        }
         self.apply_reply_mode(key, mark, link);
         if closing {
             self.finish_session(key, link);

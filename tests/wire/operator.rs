@@ -147,6 +147,8 @@ fn lookups_and_changes_are_counted_as_redis_counts_them() {
         "COPY set set REPLACE",
         "COPY set set DB 0",
         "COPY set copy",
+        "BITOP NOPE dest s",
+        "BITOP NOT dest none set",
         "SINTERCARD 1 set LIMIT -1",
         "SINTERCARD 1 none LIMIT x",
         "SINTERCARD 2 set none LIMIT 1",
@@ -269,15 +271,37 @@ fn a_pid_file_comes_and_goes_and_the_log_can_be_rotated() {
     );
 }
 
-/// What a monitor sees, without times and addresses, up to a command that ends it.
+/// What a monitor sees, each with its database, without times and addresses, up to a command that ends it.
 fn watched(which: Which) -> Vec<String> {
     let server = Server::start(which, &[]);
     let mut monitor = server.client();
     assert_eq!(monitor.words("MONITOR"), reply("+OK"));
     let (mut client, mut other) = (server.client(), server.client());
     for line in [
-        "SET a 1", "MULTI", "SET b 2", "GET b", "EXEC", "MULTI", "BOGUS", "SET c 1", "EXEC",
-        "MULTI", "SET c 1", "DISCARD", "WATCH w",
+        "SET a 1",
+        "MULTI",
+        "SET b 2",
+        "GET b",
+        "EXEC",
+        "MULTI",
+        "BOGUS",
+        "SET c 1",
+        "EXEC",
+        "MULTI",
+        "SET c 1",
+        "DISCARD",
+        "WATCH w",
+        "SELECT 3",
+        "GET a",
+        "SELECT 99",
+        "MULTI",
+        "SELECT 2",
+        "GET a",
+        "SELECT x",
+        "PING",
+        "EXEC",
+        "GET a",
+        "SELECT 0",
     ] {
         client.words(line);
     }
@@ -305,8 +329,10 @@ fn watched(which: Which) -> Vec<String> {
             panic!("{which}: {seen:?}");
         };
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let (_, words) = text.split_once("] ").expect("a command");
-        seen.push(words.trim_end().to_owned());
+        let (head, words) = text.split_once("] ").expect("a command");
+        let (_, db) = head.split_once('[').expect("a database");
+        let (db, _) = db.split_once(' ').expect("an address");
+        seen.push(format!("{db} {}", words.trim_end()));
         if words.contains("end") {
             return seen;
         }
