@@ -14,10 +14,11 @@ pub(super) static BITOP: Gather = Gather {
 
 /// Of the target only whether it exists; of the sources their bytes.
 fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
-    if at == 2 {
-        peeks::exists(tx, args, at)
-    } else {
-        peeks::string(tx, args, at)
+    match at {
+        // The decision says what is wrong: nothing was looked up for it.
+        _ if parse(args).is_err() => Peek::Missing,
+        2 => peeks::exists(tx, args, at),
+        _ => peeks::string(tx, args, at),
     }
 }
 

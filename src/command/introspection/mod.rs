@@ -85,7 +85,7 @@ fn info(table: &Table, args: &Args, out: &mut Writer) -> CmdResult {
     for name in args.iter().skip(2) {
         match resolve(table, name) {
             Some(entry) => describe(entry.command, entry.container, out)?,
-            None => out.null_array()?,
+            None => out.null()?,
         }
     }
     Ok(())

@@ -311,6 +311,8 @@ mod tests {
             error.ends_with("argument couldn't be parsed into an integer"),
             "{error}"
         );
+        let error = apply_text("dir \"\"").unwrap_err();
+        assert!(error.ends_with("No such file or directory"), "{error}");
         let error = apply_text("dir \"x").unwrap_err();
         assert!(
             error.ends_with("Unbalanced quotes in configuration line"),

@@ -235,6 +235,10 @@ fn flags(names: &[&str], words: &[&str]) -> Result<String, String> {
 
 /// The absolute path of `path`, which begins at `old` when it is relative.
 fn directory(path: &str, old: &str) -> Result<String, String> {
+    if path.is_empty() {
+        // To join it would be to stay.
+        return Err("No such file or directory".into());
+    }
     let resolved = std::path::Path::new(old)
         .join(path)
         .canonicalize()
