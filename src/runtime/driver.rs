@@ -3,8 +3,9 @@
 //! ```text
 //! mail -> completions -> app.turn -> mail to myself -> requests -> sends -> mail out -> enter
 //! ```
-//! What has come is a round. It takes one turn, or more if it is much work. While the app has nothing to do at once, the thread sleeps in the ring until a completion, a
-//! doorbell from another core, or the app's next deadline.
+//! What has come is a round. It takes one turn, or more if it is much work. While the app has nothing
+//! to do at once, the thread sleeps in the ring until a completion, a doorbell from another core, or
+//! the app's next deadline.
 
 mod arriving;
 mod round;
