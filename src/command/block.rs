@@ -18,6 +18,10 @@ pub enum Patience {
 /// bytes are what [`Block::mark`] noted.
 pub type ServeKey = fn(&mut Tx, &Args, usize, &Bytes, &mut Writer) -> Result<bool, CmdError>;
 
+/// When the key at an argument is going to have something for a command if it stays as it is, unix
+/// milliseconds.
+pub type AlarmMs = fn(&mut Tx, &Args, usize) -> Option<i64>;
+
 /// How a waiting command is served once one of its keys has changed.
 #[derive(Clone, Copy)]
 pub enum Serve {
@@ -38,6 +42,8 @@ pub struct Block {
     pub serve: Serve,
     /// What is noted about a key when the wait begins.
     pub mark: fn(&mut Tx, &Args, usize) -> Bytes,
+    /// For what comes into being as time passes: keys are looked at again then.
+    pub alarm_ms: Option<AlarmMs>,
     /// Whether only the first key is waited for: the others are destinations.
     pub first_key_only: bool,
 }
@@ -53,6 +59,7 @@ impl Block {
             kind,
             serve: Serve::First,
             mark: no_mark,
+            alarm_ms: None,
             first_key_only: false,
         }
     }

@@ -436,7 +436,7 @@ impl App for Node {
             if !is_paused && !host.part.loading {
                 more = Node::expire(core, host, now.unix_ms());
                 let mut post = |to, message| link.post(to, message);
-                core.shard.serve_waiting(now.unix_ms(), &mut post);
+                core.shard.serve_in_time(now.unix_ms(), &mut post);
             }
             core.timed_out(now.unix_ms(), link, host);
             host.tell_of_transactions(core);
@@ -496,17 +496,16 @@ impl App for Node {
         }
         let now = io.now();
         let pause = self.host.pauses.due_ms(now.unix_ms());
-        let expiry = self
-            .core
-            .shard
-            .keyspace
-            .next_expiry_ms()
-            .filter(|_| !self.host.is_still(now.unix_ms()) && !self.host.part.loading);
+        let shard = &self.core.shard;
+        let stands_still = self.host.is_still(now.unix_ms()) || self.host.part.loading;
+        let moves = |_: &i64| !stands_still;
+        let expiry = shard.keyspace.next_expiry_ms().filter(moves);
+        let alarm = shard.next_alarm_ms().filter(moves);
         let patrol = self.host.patrol.due_ms();
         let timeout = self.core.next_timeout_ms();
         let files = self.host.persist_due_ms();
         let migrations = self.host.migrations.due_ms(now.unix_ms());
-        let deadlines = [pause, expiry, patrol, timeout, files, migrations]
+        let deadlines = [pause, expiry, alarm, patrol, timeout, files, migrations]
             .into_iter()
             .flatten();
         match deadlines.min() {

@@ -57,6 +57,8 @@ pub struct Waiter {
     pub at: usize,
     /// What the command noted about the key when the wait began.
     pub mark: Bytes,
+    /// When the key may serve it though nothing has changed, unix milliseconds.
+    pub alarm_ms: Option<i64>,
     /// Its core tries to serve it together with other homes; those behind it wait for the outcome.
     pub is_trying: bool,
 }
@@ -74,6 +76,8 @@ fn places(request: &Request) -> impl Iterator<Item = Place> {
 #[derive(Debug, Default)]
 pub struct Waiting {
     queues: BTreeMap<Place, VecDeque<Waiter>>,
+    /// No alarm is earlier; `None`: there is none. That of a client which is gone may be left.
+    next_alarm_ms: Option<i64>,
     /// Keys that changed while a hold was on them.
     pub deferred: Vec<Place>,
 }
@@ -89,7 +93,52 @@ impl Waiting {
     }
 
     pub fn push(&mut self, place: Place, waiter: Waiter) {
+        self.expect_alarm(waiter.alarm_ms);
         self.queues.entry(place).or_default().push_back(waiter);
+    }
+
+    fn expect_alarm(&mut self, at_ms: Option<i64>) {
+        let both = self.next_alarm_ms.into_iter().chain(at_ms);
+        self.next_alarm_ms = both.min();
+    }
+
+    /// When clients are to be looked at again though nothing has changed, unix milliseconds.
+    pub fn next_alarm_ms(&self) -> Option<i64> {
+        self.next_alarm_ms.filter(|_| !self.is_empty())
+    }
+
+    pub fn set_alarm(&mut self, place: &Place, index: usize, at_ms: Option<i64>) {
+        self.expect_alarm(at_ms);
+        if let Some(waiter) = self.waiter_mut(place, index) {
+            waiter.alarm_ms = at_ms;
+        }
+    }
+
+    /// Has the keys looked at again whose alarms have come. Each of those goes off again after the
+    /// shortest of times, unless whoever looks sets it anew.
+    pub fn alarm(&mut self, now_ms: i64) {
+        if self.next_alarm_ms.is_none_or(|at_ms| at_ms > now_ms) {
+            return;
+        }
+        self.next_alarm_ms = None;
+        for (place, queue) in &mut self.queues {
+            let mut is_due = false;
+            for waiter in queue {
+                if waiter.alarm_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+                    waiter.alarm_ms = Some(now_ms.saturating_add(1));
+                    is_due = true;
+                }
+                let both = self.next_alarm_ms.into_iter().chain(waiter.alarm_ms);
+                self.next_alarm_ms = both.min();
+            }
+            if is_due {
+                self.deferred.push(place.clone());
+            }
+        }
+    }
+
+    fn waiter_mut(&mut self, place: &Place, index: usize) -> Option<&mut Waiter> {
+        self.queues.get_mut(place)?.get_mut(index)
     }
 
     /// The waiter at an index of a key's queue.
@@ -98,11 +147,7 @@ impl Waiting {
     }
 
     pub fn set_trying(&mut self, place: &Place, index: usize) {
-        if let Some(waiter) = self
-            .queues
-            .get_mut(place)
-            .and_then(|queue| queue.get_mut(index))
-        {
+        if let Some(waiter) = self.waiter_mut(place, index) {
             waiter.is_trying = true;
         }
     }

@@ -255,3 +255,107 @@ fn what_is_due_and_swapped_to_a_waiting_client_goes() {
         }
     }
 }
+
+/// What nobody acknowledges goes to who waits to claim it, as soon as it has been pending for long
+/// enough; until then to nobody.
+#[test]
+fn who_waits_for_what_others_do_not_acknowledge_is_served_in_time() {
+    for shards in [1, 2, 4] {
+        let mut world = World::new(shards, 3);
+        let (reader, claims) = (world.connect(0), world.connect(shards - 1));
+        for key in ["a", "b", "c"] {
+            world.ask(reader, &["XGROUP", "CREATE", key, "g", "0", "MKSTREAM"]);
+        }
+        let read = ["XREADGROUP", "GROUP", "g", "r", "STREAMS", "b", ">"];
+        let claim = [
+            "XREADGROUP",
+            "GROUP",
+            "g",
+            "w",
+            "BLOCK",
+            "0",
+            "CLAIM",
+            "100",
+            "STREAMS",
+            "a",
+            "b",
+            "c",
+            ">",
+            ">",
+            ">",
+        ];
+        world.ask(reader, &["XADD", "b", "1-0", "f", "v"]);
+        world.ask(reader, &read);
+        world.advance_ms(40);
+        world.send_line(claims, &claim);
+        world.settle();
+        world.advance_ms(59);
+        world.settle();
+        assert_eq!(text(&world.received(claims)), "", "{shards} shards");
+        world.advance_ms(1);
+        world.settle();
+        let entry = |idle: u32, times: u32| {
+            format!("*1|*2|$1|b|*1|*4|$3|1-0|*2|$1|f|$1|v|:{idle}|:{times}|")
+        };
+        assert_eq!(
+            text(&world.received(claims)),
+            entry(100, 1),
+            "{shards} shards"
+        );
+        // What comes into being while it waits is noticed as well, and what goes is not missed.
+        world.ask(reader, &["XACK", "b", "g", "1-0"]);
+        world.send_line(claims, &claim);
+        world.settle();
+        let mut forced: Vec<&str> = "XCLAIM b g r 0 1-0 FORCE JUSTID".split(' ').collect();
+        world.ask(reader, &forced);
+        world.advance_ms(90);
+        forced.pop();
+        world.ask(reader, &forced);
+        world.advance_ms(90);
+        world.settle();
+        assert_eq!(text(&world.received(claims)), "", "{shards} shards");
+        world.advance_ms(10);
+        world.settle();
+        assert_eq!(
+            text(&world.received(claims)),
+            entry(100, 2),
+            "{shards} shards"
+        );
+        world.send_line(claims, &claim);
+        world.settle();
+        world.disconnect(claims);
+        world.settle();
+        world.advance_ms(1000);
+        world.settle();
+        world.assert_quiet();
+    }
+}
+
+/// Of those who wait for one stream, each takes what is there for it when its turn comes.
+#[test]
+fn who_claims_later_gets_what_who_came_first_did_not_acknowledge() {
+    let mut world = World::new(2, 4);
+    let producer = world.connect(0);
+    let (first, second) = (world.connect(0), world.connect(1));
+    world.ask(producer, &["XGROUP", "CREATE", "s", "g", "0", "MKSTREAM"]);
+    let words = |line: &'static str| line.split(' ').collect::<Vec<_>>();
+    world.send_line(first, &words("XREADGROUP GROUP g one BLOCK 0 STREAMS s >"));
+    world.settle();
+    world.send_line(
+        second,
+        &words("XREADGROUP GROUP g two BLOCK 0 CLAIM 100 STREAMS s >"),
+    );
+    world.settle();
+    world.ask(producer, &words("XADD s 1-0 f v"));
+    let fields = "$3|1-0|*2|$1|f|$1|v|";
+    assert_eq!(
+        text(&world.received(first)),
+        format!("*1|*2|$1|s|*1|*2|{fields}")
+    );
+    assert_eq!(text(&world.received(second)), "");
+    world.advance_ms(100);
+    world.settle();
+    let claimed = format!("*1|*2|$1|s|*1|*4|{fields}:100|:1|");
+    assert_eq!(text(&world.received(second)), claimed);
+    world.assert_quiet();
+}

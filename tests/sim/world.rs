@@ -460,6 +460,8 @@ impl World {
             self.links[core].now_us += ms * 1000;
             let now_ms = self.links[core].now_ms();
             while self.cores[core].shard.pulse(now_ms, 64) {}
+            let mut post = |to, message| self.links[core].post(to, message);
+            self.cores[core].shard.serve_in_time(now_ms, &mut post);
             self.cores[core].timed_out(now_ms, &mut self.links[core], &mut NoHost);
             self.collect(core);
         }
@@ -751,8 +753,19 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         "XADD X * F N F V",
         "XADD X MAXLEN 5 * F N",
         "XADD X NOMKSTREAM MINID ~ 5 * F V",
+        "XADD X DELREF MAXLEN ~ 3 * F N",
+        "XADD X MINID = 1700000000010 ACKED * F N",
         "XDEL X 1700000000000-0 1700000000000-1",
+        "XDELEX X IDS 2 1700000000000-0 1700000000000-1",
+        "XDELEX X DELREF IDS 3 1700000000000-1 ENTRY ENTRY",
+        "XDELEX X IDS 2 ENTRY ENTRY ACKED",
+        "XACKDEL X g IDS 2 1700000000000-0 ENTRY",
+        "XACKDEL X h DELREF IDS 2 ENTRY ENTRY",
+        "XACKDEL X g ACKED IDS 3 ENTRY ENTRY ENTRY",
         "XTRIM X MAXLEN F",
+        "XTRIM X MAXLEN F ACKED",
+        "XTRIM X ACKED MAXLEN 0",
+        "XTRIM X MINID ~ ENTRY LIMIT 3 DELREF",
         "XSETID X 1800000000000-0",
         "XGROUP CREATE X g 0 MKSTREAM",
         "XGROUP CREATE X h $",
@@ -763,6 +776,12 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
         "XREADGROUP GROUP g c COUNT 2 STREAMS X >",
         "XREADGROUP GROUP g d COUNT 3 NOACK STREAMS X X > >",
         "XREADGROUP GROUP g c BLOCK 10 STREAMS X >",
+        "XREADGROUP GROUP h c STREAMS X >",
+        "XREADGROUP GROUP g c COUNT 2 STREAMS X 0",
+        "XREADGROUP GROUP g e CLAIM 0 COUNT 2 STREAMS X >",
+        "XREADGROUP GROUP g c CLAIM 20 NOACK STREAMS X X > >",
+        "XREADGROUP GROUP g c COUNT 2 CLAIM 0 STREAMS X X > >",
+        "XREADGROUP GROUP h c BLOCK 10 CLAIM 5 STREAMS X >",
         "XACK X g 1700000000000-0 1700000000000-1",
         "XCLAIM X g d 0 1700000000000-0 1700000000000-1 FORCE",
         "XAUTOCLAIM X g d 0 0 COUNT 2",
@@ -845,6 +864,7 @@ pub fn random_request(rng: &mut fastrand::Rng) -> Vec<String> {
             "L" => format!("list{}", rng.u8(..6)),
             "PAYLOAD" => payload(rng),
             "X" => format!("stream{}", rng.u8(..4)),
+            "ENTRY" => format!("17000000000{:02}-{}", rng.u8(..20), rng.u8(..2)),
             "P" => format!("hll{}", rng.u8(..4)),
             "Z" => format!("zset{}", rng.u8(..5)),
             "[F" => format!("[{}", rng.u8(..12)),

@@ -544,3 +544,94 @@ fn a_snapshot_may_be_of_functions_alone() {
         }
     }
 }
+
+/// Everything that can be read of streams, but for the times of consumers and the shape of nodes.
+fn streams_told(client: &mut Client) -> Vec<String> {
+    let mut told = Vec::new();
+    for key in ["{a}s", "{b}s", "{c}s"] {
+        let about = client.text(&format!("XINFO STREAM {key}"));
+        let lines: Vec<&str> = about.split("\\r\\n").collect();
+        let is_shape = |at: usize| at > 0 && lines[at - 1].starts_with("radix-tree-");
+        let kept = (0..lines.len()).filter(|&at| !is_shape(at));
+        told.push(kept.map(|at| lines[at]).collect::<Vec<_>>().join(" "));
+        told.push(client.text(&format!("XRANGE {key} - +")));
+        told.push(client.text(&format!("XINFO GROUPS {key}")));
+        for group in ["g", "h"] {
+            let pending = client.text(&format!("XPENDING {key} {group} - + 1000"));
+            let lines: Vec<&str> = pending.split("\\r\\n").collect();
+            let is_idle = |at: usize| at > 0 && ["one", "two", "three"].contains(&lines[at - 1]);
+            let kept = (0..lines.len()).filter(|&at| !is_idle(at));
+            told.push(kept.map(|at| lines[at]).collect::<Vec<_>>().join(" "));
+        }
+    }
+    told
+}
+
+/// What the reference cannot be asked for comes to it as what it can.
+#[test]
+fn streams_of_a_stock_replica_are_trimmed_and_claimed_alike() {
+    const STREAM: &[&str] = &[
+        "XADD K * a 1",
+        "XADD K * a 1 b 2",
+        "XADD K ACKED MAXLEN 40 * a 1",
+        "XADD K DELREF MAXLEN ~ 60 * a 1",
+        "XREADGROUP GROUP G one COUNT 7 STREAMS K >",
+        "XREADGROUP GROUP G two CLAIM 1 COUNT 5 STREAMS K >",
+        "XREADGROUP GROUP G three CLAIM 0 COUNT 4 NOACK STREAMS K >",
+    ];
+    const OF_AN_ENTRY: &[&str] = &[
+        "XACK K G ID",
+        "XDEL K ID",
+        "XDELEX K IDS 1 ID",
+        "XDELEX K DELREF IDS 2 9-9 ID",
+        "XDELEX K ACKED IDS 1 ID",
+        "XACKDEL K G IDS 1 ID",
+        "XACKDEL K G DELREF IDS 1 ID",
+        "XACKDEL K G ACKED IDS 1 ID",
+        "XTRIM K MINID ID ACKED",
+        "XTRIM K MINID ~ ID LIMIT 9 DELREF",
+    ];
+    let master = Server::start(
+        Which::Pinion { shards: 3 },
+        &["--stream-node-max-entries", "7"],
+    );
+    let replica = replica_of(&master);
+    let (mut ours, mut theirs) = (master.client(), replica.client());
+    wait_until_linked(&mut theirs);
+    let keys = ["{a}s", "{b}s", "{c}s"];
+    for (key, group) in keys.iter().flat_map(|key| [(key, "g"), (key, "h")]) {
+        let made = line(
+            &mut ours,
+            &format!("XGROUP CREATE {key} {group} 0 MKSTREAM"),
+        );
+        assert_eq!(made, OK);
+    }
+    let mut rng = fastrand::Rng::with_seed(7);
+    for _ in 0..3000 {
+        let key = keys[rng.usize(..3)];
+        let group = ["g", "h"][rng.usize(..2)];
+        let some = ours.text(&format!("XRANGE {key} - + COUNT {}", rng.u8(1..20)));
+        let ids = some.split("\\r\\n").filter(|line| line.contains('-'));
+        let id = ids.last().unwrap_or("1-0");
+        let template = match rng.u8(..3) {
+            0 => OF_AN_ENTRY[rng.usize(..OF_AN_ENTRY.len())],
+            _ => STREAM[rng.usize(..STREAM.len())],
+        };
+        let words = template.split(' ').map(|word| match word {
+            "K" => key,
+            "G" => group,
+            "ID" => id,
+            word => word,
+        });
+        let asked = words.collect::<Vec<_>>().join(" ");
+        let reply = ours.text(&asked);
+        assert!(
+            !reply.starts_with("-E") && !reply.starts_with("-N"),
+            "{asked}: {reply}"
+        );
+    }
+    wait_for("the replica to have it all", || {
+        info(&mut ours, "master_repl_offset") == info(&mut theirs, "slave_repl_offset")
+    });
+    assert_eq!(streams_told(&mut ours), streams_told(&mut theirs));
+}

@@ -28,6 +28,7 @@ pub(super) static BLMOVE_WAITS: Block = Block {
     kind: Kind::List,
     serve: Serve::Whole,
     mark: block::no_mark,
+    alarm_ms: None,
     first_key_only: true,
 };
 /// `BRPOPLPUSH source destination timeout`
@@ -36,6 +37,7 @@ pub(super) static BRPOPLPUSH_WAITS: Block = Block {
     kind: Kind::List,
     serve: Serve::Whole,
     mark: block::no_mark,
+    alarm_ms: None,
     first_key_only: true,
 };
 

@@ -1,6 +1,7 @@
-//! Entries that come and go: XADD, XTRIM, XDEL, XSETID.
+//! Entries that come: XADD and its options, which XTRIM shares, and XSETID.
 
 use super::ids::{self, INVALID};
+use super::remove::{account_trim, refs};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::stream::{EntryId, Stream, Threshold, Trim};
@@ -15,18 +16,18 @@ enum Wanted {
 }
 
 #[derive(Default)]
-struct Options {
-    trim: Option<Trim>,
+pub(super) struct Options {
+    pub trim: Option<Trim>,
     no_stream: bool,
     /// What XADD wants behind the options, and at which argument.
     id: Option<(Wanted, usize)>,
 }
 
 /// Options of XADD and XTRIM from argument 2 on. Redis: t_stream.c streamParseAddOrTrimArgsOrReply.
-fn options(args: &Args, adds: bool, tx: &Tx) -> Result<Options, CmdError> {
+pub(super) fn options(args: &Args, adds: bool, tx: &Tx) -> Result<Options, CmdError> {
     let mut options = Options::default();
     let (mut at, mut approximate, mut limit) = (2, false, None);
-    let mut threshold = None;
+    let (mut threshold, mut chosen) = (None, None);
     while at < args.len() {
         let left = args.len() - at - 1;
         if adds && args.get(at) == b"*" {
@@ -39,27 +40,15 @@ fn options(args: &Args, adds: bool, tx: &Tx) -> Result<Options, CmdError> {
                     "ERR syntax error, MAXLEN and MINID options at the same time are not compatible",
                 ));
             }
-            let by_len = args.is(at, "maxlen");
-            approximate = false;
-            if left >= 2 && matches!(args.get(at + 1), b"~" | b"=") {
-                approximate = args.get(at + 1) == b"~";
-                at += 1;
-            }
-            at += 1;
-            threshold = Some(if by_len {
-                let max = args.int(at)?;
-                let max = u64::try_from(max)
-                    .map_err(|_| CmdError::Text("ERR The MAXLEN argument must be >= 0."))?;
-                Threshold::MaxLen(max)
-            } else {
-                Threshold::MinId(ids::parse(args.get(at), 0).ok_or(INVALID)?)
-            });
+            (threshold, approximate, at) = parse_threshold(args, at)?;
         } else if args.is(at, "limit") && left >= 1 {
             let max = args.int(at + 1)?;
             let max = u64::try_from(max)
                 .map_err(|_| CmdError::Text("ERR The LIMIT argument must be >= 0."))?;
             limit = Some(max);
             at += 1;
+        } else if chosen.is_none() && refs(args, at).is_some() {
+            chosen = refs(args, at);
         } else if adds && args.is(at, "nomkstream") {
             options.no_stream = true;
         } else if adds {
@@ -88,8 +77,32 @@ fn options(args: &Args, adds: bool, tx: &Tx) -> Result<Options, CmdError> {
     options.trim = threshold.map(|threshold| Trim {
         threshold,
         approximate: approximate.then(|| limit_of(limit, tx)),
+        refs: chosen.unwrap_or_default(),
     });
     Ok(options)
+}
+
+/// `MAXLEN|MINID [=|~] threshold`: what is asked, whether about that, and where the threshold stands.
+fn parse_threshold(
+    args: &Args,
+    mut at: usize,
+) -> Result<(Option<Threshold>, bool, usize), CmdError> {
+    let by_len = args.is(at, "maxlen");
+    let mut approximate = false;
+    if args.len() - at > 2 && matches!(args.get(at + 1), b"~" | b"=") {
+        approximate = args.get(at + 1) == b"~";
+        at += 1;
+    }
+    at += 1;
+    let threshold = if by_len {
+        let max = args.int(at)?;
+        let max = u64::try_from(max)
+            .map_err(|_| CmdError::Text("ERR The MAXLEN argument must be >= 0."))?;
+        Threshold::MaxLen(max)
+    } else {
+        Threshold::MinId(ids::parse(args.get(at), 0).ok_or(INVALID)?)
+    };
+    Ok((Some(threshold), approximate, at))
 }
 
 /// How many entries an approximate trim takes at most.
@@ -145,7 +158,8 @@ fn choose(wanted: Wanted, last: EntryId, now_ms: i64) -> Result<EntryId, CmdErro
     }
 }
 
-/// `XADD key [NOMKSTREAM] [MAXLEN|MINID [=|~] threshold [LIMIT count]] *|id field value ...`
+/// `XADD key [NOMKSTREAM] [KEEPREF|DELREF|ACKED] [MAXLEN|MINID [=|~] threshold [LIMIT count]] *|id
+/// field value ...`
 pub(super) fn xadd(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
     let options = options(args, true, tx)?;
@@ -175,8 +189,8 @@ pub(super) fn xadd(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
         |_| Stream::default(),
         |stream, context| {
             stream.append(id, &fields, context.limits);
-            let trimmed = options.trim.map_or(0, |trim| stream.trim(trim));
-            (trimmed, stream.len())
+            let trimmed = options.trim.map(|trim| stream.trim(trim));
+            (trimmed.unwrap_or_default(), stream.len())
         },
     )?;
     let text = id.to_string();
@@ -187,59 +201,8 @@ pub(super) fn xadd(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
             head.into_iter().chain(fields.iter().copied()),
         );
     });
-    account_trim(tx, key, trimmed, len);
+    account_trim(tx, key, &trimmed, len);
     out.bulk(text.as_bytes())
-}
-
-/// Accounts for entries that were trimmed away. What is recorded is exact: elsewhere nodes may be
-/// cut otherwise.
-fn account_trim(tx: &mut Tx, key: &[u8], trimmed: u64, len: u64) {
-    if trimmed > 0 {
-        tx.wrote_many(trimmed, key, Event::XTRIM, |rec| {
-            rec.cmd(&[b"XTRIM", key, b"MAXLEN", b"=", len.to_string().as_bytes()]);
-        });
-    }
-}
-
-pub(super) fn xtrim(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let key = args.get(1);
-    let options = options(args, false, tx)?;
-    let Some(trim) = options.trim else {
-        return Err(CmdError::Syntax);
-    };
-    let trimmed = tx.change(key, |stream: &mut Stream, _| {
-        (stream.trim(trim), stream.len())
-    })?;
-    let (trimmed, len) = trimmed.unwrap_or_default();
-    tx.unchanged();
-    account_trim(tx, key, trimmed, len);
-    out.int(trimmed as i64)
-}
-
-pub(super) fn xdel(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let key = args.get(1);
-    // Redis: a key that does not exist lacks every entry, also those that are no ids.
-    if tx.peek::<Stream>(key)?.is_none() {
-        tx.unchanged();
-        return out.int(0);
-    }
-    let found: Result<Vec<EntryId>, CmdError> =
-        (2..args.len()).map(|at| ids::strict(args, at)).collect();
-    let found = found?;
-    let removed = tx.change(key, |stream: &mut Stream, _| {
-        found.iter().filter(|&&id| stream.remove(id)).count()
-    })?;
-    let removed = removed.unwrap_or(0);
-    match removed {
-        0 => tx.unchanged(),
-        _ => tx.wrote_many(removed as u64, key, Event::XDEL, |rec| {
-            rec.cmd_of(
-                args.len(),
-                std::iter::once(&b"XDEL"[..]).chain(args.iter().skip(1)),
-            );
-        }),
-    }
-    out.int(removed as i64)
 }
 
 /// `XSETID key last-id [ENTRIESADDED count] [MAXDELETEDID id]`

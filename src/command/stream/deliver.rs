@@ -1,20 +1,23 @@
 //! XREADGROUP: what a consumer is given, and what is noted of that.
 //!
 //! New entries become pending for the consumer, and are logged as claims of it; what it has not
-//! acknowledged yet it may read again.
+//! acknowledged yet it may read again, and what others have not acknowledged in time it may claim.
+
+use std::ops::Bound;
 
 use bytes::Bytes;
 
 use super::claim::record_claim;
 use super::group::{change_group, record_place};
-use super::ids::{self, INVALID, write_entry, write_id};
+use super::ids::{self, INVALID, write_entry, write_id, write_pending};
+use super::overdue::{self, Overdue, overdue};
 use super::read::{Options, begin_stream, begin_streams, options};
 use crate::command::block::{Block, Serve};
 use crate::command::{Ask, Change, Decision, Gather, Peek};
 use crate::keyspace::{Event, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 use crate::value::Kind;
-use crate::value::stream::{EntryId, Stream};
+use crate::value::stream::{Entry, EntryId, Stream};
 
 pub(super) static XREADGROUP: Gather = Gather {
     peek,
@@ -27,8 +30,12 @@ pub(super) static XREADGROUP_WAITS: Block = Block {
     kind: Kind::Stream,
     serve: Serve::Key(serve),
     mark: |_, _, _| Bytes::new(),
+    alarm_ms: Some(overdue::alarm_ms),
     first_key_only: false,
 };
+
+/// What a key has that no request exhausts.
+const ENDLESS: usize = usize::MAX;
 
 /// Whether the key has something for the consumer: what it has not acknowledged always counts.
 fn peek(tx: &mut Tx, args: &Args, at: usize) -> Peek {
@@ -59,6 +66,10 @@ fn available(tx: &mut Tx, args: &Args, at: usize, options: &Options) -> Result<u
     let Some((name, _)) = options.group else {
         return Ok(0);
     };
+    let (claim_ms, now_ms) = (options.claim_at(args, at), tx.clock_ms());
+    if claim_ms.is_some() {
+        overdue::prepare(tx, key, name);
+    }
     let stream = tx.read::<Stream>(key)?;
     let group = stream.and_then(|stream| stream.groups.get(name));
     let (Some(stream), Some(group)) = (stream, group) else {
@@ -74,7 +85,15 @@ fn available(tx: &mut Tx, args: &Args, at: usize, options: &Options) -> Result<u
         b">" => {
             let unread = group.last_id.next().filter(|&from| from <= stream.last_id);
             let unread = unread.map(|from| stream.range(from, EntryId::MAX).take(enough));
-            Ok(unread.map_or(0, Iterator::count))
+            let unread = unread.map_or(0, Iterator::count);
+            let claims = claim_ms.map(|ms| overdue(stream, group, ms, now_ms).take(enough));
+            let claims = claims.map_or(0, Iterator::count);
+            // Whatever is claimed, or given and to be acknowledged, can be claimed at once again.
+            let is_endless = claims > 0 || (unread > 0 && !options.no_ack);
+            match claim_ms {
+                Some(0) if is_endless => Ok(ENDLESS),
+                _ => Ok(claims.saturating_add(unread)),
+            }
         }
         b"$" => Err(CmdError::Text(
             "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
@@ -96,6 +115,7 @@ fn is_ready(ask: &Ask, options: &Options, i: usize, peek: &Peek) -> bool {
     let before = ask.keys[..i].iter().filter(|&&at| same(at)).count();
     match options.count as usize {
         _ if before == 0 || !is_new(ask.keys[i]) => *count > 0,
+        _ if *count == ENDLESS => true,
         0 => false,
         max => *count > before.saturating_mul(max),
     }
@@ -188,39 +208,98 @@ fn deliver(tx: &mut Tx, args: &Args, at: usize, options: &Options, out: &mut Wri
         return history(tx, key, (name, consumer), after, max, out);
     }
     let now_ms = tx.clock_ms();
+    let claim_ms = options.claim_at(args, at);
     let delivered = tx.change(key, |stream: &mut Stream, _| {
-        let from = stream.groups.get(name)?.last_id.next()?;
-        let found: Vec<_> = stream.range(from, EntryId::MAX).take(max).collect();
-        let ids: Vec<EntryId> = found.iter().map(|entry| entry.id).collect();
-        let written = out
-            .array(found.len())
-            .and_then(|()| found.iter().try_for_each(|entry| write_entry(entry, out)));
+        let group = stream.groups.get(name)?;
+        let claimed = claim_ms.map(|ms| overdue(stream, group, ms, now_ms).take(max));
+        let claimed: Vec<Overdue> = claimed.into_iter().flatten().collect();
+        let from = group.last_id.next();
+        let new = from.map(|from| stream.range(from, EntryId::MAX).take(max - claimed.len()));
+        let new: Vec<Entry> = new.into_iter().flatten().collect();
+        let written = show(stream, &claimed, &new, claim_ms.is_some(), out);
         debug_assert!(written.is_ok());
-        let last = *ids.last()?;
-        let read = read_counter(stream, name, &ids);
-        let group = stream.groups.get_mut(name)?;
-        group.last_id = last;
-        group.entries_read = read;
-        if !options.no_ack {
-            ids.iter()
-                .for_each(|&id| group.deliver(id, consumer, now_ms, 1));
-            group.active(consumer, now_ms);
-        }
-        Some((ids, last, read))
+        let new: Vec<EntryId> = new.iter().map(|entry| entry.id).collect();
+        Some(note(
+            stream,
+            (name, consumer),
+            claimed,
+            new,
+            now_ms,
+            options.no_ack,
+        ))
     })?;
-    let Some((ids, last, read)) = delivered.flatten() else {
+    let is_something = |it: &Delivered| !it.given.is_empty() || it.place.is_some();
+    let Some(Delivered { given, place }) = delivered.flatten().filter(is_something) else {
         tx.unchanged();
         return Ok(());
     };
-    let no_ack = options.no_ack;
-    tx.wrote_many(ids.len() as u64, key, Event::XREADGROUP, |rec| {
-        if !no_ack {
-            ids.iter()
-                .for_each(|&id| record_claim(rec, key, name, consumer, id, now_ms, 1));
+    tx.wrote(key, Event::XREADGROUP, |rec| {
+        for (id, deliveries) in given {
+            record_claim(rec, key, name, consumer, id, now_ms, deliveries);
         }
-        record_place(rec, key, name, last, read);
+        if let Some((last, read)) = place {
+            record_place(rec, key, name, last, read);
+        }
     });
     Ok(())
+}
+
+/// What a consumer was given.
+struct Delivered {
+    /// What is pending for it now, and how often each was given to somebody.
+    given: Vec<(EntryId, u64)>,
+    /// Up to where the group has read, if that is new.
+    place: Option<(EntryId, Option<u64>)>,
+}
+
+/// Writes what was pending for too long, and what is new.
+fn show(
+    stream: &Stream,
+    claimed: &[Overdue],
+    new: &[Entry],
+    claims: bool,
+    out: &mut Writer,
+) -> CmdResult {
+    out.array(claimed.len() + new.len())?;
+    for one in claimed {
+        if let Some(entry) = stream.get(one.id) {
+            write_pending(&entry, one.idle_ms, one.deliveries, out)?;
+        }
+    }
+    new.iter().try_for_each(|entry| match claims {
+        true => write_pending(entry, 0, 0, out),
+        false => write_entry(entry, out),
+    })
+}
+
+/// Notes what a consumer was given.
+fn note(
+    stream: &mut Stream,
+    (name, consumer): (&[u8], &[u8]),
+    claimed: Vec<Overdue>,
+    new: Vec<EntryId>,
+    now_ms: i64,
+    no_ack: bool,
+) -> Delivered {
+    let place = new
+        .last()
+        .map(|&last| (last, read_counter(stream, name, &new)));
+    let claimed = claimed.iter().map(|one| (one.id, one.deliveries.wrapping_add(1)));
+    let new = new.into_iter().filter(|_| !no_ack).map(|id| (id, 1));
+    let given: Vec<(EntryId, u64)> = claimed.chain(new).collect();
+    if let Some(group) = stream.groups.get_mut(name) {
+        if let Some((last, read)) = place {
+            group.last_id = last;
+            group.entries_read = read;
+        }
+        for &(id, deliveries) in &given {
+            group.deliver(id, consumer, now_ms, deliveries);
+        }
+        if !given.is_empty() {
+            group.active(consumer, now_ms);
+        }
+    }
+    Delivered { given, place }
 }
 
 /// The group's counter of entries read after it has read some more, up to `last`. Redis: t_stream.c
@@ -255,7 +334,8 @@ fn history(
         else {
             return out.array(0);
         };
-        let pending = owner.pending.iter().filter(|&&id| id > after).take(max);
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        let pending = owner.pending.range(behind).take(max);
         let pending: Vec<EntryId> = pending.copied().collect();
         out.array(pending.len())?;
         let mut delivered = Vec::with_capacity(pending.len());
@@ -278,8 +358,8 @@ fn history(
         Ok(())
     })?
     .unwrap_or(Ok(()))?;
-    // Redis: deliveries of the past are counted, but that is no change of the data set.
-    tx.unchanged();
+    // Redis: deliveries of the past are counted, which is a change that nobody else hears of.
+    tx.wrote(key, Event::XREADGROUP, |_| {});
     Ok(())
 }
 

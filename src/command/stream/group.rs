@@ -216,7 +216,7 @@ pub(super) fn delconsumer(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResu
 /// `XACK key group id ...`
 pub(super) fn xack(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let (key, name) = (args.get(1), args.get(2));
-    let stream = tx.peek::<Stream>(key)?;
+    let stream = tx.read::<Stream>(key)?;
     if !stream.is_some_and(|stream| stream.groups.contains_key(name)) {
         return out.int(0);
     }

@@ -88,6 +88,18 @@ pub fn write_id(id: EntryId, out: &mut Writer) -> CmdResult {
 /// Writes an entry: its id, and its fields and values.
 pub fn write_entry(entry: &Entry, out: &mut Writer) -> CmdResult {
     out.array(2)?;
+    write_parts(entry, out)
+}
+
+/// Writes an entry with how long it has been pending, and how often it was given to somebody.
+pub fn write_pending(entry: &Entry, idle_ms: i64, deliveries: u64, out: &mut Writer) -> CmdResult {
+    out.array(4)?;
+    write_parts(entry, out)?;
+    out.int(idle_ms)?;
+    out.int(deliveries as i64)
+}
+
+fn write_parts(entry: &Entry, out: &mut Writer) -> CmdResult {
     write_id(entry.id, out)?;
     out.array(2 * entry.len())?;
     entry.fields().try_for_each(|(field, value)| {

@@ -6,7 +6,9 @@ mod deliver;
 mod group;
 mod ids;
 mod info;
+mod overdue;
 mod read;
+mod remove;
 mod save;
 
 use super::flags::*;
@@ -50,6 +52,12 @@ const fn streams(access: keys::Access, from: i32) -> KeySpec {
 
 const ADD_KEYS: Keys = &[KeySpec::range(keys::RW | keys::UPDATE, 1, 0, 1)
     .noted("UPDATE instead of INSERT because of the optional trimming feature")];
+const ACKDEL_KEYS: Keys = &[KeySpec::range(
+    keys::RW | keys::UPDATE | keys::DELETE,
+    1,
+    0,
+    1,
+)];
 const READ_KEYS: Keys = &[streams(keys::RO | keys::ACCESS, 1)];
 const GROUP_READ_KEYS: Keys = &[streams(keys::RO | keys::ACCESS, 4)];
 const SECOND_RO: Keys = &[KeySpec::range(keys::RO | keys::ACCESS, 2, 0, 1)];
@@ -72,9 +80,21 @@ pub const COMMANDS: &[Command] = &[
         )
     },
     Command {
+        since: "8.2.0",
+        summary: "Acknowledges entries, and removes them.",
+        syntax: "key group [condition=(KEEPREF|DELREF|ACKED)] IDS ids=(numids:int id ...)",
+        ..row(
+            "xackdel",
+            -6,
+            WRITE | FAST,
+            ACKDEL_KEYS,
+            Run::Key(remove::xackdel),
+        )
+    },
+    Command {
         summary: "Appends an entry.",
         tips: &["nondeterministic_output"],
-        syntax: "key [NOMKSTREAM @6.2.0] [trim=strategy=(MAXLEN|MINID @6.2.0) \
+        syntax: "key [NOMKSTREAM @6.2.0] [condition=(KEEPREF|DELREF|ACKED) @8.2.0] [trim=strategy=(MAXLEN|MINID @6.2.0) \
                  [operator=equal='='|approximately='~'] threshold [LIMIT count @6.2.0]] \
                  id_or_auto=(auto_id='*'|id) (field value) ...",
         history: &[
@@ -83,6 +103,7 @@ pub const COMMANDS: &[Command] = &[
                 "7.0.0",
                 "Takes an ID whose last part is to be found: `<ms>-*`.",
             ),
+            ("8.2.0", "Takes `KEEPREF`, `DELREF` and `ACKED`."),
         ],
         ..row(
             "xadd",
@@ -132,7 +153,19 @@ pub const COMMANDS: &[Command] = &[
             -3,
             WRITE | FAST,
             keys::ONE_RW_DELETE,
-            Run::Key(add::xdel),
+            Run::Key(remove::xdel),
+        )
+    },
+    Command {
+        since: "8.2.0",
+        summary: "Removes entries, or those that no group needs any more.",
+        syntax: "key [condition=(KEEPREF|DELREF|ACKED)] IDS ids=(numids:int id ...)",
+        ..row(
+            "xdelex",
+            -5,
+            WRITE | FAST,
+            keys::ONE_RW_DELETE,
+            Run::Key(remove::xdelex),
         )
     },
     Command {
@@ -195,8 +228,9 @@ pub const COMMANDS: &[Command] = &[
         summary: "Replies with entries for a consumer of a group, waiting for some if asked to.",
         complexity: RANGE,
         block: Some(&deliver::XREADGROUP_WAITS),
-        syntax: "GROUP (group consumer) [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS \
-                 streams=(key ... id ...)",
+        syntax: "GROUP (group consumer) [COUNT count] [BLOCK milliseconds] [CLAIM \
+                 min-idle-time:int @8.4.0] [NOACK] STREAMS streams=(key ... id ...)",
+        history: &[("8.4.0", "Takes `CLAIM`.")],
         ..row(
             "xreadgroup",
             -7,
@@ -236,14 +270,17 @@ pub const COMMANDS: &[Command] = &[
         complexity: "O(N) where N is the number of entries removed",
         tips: &["nondeterministic_output"],
         syntax: "key trim=(strategy=(MAXLEN|MINID @6.2.0) [operator=equal='='|approximately='~'] \
-                 threshold [LIMIT count @6.2.0])",
-        history: &[("6.2.0", "Takes `MINID` and `LIMIT`.")],
+                 threshold [LIMIT count @6.2.0] [condition=(KEEPREF|DELREF|ACKED) @8.2.0])",
+        history: &[
+            ("6.2.0", "Takes `MINID` and `LIMIT`."),
+            ("8.2.0", "Takes `KEEPREF`, `DELREF` and `ACKED`."),
+        ],
         ..row(
             "xtrim",
             -4,
             WRITE,
             keys::ONE_RW_DELETE,
-            Run::Key(add::xtrim),
+            Run::Key(remove::xtrim),
         )
     },
 ];

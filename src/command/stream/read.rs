@@ -81,6 +81,8 @@ pub(super) struct Options<'a> {
     pub block: Option<Patience>,
     pub group: Option<(&'a [u8], &'a [u8])>,
     pub no_ack: bool,
+    /// For how long an entry has been pending, milliseconds, if it is to be given to this consumer.
+    pub claim_ms: Option<i64>,
     /// The first key, and how many.
     pub keys: usize,
     pub streams: usize,
@@ -96,14 +98,17 @@ impl Options<'_> {
     }
 }
 
-/// `[GROUP group consumer] [COUNT count] [BLOCK ms] [NOACK] STREAMS key ... id ...`, of XREADGROUP
-/// if `grouped`.
+/// `[GROUP group consumer] [COUNT count] [BLOCK ms] [CLAIM ms] [NOACK] STREAMS key ... id ...`, of
+/// XREADGROUP if `grouped`.
 pub(super) fn options<'a>(args: &Args<'a>, grouped: bool) -> Result<Options<'a>, CmdError> {
     let mut options = Options::default();
     let mut at = 1;
     while at < args.len() {
         let left = args.len() - at - 1;
-        if args.is(at, "block") && left >= 1 {
+        if args.is(at, "claim") && left >= 1 {
+            options.claim_ms = Some(claim_ms(args, at + 1, grouped)?);
+            at += 1;
+        } else if args.is(at, "block") && left >= 1 {
             options.block = block::milliseconds(args, at + 1)?;
             at += 1;
         } else if args.is(at, "count") && left >= 1 {
@@ -148,6 +153,24 @@ pub(super) fn options<'a>(args: &Args<'a>, grouped: bool) -> Result<Options<'a>,
     Ok(options)
 }
 
+/// `CLAIM`'s time.
+fn claim_ms(args: &Args, at: usize, grouped: bool) -> Result<i64, CmdError> {
+    if !grouped {
+        return Err(CmdError::Text(
+            "ERR The CLAIM option is only supported by XREADGROUP. You called XREAD instead.",
+        ));
+    }
+    match args.int(at) {
+        Ok(ms) if ms < 0 => Err(CmdError::Text(
+            "ERR min-idle-time must be a positive integer",
+        )),
+        Ok(ms) => Ok(ms),
+        Err(_) => Err(CmdError::Text(
+            "ERR min-idle-time is not an integer or out of range",
+        )),
+    }
+}
+
 /// Whether BLOCK stands where an option may, whatever comes behind it.
 pub fn asks_to_block(args: &Args, is_grouped: bool) -> bool {
     let mut at = 1;
@@ -157,6 +180,7 @@ pub fn asks_to_block(args: &Args, is_grouped: bool) -> bool {
         }
         at += match args.get(at).to_ascii_lowercase().as_slice() {
             b"count" if ids::count(args, at + 1).is_ok() => 2,
+            b"claim" if claim_ms(args, at + 1, is_grouped).is_ok() => 2,
             b"group" if is_grouped => 3,
             b"noack" if is_grouped => 1,
             _ => return false,
@@ -179,6 +203,7 @@ pub(super) static XREAD_WAITS: Block = Block {
         let after = options(args, false).and_then(|options| after(tx, args, at, &options));
         Bytes::from(after.unwrap_or(EntryId::MIN).to_string())
     },
+    alarm_ms: None,
     first_key_only: false,
 };
 

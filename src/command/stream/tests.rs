@@ -104,3 +104,345 @@ fn consumer(pending: u64, idle_ms: i64, inactive_ms: i64) -> String {
     let (idle, inactive) = (idle_ms, inactive_ms);
     format!("*1|*8|$4|name|$1|c|$7|pending|:{pending}|$4|idle|:{idle}|$8|inactive|:{inactive}|")
 }
+
+#[test]
+fn entries_go_with_what_refers_to_them_or_stay_for_it() {
+    let mut bench = Bench::new();
+    for line in ["XGROUP CREATE s g 0 MKSTREAM", "XGROUP CREATE s h 0"] {
+        bench.line(line);
+    }
+    for n in 1..=6 {
+        bench.line(&format!("XADD s {n}-0 a 1"));
+    }
+    bench.line("XREADGROUP GROUP g c COUNT 5 STREAMS s >");
+    bench.line("XREADGROUP GROUP h c COUNT 4 STREAMS s >");
+    bench.rows(&[
+        (
+            "XDELEX s IDS 3 1-0 1-0 9-9",
+            "*3|:1|:-1|:-1|",
+            "xdel s",
+            "XDEL s 1-0",
+        ),
+        (
+            "XDELEX s DELREF IDS 2 1-0 9-9",
+            "*2|:-1|:-1|",
+            "",
+            "XACK s g 1-0, XACK s h 1-0",
+        ),
+        (
+            "XDELEX s IDS 1 2-0 DELREF",
+            "*1|:1|",
+            "xdel s",
+            "XACK s g 2-0, XACK s h 2-0, XDEL s 2-0",
+        ),
+        // One is pending, one has yet to be read by a group, and one is not there.
+        ("XDELEX s ACKED IDS 3 3-0 5-0 1-0", "*3|:2|:2|:-1|", "", ""),
+        (
+            "XACKDEL s g ACKED IDS 3 3-0 3-0 2-0",
+            "*3|:2|:-1|:-1|",
+            "",
+            "XACK s g 3-0",
+        ),
+        (
+            "XACKDEL s h ACKED IDS 2 3-0 9-9",
+            "*2|:1|:-1|",
+            "xdel s",
+            "XACK s h 3-0, XDEL s 3-0",
+        ),
+        (
+            "XACKDEL s g IDS 1 4-0",
+            "*1|:1|",
+            "xdel s",
+            "XACK s g 4-0, XDEL s 4-0",
+        ),
+        // It is pending, though not there any more.
+        ("XACKDEL s h DELREF IDS 1 4-0", "*1|:1|", "", "XACK s h 4-0"),
+        (
+            "XACKDEL s g DELREF IDS 1 5-0",
+            "*1|:1|",
+            "xdel s",
+            "XACK s g 5-0, XDEL s 5-0",
+        ),
+        ("XLEN s", ":1|", "", ""),
+    ]);
+}
+
+#[test]
+fn what_is_wrong_with_a_selection_of_ids_changes_nothing() {
+    let usage = "-ERR syntax error|";
+    let count = "-ERR Number of IDs must be a positive integer|";
+    let number = "-ERR The `numids` parameter must match the number of arguments|";
+    let invalid = "-ERR Invalid stream ID specified as stream command argument|";
+    let mut bench = Bench::new();
+    for line in [
+        "XADD s 1-0 a 1",
+        "XGROUP CREATE s g 0",
+        "XREADGROUP GROUP g c STREAMS s >",
+    ] {
+        bench.line(line);
+    }
+    for head in ["XDELEX s", "XACKDEL s g"] {
+        let cases = [
+            ("IDS 1 x", invalid),
+            ("IDS 2 1-0 x", invalid),
+            ("IDS 0 1-0", count),
+            ("IDS x 1-0", count),
+            ("IDS -1 1-0", count),
+            ("IDS 9999999999999999999 1-0", count),
+            ("IDS 2 1-0", number),
+            ("IDS 1 1-0 2-0", usage),
+            ("KEEPREF KEEPREF IDS 1 1-0", usage),
+            ("ACKED DELREF IDS 1 1-0", usage),
+            ("1-0 2-0 3-0", usage),
+            ("IDS 1 1-0 IDS", usage),
+        ];
+        for (tail, error) in cases {
+            bench.rows(&[(&format!("{head} {tail}"), error, "", "")]);
+        }
+        // The last ids count.
+        let twice = format!("{head} IDS 1 1-0 IDS 2 8-0 9-0");
+        bench.rows(&[(&twice, "*2|:-1|:-1|", "", "")]);
+    }
+    bench.rows(&[
+        ("XDELEX s ACKED KEEPREF DELREF", usage, "", ""),
+        (
+            "XDELEX s",
+            "-ERR wrong number of arguments for 'xdelex' command|",
+            "",
+            "",
+        ),
+        (
+            "XACKDEL s g IDS 1",
+            "-ERR wrong number of arguments for 'xackdel' command|",
+            "",
+            "",
+        ),
+        // Who has no stream has no ids, be they ids or not.
+        ("XDELEX none IDS 2 x y", "*2|:-1|:-1|", "", ""),
+        ("XDELEX none IDS 3 x y", number, "", ""),
+        ("XACKDEL none g IDS 1 x", "*1|:-1|", "", ""),
+        ("XACKDEL s none ACKED IDS 1 x", "*1|:-1|", "", ""),
+        ("SET t 1", "+OK|", "set t", "SET t 1"),
+        (
+            "XDELEX t IDS x 1-0",
+            "-WRONGTYPE Operation against a key holding the wrong kind of value|",
+            "",
+            "",
+        ),
+        (
+            "XACKDEL t g IDS 0 x",
+            "-WRONGTYPE Operation against a key holding the wrong kind of value|",
+            "",
+            "",
+        ),
+        (
+            "XPENDING s g",
+            "*4|:1|$3|1-0|$3|1-0|*1|*2|$1|c|$1|1|",
+            "",
+            "",
+        ),
+        ("XLEN s", ":1|", "", ""),
+    ]);
+}
+
+#[test]
+fn trims_go_by_what_groups_refer_to() {
+    let mut bench = Bench::new();
+    bench.line("XGROUP CREATE s g 0 MKSTREAM");
+    for n in 1..=6 {
+        bench.line(&format!("XADD s {n}-0 a 1"));
+    }
+    bench.line("XREADGROUP GROUP g c COUNT 5 STREAMS s >");
+    bench.line("XACK s g 1-0 3-0 5-0");
+    let invalid = "-ERR Invalid stream ID specified as stream command argument|";
+    bench.rows(&[
+        (
+            "XTRIM s ACKED",
+            "-ERR wrong number of arguments for 'xtrim' command|",
+            "",
+            "",
+        ),
+        (
+            "XTRIM s ACKED LIMIT 0",
+            "-ERR syntax error, XTRIM must be called with a trimming strategy|",
+            "",
+            "",
+        ),
+        (
+            "XTRIM s ACKED MAXLEN 0 DELREF",
+            "-ERR syntax error|",
+            "",
+            "",
+        ),
+        (
+            "XTRIM s MAXLEN 0 KEEPREF KEEPREF",
+            "-ERR syntax error|",
+            "",
+            "",
+        ),
+        ("XADD s KEEPREF ACKED * a 1", invalid, "", ""),
+        // 2 stays, since it is pending, and 6, since it is unread.
+        (
+            "XTRIM s MAXLEN 1 ACKED",
+            ":3|",
+            "xtrim s",
+            "XDEL s 3-0 5-0, XTRIM s MAXLEN = 3",
+        ),
+        ("XTRIM s MAXLEN ~ 0 LIMIT 9 ACKED", ":0|", "", ""),
+        (
+            "XADD s ACKED 7-0 a 1",
+            "$3|7-0|",
+            "xadd s",
+            "XADD s 7-0 a 1",
+        ),
+        ("XACK s g 2-0", ":1|", "", "XACK s g 2-0"),
+        (
+            "XADD s acked minid 9-0 8-0 a 1",
+            "$3|8-0|",
+            "xadd s, xtrim s",
+            "XADD s 8-0 a 1, XTRIM s MAXLEN = 4",
+        ),
+        // Asked for about so many, it takes exactly so many: none goes with its node.
+        (
+            "XADD s DELREF MAXLEN ~ 3 9-0 a 1",
+            "$3|9-0|",
+            "xadd s, xtrim s",
+            "XADD s 9-0 a 1, XACK s g 4-0, XTRIM s MAXLEN = 3",
+        ),
+        (
+            "XTRIM s MINID 8-0 KEEPREF",
+            ":1|",
+            "xtrim s",
+            "XTRIM s MAXLEN = 2",
+        ),
+        ("XPENDING s g", "*4|:0|$-1|$-1|*-1|", "", ""),
+    ]);
+    let told = bench.line("XINFO STREAM s").reply;
+    assert!(told.contains("$20|max-deleted-entry-id|$3|5-0|"), "{told}");
+}
+
+#[test]
+fn what_nobody_acknowledged_in_time_is_given_to_who_claims_it() {
+    let mut bench = Bench::new();
+    bench.line("XGROUP CREATE s g 0 MKSTREAM");
+    for n in 1..=4 {
+        bench.line(&format!("XADD s {n}-0 a {n}"));
+    }
+    bench.line("XREADGROUP GROUP g c COUNT 2 STREAMS s >");
+    bench.now_ms = NOW_MS + 50;
+    let (one, two) = ("$3|1-0|*2|$1|a|$1|1|", "$3|2-0|*2|$1|a|$1|2|");
+    let (three, four) = ("$3|3-0|*2|$1|a|$1|3|", "$3|4-0|*2|$1|a|$1|4|");
+    let get = |parts: &[String]| format!("*1|*2|$1|s|*{}|{}", parts.len(), parts.concat());
+    let claim = |ms: u32, n: u32, times: u32| {
+        format!(
+            "XCLAIM s g d 0 {n}-0 TIME {} RETRYCOUNT {times} FORCE JUSTID",
+            NOW_MS as u32 + ms
+        )
+    };
+    bench.rows(&[
+        (
+            "XREADGROUP GROUP g d CLAIM 51 COUNT 1 STREAMS s >",
+            &get(&[format!("*4|{three}:0|:0|")]),
+            "xgroup-createconsumer s",
+            &format!("{}, XGROUP SETID s g 3-0 ENTRIESREAD 3", claim(50, 3, 1)),
+        ),
+        // With NOACK, only what is new is not to be acknowledged.
+        (
+            "XREADGROUP GROUP g d NOACK CLAIM 50 STREAMS s >",
+            &get(&[
+                format!("*4|{one}:50|:1|"),
+                format!("*4|{two}:50|:1|"),
+                format!("*4|{four}:0|:0|"),
+            ]),
+            "",
+            &format!(
+                "{}, {}, XGROUP SETID s g 4-0 ENTRIESREAD 4",
+                claim(50, 1, 2),
+                claim(50, 2, 2)
+            ),
+        ),
+        ("XREADGROUP GROUP g d CLAIM 50 STREAMS s >", "*-1|", "", ""),
+        (
+            "XPENDING s g",
+            "*4|:3|$3|1-0|$3|3-0|*1|*2|$1|d|$1|3|",
+            "",
+            "",
+        ),
+        // What it was given before it may read again, and claims nothing.
+        (
+            "XREADGROUP GROUP g c CLAIM 0 STREAMS s s 0 >",
+            "*1|*2|$1|s|*0|",
+            "",
+            "",
+        ),
+        ("XDEL s 1-0", ":1|", "xdel s", "XDEL s 1-0"),
+        (
+            "XREADGROUP GROUP g d CLAIM 0 COUNT 1 STREAMS s >",
+            &get(&[format!("*4|{two}:0|:2|")]),
+            "",
+            &claim(50, 2, 3),
+        ),
+        (
+            "XREADGROUP GROUP none d CLAIM 0 STREAMS s >",
+            "-NOGROUP No such key 's' or consumer group 'none' in XREADGROUP with GROUP option|",
+            "",
+            "",
+        ),
+        (
+            "XREADGROUP GROUP g d CLAIM -1 STREAMS s >",
+            "-ERR min-idle-time must be a positive integer|",
+            "",
+            "",
+        ),
+        (
+            "XREADGROUP GROUP g d CLAIM -0 STREAMS s >",
+            "-ERR min-idle-time is not an integer or out of range|",
+            "",
+            "",
+        ),
+        (
+            "XREADGROUP GROUP g d CLAIM STREAMS s >",
+            "-ERR min-idle-time is not an integer or out of range|",
+            "",
+            "",
+        ),
+        (
+            "XREAD CLAIM x STREAMS s 0",
+            "-ERR The CLAIM option is only supported by XREADGROUP. You called XREAD instead.|",
+            "",
+            "",
+        ),
+        (
+            "XREADGROUP GROUP g d CLAIM 9223372036854775807 STREAMS s >",
+            "*-1|",
+            "",
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn a_key_named_twice_is_claimed_from_as_long_as_there_is_something() {
+    let mut bench = Bench::new();
+    bench.line("XGROUP CREATE s g 0 MKSTREAM");
+    bench.line("XADD s 1-0 a 1");
+    bench.line("XADD s 2-0 a 2");
+    bench.line("XREADGROUP GROUP g c STREAMS s >");
+    bench.now_ms = NOW_MS + 50;
+    let ids = |reply: &str| {
+        let parts = reply
+            .split('|')
+            .filter(|part| part.ends_with("-0") || *part == "s");
+        parts.collect::<Vec<_>>().join(" ")
+    };
+    let reads = [
+        ("CLAIM 50 COUNT 1 STREAMS s s s > > >", "s 1-0 s 2-0"),
+        ("CLAIM 50 STREAMS s s > >", ""),
+        ("CLAIM 0 COUNT 1 STREAMS s s s > > >", "s 1-0 s 1-0 s 1-0"),
+        ("CLAIM 0 STREAMS s s > >", "s 1-0 2-0 s 1-0 2-0"),
+    ];
+    for (tail, wanted) in reads {
+        let reply = bench.line(&format!("XREADGROUP GROUP g d {tail}")).reply;
+        assert_eq!(ids(&reply), wanted, "{tail}: {reply}");
+    }
+}

@@ -63,6 +63,18 @@ impl Shard {
         }
     }
 
+    /// When clients that wait are to be looked at though nothing has changed, unix milliseconds.
+    pub fn next_alarm_ms(&self) -> Option<i64> {
+        self.waiting.next_alarm_ms()
+    }
+
+    /// The same, and those for whom time alone has brought something. To be called while keys may
+    /// change.
+    pub fn serve_in_time(&mut self, now_ms: i64, post: Post) {
+        self.waiting.alarm(now_ms);
+        self.serve_waiting(now_ms, post);
+    }
+
     fn serve_ready(&mut self, now_ms: i64, post: Post) {
         loop {
             let mut ready = std::mem::take(&mut self.waiting.deferred);
@@ -112,6 +124,7 @@ impl Shard {
             match self.serve(&waiter, now_ms) {
                 None => {
                     claim.give_back();
+                    self.reset_alarm(place, index, &waiter, now_ms);
                     index += 1;
                 }
                 Some(out) => {
@@ -127,6 +140,18 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// A key has nothing for a client yet: says when it may, if nothing changes.
+    fn reset_alarm(&mut self, place: &Place, index: usize, waiter: &Waiter, now_ms: i64) {
+        let block = waiter.request.call.command.block;
+        let Some(alarm_ms) = block.and_then(|block| block.alarm_ms) else {
+            return;
+        };
+        let mut tx = tx_of(&mut self.keyspace, &waiter.request, now_ms);
+        let at_ms = alarm_ms(&mut tx, &waiter.request.args.as_args(), waiter.at);
+        tx.finish();
+        self.waiting.set_alarm(place, index, at_ms);
     }
 
     /// Whether the key that changed is of the type that serves.
@@ -242,6 +267,7 @@ pub(super) fn register(
             request: request.clone(),
             at,
             mark: (block.mark)(tx, &args, at),
+            alarm_ms: block.alarm_ms.and_then(|alarm_ms| alarm_ms(tx, &args, at)),
             is_trying: false,
         };
         tx.wait_for(key);

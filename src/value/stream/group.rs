@@ -30,6 +30,8 @@ pub struct Group {
     pub entries_read: Option<u64>,
     pending: BTreeMap<EntryId, Pending>,
     consumers: BTreeMap<Arc<[u8]>, Consumer>,
+    /// What is pending by the time of its delivery, once somebody asks for what is overdue.
+    by_time: Option<BTreeSet<(i64, EntryId)>>,
 }
 
 impl Group {
@@ -44,7 +46,28 @@ impl Group {
     pub fn memory_bytes(&self) -> usize {
         const PENDING_BYTES: usize = 96;
         const CONSUMER_BYTES: usize = 128;
-        self.pending.len() * PENDING_BYTES + self.consumers.len() * CONSUMER_BYTES
+        const TIME_BYTES: usize = 40;
+        let times = self.by_time.as_ref().map_or(0, BTreeSet::len);
+        self.pending.len() * PENDING_BYTES
+            + self.consumers.len() * CONSUMER_BYTES
+            + times * TIME_BYTES
+    }
+
+    pub fn is_by_time(&self) -> bool {
+        self.by_time.is_some()
+    }
+
+    /// From now on, knows what is pending by the time of its delivery.
+    pub fn order_by_time(&mut self) {
+        let pending = self.pending.iter();
+        let times = pending.map(|(&id, pending)| (pending.delivered_at_ms, id));
+        self.by_time = Some(times.collect());
+    }
+
+    /// What is pending with the time of its delivery, unix milliseconds, from the oldest on. Nothing
+    /// before [`Group::order_by_time`].
+    pub fn by_time(&self) -> impl Iterator<Item = (i64, EntryId)> {
+        self.by_time.iter().flatten().copied()
     }
 
     pub fn consumers(&self) -> &BTreeMap<Arc<[u8]>, Consumer> {
@@ -89,7 +112,9 @@ impl Group {
     pub fn delete_consumer(&mut self, name: &[u8]) -> Option<u64> {
         let consumer = self.consumers.remove(name)?;
         for id in &consumer.pending {
-            self.pending.remove(id);
+            if let Some(pending) = self.pending.remove(id) {
+                self.forget_time(pending.delivered_at_ms, *id);
+            }
         }
         Some(consumer.pending.len() as u64)
     }
@@ -110,6 +135,15 @@ impl Group {
             deliveries,
         };
         self.pending.insert(id, pending);
+        if let Some(times) = &mut self.by_time {
+            times.insert((delivered_at_ms, id));
+        }
+    }
+
+    fn forget_time(&mut self, delivered_at_ms: i64, id: EntryId) {
+        if let Some(times) = &mut self.by_time {
+            times.remove(&(delivered_at_ms, id));
+        }
     }
 
     /// An entry is pending no more; returns whether it was.
@@ -120,14 +154,20 @@ impl Group {
         if let Some(consumer) = self.consumers.get_mut(&pending.consumer) {
             consumer.pending.remove(&id);
         }
+        self.forget_time(pending.delivered_at_ms, id);
         true
     }
 
     /// Notes another delivery of a pending entry.
     pub fn redeliver(&mut self, id: EntryId, now_ms: i64) {
-        if let Some(pending) = self.pending.get_mut(&id) {
-            pending.delivered_at_ms = now_ms;
-            pending.deliveries = pending.deliveries.wrapping_add(1);
+        let Some(pending) = self.pending.get_mut(&id) else {
+            return;
+        };
+        let before_ms = std::mem::replace(&mut pending.delivered_at_ms, now_ms);
+        pending.deliveries = pending.deliveries.wrapping_add(1);
+        if let Some(times) = &mut self.by_time {
+            times.remove(&(before_ms, id));
+            times.insert((now_ms, id));
         }
     }
 
@@ -135,6 +175,7 @@ impl Group {
     pub fn free_slice(&mut self, entries: usize) -> bool {
         let mut left = entries;
         while left > 0 && self.pending.pop_first().is_some() {
+            self.by_time.as_mut().and_then(BTreeSet::pop_first);
             left -= 1;
         }
         while left > 0

@@ -139,6 +139,11 @@ impl Index {
         begun.iter().chain(rest).map(|(id, node)| (*id, node))
     }
 
+    /// The first node that does not come before `id`.
+    pub fn at_or_after(&self, id: EntryId) -> Option<(EntryId, &Node)> {
+        self.iter_from(id).find(|(master, _)| *master >= id)
+    }
+
     /// The nodes from that one back.
     pub fn iter_back_from(&self, id: EntryId) -> impl Iterator<Item = (EntryId, &Node)> {
         let (chunk, count) = self.floor(id).map_or((0, 0), |(chunk, at)| (chunk, at + 1));
@@ -183,6 +188,8 @@ mod tests {
                 let from = id(rng.u64(..2000));
                 let floor = model.range(..=from).next_back().map(|(&id, ())| id);
                 assert_eq!(index.node_mut(from).map(|(id, _)| id), floor);
+                let after = index.at_or_after(from).map(|(id, _)| id);
+                assert_eq!(after, model.range(from..).next().map(|(&id, ())| id));
                 let some: Vec<_> = index.iter_from(from).map(|(id, _)| id).take(70).collect();
                 let expected = model.range(floor.unwrap_or(from)..).map(|(&id, ())| id);
                 assert!(expected.take(70).eq(some), "seed {seed}");

@@ -20,12 +20,14 @@ mod node;
 mod radix;
 #[cfg(test)]
 mod tests;
+mod trim;
 
 use std::collections::BTreeMap;
 
 pub use group::{Consumer, Group, Pending};
 use index::Index;
 pub use node::{Entry, Node, Reading};
+pub use trim::{Refs, Threshold, Trim, Trimmed, Unreferenced};
 
 use super::limits::Limits;
 use super::listpack::Listpack;
@@ -67,23 +69,6 @@ impl std::fmt::Display for EntryId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.ms, self.seq)
     }
-}
-
-/// Down to what a stream is trimmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Threshold {
-    /// So many entries stay.
-    MaxLen(u64),
-    /// Entries from this id on stay.
-    MinId(EntryId),
-}
-
-/// How a stream is trimmed.
-#[derive(Clone, Copy, Debug)]
-pub struct Trim {
-    pub threshold: Threshold,
-    /// Only whole nodes go, and no more entries than that; `None`: exactly.
-    pub approximate: Option<u64>,
 }
 
 /// Nodes at the end of a stream that are never compressed: what producers append to, consumers read and
@@ -225,8 +210,7 @@ impl Stream {
             return false;
         }
         if node.live() == 0 {
-            self.node_bytes -= node.bytes();
-            self.nodes.remove(master);
+            self.drop_node(master);
         }
         self.len -= 1;
         self.max_deleted_id = self.max_deleted_id.max(id);
@@ -236,61 +220,17 @@ impl Stream {
         true
     }
 
+    /// Drops a node with all its entries, which are counted elsewhere.
+    fn drop_node(&mut self, master: EntryId) {
+        if let Some((_, node)) = self.nodes.node_mut(master) {
+            self.node_bytes -= node.bytes();
+            self.nodes.remove(master);
+        }
+    }
+
     fn find_first(&mut self) {
         let first = self.range(EntryId::MIN, EntryId::MAX).next();
         self.first_id = first.map_or(EntryId::MIN, |entry| entry.id);
-    }
-
-    /// Removes entries from the front; returns how many.
-    pub fn trim(&mut self, trim: Trim) -> u64 {
-        let mut removed = 0;
-        while let Some((master, node)) = self.nodes.first_mut() {
-            if matches!(trim.threshold, Threshold::MinId(_)) {
-                // It is going to be looked into by every trim until it goes.
-                changed(node, &mut self.node_bytes, |node| {
-                    node.open();
-                });
-            }
-            let entries = node.live();
-            let is_whole = match trim.threshold {
-                Threshold::MaxLen(max) if self.len <= max => break,
-                Threshold::MaxLen(max) => self.len - entries >= max,
-                // Redis: a node goes as a whole by its last entry, be that deleted. One that is kept
-                // for such an entry may have no other left.
-                Threshold::MinId(min) => {
-                    let mut all = node.entries(master);
-                    all.next().is_none_or(|first| first.id < min)
-                        && node.last_ever(master).is_some_and(|last| last < min)
-                }
-            };
-            if trim.approximate.is_some_and(|max| removed + entries > max) {
-                break;
-            }
-            if is_whole {
-                self.node_bytes -= node.bytes();
-                self.nodes.remove(master);
-                self.len -= entries;
-                removed += entries;
-                continue;
-            }
-            if trim.approximate.is_none() {
-                let len = self.len;
-                let goes = |nth, id| match trim.threshold {
-                    Threshold::MaxLen(max) => nth < len - max,
-                    Threshold::MinId(min) => id < min,
-                };
-                let gone = changed(node, &mut self.node_bytes, |node| {
-                    node.remove_while(master, goes)
-                });
-                self.len -= gone;
-                removed += gone;
-            }
-            break;
-        }
-        if removed > 0 {
-            self.find_first();
-        }
-        removed
     }
 
     /// Frees some nodes, or pending entries, of a stream that is thrown away; true while more are left.

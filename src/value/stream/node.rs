@@ -382,6 +382,15 @@ impl Node {
         doomed.len() as u64
     }
 
+    /// Marks some entries as deleted, given in their order.
+    pub fn remove_all(&mut self, master: EntryId, ids: &[EntryId]) {
+        let mut ids = ids.iter().peekable();
+        let live = self.all(master).filter(|it| it.flags & DELETED == 0);
+        let chosen = live.filter(|it| ids.next_if_eq(&&it.entry.id).is_some());
+        let doomed: Vec<_> = chosen.map(|it| (it.at, it.flags)).collect();
+        self.mark_deleted(&doomed);
+    }
+
     /// The entries whose flags stand there, which take no other room for it.
     fn mark_deleted(&mut self, doomed: &[(Pos, i64)]) {
         if doomed.is_empty() {
