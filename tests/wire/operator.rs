@@ -585,3 +585,64 @@ fn time_that_requests_took_together_is_shared_out() {
     let logged_us: u64 = entries.iter().map(duration).sum();
     assert!(logged_us <= elapsed_us, "{logged_us} of {elapsed_us}");
 }
+
+/// What a command on a stream counts as: keys looked up and missed, and changes since the last save.
+#[test]
+fn commands_on_streams_count_as_those_of_redis_do() {
+    const LINES: [&str; 16] = [
+        "XREADGROUP GROUP g c COUNT 3 STREAMS s >",
+        "XREADGROUP GROUP g c STREAMS s 0",
+        "XREADGROUP GROUP g c NOACK COUNT 1 STREAMS s >",
+        "XREADGROUP GROUP g c STREAMS s t > >",
+        "XREADGROUP GROUP g c STREAMS s >",
+        "XACK s g 1-0 9-0",
+        "XACK s g 9-0",
+        "XACK none g 1-0",
+        "XCLAIM s g d 0 2-0 3-0",
+        "XAUTOCLAIM s g c 0 0",
+        "XPENDING s g",
+        "XINFO STREAM s",
+        "XINFO STREAM s FULL",
+        "XINFO CONSUMERS s g",
+        "XDEL s 4-0 5-0",
+        "XTRIM s MAXLEN 2",
+    ];
+    let counted = |which: Which| {
+        let server = Server::start(which, &[]);
+        let mut client = server.client();
+        for key in ["s", "t"] {
+            client.text(&format!("XGROUP CREATE {key} g 0 MKSTREAM"));
+            for n in 1..10 {
+                client.text(&format!("XADD {key} {n}-0 a 1"));
+            }
+        }
+        let counts = |client: &mut Client| {
+            let told = client.text("INFO stats") + &client.text("INFO persistence");
+            let names = [
+                "keyspace_hits",
+                "keyspace_misses",
+                "rdb_changes_since_last_save",
+            ];
+            names.map(|name| {
+                let mut lines = told.split("\\r\\n");
+                let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+                value
+                    .and_then(|value| value.parse::<i64>().ok())
+                    .expect("a count")
+            })
+        };
+        let of_each = LINES.map(|line| {
+            let before = counts(&mut client);
+            client.text(line);
+            let after = counts(&mut client);
+            let more: [i64; 3] = std::array::from_fn(|at| after[at] - before[at]);
+            format!("{line}: {more:?}")
+        });
+        of_each.join("\n")
+    };
+    let wanted = counted(Which::Reference);
+    for shards in [1, 2] {
+        let got = counted(Which::Pinion { shards });
+        assert_eq!(got, wanted, "{shards} shards");
+    }
+}

@@ -41,11 +41,22 @@ pub(super) fn xpending(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult 
         return out.array(0);
     }
     let wanted = |(_, pending): &(&EntryId, &Pending)| {
-        consumer.is_none_or(|consumer| *pending.consumer == *consumer)
-            && now_ms.saturating_sub(pending.delivered_at_ms) >= idle_ms
+        now_ms.saturating_sub(pending.delivered_at_ms) >= idle_ms
     };
-    let found = group.pending().range(start..=end).filter(wanted);
-    let found: Vec<_> = found.take(count as usize).collect();
+    let count = count as usize;
+    let found: Vec<_> = match consumer.map(|consumer| group.consumer(consumer)) {
+        None => {
+            let all = group.pending().range(start..=end);
+            all.filter(wanted).take(count).collect()
+        }
+        Some(owner) => {
+            let its = owner
+                .into_iter()
+                .flat_map(|owner| owner.pending.range(start..=end));
+            let all = its.filter_map(|id| Some((id, group.pending().get(id)?)));
+            all.filter(wanted).take(count).collect()
+        }
+    };
     out.array(found.len())?;
     found.into_iter().try_for_each(|(&id, pending)| {
         out.array(4)?;
@@ -190,7 +201,7 @@ fn account(tx: &mut Tx, key: &[u8], group: &[u8], consumer: &[u8], claimed: &Cla
 /// [JUSTID] [LASTID id]`
 pub(super) fn xclaim(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let (key, name, consumer) = (args.get(1), args.get(2), args.get(3));
-    let stream = tx.peek::<Stream>(key)?;
+    let stream = tx.read::<Stream>(key)?;
     let last = stream
         .and_then(|stream| stream.groups.get(name))
         .map(|group| group.last_id);
@@ -267,7 +278,7 @@ impl Claimant<'_> {
         let deliveries = match self.options.deliveries {
             Some(deliveries) => deliveries,
             None if self.options.just_id => before,
-            None => before + 1,
+            None => before.wrapping_add(1),
         };
         let at_ms = self.options.delivered_at_ms;
         group.deliver(id, self.consumer, at_ms, deliveries);
@@ -295,7 +306,7 @@ pub(super) fn xautoclaim(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResul
     let min_idle_ms = min_idle(args, "XAUTOCLAIM")?;
     let start = ids::start(args, 5)?;
     let (count, just_id) = auto_options(args)?;
-    let stream = tx.peek::<Stream>(key)?;
+    let stream = tx.read::<Stream>(key)?;
     if !stream.is_some_and(|stream| stream.groups.contains_key(name)) {
         return Err(no_group(key, name));
     }
@@ -320,11 +331,14 @@ pub(super) fn xautoclaim(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResul
         let pending = group
             .into_iter()
             .flat_map(|group| group.pending().range(start..));
-        let pending: Vec<EntryId> = pending.map(|(&id, _)| id).collect();
+        // One more than is looked at: that is where to go on.
+        let looks = count.saturating_mul(ATTEMPTS);
+        let pending = pending.map(|(&id, _)| id).take(looks.saturating_add(1));
+        let pending: Vec<EntryId> = pending.collect();
         let mut next = EntryId::MIN;
         for (looked_at, &id) in pending.iter().enumerate() {
             let done = claimed.ids.len() + claimed.deleted.len();
-            if looked_at >= count.saturating_mul(ATTEMPTS) || done >= count {
+            if looked_at >= looks || done >= count {
                 next = id;
                 break;
             }

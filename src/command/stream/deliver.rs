@@ -284,7 +284,9 @@ fn note(
     let place = new
         .last()
         .map(|&last| (last, read_counter(stream, name, &new)));
-    let claimed = claimed.iter().map(|one| (one.id, one.deliveries.wrapping_add(1)));
+    let claimed = claimed
+        .iter()
+        .map(|one| (one.id, one.deliveries.wrapping_add(1)));
     let new = new.into_iter().filter(|_| !no_ack).map(|id| (id, 1));
     let given: Vec<(EntryId, u64)> = claimed.chain(new).collect();
     if let Some(group) = stream.groups.get_mut(name) {

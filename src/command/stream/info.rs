@@ -41,7 +41,7 @@ pub(super) fn stream(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
             count = ids::count(args, 5)?;
         }
     }
-    let stream = tx.read::<Stream>(args.get(2))?.ok_or(CmdError::NoSuchKey)?;
+    let stream = tx.peek::<Stream>(args.get(2))?.ok_or(CmdError::NoSuchKey)?;
     out.map(if full { 9 } else { 10 })?;
     number("length", stream.len() as i64, out)?;
     number("radix-tree-keys", stream.node_count() as i64, out)?;

@@ -1,9 +1,11 @@
 //! Streams on their way into a payload or a file, and back.
 
+use std::collections::BTreeMap;
+
 use crate::rdb::Sink;
 use crate::rdb::object::{Body, Pending, StreamParts, Sums};
 use crate::value::listpack::Listpack;
-use crate::value::stream::{Group, Stream};
+use crate::value::stream::{EntryId, Group, Stream};
 
 /// Writes a stream.
 pub fn write<S: Sink>(stream: &Stream, body: &mut Body<'_, S>) {
@@ -55,12 +57,13 @@ pub fn restored(parts: StreamParts) -> Option<Stream> {
     stream.entries_added = parts.sums.entries_added;
     for saved in parts.groups {
         let mut group = Group::new(saved.last_id, saved.entries_read);
+        let pending = saved.pending.iter().map(|entry| (entry.id, entry));
+        let pending: BTreeMap<EntryId, &Pending> = pending.collect();
         for consumer in &saved.consumers {
             group.create_consumer(&consumer.name, consumer.seen_at_ms);
             group.active(&consumer.name, consumer.active_at_ms);
             for id in &consumer.pending {
-                let found = saved.pending.iter().position(|entry| entry.id == *id);
-                if let Some(entry) = found.map(|at| &saved.pending[at]) {
+                if let Some(entry) = pending.get(id) {
                     group.deliver(*id, &consumer.name, entry.delivered_at_ms, entry.deliveries);
                 }
             }
