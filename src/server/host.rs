@@ -220,7 +220,10 @@ impl ServerHost {
         }
         self.postponed.retain(|key| *key != session);
         self.rooms.retain(|(key, _)| *key != session);
-        self.forget_own_wait(session);
+        // A transaction goes on, with what it holds, and is answered at once.
+        if !core.is_executing(session) {
+            self.forget_own_wait(session);
+        }
         self.forget_replica(session);
     }
 }

@@ -287,3 +287,26 @@ fn what_a_client_was_served_is_not_waited_for() {
         }
     }
 }
+
+/// What a transaction holds is given back, whatever becomes of the client. While its shard sleeps somebody
+/// closes it; then its WAIT is held back with what it has written, until that is on the disk.
+#[test]
+fn a_transaction_that_asks_for_replicas_ends_without_its_client() {
+    let options = ["--appendonly", "yes", "--appendfsync", "always"];
+    let server = Server::start(Which::Pinion { shards: 2 }, &options);
+    let mut other = server.client();
+    // Some of the keys live where the client does.
+    for n in 0..12 {
+        let mut client = server.client();
+        let id = line(&mut client, "CLIENT ID");
+        let begin = "MULTI\r\nDEBUG SLEEP 0.04\r\n";
+        client
+            .send(format!("{begin}SET k{n} 1\r\nWAIT 0 0\r\nAPPEND k{n} 2\r\nEXEC\r\n").as_bytes());
+        std::thread::sleep(Duration::from_millis(20));
+        let kill = format!("CLIENT KILL ID {}", id.trim_start_matches(':'));
+        assert_eq!(line(&mut other, &kill), ":1");
+        let get = format!("GET k{n}");
+        wait_for("the end", || other.text(&get) == "$2\\r\\n12\\r\\n");
+        assert_eq!(line(&mut other, "DBSIZE"), format!(":{}", n + 1));
+    }
+}
