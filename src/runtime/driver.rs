@@ -39,8 +39,8 @@ const UNSENT_MAIL_MAX: usize = 16;
 
 /// How long a core that waits for another stays awake, nanoseconds: less than it takes to wake one.
 const AWAKE_NS: u64 = 20_000;
-/// Turns without two requests at once after which a core is taken to have few clients that ask.
-const CALM_TURNS: u32 = 32;
+/// Rounds without two requests at once after which a core is taken to have few clients that ask.
+const CALM_ROUNDS: u32 = 32;
 /// Replies of a corked connection beyond which they leave all the same.
 const CORKED_MAX_BYTES: usize = 16 * 1024;
 
@@ -83,9 +83,8 @@ pub(super) struct Driver<A: App> {
     free: Vec<u32>,
     /// Connections whose peer sends no more and that may still get replies.
     half_closed: Vec<ConnId>,
-    completions: Vec<Completion>,
-    /// Turns since two requests came at once.
-    calm_turns: u32,
+    /// Rounds since two requests came at once.
+    calm_rounds: u32,
     /// Receives put off while mail is clogged, in order. Their buffers are not given back, so the
     /// kernel soon runs out of them and the senders' windows close.
     held_receives: VecDeque<Completion>,
@@ -159,8 +158,7 @@ impl<A: App> Driver<A> {
                 .collect(),
             free: Vec::new(),
             half_closed: Vec::new(),
-            completions: Vec::with_capacity(1024),
-            calm_turns: 0,
+            calm_rounds: 0,
             held_receives: VecDeque::new(),
             accepts_again_ns: None,
             next_client_id: 0,
@@ -245,7 +243,7 @@ impl<A: App> Driver<A> {
         let is_worth = match awaited {
             Awaited::Nothing => false,
             // Where many clients ask there is something to do meanwhile, and they want the CPU, too.
-            Awaited::Soon => self.calm_turns >= CALM_TURNS,
+            Awaited::Soon => self.calm_rounds >= CALM_ROUNDS,
             Awaited::First => true,
         };
         if self.is_crowded || !is_free || !is_worth {

@@ -4,6 +4,7 @@
 //! what a read fills) belongs to the connection or to the driver and stays put until the completion.
 #![allow(unsafe_code)] // Submitting to io_uring promises the kernel that memory stays valid.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -324,7 +325,7 @@ impl Ring {
     }
 
     /// Moves all completions that are there into `into`.
-    pub fn completions(&mut self, into: &mut Vec<Completion>) {
+    pub fn completions(&mut self, into: &mut VecDeque<Completion>) {
         into.extend(self.ring.completion().filter_map(|entry| {
             let flags = entry.flags();
             Some(Completion {

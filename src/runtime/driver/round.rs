@@ -87,22 +87,21 @@ impl<A: App> Driver<A> {
     /// What a client sends may follow from what another core has done: mail is collected when what
     /// clients sent has been taken, and delivered before it.
     pub(super) fn begin_round(&mut self) {
-        let mut completions = std::mem::take(&mut self.completions);
-        self.ring.completions(&mut completions);
-        if completions.iter().any(|it| it.token.op != Op::Wake) {
+        self.ring.completions(&mut self.round.completions);
+        self.round.is_foreseen = false;
+        let completions = &self.round.completions;
+        let has_work = completions.iter().any(|it| it.token.op != Op::Wake);
+        let mut received = completions.iter().filter(|it| it.token.op == Op::Recv);
+        self.calm_rounds = match received.nth(1).is_some() {
+            true => 0,
+            false => self.calm_rounds.saturating_add(1),
+        };
+        if has_work {
             self.note_work();
         }
-        let mut received = completions.iter().filter(|it| it.token.op == Op::Recv);
-        self.calm_turns = match received.nth(1).is_some() {
-            true => 0,
-            false => self.calm_turns.saturating_add(1),
-        };
         if self.gathering.may_be() {
-            self.count_arrivals(&completions);
+            self.count_arrivals();
         }
-        self.round.completions.extend(completions.drain(..));
-        self.round.is_foreseen = false;
-        self.completions = completions;
         let mut collected = std::mem::take(&mut self.collected);
         self.mailboxes.collect(&mut collected);
         for (_, from, mail) in collected.drain(..) {
@@ -116,7 +115,8 @@ impl<A: App> Driver<A> {
         self.collected = collected;
     }
 
-    fn count_arrivals(&mut self, completions: &[Completion]) {
+    fn count_arrivals(&mut self) {
+        let completions = &self.round.completions;
         let sends = completions.iter().filter(|c| c.token.op == Op::Send);
         let connections = self.slots.len() - self.free.len();
         let arrived = completions.len() - sends.count();
