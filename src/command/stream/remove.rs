@@ -136,6 +136,25 @@ impl Selection {
         all.map(|at| ids::strict(args, at)).collect()
     }
 
+    /// Does with every id what `one` does, and notes what became of it.
+    fn each(
+        &self,
+        tx: &mut Tx,
+        args: &Args,
+        one: impl Fn(&mut Removal, &mut Stream, EntryId) -> Outcome,
+    ) -> Result<Removal, CmdError> {
+        let wanted = self.ids(args)?;
+        let removal = tx.change(args.get(1), |stream: &mut Stream, _| {
+            let mut removal = Removal::default();
+            for id in wanted {
+                let outcome = one(&mut removal, stream, id);
+                removal.outcomes.push(outcome);
+            }
+            removal
+        })?;
+        Ok(removal.unwrap_or_default())
+    }
+
     /// The reply where there is nothing that could have one of the ids, be they ids or not.
     fn none(&self, out: &mut Writer) -> CmdResult {
         out.array(self.count)?;
@@ -211,20 +230,14 @@ pub(super) fn xdelex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     if !exists {
         return selection.none(out);
     }
-    let wanted = selection.ids(args)?;
-    let removal = tx.change(key, |stream: &mut Stream, _| {
-        let mut removal = Removal::default();
-        for id in wanted {
-            let outcome = match removal.remove(stream, id, selection.refs) {
-                (false, _) => Outcome::Referenced,
-                (true, false) => Outcome::Missing,
-                (true, true) => Outcome::Deleted,
-            };
-            removal.outcomes.push(outcome);
+    let removal = selection.each(tx, args, |removal, stream, id| {
+        match removal.remove(stream, id, selection.refs) {
+            (false, _) => Outcome::Referenced,
+            (true, false) => Outcome::Missing,
+            (true, true) => Outcome::Deleted,
         }
-        removal
     })?;
-    removal.unwrap_or_default().finish(tx, (key, b""), out)
+    removal.finish(tx, (key, b""), out)
 }
 
 /// `XACKDEL key group [KEEPREF|DELREF|ACKED] IDS count id ...`
@@ -236,25 +249,18 @@ pub(super) fn xackdel(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     if !exists {
         return selection.none(out);
     }
-    let wanted = selection.ids(args)?;
-    let removal = tx.change(key, |stream: &mut Stream, _| {
-        let mut removal = Removal::default();
-        for id in wanted {
-            let group = stream.groups.get_mut(name);
-            if !group.is_some_and(|group| group.acknowledge(id)) {
-                removal.outcomes.push(Outcome::Missing);
-                continue;
-            }
-            removal.acknowledged.push(id);
-            // Redis: what was pending counts as deleted also if it was deleted before.
-            let outcome = match removal.remove(stream, id, selection.refs) {
-                (false, _) => Outcome::Referenced,
-                (true, _) => Outcome::Deleted,
-            };
-            removal.outcomes.push(outcome);
+    let mut removal = selection.each(tx, args, |removal, stream, id| {
+        let group = stream.groups.get_mut(name);
+        if !group.is_some_and(|group| group.acknowledge(id)) {
+            return Outcome::Missing;
         }
-        removal.changes = removal.acknowledged.len() as u64;
-        removal
+        removal.acknowledged.push(id);
+        // Redis: what was pending counts as deleted also if it was deleted before.
+        match removal.remove(stream, id, selection.refs) {
+            (false, _) => Outcome::Referenced,
+            (true, _) => Outcome::Deleted,
+        }
     })?;
-    removal.unwrap_or_default().finish(tx, (key, name), out)
+    removal.changes = removal.acknowledged.len() as u64;
+    removal.finish(tx, (key, name), out)
 }
