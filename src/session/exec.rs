@@ -169,6 +169,7 @@ impl Core {
         }
     }
 
+    /// Shows what is run, each command in the database that a SELECT before it will have selected, and EXEC.
     fn show_exec(
         &mut self,
         key: SessionKey,
@@ -184,29 +185,15 @@ impl Core {
         let Some(db) = self.session(key).map(|session| session.client.db) else {
             return;
         };
-        self.show_queued(key, run, exec_id, words, link, host);
-        if let Some(session) = self.session_mut(key) {
-            session.client.db = db;
-        }
-    }
-
-    /// Shows each command in the database that a SELECT before it will have selected.
-    fn show_queued(
-        &mut self,
-        key: SessionKey,
-        run: Option<&Exec>,
-        exec_id: CommandId,
-        words: &Args,
-        link: &mut dyn Link,
-        host: &mut dyn Host,
-    ) {
         let table = self.table.clone();
+        let mut shows_itself = false;
         for (exec, call) in run
             .iter()
             .flat_map(|exec| exec.calls[exec.next..].iter().map(move |c| (exec, c)))
         {
             if matches!(call.command.run, Run::Script(what) if what.runs()) {
-                return;
+                shows_itself = true;
+                break;
             }
             let all = exec.request.args.as_args();
             let args = all.range(call.from as usize, call.to as usize);
@@ -218,7 +205,12 @@ impl Core {
             }
             host.show(self, link, key, table.entry(call.id), &args);
         }
-        host.show(self, link, key, table.entry(exec_id), words);
+        if !shows_itself {
+            host.show(self, link, key, table.entry(exec_id), words);
+        }
+        if let Some(session) = self.session_mut(key) {
+            session.client.db = db;
+        }
     }
 
     fn start_exec(
