@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""What durability costs: latency beside a snapshot, time of snapshots and of starts, throughput and
-CPU of the append-only file."""
+"""What durability costs: latency beside a snapshot of many keys and of one large collection, time of
+snapshots and of starts, throughput and CPU of the append-only file."""
 
 import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 
 import bench
@@ -126,6 +127,57 @@ def snapshots(options):
     return rows
 
 
+LARGE = {
+    "hash": lambda at: ["HSET", "large", f"field:{at}", f"value:{at}"],
+    "set": lambda at: ["SADD", "large", f"member:{at}"],
+    "sorted set": lambda at: ["ZADD", "large", str(at * 7 % 1000), f"member:{at}"],
+    "list": lambda at: ["RPUSH", "large", f"element:{at}"],
+}
+
+
+class Changer(threading.Thread):
+    """Adds to a collection again and again, and notes the longest time that this took, seconds."""
+
+    def __init__(self, server, command):
+        super().__init__()
+        self.server, self.make = server, command
+        self.ends, self.longest = False, 0.0
+
+    def run(self):
+        client = bench.Client(self.server.port)
+        at = 0
+        while not self.ends:
+            at += 1
+            began = time.perf_counter()
+            client.run([self.make(at)])
+            self.longest = max(self.longest, time.perf_counter() - began)
+            time.sleep(0.002)
+
+
+def large_collections(options):
+    """Latency beside BGSAVE of one collection of a million, for others and for who changes it."""
+    servers = [bench.pinion(options), bench.reference(options)]
+    rows = []
+    try:
+        for kind, command in LARGE.items():
+            for server in servers:
+                server.command("FLUSHALL")
+                bench.Client(server.port).run(map(command, range(options.elements)))
+                changer = Changer(server, command)
+                changer.start()
+                latency = beside_a_snapshot(options, server)
+                changer.ends = True
+                changer.join()
+                rows.append((kind, server.name, latency, changer.longest * 1e3))
+    finally:
+        for server in servers:
+            server.stop()
+    print(f"\n{'BGSAVE of one':14}{'':16}{'p99 ms':>9}{'max ms':>9}{'changes: max ms':>18}")
+    for kind, name, latency, longest_ms in rows:
+        print(f"{kind:14}{name:16}{latency['p99_ms']:9.2f}{latency['max_ms']:9.2f}{longest_ms:18.2f}")
+    return rows
+
+
 def journals(options):
     cases = [("off", 200), ("everysec", 200), *(("always", clients) for clients in (200, 50, 10, 1))]
     samples = {}
@@ -158,13 +210,14 @@ def journals(options):
 def main():
     parser = bench.arguments(__doc__)
     parser.add_argument("--keys", type=int, default=3_000_000)
+    parser.add_argument("--elements", type=int, default=1_000_000, help="of large collections")
     parser.add_argument("--requests", type=int, default=200_000)
     parser.add_argument("--pairs", type=int, default=3)
     options = parser.parse_args()
     # Not on the server's core, which this script would share.
     os.sched_setaffinity(0, {options.load_core})
     bench.build("--example", "load", "examples/load")
-    figures = {"snapshots": snapshots(options), "journals": journals(options)}
+    figures = {"snapshots": snapshots(options), "large": large_collections(options), "journals": journals(options)}
     bench.finish(options, figures)
 
 

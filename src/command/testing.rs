@@ -72,6 +72,11 @@ impl Bench {
         &self.shard.keyspace
     }
 
+    /// The same, for what no command does.
+    pub fn keyspace_mut(&mut self) -> &mut crate::keyspace::Keyspace {
+        &mut self.shard.keyspace
+    }
+
     /// A transaction on what the bench holds.
     pub fn tx(&mut self) -> crate::keyspace::Tx<'_> {
         self.shard.keyspace.tx(0, self.now_ms, false)

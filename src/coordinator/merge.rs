@@ -175,6 +175,7 @@ mod tests {
             bytes,
             keys: 1,
             expiring_fields: key == b"expiring",
+            goes_on: false,
         }
     }
 
@@ -240,6 +241,7 @@ mod tests {
                 bytes: bytes.to_vec(),
                 keys: 1,
                 expiring_fields: true,
+                goes_on: false,
             };
             merger.chunk(&chunk, &mut out);
         }

@@ -6,17 +6,22 @@
 //! about to change or delete an entry of the old mark streams it first. So every entry is streamed
 //! once, as it was at the cut, whatever happens to it or to the table it stands in; and there is
 //! no second copy of anything.
+//!
+//! A large collection is streamed a piece at a time, and has the old mark until all of it is. A change
+//! meanwhile streams what is left of it first; shards let such a change wait instead, if they can.
 
 use smallvec::SmallVec;
 
+use super::arena::Arena;
 use super::entry::{self, Encoding};
 use super::garbage::Flushed;
-use super::{Db, Keyspace};
-use crate::value::Value;
+use super::{Db, Keyspace, Object};
 use crate::value::dict::{Dict, Handle};
+use crate::value::slab::Slab;
+use crate::value::{Kind, Value};
 
 /// One entry as it was at the cut.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Kept<'a> {
     pub db: u32,
     pub key: &'a [u8],
@@ -37,6 +42,33 @@ pub enum KeptValue<'a> {
     Object(&'a Value),
 }
 
+/// A collection of more memory than this is streamed in pieces.
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// A value of so much memory takes some milliseconds to stream.
+pub const WORTH_WAITING_BYTES: usize = 1024 * 1024;
+
+impl KeptValue<'_> {
+    /// Bytes of its memory, about.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            KeptValue::Int(_) => size_of::<i64>(),
+            KeptValue::Text(text) => text.len(),
+            KeptValue::Object(value) => value.memory_bytes(),
+        }
+    }
+
+    /// Whether streaming it in one go would keep others waiting.
+    pub fn is_large(&self) -> bool {
+        match self {
+            KeptValue::Object(value) => {
+                value.kind() != Kind::String && value.memory_bytes() > LARGE_BYTES
+            }
+            KeptValue::Int(_) | KeptValue::Text(_) => false,
+        }
+    }
+}
+
 /// What entries of one database became.
 #[derive(Debug, Default)]
 pub struct Chunk {
@@ -45,11 +77,16 @@ pub struct Chunk {
     pub keys: u64,
     /// Some of it needs a format that knows fields which expire.
     pub expiring_fields: bool,
+    /// Its last entry goes on in the shard's next chunk.
+    pub goes_on: bool,
 }
 
 /// Encodes the entries of a cut.
 pub trait Keeper: Send {
     fn keep(&mut self, kept: Kept);
+    /// Keeps a piece of a large entry, from that part of its value on. Returns with which part to go on,
+    /// `None` after the last. Of no other entry are there pieces until then.
+    fn keep_piece(&mut self, kept: Kept, from: usize) -> Option<usize>;
     /// Bytes that wait to be taken.
     fn waiting_bytes(&self) -> usize;
     /// The oldest chunk that is full; any, with `all`.
@@ -82,6 +119,12 @@ pub(super) struct Cut {
     /// The database, by its number at the cut, that the cursor is in.
     at: u32,
     cursor: u64,
+    /// The bucket before the cursor was the last of that database.
+    is_through: bool,
+    /// Entries of the bucket before the cursor that are streamed in pieces, the last one first.
+    large: Vec<Handle>,
+    /// So many parts of that one's value are streamed.
+    parts: usize,
     /// The cursor has been everywhere.
     done: bool,
     sizes: Sizes,
@@ -122,6 +165,9 @@ impl Keyspace {
             dbs: self.dbs.len() as u32,
             at: 0,
             cursor: 0,
+            is_through: false,
+            large: Vec::new(),
+            parts: 0,
             done: false,
             sizes: self.seen().iter().map(size).collect(),
             dirty: self.effects.dirty,
@@ -138,7 +184,7 @@ impl Keyspace {
 
     /// Whether a cut has begun of which nothing has been streamed yet.
     pub fn is_cut_new(&self) -> bool {
-        let is_new = |cut: &Cut| cut.at == 0 && cut.cursor == 0 && !cut.done;
+        let is_new = |cut: &Cut| cut.at == 0 && cut.cursor == 0 && !cut.is_through;
         self.cut.as_deref().is_some_and(is_new)
     }
 
@@ -181,9 +227,31 @@ impl Keyspace {
             if cut.done || cut.keeper.waiting_bytes() >= max_bytes {
                 return cut.done;
             }
-            self.cut_bucket();
+            self.cut_step();
         }
         false
+    }
+
+    /// Whether a part of a large value has been streamed, and the rest has not.
+    #[inline]
+    pub fn is_amid_value(&self) -> bool {
+        self.cut.as_deref().is_some_and(|cut| cut.parts > 0)
+    }
+
+    /// The key of a value of at least so many bytes of which that is so.
+    pub fn key_under_way(&self, min_bytes: usize) -> Option<&[u8]> {
+        let cut = self.cut.as_deref().filter(|cut| cut.parts > 0)?;
+        let &handle = cut.large.last()?;
+        let value = value_of(self.arena.get(handle), &self.objects);
+        let key = super::key_of(&self.arena, &self.objects, handle);
+        (value.memory_bytes() >= min_bytes).then_some(key)
+    }
+
+    /// Streams another piece of that value, however much waits to be taken.
+    pub fn cut_on(&mut self) {
+        if self.key_under_way(0).is_some() {
+            self.cut_step();
+        }
     }
 
     /// Takes what was streamed; full chunks only, until the last entry is streamed.
@@ -199,14 +267,25 @@ impl Keyspace {
         self.cut.as_deref().is_some_and(is_taken)
     }
 
+    /// Streams a little more.
+    fn cut_step(&mut self) {
+        match &self.cut {
+            None => {}
+            Some(cut) if !cut.large.is_empty() => self.cut_piece(),
+            Some(cut) if cut.is_through => self.leave_db(),
+            Some(_) => self.cut_bucket(),
+        }
+    }
+
     /// Streams the bucket at the cursor.
     fn cut_bucket(&mut self) {
         let Some(cut) = &mut self.cut else { return };
-        let retired = cut.retired.iter().position(|gone| gone.origin == cut.at);
-        let here = |db: &Db| db.origin == Some(cut.at);
-        let dict = match retired {
-            Some(i) => Some(&cut.retired[i].dict),
-            None => self.dbs.iter().find(|db| here(db)).map(|db| &db.dict),
+        let dict = match cut.retired.iter().find(|gone| gone.origin == cut.at) {
+            Some(gone) => Some(&gone.dict),
+            None => {
+                let here = |db: &&Db| db.origin == Some(cut.at);
+                self.dbs.iter().find(here).map(|db| &db.dict)
+            }
         };
         let mut handles: SmallVec<[Handle; 16]> = SmallVec::new();
         let next = match dict {
@@ -215,20 +294,56 @@ impl Keyspace {
         };
         let origin = cut.at;
         cut.cursor = next;
-        if next == 0 {
-            cut.at += 1;
-            cut.done = cut.at == cut.dbs;
-        }
+        cut.is_through = next == 0;
         // All of them are waited for together; one by one that was most of a snapshot's time.
         for &handle in &handles {
             self.arena.fetch(handle);
         }
         for handle in handles {
-            self.keep(handle, origin);
+            if !self.put_off(handle, origin) {
+                self.keep(handle, origin);
+            }
         }
-        if next == 0
-            && let Some(i) = retired
-        {
+    }
+
+    /// Leaves a large value that has not been streamed to be streamed in pieces, after its bucket.
+    fn put_off(&mut self, handle: Handle, db: u32) -> bool {
+        let Some(cut) = &mut self.cut else {
+            return false;
+        };
+        let slot = self.arena.get(handle);
+        let is_large = db < cut.seen
+            && entry::mark(slot) != self.mark
+            && value_of(slot, &self.objects).is_large();
+        if is_large {
+            cut.large.push(handle);
+        }
+        is_large
+    }
+
+    /// Streams a piece of a large value.
+    fn cut_piece(&mut self) {
+        let Some(cut) = &mut self.cut else { return };
+        let Some(&handle) = cut.large.last() else {
+            return;
+        };
+        let kept = cut.kept(handle, cut.at, &self.arena, &self.objects);
+        let next = kept.and_then(|kept| cut.keeper.keep_piece(kept, cut.parts));
+        cut.parts = next.unwrap_or(0);
+        if next.is_none() {
+            cut.large.pop();
+            entry::set_mark(self.arena.get_mut(handle), self.mark);
+        }
+    }
+
+    /// Goes on with the next database.
+    fn leave_db(&mut self) {
+        let Some(cut) = &mut self.cut else { return };
+        let retired = cut.retired.iter().position(|gone| gone.origin == cut.at);
+        cut.is_through = false;
+        cut.at += 1;
+        cut.done = cut.at == cut.dbs;
+        if let Some(i) = retired {
             self.discard_retired(i);
         }
     }
@@ -267,7 +382,7 @@ impl Keyspace {
         }
     }
 
-    /// Streams an entry unless it has been.
+    /// Streams an entry, or what is left of it, unless it has been.
     fn keep(&mut self, handle: Handle, db: u32) {
         let slot = self.arena.get_mut(handle);
         if entry::mark(slot) == self.mark {
@@ -277,26 +392,62 @@ impl Keyspace {
         let Some(cut) = self.cut.as_mut().filter(|cut| db < cut.seen) else {
             return;
         };
-        let slot = self.arena.get(handle);
+        let mut next = cut.no_more_pieces(handle);
+        let Some(kept) = cut.kept(handle, db, &self.arena, &self.objects) else {
+            return;
+        };
+        if next.is_none() {
+            return cut.keeper.keep(kept);
+        }
+        while let Some(parts) = next {
+            next = cut.keeper.keep_piece(kept, parts);
+        }
+    }
+}
+
+impl Cut {
+    /// An entry as it is, if it is part of the cut.
+    fn kept<'a>(
+        &self,
+        handle: Handle,
+        db: u32,
+        arena: &'a Arena,
+        objects: &'a Slab<Object>,
+    ) -> Option<Kept<'a>> {
+        let slot = arena.get(handle);
         let layout = entry::layout(slot);
         let expire_at = layout.has_expiry.then(|| layout.expiry(slot).0);
-        if !cut.keeps_due && expire_at.is_some_and(|at_ms| at_ms <= cut.now_ms) {
-            return;
+        if !self.keeps_due && expire_at.is_some_and(|at_ms| at_ms <= self.now_ms) {
+            return None;
         }
         let clock = entry::clock(slot);
-        let now_s = (cut.now_ms / 1000) as u32;
-        cut.keeper.keep(Kept {
+        let now_s = (self.now_ms / 1000) as u32;
+        Some(Kept {
             db,
-            key: super::key_of(&self.arena, &self.objects, handle),
-            value: match layout.encoding {
-                Encoding::Int => KeptValue::Int(layout.int(slot)),
-                Encoding::Text => KeptValue::Text(&slot[layout.text(slot)]),
-                Encoding::Object => KeptValue::Object(&self.objects.get(layout.object(slot)).value),
-            },
+            key: super::key_of(arena, objects, handle),
+            value: value_of(slot, objects),
             expire_at,
-            idle_s: (cut.clocks == Clocks::Idle).then_some(now_s.wrapping_sub(clock) & 0xff_ffff),
-            frequency: (cut.clocks == Clocks::Frequency).then_some(clock as u8),
-        });
+            idle_s: (self.clocks == Clocks::Idle).then_some(now_s.wrapping_sub(clock) & 0xff_ffff),
+            frequency: (self.clocks == Clocks::Frequency).then_some(clock as u8),
+        })
+    }
+
+    /// Whatever is left of an entry will be streamed at once. Returns the parts that have been, if it was
+    /// being streamed in pieces.
+    fn no_more_pieces(&mut self, handle: Handle) -> Option<usize> {
+        let at = self.large.iter().position(|&large| large == handle)?;
+        self.large.remove(at);
+        let is_under_way = at == self.large.len() && self.parts > 0;
+        is_under_way.then(|| std::mem::take(&mut self.parts))
+    }
+}
+
+fn value_of<'a>(slot: &'a [u8], objects: &'a Slab<Object>) -> KeptValue<'a> {
+    let layout = entry::layout(slot);
+    match layout.encoding {
+        Encoding::Int => KeptValue::Int(layout.int(slot)),
+        Encoding::Text => KeptValue::Text(&slot[layout.text(slot)]),
+        Encoding::Object => KeptValue::Object(&objects.get(layout.object(slot)).value),
     }
 }
 
@@ -305,6 +456,10 @@ struct Nobody;
 
 impl Keeper for Nobody {
     fn keep(&mut self, _: Kept) {}
+
+    fn keep_piece(&mut self, _: Kept, _: usize) -> Option<usize> {
+        None
+    }
 
     fn waiting_bytes(&self) -> usize {
         0
@@ -346,6 +501,10 @@ mod tests {
             );
             let before = self.0.lock().unwrap().insert(entry.0, entry.1);
             assert_eq!(before, None, "every entry is streamed once");
+        }
+
+        fn keep_piece(&mut self, kept: Kept, _: usize) -> Option<usize> {
+            panic!("only small entries here: {kept:?}");
         }
 
         fn waiting_bytes(&self) -> usize {

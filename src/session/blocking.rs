@@ -126,6 +126,9 @@ impl Core {
         };
         let is_here = matches!(&groups[..], [(home, _)] if *home == self.shard.place.shard);
         let keys = || groups[0].1.iter().map(|&at| args.get(at as usize));
+        if is_here {
+            self.shard.guard(request.call.command, keys());
+        }
         if is_here && !self.shard.blocks(keys()) {
             let mut out = Output::default();
             if !self.shard.run_or_wait(&request, now_ms, &mut out) {

@@ -318,13 +318,15 @@ impl Core {
         }
     }
 
-    fn is_in_the_way(&self, request: &Request, on: &HoldOn) -> bool {
+    fn is_in_the_way(&mut self, request: &Request, on: &HoldOn) -> bool {
         let args = request.args.as_args();
         match on {
             HoldOn::Everything | HoldOn::EverythingWith(_) => !self.shard.is_unheld(),
-            HoldOn::Keys(keys) => self
-                .shard
-                .blocks(keys.iter().map(|&at| args.get(at as usize))),
+            HoldOn::Keys(keys) => {
+                let keys = || keys.iter().map(|&at| args.get(at as usize));
+                self.shard.guard_keys(keys());
+                self.shard.blocks(keys())
+            }
         }
     }
 

@@ -118,8 +118,17 @@ impl Core {
 
     /// Whether a hold is in the way of a command whose keys are all here.
     #[inline]
-    pub(super) fn is_blocked(&self, call: &HopCall, args: &Args) -> bool {
+    pub(super) fn is_blocked(&mut self, call: &HopCall, args: &Args) -> bool {
+        if self.shard.keyspace.is_amid_value() {
+            self.guard(call.command, args);
+        }
         !self.shard.is_unheld() && self.is_held(call, args)
+    }
+
+    fn guard(&mut self, command: &Command, args: &Args) {
+        let positions = keys::positions(command.keys, args).unwrap_or_default();
+        let keys = positions.iter().map(|&at| args.get(at));
+        self.shard.guard(command, keys);
     }
 
     fn is_held(&self, call: &HopCall, args: &Args) -> bool {

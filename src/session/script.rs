@@ -343,10 +343,14 @@ impl Core {
             Err(error) => return self.fail(key, call.id, &error, link),
         };
         let place = self.shard.place;
+        let words = scripted.words.as_args();
+        if self.shard.keyspace.is_amid_value() {
+            let declared = scripted.declared.clone();
+            self.shard.guard_keys(declared.map(|at| words.get(at)));
+        }
         if place.shards == 1 && self.shard.is_unheld() {
             return self.eval_here(key, scripted, link, host);
         }
-        let words = scripted.words.as_args();
         let declared: Vec<usize> = scripted.declared.clone().collect();
         let is_tame = scripted.script.is_tame() && !declared.is_empty();
         if !is_tame || place.shards == 1 {

@@ -1,5 +1,6 @@
 //! One core's keys, and running commands on them: directly, or in a hop from another shard.
 
+mod guard;
 mod home;
 mod serving;
 
@@ -300,6 +301,10 @@ impl Shard {
                 self.keyspace.warm(hop.foreseen(hop.next));
             }
             let args = hop.args.as_args().range(from as usize, to as usize);
+            if self.keyspace.is_amid_value() {
+                let positions = keys::positions(command.keys, &args).unwrap_or_default();
+                self.guard(command, positions.iter().map(|&at| args.get(at)));
+            }
             if !std::mem::take(&mut cleared)
                 && !self.holds.is_empty()
                 && let Some(scope) = self.blocking_scope(command, &args)

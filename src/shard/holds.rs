@@ -68,6 +68,11 @@ impl<W> Holds<W> {
         self.active.is_empty() && self.waiting.is_empty()
     }
 
+    /// Whether `tx` holds something here.
+    pub fn holds(&self, tx: TxId) -> bool {
+        !self.active.is_empty() && self.active.contains_key(&tx)
+    }
+
     fn name(&self, key: &[u8]) -> Name {
         Name(self.hasher.hash_one(key))
     }

@@ -6,6 +6,7 @@ use crate::command::generic::Saved;
 use crate::keyspace::cut::{Chunk, Clocks, Keeper, Kept, KeptValue};
 use crate::keyspace::{Keyspace, Records, rewrite};
 use crate::rdb::file::{self, Attributes};
+use crate::rdb::object::{Body, Encode};
 use crate::rdb::string::StringWriter;
 use crate::value::Value;
 
@@ -24,18 +25,75 @@ struct Stream {
     encoder: Encoder,
     open: Chunk,
     full: VecDeque<Chunk>,
+    /// Pieces of a large entry are under way; its last one is yet to come.
+    is_amid: bool,
+    /// What has become full since they are, and comes behind them.
+    behind: VecDeque<Chunk>,
 }
 
 impl Stream {
+    fn add(&mut self, chunk: Chunk) {
+        match self.is_amid {
+            true => self.behind.push_back(chunk),
+            false => self.full.push_back(chunk),
+        }
+    }
+
     fn seal(&mut self) {
         if !self.open.bytes.is_empty() {
-            self.full.push_back(std::mem::take(&mut self.open));
+            let chunk = std::mem::take(&mut self.open);
+            self.add(chunk);
         }
+    }
+
+    /// Encodes a piece of a large entry, from a part of its value on. Returns with which to go on.
+    fn piece(&mut self, kept: &Kept, from: usize) -> (Chunk, Option<usize>) {
+        let mut chunk = Chunk {
+            db: kept.db,
+            keys: u64::from(from == 0),
+            expiring_fields: has_expiring_fields(kept.value),
+            ..Chunk::default()
+        };
+        let strings = match &mut self.encoder {
+            Encoder::Rdb(strings) => strings,
+            Encoder::Commands(records) => {
+                records.clear();
+                rewrite::entry(kept, records);
+                chunk.bytes.extend_from_slice(records.bytes());
+                return (chunk, None);
+            }
+        };
+        let value = Saved(kept.value);
+        if from == 0 {
+            let attributes = attributes(kept);
+            file::put_key(&mut chunk.bytes, strings, value.ty(), kept.key, &attributes);
+        }
+        let parts = value.parts();
+        let part_bytes = kept.value.memory_bytes() / parts.max(1);
+        let at_once = (CHUNK_BYTES / 2 / part_bytes.max(1)).clamp(1, CHUNK_BYTES);
+        let mut at = from;
+        while at < parts && chunk.bytes.len() < CHUNK_BYTES {
+            let end = parts.min(at + at_once);
+            value.write_parts(at..end, &mut Body::new(&mut chunk.bytes, strings));
+            at = end;
+        }
+        chunk.goes_on = at < parts;
+        let next = chunk.goes_on.then_some(at);
+        (chunk, next)
     }
 }
 
 impl Keeper for Stream {
     fn keep(&mut self, kept: Kept) {
+        if kept.value.is_large() {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let (chunk, rest) = self.piece(&kept, from);
+                self.add(chunk);
+                next = rest;
+            }
+            return;
+        }
         if self.open.db != kept.db {
             self.seal();
             self.open.db = kept.db;
@@ -50,12 +108,8 @@ impl Keeper for Stream {
                 open.bytes.extend_from_slice(records.bytes());
             }
             Encoder::Rdb(strings) => {
-                let attributes = Attributes {
-                    expire_at_ms: kept.expire_at,
-                    idle_s: kept.idle_s.map(u64::from),
-                    frequency: kept.frequency,
-                };
                 let value = Saved(kept.value);
+                let attributes = attributes(&kept);
                 file::put_entry(&mut open.bytes, strings, kept.key, &attributes, &value);
             }
         }
@@ -65,9 +119,23 @@ impl Keeper for Stream {
         }
     }
 
+    fn keep_piece(&mut self, kept: Kept, from: usize) -> Option<usize> {
+        let (chunk, next) = self.piece(&kept, from);
+        self.full.push_back(chunk);
+        self.is_amid = next.is_some();
+        if !self.is_amid {
+            self.full.append(&mut self.behind);
+        }
+        next
+    }
+
+    /// What can be taken: amid a large entry nothing but that.
     fn waiting_bytes(&self) -> usize {
         let full: usize = self.full.iter().map(|chunk| chunk.bytes.len()).sum();
-        full + self.open.bytes.len()
+        match self.is_amid {
+            true => full,
+            false => full + self.open.bytes.len(),
+        }
     }
 
     fn take(&mut self, all: bool) -> Option<Chunk> {
@@ -75,6 +143,14 @@ impl Keeper for Stream {
             self.seal();
         }
         self.full.pop_front()
+    }
+}
+
+fn attributes(kept: &Kept) -> Attributes {
+    Attributes {
+        expire_at_ms: kept.expire_at,
+        idle_s: kept.idle_s.map(u64::from),
+        frequency: kept.frequency,
     }
 }
 
@@ -103,6 +179,166 @@ pub fn begin(keyspace: &mut Keyspace, style: Style, keeps_due: bool, now_ms: i64
         encoder,
         open: Chunk::default(),
         full: VecDeque::new(),
+        is_amid: false,
+        behind: VecDeque::new(),
     };
     keyspace.begin_cut(Box::new(stream), style.clocks, keeps_due, now_ms);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::command::generic;
+    use crate::command::testing::{Bench, NOW_MS};
+    use crate::keyspace::Due;
+    use crate::rdb;
+    use crate::rdb::file::{Event, Reader};
+    use crate::rdb::object::Object;
+
+    type Content = BTreeMap<Vec<u8>, (Object, Option<i64>)>;
+
+    const STYLE: Style = Style {
+        commands: false,
+        compress: true,
+        clocks: Clocks::None,
+    };
+
+    /// Adds a collection of some hundred kilobytes, of a kind that `n` chooses.
+    fn add_large(bench: &mut Bench, n: usize) {
+        let key = format!("large:{n}");
+        let text = "x".repeat(n % 3 * 40);
+        for batch in 0..60 {
+            let mut words = match n % 5 {
+                0 => format!("SADD {key}"),
+                1 => format!("HSET {key}"),
+                2 => format!("ZADD {key}"),
+                3 => format!("RPUSH {key}"),
+                _ => String::new(),
+            };
+            for at in batch * 50..batch * 50 + 50 {
+                match n % 5 {
+                    0 | 3 => words += &format!(" member:{at}:{text}"),
+                    1 => words += &format!(" field:{at}:{text} value:{at}"),
+                    2 => words += &format!(" {}.5 member:{at}:{text}", at * 7 % 100),
+                    _ => drop(bench.line(&format!("XADD {key} {at}-1 field {at}:{text}"))),
+                }
+            }
+            if !words.is_empty() {
+                bench.line(&words);
+            }
+        }
+        bench.line(&format!("XGROUP CREATE {key} group 50-1"));
+        bench.line(&format!(
+            "XREADGROUP GROUP group one COUNT 30 STREAMS {key} >"
+        ));
+    }
+
+    fn change_something(bench: &mut Bench, rng: &mut fastrand::Rng) {
+        let n = rng.usize(..8);
+        let key = format!("large:{n}");
+        bench.line(&match rng.u32(..14) {
+            0 => format!("DEL {key}"),
+            1 => format!("RENAME {key} large:{}", rng.usize(..8)),
+            2 => format!("EXPIRE {key} 100"),
+            3 => format!("SPOP {key}"),
+            4 => format!("HDEL {key} field:7:"),
+            5 => format!("ZADD {key} 9 another"),
+            6 => format!("RPUSH {key} another"),
+            7 => format!("XACK {key} group 55-1"),
+            8 => format!("COPY {key} large:{} REPLACE", rng.usize(..8)),
+            9 if rng.u8(..) < 10 => "FLUSHALL ASYNC".to_string(),
+            10 => format!("SADD {key} another"),
+            11 => format!("XADD {key} * some thing"),
+            _ => format!("SET small:{} {}", rng.u32(..400), rng.u32(..)),
+        });
+    }
+
+    fn content(bench: &mut Bench) -> Content {
+        let mut keys = Vec::new();
+        let mut tx = bench.tx().with_due(Due::Keep);
+        tx.for_each_key(|key, _| keys.push(key.to_vec()));
+        let entry = |key: Vec<u8>| {
+            let taken = tx.clone_value(&key).unwrap();
+            let object = generic::object(taken.value.kept()).unwrap();
+            (key, (object, taken.expire_at))
+        };
+        keys.into_iter().map(entry).collect()
+    }
+
+    /// What chunks in the order in which they came would be as a file.
+    fn read(chunks: &[Chunk]) -> Content {
+        let mut bytes = Vec::new();
+        file::put_signature(&mut bytes, rdb::VERSION);
+        file::put_select_db(&mut bytes, 0);
+        for chunk in chunks {
+            bytes.extend_from_slice(&chunk.bytes);
+        }
+        file::put_end(&mut bytes, 0);
+        let mut reader = Reader::new(true, Some(bytes.len() as u64));
+        reader.feed(bytes.into());
+        reader.end_input();
+        let mut content = Content::new();
+        while let Some(event) = reader.next_event().unwrap() {
+            match event {
+                Event::Entry(entry) => {
+                    let is = (entry.object, entry.attributes.expire_at_ms);
+                    let before = content.insert(entry.key.to_vec(), is);
+                    assert_eq!(before, None, "every entry is there once");
+                }
+                Event::End(_) => break,
+                _ => {}
+            }
+        }
+        content
+    }
+
+    #[test]
+    fn large_values_are_streamed_in_pieces_as_they_were() {
+        let mut pieces = 0;
+        let mut finished = 0;
+        for seed in 0..12 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut bench = Bench::new();
+            (0..6).for_each(|n| add_large(&mut bench, n));
+            for n in 0..300 {
+                bench.line(&format!("SET small:{n} value:{n}"));
+            }
+            for round in 0..2 {
+                let expected = content(&mut bench);
+                begin(bench.keyspace_mut(), STYLE, true, NOW_MS);
+                let mut chunks = Vec::new();
+                let often = [0, 1, 10][rng.usize(..3)];
+                while !bench.keyspace().is_cut_taken() {
+                    for _ in 0..often {
+                        let was_amid = bench.keyspace().is_amid_value();
+                        change_something(&mut bench, &mut rng);
+                        let is_amid = bench.keyspace().is_amid_value();
+                        finished += u32::from(was_amid && !is_amid);
+                    }
+                    match rng.bool() {
+                        true => drop(bench.keyspace_mut().cut_slice(CHUNK_BYTES)),
+                        false => bench.keyspace_mut().cut_on(),
+                    }
+                    if rng.bool() {
+                        chunks.extend(bench.keyspace_mut().take_chunk());
+                    }
+                }
+                bench.keyspace_mut().end_cut();
+                for (chunk, next) in chunks.iter().zip(&chunks[1..]) {
+                    assert!(chunk.bytes.len() <= 2 * CHUNK_BYTES);
+                    assert!(next.keys > 0 || chunk.goes_on);
+                    pieces += u32::from(chunk.goes_on);
+                }
+                assert_eq!(
+                    chunks.iter().map(|it| it.keys).sum::<u64>(),
+                    expected.len() as u64
+                );
+                assert!(read(&chunks) == expected, "seed {seed}, round {round}");
+            }
+        }
+        assert!(pieces > 30, "{pieces}");
+        assert!(finished > 5, "{finished}");
+    }
 }

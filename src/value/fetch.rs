@@ -1,5 +1,10 @@
 //! Asking memory for what will be read soon.
 
+use std::collections::VecDeque;
+
+/// How many items before its turn one is asked for, where all of many are read.
+pub const AHEAD: usize = 16;
+
 /// Asks for the cache line where `place` begins, and goes on without waiting for it.
 ///
 /// Reading a byte brings the line as well, but a processor runs only so far ahead of a read that has
@@ -27,4 +32,19 @@ pub fn fetch_front(bytes: &[u8]) {
         fetch(first);
         fetch(bytes.get(LINE_BYTES).unwrap_or(last));
     }
+}
+
+/// Yields what an iterator yields, having asked for each [`AHEAD`] items before.
+pub fn ahead<I: Iterator>(items: I, ask: impl Fn(&I::Item)) -> impl Iterator<Item = I::Item> {
+    let mut items = items.fuse();
+    let mut asked = VecDeque::with_capacity(AHEAD);
+    std::iter::from_fn(move || {
+        while asked.len() < AHEAD
+            && let Some(item) = items.next()
+        {
+            ask(&item);
+            asked.push_back(item);
+        }
+        asked.pop_front()
+    })
 }

@@ -1,6 +1,7 @@
 //! Hashes: a listpack of fields and values while small, a table beyond; deadlines of fields beside.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::Lookup;
 use super::limits::Limits;
@@ -32,6 +33,10 @@ impl Pair {
 
     pub fn value(&self) -> &[u8] {
         &self.0[self.value_at()..]
+    }
+
+    fn items(&self) -> (Item<'_>, Item<'_>) {
+        (Item::Str(self.name()), Item::Str(self.value()))
     }
 }
 
@@ -245,11 +250,18 @@ impl Hash {
                     Some((items.next()?, items.next()?))
                 }))
             }
-            Fields::Table(table) => Box::new(
-                table
-                    .iter()
-                    .map(|pair| (Item::Str(pair.name()), Item::Str(pair.value()))),
-            ),
+            Fields::Table(table) => Box::new(table.iter().map(Pair::items)),
+        }
+    }
+
+    /// The fields at these indices, with their values.
+    pub fn range(
+        &self,
+        range: Range<usize>,
+    ) -> Box<dyn Iterator<Item = (Item<'_>, Item<'_>)> + '_> {
+        match &self.fields {
+            Fields::Table(table) => Box::new(table.range(range).map(Pair::items)),
+            Fields::Listpack(_) => Box::new(self.iter().skip(range.start).take(range.len())),
         }
     }
 
@@ -263,10 +275,7 @@ impl Hash {
                 let value = pack.next(field).expect("every field has a value");
                 (pack.get(field), pack.get(value))
             }
-            Fields::Table(table) => {
-                let pair = table.get(index);
-                (Item::Str(pair.name()), Item::Str(pair.value()))
-            }
+            Fields::Table(table) => table.get(index).items(),
         }
     }
 

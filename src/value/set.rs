@@ -1,5 +1,7 @@
 //! Sets: an intset while all members are integers, a listpack while small, a table beyond.
 
+use std::ops::Range;
+
 use super::Lookup;
 use super::intset::Intset;
 use super::limits::Limits;
@@ -169,6 +171,14 @@ impl Set {
             Set::Intset(ints) => Box::new(ints.iter().map(Item::Int)),
             Set::Listpack(pack) => Box::new(pack.iter()),
             Set::Table(table) => Box::new(table.iter().map(|name| Item::Str(name))),
+        }
+    }
+
+    /// The members at these indices.
+    pub fn range(&self, range: Range<usize>) -> Box<dyn Iterator<Item = Item<'_>> + '_> {
+        match self {
+            Set::Table(table) => Box::new(table.range(range).map(|name| Item::Str(name))),
+            _ => Box::new(self.iter().skip(range.start).take(range.len())),
         }
     }
 

@@ -5,11 +5,13 @@
 //! of them walks memory in order. Removing one moves the last into its place. The array stands in
 //! chunks, so growing copies at most one small chunk.
 
+use std::ops::Range;
+
 use ahash::RandomState;
 
 use super::Lookup;
 use super::dict::{Dict, Handle};
-use super::fetch::fetch;
+use super::fetch::{AHEAD, fetch, fetch_front};
 
 const CHUNK: usize = 1024;
 
@@ -238,7 +240,19 @@ impl<T: Member> Table<T> {
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
-        (0..self.items.len).map(|at| self.items.get(at))
+        self.range(0..self.items.len)
+    }
+
+    /// The members at these indices. Each is asked for from memory before it is its turn: one by one,
+    /// that is what walking a large table takes.
+    pub fn range(&self, range: Range<usize>) -> impl ExactSizeIterator<Item = &T> {
+        let end = range.end;
+        range.map(move |at| {
+            if at + AHEAD < end {
+                fetch_front(self.items.get(at + AHEAD).bytes());
+            }
+            self.items.get(at)
+        })
     }
 
     /// Visits the members at `cursor`; returns the next cursor, 0 at the end.

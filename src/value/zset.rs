@@ -6,6 +6,7 @@
 mod tree;
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use tree::Tree;
 
@@ -283,6 +284,20 @@ impl Zset {
                 }))
             }
             Members::Tree(tree) => Box::new(tree.iter_back_from(rank)),
+        }
+    }
+
+    /// The members at these places, counted from the greatest down.
+    pub fn range_back(
+        &self,
+        range: Range<usize>,
+    ) -> Box<dyn Iterator<Item = (Item<'_>, f64)> + '_> {
+        let Some(first) = self.len().checked_sub(range.start + 1) else {
+            return Box::new(std::iter::empty());
+        };
+        match &self.0 {
+            Members::Listpack(_) => Box::new(self.iter_back_from(first).take(range.len())),
+            Members::Tree(tree) => Box::new(tree.range_back(first, range.len())),
         }
     }
 

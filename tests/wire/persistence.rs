@@ -384,6 +384,60 @@ fn a_snapshot_of_many_blocks_is_whole() {
     }
 }
 
+/// A value that takes many chunks, and stays under way for as long as the file is made to wait.
+#[test]
+fn what_changes_beside_a_snapshot_is_in_it_as_it_was() {
+    let redis = Server::start(Which::Reference, &[]);
+    for shards in [1, 3] {
+        let server = Server::start(Which::Pinion { shards }, &[]);
+        let (mut client, mut writer) = (server.client(), server.client());
+        let pad = "x".repeat(80);
+        for batch in 0..300 {
+            let mut words = vec!["ZADD".to_string(), "big".to_string()];
+            for n in batch * 100..batch * 100 + 100 {
+                words.extend([n.to_string(), format!("member:{n}:{pad}")]);
+            }
+            assert_eq!(client.call(&words).shown(), ":100\\r\\n");
+        }
+        assert_eq!(line(&mut client, "ZADD small 1 a"), ":1");
+        let changes: [&[&str]; 8] = [
+            &["ZADD big 0.5 another"],
+            &["MULTI", "ZREM big another", "ZADD small 1 b", "EXEC"],
+            &["EVAL return(redis.call('zpopmin',KEYS[1])) 1 big"],
+            &["BZPOPMIN small big 0", "BZPOPMAX big small 0"],
+            &[
+                "ZUNIONSTORE big 2 small big",
+                "ZDIFFSTORE small 2 big small",
+            ],
+            &["EXPIRE big 1000", "COPY big other"],
+            &["RENAME big other"],
+            &["DEL other"],
+        ];
+        for commands in changes {
+            let before = line(&mut client, "DEBUG DIGEST");
+            assert_eq!(
+                line(&mut client, "CONFIG SET rdb-key-save-delay 600000000"),
+                OK
+            );
+            assert_eq!(line(&mut client, "BGSAVE"), "+Background saving started");
+            for command in commands {
+                let reply = line(&mut writer, command);
+                assert!(!reply.starts_with('-'), "{command}: {reply}");
+            }
+            assert_ne!(line(&mut client, "DEBUG DIGEST"), before);
+            assert_eq!(info(&mut client, "rdb_bgsave_in_progress"), "1");
+            assert_eq!(line(&mut client, "CONFIG SET rdb-key-save-delay 0"), OK);
+            wait_for("the snapshot", || {
+                info(&mut client, "rdb_bgsave_in_progress") == "0"
+            });
+            assert_eq!(info(&mut client, "rdb_last_bgsave_status"), "ok");
+            hand_over(&server.dir, &redis);
+            let saved = line(&mut redis.client(), "DEBUG DIGEST");
+            assert_eq!(saved, before, "{shards} shards, {commands:?}");
+        }
+    }
+}
+
 #[test]
 fn a_damaged_snapshot_is_the_end_of_a_start() {
     let server = Server::start(Which::Pinion { shards: 1 }, &[]);

@@ -3,18 +3,17 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::saved::Saved;
 use crate::command::stream;
 use crate::keyspace::cut::KeptValue;
 use crate::keyspace::{Event, Stored, Taken, Tx};
-use crate::rdb::Sink;
 use crate::rdb::dump::{self, Refusal};
-use crate::rdb::object::{self, Body, Encode, ListPart, Object, Type};
+use crate::rdb::object::{self, ListPart, Object};
 use crate::rdb::string::StringWriter;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 use crate::value::hash::Hash;
 use crate::value::limits::Limits;
-use crate::value::list::{End, List, SavedNode};
-use crate::value::listpack::Listpack;
+use crate::value::list::{End, List};
 use crate::value::set::Set;
 use crate::value::zset::Zset;
 use crate::value::{Kind, Value};
@@ -56,132 +55,6 @@ pub fn wrote_whole(tx: &mut Tx, key: &[u8], event: Event) {
         let at_ms = at_ms.as_bytes();
         rec.cmd(&[b"RESTORE", key, at_ms, &payload, b"REPLACE", b"ABSTTL"]);
     });
-}
-
-/// A value on its way into a payload or a file.
-pub struct Saved<'a>(pub KeptValue<'a>);
-
-impl Encode for Saved<'_> {
-    fn ty(&self) -> Type {
-        match self.0 {
-            KeptValue::Int(_) | KeptValue::Text(_) => Type::String,
-            KeptValue::Object(value) => match value {
-                Value::Shared(_) | Value::Edited(_) => Type::String,
-                Value::List(_) => Type::List,
-                Value::Set(set) => match &**set {
-                    Set::Intset(_) => Type::Intset,
-                    // RDB 10 knows no listpacks of sets.
-                    Set::Listpack(_) | Set::Table(_) => Type::Set,
-                },
-                Value::Hash(hash) => match (hash.listpack().is_some(), hash.is_expiring()) {
-                    (true, false) => Type::HashListpack,
-                    (true, true) => Type::HashListpackExpiring,
-                    (false, false) => Type::Hash,
-                    (false, true) => Type::HashExpiring,
-                },
-                Value::Zset(set) if set.listpack().is_some() => Type::ZsetListpack,
-                Value::Zset(_) => Type::Zset,
-                Value::Stream(_) => Type::Stream,
-            },
-        }
-    }
-
-    fn write<S: Sink>(&self, body: &mut Body<'_, S>) {
-        match self.0 {
-            KeptValue::Int(n) => body.int(n),
-            KeptValue::Text(bytes) => body.string(bytes),
-            KeptValue::Object(value) => match value {
-                Value::Shared(bytes) => body.string(bytes),
-                Value::Edited(bytes) => body.string(bytes),
-                Value::List(list) => write_list(list, body),
-                Value::Set(set) => write_set(set, body),
-                Value::Hash(hash) => write_hash(hash, body),
-                Value::Zset(set) => write_zset(set, body),
-                Value::Stream(saved) => stream::write(saved, body),
-            },
-        }
-    }
-}
-
-fn write_list<S: Sink>(list: &List, body: &mut Body<'_, S>) {
-    body.list(list.node_count() as u64);
-    for node in list.nodes() {
-        match node {
-            SavedNode::Pack(pack) => body.packed_node(pack.as_bytes()),
-            SavedNode::Large(pack) => body.packed_node(pack.as_bytes()),
-            SavedNode::Plain(element) => body.plain_node(element),
-            SavedNode::Lzf(lzf, bytes) => body.compressed_node(lzf, bytes),
-        }
-    }
-}
-
-fn write_set<S: Sink>(set: &Set, body: &mut Body<'_, S>) {
-    if let Set::Intset(ints) = set {
-        return body.intset(ints.as_bytes());
-    }
-    body.set(set.len() as u64);
-    let mut scratch = itoa::Buffer::new();
-    set.iter()
-        .for_each(|member| body.member(member.bytes(&mut scratch)));
-}
-
-fn write_hash<S: Sink>(hash: &Hash, body: &mut Body<'_, S>) {
-    let soonest_ms = hash.next_deadline();
-    match hash.listpack() {
-        Some(_) if hash.is_expiring() => {
-            let pack = with_deadlines(hash);
-            return body.hash_listpack_expiring(soonest_ms, pack.as_bytes());
-        }
-        Some(pack) => return body.hash_listpack(pack.as_bytes()),
-        None => {}
-    }
-    match soonest_ms {
-        None => body.hash(hash.len() as u64),
-        Some(soonest_ms) => body.hash_expiring(hash.len() as u64, soonest_ms),
-    }
-    for (name, value) in hash.iter() {
-        let (name, value) = (name.to_vec(), value.to_vec());
-        match soonest_ms {
-            None => body.field(&name, &value),
-            Some(soonest_ms) => {
-                body.field_expiring(&name, &value, hash.deadline(&name), soonest_ms);
-            }
-        }
-    }
-}
-
-/// Fields, values and deadlines in a listpack, the earliest first and those without in the end. Redis:
-/// t_hash.c, listpackEx.
-fn with_deadlines(hash: &Hash) -> Listpack {
-    let mut pack = Listpack::new();
-    for (field, at_ms) in hash.deadlines() {
-        if let Some(value) = hash.get(field) {
-            pack.push(field);
-            pack.push_item(value);
-            pack.push_int(at_ms);
-        }
-    }
-    let mut scratch = itoa::Buffer::new();
-    for (field, value) in hash.iter() {
-        if hash.deadline(field.bytes(&mut scratch)).is_none() {
-            pack.push_item(field);
-            pack.push_item(value);
-            pack.push_int(0);
-        }
-    }
-    pack
-}
-
-fn write_zset<S: Sink>(set: &Zset, body: &mut Body<'_, S>) {
-    if let Some(pack) = set.listpack() {
-        return body.zset_listpack(pack.as_bytes());
-    }
-    body.zset(set.len() as u64);
-    // Redis: from the greatest, so that loading inserts at the front of its skiplist.
-    let mut scratch = itoa::Buffer::new();
-    for (name, score) in set.iter_back_from(set.len().saturating_sub(1)) {
-        body.scored(name.bytes(&mut scratch), score);
-    }
 }
 
 /// The value that DEBUG DIGEST sums up. It takes the way that a value takes through a file, so

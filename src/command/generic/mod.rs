@@ -6,6 +6,7 @@ mod keyspace;
 mod migrate;
 mod moving;
 mod object;
+mod saved;
 mod scan;
 mod sort;
 
@@ -75,8 +76,9 @@ const RESTORE_HISTORY: &[(&str, &str)] = &[
     ("5.0.0", "Takes `IDLETIME` and `FREQ`."),
 ];
 
-pub use dump::{Saved, object, stored, wrote_whole};
+pub use dump::{object, stored, wrote_whole};
 pub use object::described;
+pub use saved::Saved;
 
 pub const COMMANDS: &[Command] = &[
     Command {

@@ -1,18 +1,33 @@
 //! Streams on their way into a payload or a file, and back.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::rdb::Sink;
 use crate::rdb::object::{Body, Pending, StreamParts, Sums};
 use crate::value::listpack::Listpack;
 use crate::value::stream::{EntryId, Group, Stream};
 
-/// Writes a stream.
-pub fn write<S: Sink>(stream: &Stream, body: &mut Body<'_, S>) {
-    body.stream(stream.node_count() as u64);
-    for (master, pack) in stream.nodes() {
+/// How many parts a stream can be written in: its nodes, and the rest.
+pub fn parts(stream: &Stream) -> usize {
+    stream.node_count() + 1
+}
+
+/// Writes those parts of a stream.
+pub fn write_parts<S: Sink>(stream: &Stream, parts: Range<usize>, body: &mut Body<'_, S>) {
+    let nodes = stream.node_count();
+    if parts.start == 0 {
+        body.stream(nodes as u64);
+    }
+    for (master, pack) in stream.nodes(parts.start..parts.end.min(nodes)) {
         body.stream_node(master, pack.as_bytes());
     }
+    if parts.end > nodes {
+        write_rest(stream, body);
+    }
+}
+
+fn write_rest<S: Sink>(stream: &Stream, body: &mut Body<'_, S>) {
     let sums = Sums {
         length: stream.len(),
         last_id: stream.last_id,

@@ -187,6 +187,7 @@ impl Part {
     /// Streams some of the cut in progress. Returns whether there is more to do at once.
     pub fn stream(&mut self, core: &mut Core, mail: &mut Mail) -> bool {
         let id = core.shard.cut_id;
+        let is_awaited = core.shard.is_cut_awaited();
         let keyspace = &mut core.shard.keyspace;
         let dirty = keyspace.effects.dirty;
         let own = &self.shared.figures[self.shard].changes;
@@ -219,8 +220,11 @@ impl Part {
             });
             self.dirty = keyspace.cut_dirty();
         }
-        if self.untaken < UNTAKEN_MAX {
-            keyspace.cut_slice(CHUNK_BYTES);
+        match self.untaken < UNTAKEN_MAX {
+            true => drop(keyspace.cut_slice(CHUNK_BYTES)),
+            // What clients wait for does not wait for the disk.
+            false if is_awaited => keyspace.cut_on(),
+            false => {}
         }
         while self.untaken < UNTAKEN_MAX
             && let Some(chunk) = keyspace.take_chunk()
@@ -234,7 +238,7 @@ impl Part {
             tell(Message::CutDone { id });
             return false;
         }
-        self.untaken < UNTAKEN_MAX
+        self.untaken < UNTAKEN_MAX || is_awaited
     }
 
     /// Whether [`Part::stream`] would do something.
@@ -242,6 +246,7 @@ impl Part {
         let keyspace = &core.shard.keyspace;
         let is_new = self.reported != Some(core.shard.cut_id);
         keyspace.is_cutting() && (is_new || self.untaken < UNTAKEN_MAX)
+            || core.shard.is_cut_awaited()
             || !self.told_changed && keyspace.effects.dirty > 0
     }
 

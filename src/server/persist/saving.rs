@@ -119,6 +119,8 @@ pub struct Saving {
     /// Shards that have sent their last chunk.
     ended: usize,
     chunks: VecDeque<(usize, Box<Chunk>)>,
+    /// The shard whose last chunk goes on in its next.
+    amid: Option<usize>,
     at: u64,
     /// How far the file has been synced, or is being.
     synced: u64,
@@ -135,7 +137,7 @@ impl Saving {
             return (0, 0);
         };
         let mut keys = merger.keys;
-        if let (Some(until_ms), Some((_, chunk))) = (self.delayed_until_ms, self.chunks.front()) {
+        if let (Some(until_ms), Some((_, chunk))) = (self.delayed_until_ms, self.next_chunk()) {
             let left = (until_ms - now_ms).max(0) as u64 * 1000 / self.key_delay_us.max(1);
             keys += chunk.keys.saturating_sub(left + 1);
         }
@@ -147,14 +149,32 @@ impl Saving {
         self.delayed_until_ms
     }
 
+    /// Where the chunk stands that is written next: an entry's pieces follow each other.
+    fn next_at(&self) -> Option<usize> {
+        match self.amid {
+            None => (!self.chunks.is_empty()).then_some(0),
+            Some(amid) => self.chunks.iter().position(|(from, _)| *from == amid),
+        }
+    }
+
+    fn next_chunk(&self) -> Option<&(usize, Box<Chunk>)> {
+        self.chunks.get(self.next_at()?)
+    }
+
+    fn take_chunk(&mut self) -> Option<(usize, Box<Chunk>)> {
+        let (from, chunk) = self.chunks.remove(self.next_at()?)?;
+        self.amid = chunk.goes_on.then_some(from);
+        Some((from, chunk))
+    }
+
     /// Whether the chunk that is next has to wait for what its keys are to take.
     fn is_delayed(&mut self, now_ms: i64) -> bool {
-        let Some((_, chunk)) = self.chunks.front() else {
-            return false;
-        };
         if self.key_delay_us == 0 {
             return false;
         }
+        let Some((_, chunk)) = self.next_chunk() else {
+            return false;
+        };
         let takes_ms = (chunk.keys.saturating_mul(self.key_delay_us) / 1000) as i64;
         let until_ms = *self.delayed_until_ms.get_or_insert(now_ms + takes_ms);
         let waits = now_ms < until_ms;
@@ -329,6 +349,7 @@ impl Persistence {
             libraries: Arc::default(),
             ended: 0,
             chunks: VecDeque::new(),
+            amid: None,
             at: 0,
             synced: 0,
             syncing: false,

@@ -113,6 +113,11 @@ impl Shard {
     }
 
     pub(super) fn hold(&mut self, hold: Box<Hold>, now_ms: i64, post: Post) {
+        if let HoldOn::Keys(keys) = &hold.on {
+            let args = hold.request.args.as_args();
+            let keys = keys.iter().map(|&at| args.get(at as usize));
+            self.guard(hold.request.call.command, keys);
+        }
         let scope = self.scope_of(&hold.request, &hold.on);
         if hold.manner == Manner::Run && !self.holds.blocks_scope(&scope) {
             self.run_unheld(&hold, scope, now_ms, post);
@@ -226,7 +231,7 @@ impl Shard {
         }
     }
 
-    fn release(&mut self, tx: TxId, now_ms: i64, post: Post) {
+    pub(super) fn release(&mut self, tx: TxId, now_ms: i64, post: Post) {
         if let Some(journal) = &mut self.journal {
             journal.released(tx);
         }

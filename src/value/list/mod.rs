@@ -14,6 +14,7 @@ mod edit;
 mod node;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -75,9 +76,9 @@ impl List {
         self.nodes.len()
     }
 
-    /// The nodes, for DUMP and snapshots.
-    pub fn nodes(&self) -> impl ExactSizeIterator<Item = SavedNode<'_>> {
-        self.nodes.iter().map(Node::saved)
+    /// The nodes at these indices, for DUMP and snapshots.
+    pub fn nodes(&self, range: Range<usize>) -> impl ExactSizeIterator<Item = SavedNode<'_>> {
+        self.nodes.range(range).map(Node::saved)
     }
 
     // ---- reading

@@ -131,6 +131,19 @@ impl Index {
         self.chunks.iter().flatten().map(|(id, node)| (*id, node))
     }
 
+    /// The nodes from a place on.
+    pub fn iter_at(&self, place: usize) -> impl Iterator<Item = (EntryId, &Node)> {
+        let mut left = place;
+        let is_before = |chunk: &&Chunk| {
+            let is_before = left >= chunk.len();
+            left -= if is_before { chunk.len() } else { 0 };
+            is_before
+        };
+        let before = self.chunks.iter().take_while(is_before).count();
+        let rest = self.chunks.iter().skip(before).flatten();
+        rest.skip(left).map(|(id, node)| (*id, node))
+    }
+
     /// The nodes from the one on where an entry of that id would be.
     pub fn iter_from(&self, id: EntryId) -> impl Iterator<Item = (EntryId, &Node)> {
         let (chunk, at) = self.floor(id).unwrap_or_default();

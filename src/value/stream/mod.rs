@@ -23,6 +23,7 @@ mod tests;
 mod trim;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 pub use group::{Consumer, Group, Pending};
 use index::Index;
@@ -121,9 +122,9 @@ impl Stream {
         radix::node_count(self.nodes.iter().map(|(id, _)| id))
     }
 
-    /// The nodes with their master ids.
-    pub fn nodes(&self) -> impl Iterator<Item = (EntryId, Reading<'_>)> {
-        let nodes = self.nodes.iter();
+    /// The nodes at these places, with their master ids.
+    pub fn nodes(&self, range: Range<usize>) -> impl Iterator<Item = (EntryId, Reading<'_>)> {
+        let nodes = self.nodes.iter_at(range.start).take(range.len());
         nodes.map(|(master, node)| (master, node.reading()))
     }
 

@@ -7,6 +7,7 @@ use ahash::RandomState;
 
 use crate::value::Lookup;
 use crate::value::dict::{Dict, Handle};
+use crate::value::fetch::{ahead, fetch_front};
 use crate::value::listpack::Item;
 use crate::value::ranked::{Order, Ranked};
 use crate::value::slab::Slab;
@@ -179,6 +180,19 @@ impl Tree {
     /// Members from a rank on, downwards.
     pub(super) fn iter_back_from(&self, rank: usize) -> impl Iterator<Item = (Item<'_>, f64)> {
         let found = self.ranked.iter_back_from(rank);
+        found.map(|found| self.item(found))
+    }
+
+    /// So many members from a rank on, downwards: for all or many of them. Each is asked for from memory
+    /// before it is its turn.
+    pub(super) fn range_back(
+        &self,
+        rank: usize,
+        count: usize,
+    ) -> impl Iterator<Item = (Item<'_>, f64)> {
+        let found = self.ranked.iter_back_from(rank).take(count);
+        let found = ahead(found, |&(_, id)| self.entries.fetch(id));
+        let found = ahead(found, |&(_, id)| fetch_front(&self.entries.get(id).name));
         found.map(|found| self.item(found))
     }
 

@@ -46,7 +46,7 @@ impl Persistence {
             if saving.is_delayed(now_ms) {
                 break;
             }
-            let Some((from, chunk)) = saving.chunks.pop_front() else {
+            let Some((from, chunk)) = saving.take_chunk() else {
                 break;
             };
             if let Some(merger) = &mut saving.merger {
@@ -87,7 +87,7 @@ impl Persistence {
         if ends {
             return self.end_file(mail);
         }
-        let more = !saving.chunks.is_empty() && saving.delayed_until_ms.is_none();
+        let more = saving.next_at().is_some() && saving.delayed_until_ms.is_none();
         let is_kept = !matches!(saving.after, After::Sync | After::Pipe);
         if is_kept && !saving.syncing && saving.at - saving.synced >= SYNC_BYTES {
             saving.syncing = true;
@@ -161,7 +161,7 @@ impl Persistence {
         self.saving.as_deref().is_some_and(|saving| {
             saving.stage == Stage::Streaming
                 && !saving.waits()
-                && (!saving.chunks.is_empty() || ends(saving))
+                && (saving.next_at().is_some() || ends(saving))
                 && saving.delayed_until_ms.is_none_or(is_due)
         })
     }
