@@ -103,6 +103,15 @@ pub enum NodeMessage {
     },
 }
 
+impl NodeMessage {
+    /// Whether a connection of a replica is to take it behind all that shard 0 has told it before, some
+    /// of which may wait for the disk. What a node posts to itself arrives within the turn, and would be
+    /// ahead of that: it goes with the last of the turn, as the stream does.
+    pub fn is_sent_on(&self) -> bool {
+        matches!(self, NodeMessage::Replicas(message) if message.is_sent_on())
+    }
+}
+
 /// A job on its way to shard 0.
 #[derive(Debug)]
 pub struct Forwarded {

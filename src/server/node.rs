@@ -145,7 +145,10 @@ impl Node {
         if self.core.shard.stats.has_spikes() {
             Node::note_spikes(&mut self.core, &mut self.host);
         }
-        for (to, message) in self.host.mail.drain(..) {
+        let shard = self.host.shard;
+        let leaves =
+            |(to, message): &mut (usize, NodeMessage)| *to != shard || !message.is_sent_on();
+        for (to, message) in self.host.mail.extract_if(.., leaves) {
             // Not behind a command that was sent on after them, which has events of its own.
             if matches!(&message, NodeMessage::Pubsub(message) if message.is_telling()) {
                 link.io.post_ahead(to, message);

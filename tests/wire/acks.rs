@@ -12,15 +12,16 @@ use crate::process::{Server, Which};
 const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
 
 /// A replica that has taken its snapshot, and reads the stream when it is told to.
-struct Follower {
+pub struct Follower {
     stream: TcpStream,
     received: Vec<u8>,
     /// Of the stream as far as it was read.
     offset: usize,
+    history: String,
 }
 
 impl Follower {
-    fn of(master: &Server) -> Follower {
+    pub fn of(master: &Server) -> Follower {
         let stream = TcpStream::connect(("127.0.0.1", master.port)).expect("a connection");
         let wait = Some(Duration::from_secs(30));
         stream.set_read_timeout(wait).expect("a limit");
@@ -28,14 +29,16 @@ impl Follower {
             stream,
             received: Vec::new(),
             offset: 0,
+            history: String::new(),
         };
         follower.say("REPLCONF capa eof capa psync2\r\n");
         follower.read_to(b"+OK\r\n");
         follower.say("PSYNC ? -1\r\n");
-        follower.read_to(b"+FULLRESYNC ");
+        assert_eq!(follower.read_to(b" "), b"+FULLRESYNC ");
         let head = follower.read_to(b"\r\n");
         let head = String::from_utf8(head).expect("a reply");
-        let offset = head.trim_end().rsplit(' ').next().expect("an offset");
+        let (history, offset) = head.trim_end().split_once(' ').expect("an offset");
+        follower.history = history.to_owned();
         let offset = offset.parse().expect("an offset");
         follower.read_to(b"$EOF:");
         let mark = follower.read_to(b"\r\n");
@@ -50,12 +53,12 @@ impl Follower {
         follower
     }
 
-    fn say(&mut self, text: &str) {
+    pub fn say(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).expect("to be heard");
     }
 
     /// What comes up to the end of `end`.
-    fn read_to(&mut self, end: &[u8]) -> Vec<u8> {
+    pub fn read_to(&mut self, end: &[u8]) -> Vec<u8> {
         loop {
             let found = self.received.windows(end.len()).position(|it| it == end);
             if let Some(at) = found {
@@ -71,6 +74,36 @@ impl Follower {
         }
     }
 
+    /// Loses its connection, and goes on where it was with another.
+    pub fn come_back(&mut self, master: &Server) {
+        self.stream = TcpStream::connect(("127.0.0.1", master.port)).expect("a connection");
+        let wait = Some(Duration::from_secs(30));
+        self.stream.set_read_timeout(wait).expect("a limit");
+        self.received.clear();
+        let offset = self.offset;
+        self.say("REPLCONF capa eof capa psync2\r\n");
+        self.read_to(b"+OK\r\n");
+        self.say(&format!("PSYNC {} {}\r\n", self.history, offset + 1));
+        assert_eq!(self.read_to(b"\r\n")[..9], *b"+CONTINUE");
+        self.offset = offset;
+    }
+
+    /// The next command of the stream. No word in it may have a line of its own.
+    pub fn command(&mut self) -> Vec<String> {
+        let mut line = |mark: &str| {
+            let line = String::from_utf8(self.read_to(b"\r\n")).expect("text");
+            let rest = line.trim_end().strip_prefix(mark);
+            rest.unwrap_or_else(|| panic!("{line:?} for {mark}"))
+                .to_owned()
+        };
+        let count = line("*").parse().expect("a count");
+        let word = |_| {
+            line("$");
+            line("")
+        };
+        (0..count).map(word).collect()
+    }
+
     /// Reads up to the next question how far it is.
     fn hear_question(&mut self) {
         self.read_to(GETACK);
@@ -82,7 +115,7 @@ impl Follower {
     }
 
     /// Says that it has what it has read.
-    fn acknowledge(&mut self) {
+    pub fn acknowledge(&mut self) {
         self.say(&format!("REPLCONF ACK {}\r\n", self.offset));
     }
 }

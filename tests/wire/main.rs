@@ -19,6 +19,7 @@ mod lifecycle;
 mod limits;
 mod migrate;
 mod operator;
+mod order;
 mod persistence;
 mod process;
 mod pubsub;

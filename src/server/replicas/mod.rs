@@ -155,6 +155,24 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Whether it is part of what replicas are sent, or says how that goes on.
+    pub fn is_sent_on(&self) -> bool {
+        matches!(
+            self,
+            Message::Continue { .. }
+                | Message::Begin { .. }
+                | Message::File { .. }
+                | Message::Piece { .. }
+                | Message::LastPiece { .. }
+                | Message::Has { .. }
+                | Message::Stream(_)
+                | Message::Tick
+                | Message::Drop { .. }
+        )
+    }
+}
+
 impl ServerHost {
     /// A message about replicas.
     pub fn replica_message(
