@@ -52,8 +52,9 @@ pub struct Exec {
     held: Option<TxId>,
     /// What its client watched, until the holds are granted. It counts though the client has gone.
     watches: Option<Box<Watches>>,
-    /// Records of this shard when it began.
-    records: usize,
+    /// Records of this shard when it began, or went on after others had their turn; `None` while they
+    /// have it.
+    records: Option<usize>,
     /// EXEC itself, while somebody watches.
     words: Option<ArgBuf>,
     /// The script that is running.
@@ -145,7 +146,7 @@ impl Core {
         });
         self.shard.stats.ran(call.id, 0, false);
         let exec = Exec {
-            records: self.shard.keyspace.effects.records.len(),
+            records: Some(self.shard.keyspace.effects.records.len()),
             words: host.is_watching().then(|| words.to_buf()),
             ..Exec::new(request, calls)
         };
@@ -420,7 +421,9 @@ impl Core {
                 }
             }
             None => {
-                self.shard.keyspace.effects.wrap_transaction(exec.records);
+                if let Some(from) = exec.records {
+                    self.shard.keyspace.effects.wrap_transaction(from);
+                }
                 self.shard
                     .serve_waiting(now_ms, &mut |to, message| link.post(to, message));
             }
@@ -476,7 +479,7 @@ impl Exec {
             is_flooded: false,
             held: None,
             watches: None,
-            records: 0,
+            records: None,
             words: None,
             script: None,
             seen: Seen::default(),

@@ -24,6 +24,8 @@ impl Core {
         let Some(exec) = self.execs.get_mut(&key) else {
             return;
         };
+        let recorded = self.shard.keyspace.effects.records.len();
+        exec.records.get_or_insert(recorded);
         let running = std::mem::take(&mut exec.running);
         // Of commands that went together, those with many bytes of replies may have come back first.
         let ran_count = match spent_ns.len() {
@@ -165,6 +167,12 @@ impl Core {
         };
         if later {
             exec.running = 1;
+            if exec.held.is_none()
+                && let Some(from) = exec.records.take()
+            {
+                // What others do meanwhile is none of it.
+                self.shard.keyspace.effects.wrap_transaction(from);
+            }
             return false;
         }
         match result {

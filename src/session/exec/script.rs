@@ -91,7 +91,8 @@ impl Core {
         let on = scripted.held_here();
         let request = exec.request.clone();
         let tx = self.coordinator.adopt(key, request.clone(), on.clone());
-        let records = exec.records.min(self.shard.keyspace.effects.records.len());
+        let recorded = self.shard.keyspace.effects.records.len();
+        let records = exec.records.unwrap_or_default().min(recorded);
         if self.shard.hold_now(tx, &request, &on, records) {
             self.coordinator.owes_settlement(tx);
         }
@@ -108,7 +109,7 @@ impl Core {
         progress: Progress,
     ) -> Next {
         let exec = Exec {
-            records,
+            records: Some(records),
             ..Exec::of_script(request)
         };
         if let Some(session) = self.session_mut(key) {
