@@ -22,7 +22,10 @@ impl ServerHost {
         let databases = self.config.int("databases") as u32;
         let verify = self.config.flag("rdbchecksum");
         // Segments may say that a key lives on. Redis: rdb.c rdbLoadRioWithLoadingCtx.
-        let keeps_due = matches!(then, Then::Replay) || self.identity.role.is_replica();
+        let repeats = then == Then::Replay || self.identity.role.is_replica();
+        // Who has been told of such a key is to be told of its end.
+        let is_told = self.replicas.feeds() || self.config.flag("appendonly");
+        let keeps_due = repeats || then == Then::Reload && is_told;
         let about = (databases, self.limits.clone());
         let begun = file.and_then(|file| {
             self.persistence

@@ -238,6 +238,71 @@ fn a_master_that_was_restarted_tells_which_keys_are_gone() {
     }
 }
 
+/// DEBUG RELOAD drops keys whose time has come. Whoever was told of one has to be told of that, or takes
+/// what comes next for a change of it.
+#[test]
+fn a_reload_tells_which_keys_are_gone() {
+    for (shards, appendonly) in [(1, "yes"), (2, "yes"), (2, "no")] {
+        let options = ["--appendonly", appendonly];
+        let mut master = Server::start(Which::Pinion { shards }, &options);
+        let replica = Server::start(Which::Pinion { shards: 2 }, &[]);
+        let mut client = master.client();
+        if appendonly == "no" {
+            let address = format!("REPLICAOF 127.0.0.1 {}", master.port);
+            assert_eq!(line(&mut replica.client(), &address), "+OK");
+            wait_until_linked(&mut replica.client());
+        }
+        line(&mut client, "DEBUG SET-ACTIVE-EXPIRE 0");
+        for n in 0..50 {
+            line(&mut client, &format!("SET soon{n} gone PX 1"));
+        }
+        wait_for("their time", || line(&mut client, "GET soon49") == "$-1");
+        assert_eq!(line(&mut client, "DEBUG RELOAD"), "+OK");
+        for n in 0..50 {
+            assert_eq!(line(&mut client, &format!("HSET soon{n} f v")), ":1");
+        }
+        if appendonly == "no" {
+            agree(&master, &replica);
+            continue;
+        }
+        let digest = line(&mut client, "DEBUG DIGEST");
+        master.kill();
+        let mut again = Server::start_in(Which::Pinion { shards }, &master.dir, &options);
+        again.wait_until_up();
+        assert_eq!(
+            line(&mut again.client(), "DEBUG DIGEST"),
+            digest,
+            "{shards}"
+        );
+        assert_eq!(line(&mut again.client(), "DBSIZE"), ":50");
+    }
+}
+
+/// What repeats a stream on other cores is not a client.
+#[test]
+fn a_replica_counts_its_master_once() {
+    let master = Server::start(Which::Pinion { shards: 1 }, &[]);
+    let replica = Server::start(Which::Pinion { shards: 4 }, &[]);
+    let mut asking = replica.client();
+    let address = format!("REPLICAOF 127.0.0.1 {}", master.port);
+    assert_eq!(line(&mut asking, &address), "+OK");
+    wait_until_linked(&mut asking);
+    let sets: Vec<u8> = (0..20_000)
+        .flat_map(|n| encode(&["SET", &format!("k{n}"), "v"]))
+        .collect();
+    let mut client = master.client();
+    client.send(&sets);
+    client.replies(20_000);
+    agree(&master, &replica);
+    let clients = |client: &mut Client, count: u32| {
+        let text = client.text("INFO clients");
+        text.contains(&format!("connected_clients:{count}\\r\\n"))
+    };
+    wait_for("itself and the master", || clients(&mut asking, 2));
+    assert_eq!(line(&mut asking, "REPLICAOF NO ONE"), "+OK");
+    wait_for("itself", || clients(&mut asking, 1));
+}
+
 #[test]
 fn a_server_that_nobody_disturbs_calls_its_master_at_once() {
     for shards in [1, 2] {

@@ -20,7 +20,7 @@ use crate::command::tracking::Wish;
 use crate::keyspace::tracking::Reader;
 use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Output, Writer};
 use crate::session::{Core, Link, Performed};
-use crate::shard::message::SessionKey;
+use crate::shard::message::{MASTER, SessionKey};
 use crate::shard::seen::Sight;
 
 impl ServerHost {
@@ -285,6 +285,9 @@ impl ServerHost {
         let unwritten = self.segment.as_ref().map(|segment| segment.pending_bytes());
         // Redis: replicas are no clients there.
         figures.sessions -= self.outlets.count().min(figures.sessions);
+        // Nor is what repeats a master's stream beside shard 0, whose session stands for the link.
+        let beside = core.session(MASTER).filter(|its| its.client.id == 0);
+        figures.sessions -= usize::from(beside.is_some());
         figures.aof_buffer_bytes = unwritten.unwrap_or(0) as usize;
         figures.kept_lines = self.migrations.kept();
         if self.shard == 0 {

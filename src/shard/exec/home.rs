@@ -313,8 +313,8 @@ impl Shard {
             journal.cut_feed(epoch, cut.id, &mut self.keyspace.effects);
             self.keyspace.effects.recording = true;
         }
-        let is_fed = self.journal.as_ref().is_some_and(|it| it.is_fed());
-        let keeps_due = is_fed || self.keyspace.is_replica();
+        // A file or replicas were told of such a key, and not of its end.
+        let keeps_due = self.journal.is_some() || self.keyspace.is_replica();
         snapshot::begin(&mut self.keyspace, cut.style, keeps_due, now_ms);
         Part::Nothing
     }
