@@ -28,14 +28,14 @@ use super::persist::{Part, Persistence};
 use super::pubsub::Pubsub;
 use super::reconfigure::Reconfigure;
 use super::replicas::{Outlets, OwnWait, Replicas};
-use super::slowlog::{self, Slowlog};
+use super::slowlog::Slowlog;
 use super::spikes::Spikes;
 use super::stopping::{self, StopSignals};
 use super::tracking::Trackers;
 use crate::acl::Users;
 use crate::command::errand::Parcel;
 use crate::command::{Entry, Job, flags, introspection};
-use crate::resp::{ArgBuf, Args, CmdError, Output, Writer};
+use crate::resp::{Args, CmdError, Output, Writer};
 use crate::session::{Admission, Core, Host, Link, Performed, Refused};
 use crate::shard::TxId;
 use crate::shard::message::{MASTER, SessionKey};
@@ -471,17 +471,13 @@ impl Host for ServerHost {
         let Some(session) = core.session(session) else {
             return;
         };
-        let shown = monitor::without_secrets(&core.table, args);
-        let entry = slowlog::Entry::new(
-            link.now_us() / 1_000_000,
-            spent_ns,
-            &shown.as_ref().map_or(*args, ArgBuf::as_args),
-            session.peer.addr(),
-            &session.client.name,
-        );
-        if self.shard == 0 {
-            return self.slowlog.push(entry, self.slowlog_max_len);
-        }
-        self.mail.push((0, NodeMessage::Slow(Box::new(entry))));
+        let whose = (session.peer.addr(), &*session.client.name);
+        self.log_slow(&core.table, args, spent_ns, whose, link.now_us());
+    }
+
+    fn slow_in_script(&mut self, core: &mut Core, link: &mut dyn Link, args: &Args, spent_ns: u64) {
+        // Redis: the client of scripts has no connection, and is shown so.
+        let whose = ("?:0".into(), &b""[..]);
+        self.log_slow(&core.table, args, spent_ns, whose, link.now_us());
     }
 }

@@ -149,11 +149,16 @@ impl Node {
         let leaves =
             |(to, message): &mut (usize, NodeMessage)| *to != shard || !message.is_sent_on();
         for (to, message) in self.host.mail.extract_if(.., leaves) {
-            // Not behind a command that was sent on after them, which has events of its own.
-            if matches!(&message, NodeMessage::Pubsub(message) if message.is_telling()) {
-                link.io.post_ahead(to, message);
-            } else {
-                link.io.post(to, message);
+            let is_ahead = match &message {
+                // Not behind a command that was sent on after them, which has events of its own.
+                NodeMessage::Pubsub(message) => message.is_telling(),
+                // What a script asked for is noted before that is, also where it goes back to its client.
+                NodeMessage::Slow(_) => true,
+                _ => false,
+            };
+            match is_ahead {
+                true => link.io.post_ahead(to, message),
+                false => link.io.post(to, message),
             }
         }
         for Operation { file, tag, op } in self.host.persistence.operations.drain(..) {

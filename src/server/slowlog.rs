@@ -2,8 +2,12 @@
 
 use std::collections::VecDeque;
 
+use super::ask::NodeMessage;
+use super::host::ServerHost;
+use super::monitor;
+use crate::command::Table;
 use crate::command::help::help;
-use crate::resp::{Args, CmdError, CmdResult, Writer};
+use crate::resp::{ArgBuf, Args, CmdError, CmdResult, Writer};
 
 /// Arguments kept per entry, and bytes kept per argument. Redis: slowlog.h.
 const ARGS_MAX: usize = 32;
@@ -117,6 +121,27 @@ impl Slowlog {
             out.bulk(&entry.client_name)?;
         }
         Ok(())
+    }
+}
+
+impl ServerHost {
+    /// Writes a slow command of this core into the log, wherever that is. `whose`: the address and the
+    /// name of its client.
+    pub(super) fn log_slow(
+        &mut self,
+        table: &Table,
+        args: &Args,
+        spent_ns: u64,
+        (peer, client_name): (String, &[u8]),
+        now_us: i64,
+    ) {
+        let shown = monitor::without_secrets(table, args);
+        let shown = shown.as_ref().map_or(*args, ArgBuf::as_args);
+        let entry = Entry::new(now_us / 1_000_000, spent_ns, &shown, peer, client_name);
+        if self.shard == 0 {
+            return self.slowlog.push(entry, self.slowlog_max_len);
+        }
+        self.mail.push((0, NodeMessage::Slow(Box::new(entry))));
     }
 }
 

@@ -228,7 +228,7 @@ impl Core {
         host: &mut dyn Host,
     ) {
         if self.waits_for(key, wait) {
-            self.end_wait(key, (out, spent_ns), link, host);
+            self.end_wait(key, (out, Some(spent_ns)), link, host);
         }
     }
 
@@ -281,14 +281,15 @@ impl Core {
             return;
         }
         let out = reply.unwrap_or_else(|error| reply_of(request, |out| out.error(&error)));
-        self.end_wait(key, (&out, 0), link, host);
+        self.end_wait(key, (&out, Some(0)), link, host);
     }
 
-    /// Replies to a client whose wait is over, and lets it go on.
+    /// Replies to a client whose wait is over, and lets it go on. Noted as slow is only what served it, not
+    /// that it waited in vain.
     fn end_wait(
         &mut self,
         key: SessionKey,
-        (out, spent_ns): (&Output, u64),
+        (out, spent_ns): (&Output, Option<u64>),
         link: &mut dyn Link,
         host: &mut dyn Host,
     ) {
@@ -300,7 +301,7 @@ impl Core {
                 self.shard.stats.failed(request.call.id);
             }
             // The wait itself does not count.
-            if spent_ns >= self.limits.slow_ns {
+            if let Some(spent_ns) = spent_ns.filter(|spent_ns| *spent_ns >= self.limits.slow_ns) {
                 host.slow(self, link, key, &request.args.as_args(), spent_ns);
             }
         }
@@ -366,7 +367,7 @@ impl Core {
             // If the claim is gone, a reply is under way, or an attempt whose end looks here again.
             if wait.claim() {
                 let out = reply_of(&wait.request, |out| out.null_array());
-                self.end_wait(key, (&out, 0), link, host);
+                self.end_wait(key, (&out, None), link, host);
             }
         }
     }
@@ -396,7 +397,7 @@ impl Core {
             }
         });
         drop(sessions);
-        self.end_wait(key, (&out, 0), link, host);
+        self.end_wait(key, (&out, None), link, host);
         true
     }
 
@@ -435,7 +436,7 @@ impl Core {
         let wait = self.session(key).and_then(|session| session.wait.as_ref());
         if let Some(wait) = wait.filter(|wait| wait.claim()) {
             let out = reply_of(&wait.request, |out| out.error(error));
-            self.end_wait(key, (&out, 0), link, host);
+            self.end_wait(key, (&out, None), link, host);
         }
     }
 

@@ -126,7 +126,7 @@ impl Core {
         if let Some(error) = self.why_not(key, &multi, link, host) {
             self.show_exec(key, None, call.id, words, link, host);
             self.unwatch(key, link);
-            return self.fail(key, call.id, &error, link);
+            return self.fail(key, (call, words), &error, link, host);
         }
         let classes = self.shard.keyspace.effects.classes;
         let Some(session) = self.session_mut(key) else {

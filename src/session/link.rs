@@ -185,6 +185,16 @@ pub trait Host {
         _spent_ns: u64,
     ) {
     }
+
+    /// The same of a command that a script asked for.
+    fn slow_in_script(
+        &mut self,
+        _core: &mut Core,
+        _link: &mut dyn Link,
+        _args: &Args,
+        _spent_ns: u64,
+    ) {
+    }
 }
 
 /// What [`Host::admit`] decides.

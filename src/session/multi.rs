@@ -131,7 +131,7 @@ impl Core {
             _ => None,
         };
         if let Some(text) = refusal {
-            return self.fail(key, call.id, &CmdError::Text(text), link);
+            return self.fail(key, (call, args), &CmdError::Text(text), link, host);
         }
         match what {
             Transaction::Multi => session.multi = Some(Box::default()),
@@ -141,10 +141,10 @@ impl Core {
                 self.unwatch(key, link);
             }
             Transaction::Unwatch => self.unwatch(key, link),
-            Transaction::Watch => return self.watch(key, call, args, link),
+            Transaction::Watch => return self.watch(key, call, args, link, host),
             Transaction::Exec => return self.exec(key, call, args, link, host),
         }
-        self.shard.stats.ran(call.id, 0, false);
+        self.note_ran(key, (call, args), false, link, host);
         self.reply(key, link, |out| out.ok())
     }
 
@@ -203,8 +203,15 @@ impl Core {
 
     // ---- watching
 
-    fn watch(&mut self, key: SessionKey, call: HopCall, args: &Args, link: &mut dyn Link) -> Next {
-        self.shard.stats.ran(call.id, 0, false);
+    fn watch(
+        &mut self,
+        key: SessionKey,
+        call: HopCall,
+        args: &Args,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Next {
+        self.note_ran(key, (call, args), false, link, host);
         let now_ms = link.now_ms();
         let place = self.shard.place;
         let Some(session) = self.session_mut(key) else {

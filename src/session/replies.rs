@@ -6,9 +6,9 @@ use super::link::{Host, Link};
 use super::requests::Next;
 use super::state::{Session, State};
 use crate::command::transaction::Transaction;
-use crate::command::{CommandId, Entry, Run};
+use crate::command::{CommandId, Entry, Run, flags};
 use crate::resp::{self, Args, CmdError, Writer};
-use crate::shard::message::{MASTER, SessionKey};
+use crate::shard::message::{HopCall, MASTER, SessionKey};
 
 /// Replies that a client which has not authenticated may have waiting before it is cut off: Redis'
 /// 16 KiB buffer and the 1,024 bytes beyond it (CVE-2025-21605).
@@ -64,13 +64,15 @@ impl Core {
     pub(super) fn fail_unless(
         &mut self,
         hopping: bool,
-        (key, id): (SessionKey, CommandId),
+        key: SessionKey,
+        (call, args): (HopCall, &Args),
         error: &CmdError,
         link: &mut dyn Link,
+        host: &mut dyn Host,
     ) -> Next {
         match hopping {
             true => Next::Again,
-            false => self.fail(key, id, error, link),
+            false => self.fail(key, (call, args), error, link, host),
         }
     }
 
@@ -78,12 +80,32 @@ impl Core {
     pub(super) fn fail(
         &mut self,
         key: SessionKey,
-        id: CommandId,
+        (call, args): (HopCall, &Args),
         error: &CmdError,
         link: &mut dyn Link,
+        host: &mut dyn Host,
     ) -> Next {
-        self.shard.stats.ran(id, 0, true);
+        self.note_ran(key, (call, args), true, link, host);
         self.reply_error(key, error, link)
+    }
+
+    /// A command that no shard has run is over: it is counted, and noted if it was slow.
+    pub(super) fn note_ran(
+        &mut self,
+        key: SessionKey,
+        (call, args): (HopCall, &Args),
+        failed: bool,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let spent_ns = self.shard.lap_ns();
+        self.shard.stats.ran(call.id, spent_ns, failed);
+        // The script of a visitor is noted where its client is.
+        self.note_visit(key, spent_ns, args);
+        let is_noted = call.command.flags & flags::SKIP_SLOWLOG == 0;
+        if is_noted && spent_ns >= self.limits.slow_ns {
+            host.slow(self, link, key, args, spent_ns);
+        }
     }
 
     /// Makes a session wait whose output outgrew what its socket takes.

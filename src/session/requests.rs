@@ -260,7 +260,7 @@ impl Core {
             return self.queue(key, call, args, link);
         }
         if is_limited && let Some(error) = self.refuse_sort(key, id, args) {
-            return self.fail_unless(hopping, (key, id), &error, link);
+            return self.fail_unless(hopping, key, (call, args), &error, link, host);
         }
         self.route(key, call, args, hopping, link, host)
     }

@@ -37,7 +37,7 @@ impl Core {
     ) -> Option<Next> {
         let patience = match (block.patience)(args) {
             Ok(patience) => patience?,
-            Err(error) => return Some(self.fail(key, call.id, &error, link)),
+            Err(error) => return Some(self.fail(key, (call, args), &error, link, host)),
         };
         let begun_ns = self.shard.now_ns();
         Some(match self.begin_wait(key, call, patience, args, link) {
@@ -49,7 +49,7 @@ impl Core {
                 self.check_drain(key, link)
             }
             Begun::Waits => Next::Wait,
-            Begun::Failed(error) => self.fail(key, call.id, &error, link),
+            Begun::Failed(error) => self.fail(key, (call, args), &error, link, host),
         })
     }
 
@@ -78,7 +78,7 @@ impl Core {
             Run::Script(what) => return self.script(key, what, call, args, link, host),
             Run::Client(run) => return self.run_client(key, call, run, args, link, host),
             Run::Job(job) => return self.run_job(key, call, job, args, link, host),
-            Run::Errand(errand) => return self.start_errand(key, errand, call, args, link),
+            Run::Errand(errand) => return self.start_errand(key, errand, call, args, link, host),
             // A whole server of one shard is this one. What is held there is waited for as on several.
             _ if shards == 1
                 && (!hopping && self.shard.is_unheld() || !spreads(&call, args, 1)) =>
@@ -104,7 +104,7 @@ impl Core {
         };
         match home {
             Err(_) if hopping => Next::Again,
-            Err(error) => self.fail(key, call.id, &error, link),
+            Err(error) => self.fail(key, (call, args), &error, link, host),
             Ok(Homes::Many(groups)) => self.join(key, call, args, groups, hopping, link),
             Ok(Homes::One(home)) if home == here && !hopping && !self.is_blocked(&call, args) => {
                 self.run_here(key, call, args, link, host)
@@ -258,11 +258,7 @@ impl Core {
             self.shard.stats.note_error(&out.bytes[mark.0..]);
         }
         self.counters.commands += 1;
-        let spent_ns = self.shard.lap_ns();
-        self.shard.stats.ran(call.id, spent_ns, failed);
-        if spent_ns >= self.limits.slow_ns {
-            host.slow(self, link, key, args, spent_ns);
-        }
+        self.note_ran(key, (call, args), failed, link, host);
         if host.is_watching() {
             // Shown in the database that SELECT has selected. Redis: server.c call.
             let table = self.table.clone();
@@ -304,16 +300,18 @@ impl Core {
         }
         match performed {
             Performed::Later => {
+                let is_wait = matches!(job, Job::Wait | Job::WaitAof);
+                let waits = is_wait && args.get(1) != b"0";
                 if let Some(session) = self.session_mut(key) {
-                    session.state = match job {
-                        Job::Wait | Job::WaitAof => State::Blocked,
-                        _ => State::Awaiting,
+                    session.state = match is_wait {
+                        true => State::Blocked,
+                        false => State::Awaiting,
                     };
                     session.job = Some(Pending {
                         id: Some(call.id),
                         spent_ns,
-                        // CONFIG SET may change what is slow.
-                        args: (is_slow || job == Job::ConfigSet).then(|| args.to_buf()),
+                        // CONFIG SET may change what is slow. Redis: server.c call, what waits is not noted.
+                        args: (is_slow && !waits || job == Job::ConfigSet).then(|| args.to_buf()),
                         reply: None,
                     });
                 }
@@ -422,13 +420,14 @@ impl Core {
         call: HopCall,
         args: &Args,
         link: &mut dyn Link,
+        host: &mut dyn Host,
     ) -> Next {
         match (errand.check)(args) {
             Ok(()) => {
                 let groups = groups(call.command, args, self.shard.place.shards);
                 self.start_work(key, call, args, Some(groups), link)
             }
-            Err(error) => self.fail(key, call.id, &error, link),
+            Err(error) => self.fail(key, (call, args), &error, link, host),
         }
     }
 

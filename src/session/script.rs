@@ -232,6 +232,11 @@ impl Scripted {
         self.reply = Some(reply.unwrap_or_else(|error| refusal(&error)));
     }
 
+    /// The command that it has asked for, once that is over.
+    pub(super) fn take_asked(&mut self) -> ArgBuf {
+        std::mem::take(&mut self.asked)
+    }
+
     /// When it is late; `late_ns` if it begins only now.
     pub(super) fn late_ns(&mut self, late_ns: u64) -> u64 {
         *self.late_ns.get_or_insert(late_ns)
@@ -300,9 +305,9 @@ impl Core {
         let proto = self.session(key).map_or(Proto::Resp2, |s| s.client.proto);
         let done = self.about_scripts(what, args, &mut Writer::new(&mut out, proto));
         match done {
-            Err(error) => self.fail(key, call.id, &error, link),
+            Err(error) => self.fail(key, (call, args), &error, link, host),
             Ok(()) => {
-                self.shard.stats.ran(call.id, 0, false);
+                self.note_ran(key, (call, args), false, link, host);
                 self.reply(key, link, |writer| writer.raw(&out.bytes))
             }
         }
@@ -340,7 +345,7 @@ impl Core {
         let begun = self.begin_script(key, call, args, link.now_ms());
         let mut scripted = match begun.and_then(|scripted| scripted.admitted(key, host)) {
             Ok(scripted) => scripted,
-            Err(error) => return self.fail(key, call.id, &error, link),
+            Err(error) => return self.fail(key, (call, args), &error, link, host),
         };
         let place = self.shard.place;
         let words = scripted.words.as_args();
@@ -379,9 +384,10 @@ impl Core {
         let records = self.shard.keyspace.effects.records.len();
         match self.run_script(key, &mut scripted, None, link, host) {
             Progress::Strayed => {
+                let again = (scripted.call, &scripted.words.as_args());
                 return match self.eval_again(key, &scripted, link) {
                     Ok(next) => next,
-                    Err(error) => self.fail(key, scripted.call.id, &error, link),
+                    Err(error) => self.fail(key, again, &error, link, host),
                 };
             }
             progress @ (Progress::Waits | Progress::Paused) => {

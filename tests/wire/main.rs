@@ -30,6 +30,7 @@ mod sameness;
 mod scanning;
 mod scripts;
 mod serializable;
+mod slowlog;
 mod soak;
 mod syncing;
 mod table;

@@ -272,8 +272,9 @@ impl Core {
         host: &mut dyn Host,
     ) {
         if self.execs.contains_key(&key) {
-            // A job was noted when it began.
-            return self.exec_part(key, Ok(out.clone()), &[], link, host);
+            // A job was counted when it began.
+            let spent_ns = self.work_share_ns(key, 1);
+            return self.exec_part(key, Ok(out.clone()), &[spent_ns], link, host);
         }
         let Some(session) = self.session_mut(key) else {
             return;

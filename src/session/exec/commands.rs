@@ -28,15 +28,16 @@ impl Core {
         exec.records.get_or_insert(recorded);
         let running = std::mem::take(&mut exec.running);
         // Of commands that went together, those with many bytes of replies may have come back first.
-        let ran_count = match spent_ns.len() {
-            0 => running,
-            ran => ran.min(running),
-        };
+        let ran_count = spent_ns.len().min(running);
         let mut ran = exec.next..exec.next + ran_count;
+        let mut asked = None;
         match (&mut exec.script, reply) {
             (Some(scripted), reply) => {
                 scripted.answered(reply);
                 ran.end = ran.start;
+                asked = spent_ns
+                    .first()
+                    .map(|&spent_ns| (scripted.take_asked(), spent_ns));
             }
             (None, Ok(mut out)) => exec.out.take_over(&mut out),
             (None, Err(error)) => exec.write_error(&error),
@@ -45,7 +46,9 @@ impl Core {
         // These are counted when they go again.
         self.counters.commands -= (running - ran_count) as u64;
         let slow_ns = self.limits.slow_ns;
-        if spent_ns.iter().any(|spent_ns| *spent_ns >= slow_ns) {
+        if let Some((asked, spent_ns)) = asked {
+            self.note_asked(&asked.as_args(), Some(spent_ns), link, host);
+        } else if spent_ns.iter().any(|spent_ns| *spent_ns >= slow_ns) {
             let (request, calls) = (exec.request.clone(), exec.calls[ran].to_vec());
             for (call, &spent_ns) in calls.iter().zip(spent_ns) {
                 if spent_ns >= slow_ns {
@@ -97,7 +100,7 @@ impl Core {
                 _ => {
                     self.note_flush(key, call.command, &args);
                     match is_held {
-                        true => self.exec_elsewhere(key, call, &args, link),
+                        true => self.exec_elsewhere(key, call, &args, link, host),
                         false => self.exec_here(key, call, &args, link, host),
                     }
                 }
@@ -156,7 +159,9 @@ impl Core {
         self.counters.commands += 1;
         let spent_ns = self.shard.lap_ns();
         self.shard.stats.ran(call.id, spent_ns, result.is_err());
-        if spent_ns >= self.limits.slow_ns {
+        if later {
+            self.note_work_begun(key);
+        } else if spent_ns >= self.limits.slow_ns {
             host.slow(self, link, key, args, spent_ns);
         }
         if let Err(error) = &result {
@@ -256,6 +261,7 @@ impl Core {
         call: HopCall,
         args: &Args,
         link: &mut dyn Link,
+        host: &mut dyn Host,
     ) -> bool {
         let place = self.shard.place;
         self.note_work_begun(key);
@@ -306,16 +312,16 @@ impl Core {
         let tracks = tracks(call.command);
         let request = exec.request_of(HopCall { tracks, ..call }, args, (db, proto));
         exec.running = 1;
-        let started = self.start_spread(key, request, under, link);
-        if let Err(error) = started
-            && let Some(exec) = self.execs.get_mut(&key)
-        {
+        let Err(error) = self.start_spread(key, request, under, link) else {
+            return false;
+        };
+        self.note_ran(key, (call, args), true, link, host);
+        if let Some(exec) = self.execs.get_mut(&key) {
             exec.running = 0;
             exec.next += 1;
             exec.write_error(&error);
-            return true;
         }
-        false
+        true
     }
 
     /// Runs one command on several homes, under holds.

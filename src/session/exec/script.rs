@@ -48,7 +48,7 @@ impl Core {
                 Progress::Strayed => return self.exec_strayed(key, &scripted, held, link),
             },
             Err(error) => {
-                self.shard.stats.ran(call.id, 0, true);
+                self.note_ran(key, (call, args), true, link, host);
                 self.shard.stats.note_error_text(&error.text());
                 Err(error)
             }

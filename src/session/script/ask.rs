@@ -128,9 +128,10 @@ impl Core {
             self.show_script(key, args, Some((id, scripted.client.db)), link, host);
         }
         if waits(command, args) {
+            self.note_asked(args, Some(0), link, host);
             return self.fail_to_wait(id, args);
         }
-        let ordered = ordered_for_script(command, args);
+        let (shown, ordered) = (args, ordered_for_script(command, args));
         let args = &ordered.as_ref().map_or(*args, ArgBuf::as_args);
         let call = HopCall {
             command,
@@ -147,30 +148,69 @@ impl Core {
         }
         match command.run {
             Run::Client(run) => {
+                self.shard.start_clock();
                 let reply = self.ask_client(key, scripted, (id, run), args, link, host);
+                self.note_asked(shown, None, link, host);
                 Asked::Answered(reply)
             }
             Run::Job(job) => {
-                // What comes before a PUBLISH is told before it.
-                if let Some(held) = held {
-                    self.coordinator.tell_so_far(held);
-                    self.tell();
+                let asked = self.ask_job(key, scripted, (id, job, args), held, link, host);
+                match asked {
+                    Asked::Answered(_) => self.note_asked(shown, None, link, host),
+                    _ => self.note_work_begun(key),
                 }
-                let mut out = Output::default();
-                // The reply is for the script, which may speak another protocol than its client.
-                let spoken = self.speak(key, scripted.run.proto);
-                self.speak_to(scripted.terms().audience);
-                let performed = host.perform(self, link, key, job, args, &mut out);
-                self.speak_to(Audience::ALL);
-                self.speak(key, spoken);
-                self.performed_for_script(id, performed, out)
+                asked
             }
             Run::Container | Run::Transaction(_) | Run::Script(_) => barred(),
             _ => {
                 self.note_flush(key, command, args);
-                self.ask_shards(key, scripted, (call, args), held, link)
+                let (reply, spent_ns) = self.ask_shards(key, scripted, (call, args), held, link);
+                if matches!(reply, Asked::Answered(_)) {
+                    self.note_asked(shown, Some(spent_ns), link, host);
+                }
+                reply
             }
         }
+    }
+
+    /// A command that a script asked for is over, now if it is not said how long it took.
+    pub(in crate::session) fn note_asked(
+        &mut self,
+        asked: &Args,
+        spent_ns: Option<u64>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) {
+        let spent_ns = spent_ns.unwrap_or_else(|| self.shard.lap_ns());
+        if spent_ns >= self.limits.slow_ns {
+            host.slow_in_script(self, link, asked, spent_ns);
+        }
+    }
+
+    /// What the server is to do, or a session beside what it is sent.
+    fn ask_job(
+        &mut self,
+        key: SessionKey,
+        scripted: &Scripted,
+        (id, job, args): (CommandId, Job, &Args),
+        held: Option<TxId>,
+        link: &mut dyn Link,
+        host: &mut dyn Host,
+    ) -> Asked {
+        // What comes before a PUBLISH is told before it.
+        if let Some(held) = held {
+            self.coordinator.tell_so_far(held);
+            self.tell();
+        }
+        self.shard.start_clock();
+        let mut out = Output::default();
+        // The reply is for the script, which may speak another protocol than its client.
+        let spoken = self.speak(key, scripted.run.proto);
+        self.speak_to(scripted.terms().audience);
+        let performed = host.perform(self, link, key, job, args, &mut out);
+        self.speak_to(Audience::ALL);
+        self.speak(key, spoken);
+        self.performed_for_script(id, performed, out)
     }
 
     fn performed_for_script(&mut self, id: CommandId, performed: Performed, out: Output) -> Asked {
@@ -332,7 +372,7 @@ impl Core {
         self.shard.place.shards > 1 && command.is_write() && !scripted.script.is_proven(keeps)
     }
 
-    /// A command about keys, where these are.
+    /// A command about keys, where these are; and how long it took, if it is over.
     fn ask_shards(
         &mut self,
         key: SessionKey,
@@ -340,14 +380,18 @@ impl Core {
         (call, args): (HopCall, &Args),
         held: Option<TxId>,
         link: &mut dyn Link,
-    ) -> Asked {
+    ) -> (Asked, u64) {
         let place = self.shard.place;
         let home = held.and_then(|_| only_home(&call, args, place.shards));
         match (held, home) {
             (Some(under), home) if home != Some(place.shard) => {
-                self.ask_elsewhere(key, scripted, (call, args, home), under, link)
+                let asked = self.ask_elsewhere(key, scripted, (call, args, home), under, link);
+                (asked, 0)
             }
-            _ => Asked::Answered(self.ask_here(key, scripted, call, args, held)),
+            _ => {
+                let (out, spent_ns) = self.ask_here(key, scripted, call, args, held);
+                (Asked::Answered(out), spent_ns)
+            }
         }
     }
 
@@ -358,7 +402,7 @@ impl Core {
         call: HopCall,
         args: &Args,
         held: Option<TxId>,
-    ) -> Output {
+    ) -> (Output, u64) {
         let mut out = std::mem::take(&mut scripted.spare);
         let call = Call {
             command: call.command,
@@ -373,19 +417,20 @@ impl Core {
         let now_ms = scripted.now_ms;
         self.shard.start_clock();
         self.speak_to(scripted.terms().audience);
-        match held {
-            None => _ = self.shard.run(&call, now_ms, &mut out),
+        let spent_ns = match held {
+            None => self.shard.run(&call, now_ms, &mut out),
             Some(under) => {
                 let puts_aside = self.coordinator.journaled;
-                let part = self
+                let (part, spent_ns) = self
                     .shard
                     .run_held(under, &call, now_ms, puts_aside, &mut out);
                 self.coordinator.ran_here(under, part);
+                spent_ns
             }
-        }
+        };
         self.speak_to(Audience::ALL);
         self.shard.stats.note_error(&out.bytes);
-        out
+        (out, spent_ns)
     }
 
     fn ask_elsewhere(

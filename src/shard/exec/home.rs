@@ -80,7 +80,8 @@ impl Shard {
         self.run_ready(now_ms, post);
     }
 
-    /// Runs a command of a script that holds its keys under `tx`. `puts_aside`: what it records is part
+    /// Runs a command of a script that holds its keys under `tx`; also returns the nanoseconds it took.
+    /// `puts_aside`: what it records is part
     /// of a transaction that is yet to be settled.
     pub fn run_held(
         &mut self,
@@ -89,16 +90,17 @@ impl Shard {
         now_ms: i64,
         puts_aside: bool,
         out: &mut Output,
-    ) -> HeldPart {
+    ) -> (HeldPart, u64) {
         let effects = &mut self.keyspace.effects;
         let records = effects.records.len();
         let before = effects.begin_part(effects.classes);
-        self.run_alone(call, now_ms, out);
+        let spent_ns = self.run_alone(call, now_ms, out);
         let is_aside = puts_aside && self.put_aside(tx, records);
-        HeldPart {
+        let part = HeldPart {
             told: self.keyspace.effects.end_part(&before),
             is_aside,
-        }
+        };
+        (part, spent_ns)
     }
 
     fn scope_of(&self, request: &Request, on: &HoldOn) -> Scope {
