@@ -12,6 +12,7 @@ local create, resume, wrap, yield = coroutine.create, coroutine.resume, coroutin
 local running, status = coroutine.running, coroutine.status
 local getinfo = debug.getinfo
 local find, sub, gsub, concat, sort = string.find, string.sub, string.gsub, table.concat, table.sort
+local insert, foreach = table.insert, table.foreach
 
 -- ---- asking the server for a command
 
@@ -249,9 +250,32 @@ local function seal(of, missing)
   return view, meta
 end
 
+-- `table.insert` asks no metatable before it writes; what it does not take, it refuses itself.
+local function insert_unsealed(...)
+  if sealed[(...)] then
+    local count = select("#", ...)
+    if count == 2 or count == 3 and tonumber((select(2, ...))) then
+      error(READONLY, 0)
+    end
+  end
+  return insert(...)
+end
+
+local function set_count()
+  error("'setn' is obsolete", 2)
+end
+
 -- Reading on behalf of a script goes through to what a view shows.
 local function view_next(list, key)
   return next(sealed[list] or list, key)
+end
+
+local function view_foreach(...)
+  local list = ...
+  if sealed[list] then
+    return foreach(sealed[list], select(2, ...))
+  end
+  return foreach(...)
 end
 
 local function view_pairs(list)
@@ -391,7 +415,12 @@ globals.string = strings
 local text_meta = getmetatable("")
 text_meta.__index = strings
 text_meta.__metatable = seal({ __index = strings })
-globals.table = seal(copy(table, { sort = arrange }))
+globals.table = seal(copy(table, {
+  foreach = view_foreach,
+  insert = insert_unsealed,
+  setn = set_count,
+  sort = arrange,
+}))
 globals.math = seal(copy(math))
 -- LuaJIT's negates the number of digits without looking at the smallest integer.
 local tohex = bit.tohex
