@@ -4,6 +4,7 @@
 
 use smallvec::SmallVec;
 
+use crate::number::parse_i64;
 use crate::resp::{Args, CmdError};
 
 /// What a command does to the keys of one specification. Redis: server.h CMD_KEY_*.
@@ -342,6 +343,57 @@ pub fn accesses(keys: Keys, args: &Args) -> Option<Vec<(usize, Access)>> {
     Some(all)
 }
 
+/// The keys of a request that says how many they are in digits which no command would take, for those who
+/// only ask. Redis: db.c getKeysUsingKeySpecs cuts a count to 32 bits; genericGetKeys, which is asked about
+/// any other, reads it as C's `atoi` does, and tells the key of the result last and of no access.
+pub fn loosely_counted(keys: Keys, args: &Args) -> Option<Vec<(usize, Access)>> {
+    let counts = |spec: &&KeySpec| matches!(spec.find, Find::Count { .. });
+    let counted = keys.iter().find(counts)?;
+    let (Begin::Index(begin), Find::Count { count, first, step }) = (counted.begin, counted.find)
+    else {
+        return None;
+    };
+    let first = begin + first;
+    let text = args.iter().nth(begin + count)?;
+    let whole = parse_i64(text).filter(|count| *count >= 0);
+    let count = usize::try_from(whole.map_or_else(|| atoi(text), |whole| whole as i32)).ok()?;
+    if count == 0 || count > args.len().saturating_sub(first) / step {
+        return None;
+    }
+    let mut all = Vec::new();
+    for spec in keys.iter().filter(|spec| spec.access & NOT_KEY == 0) {
+        let mut found = KeyPositions::new();
+        match counts(&spec) {
+            true => found.extend((0..count).map(|at| first + at * step)),
+            false => _ = spec.positions(args, &mut found),
+        }
+        let access = whole.map_or(0, |_| spec.access);
+        all.extend(found.into_iter().map(|at| (at, access)));
+    }
+    if whole.is_none() {
+        all.sort_by_key(|(at, _)| *at < first);
+    }
+    Some(all)
+}
+
+/// What C makes of a text: the number it begins with, cut to 32 bits.
+fn atoi(text: &[u8]) -> i32 {
+    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    let spaces = text.iter().take_while(|byte| is_space(byte)).count();
+    let text = &text[spaces..];
+    let (sign, digits) = match text {
+        [b'-', digits @ ..] => (-1, digits),
+        [b'+', digits @ ..] => (1, digits),
+        digits => (1, digits),
+    };
+    let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+    let number = digits.fold(0i64, |number, digit| {
+        let digit = sign * i64::from(digit - b'0');
+        number.saturating_mul(10).saturating_add(digit)
+    });
+    number as i32
+}
+
 /// Whether every specification with a place of its own finds keys there: `PFMERGE k` has no sources.
 pub fn are_complete(keys: Keys, args: &Args) -> bool {
     let places = keys.iter().filter(|spec| match spec.begin {
@@ -472,6 +524,28 @@ mod tests {
         assert_eq!(all(COUNTED, "SINTERCARD 2 a b LIMIT 1"), Some(vec![2, 3]));
         assert_eq!(all(COUNTED, "SINTERCARD 9 a b"), None);
         assert_eq!(all(COUNTED, "SINTERCARD x a b"), None);
+    }
+
+    #[test]
+    fn who_asks_for_keys_may_count_as_c_does() {
+        const STORED: Keys = &[KeySpec::range(OW, 1, 0, 1), KeySpec::count(RO, 2, 0, 1, 1)];
+        let loose = |line: &str| loosely_counted(STORED, &args(line).as_args());
+        assert_eq!(loose("ZUNIONSTORE d +1 k"), Some(vec![(3, 0), (1, 0)]));
+        assert_eq!(
+            loose("ZUNIONSTORE d 02x a b"),
+            Some(vec![(3, 0), (4, 0), (1, 0)])
+        );
+        assert_eq!(
+            loose("ZUNIONSTORE d 4294967297 k"),
+            Some(vec![(1, OW), (3, RO)])
+        );
+        assert_eq!(loose("ZUNIONSTORE d 02 k"), None);
+        assert_eq!(loose("ZUNIONSTORE d -1 k"), None);
+        assert_eq!(loose("ZUNIONSTORE d x k"), None);
+        assert_eq!(loose("ZUNIONSTORE d"), None);
+        let numbers =
+            ["\t\x0b7", "-8", "99999999999999999999", "--1", ""].map(|n| atoi(n.as_bytes()));
+        assert_eq!(numbers, [7, -8, -1, 0, 0]);
     }
 
     #[test]

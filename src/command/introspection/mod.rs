@@ -171,8 +171,11 @@ fn get_keys(table: &Table, request: &Args, with_flags: bool, out: &mut Writer) -
             "ERR Invalid number of arguments specified for command",
         ));
     }
-    let found = keys::accesses(command.keys, request).unwrap_or_default();
-    let is_complete = !found.is_empty() && keys::are_complete(command.keys, request);
+    let mut found = keys::accesses(command.keys, request).unwrap_or_default();
+    let mut is_complete = !found.is_empty() && keys::are_complete(command.keys, request);
+    if !is_complete && let Some(counted) = keys::loosely_counted(command.keys, request) {
+        (found, is_complete) = (counted, true);
+    }
     if !is_complete && command.flags & flags::NO_MANDATORY_KEYS == 0 {
         return Err(CmdError::Text(
             "ERR Invalid arguments specified for command",
