@@ -88,6 +88,9 @@ impl Keyspace {
         let Value::Hash(hash) = &self.objects.get(at).value else {
             return true;
         };
+        if hash.is_over(now_ms) {
+            return false;
+        }
         let mut rest = Hash::clone(hash);
         while let Some(field) = rest.due(now_ms).map(<[u8]>::to_vec) {
             rest.remove(&field);

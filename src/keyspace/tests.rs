@@ -503,6 +503,11 @@ fn with_many_due_fields(fields: usize) -> Keyspace {
 fn fields_that_are_due_at_once_go_in_slices() {
     const FIELDS: usize = 5000;
     let mut ks = with_many_due_fields(FIELDS);
+    let mut tx = ks.tx(0, 1000, false);
+    let set = |hash: &mut Hash, context: Context| hash.set(b"stays", b"v", context.limits);
+    assert!(tx.change_or_create(b"h", |_| Hash::default(), set).unwrap());
+    tx.wrote(b"h", Event::HSET, |_| {});
+    tx.finish();
     let (mut steps, mut before) = (0, 0);
     while ks.pulse(2000, 1, |_, _| false) {
         assert!(ks.counters.expired_fields - before <= 64);
@@ -510,7 +515,33 @@ fn fields_that_are_due_at_once_go_in_slices() {
     }
     assert!(steps >= FIELDS / 64, "{steps}");
     assert_eq!(ks.counters.expired_fields, FIELDS as u64);
-    assert_eq!((ks.stats(0).keys, ks.next_expiry_ms()), (0, None));
+    assert_eq!((ks.stats(0).keys, ks.next_expiry_ms()), (1, None));
+}
+
+#[test]
+fn a_hash_all_of_whose_fields_are_due_goes_as_one() {
+    const FIELDS: usize = 5000;
+    for by_reading in [true, false] {
+        let mut ks = with_many_due_fields(FIELDS);
+        ks.effects.classes = u32::MAX;
+        if by_reading {
+            let mut tx = ks.tx(0, 2000, false);
+            assert!(!tx.peek_exists(b"h"));
+            tx.finish();
+        } else {
+            while ks.pulse(2000, 1, |_, _| false) {}
+        }
+        assert_eq!(ks.counters.expired_fields, FIELDS as u64);
+        assert_eq!((ks.stats(0).keys, ks.next_expiry_ms()), (0, None));
+        assert_eq!(ks.effects.records.len(), 1);
+        let events: Vec<_> = ks.effects.events.iter().map(|event| event.event).collect();
+        assert_eq!(events, [Event::HEXPIRED, Event::DEL]);
+        let mut slices = 0;
+        while ks.free_slice() {
+            slices += 1;
+        }
+        assert!(slices > 1, "what it held is freed in slices");
+    }
 }
 
 #[test]

@@ -334,6 +334,16 @@ impl Hash {
         (*at_ms <= now_ms).then_some(field)
     }
 
+    /// Whether all fields are due: told without a look at each.
+    pub fn is_over(&self, now_ms: i64) -> bool {
+        let Some(deadlines) = &self.deadlines else {
+            return false;
+        };
+        let last = deadlines.by_time.last();
+        let all_end = deadlines.by_field.len() == self.len();
+        all_end && last.is_some_and(|(at_ms, _)| *at_ms <= now_ms)
+    }
+
     /// Fields with a deadline, earliest first.
     pub fn deadlines(&self) -> impl Iterator<Item = (&[u8], i64)> {
         let all = self.deadlines.iter().flat_map(|all| &all.by_time);
@@ -411,9 +421,11 @@ mod tests {
         hash.set_deadline(b"b", Some(40));
         assert_eq!(hash.due(19), None);
         assert_eq!(hash.due(20), Some(&b"c"[..]));
+        assert!(!hash.is_over(39) && hash.is_over(40));
         hash.remove(b"c");
         assert_eq!(hash.next_deadline(), Some(30));
         hash.set_deadline(b"a", None);
+        assert!(!hash.is_over(i64::MAX));
         hash.remove(b"b");
         assert_eq!(
             (hash.next_deadline(), hash.encoding()),

@@ -18,6 +18,10 @@ pub struct Context<'a> {
     pub now_ms: i64,
 }
 
+/// Fields that are deleted at once: a pulse counts them as one key, some microseconds, with their share of
+/// a record.
+const FIELDS_PER_SLICE: usize = 16;
+
 impl Tx<'_> {
     #[inline]
     fn value_of(&self, found: &Found) -> Option<&Value> {
@@ -158,20 +162,26 @@ impl Tx<'_> {
     /// Deletes those fields of a hash that are due, as a slice of work; the key as well if that is
     /// due itself.
     pub(in crate::keyspace) fn expire_some_fields(&mut self, key: &[u8]) {
-        /// A pulse counts them as one key: some microseconds, with their share of a record.
-        const FIELDS: usize = 16;
         let Some(found) = self.find_any(key) else {
             return;
         };
         if self.is_due(found.handle) {
             self.delete_as(key, Event::EXPIRED);
         } else if self.has_due_fields(&found) {
-            self.expire_fields(key, found, FIELDS);
+            self.expire_fields(key, found, FIELDS_PER_SLICE);
         }
     }
 
     /// Deletes up to so many fields of a hash that are due; `None` if no field is left.
     pub(super) fn expire_fields(&mut self, key: &[u8], found: Found, max: usize) -> Option<Found> {
+        if let Some(Value::Hash(hash)) = self.value_of(&found)
+            && hash.len() > FIELDS_PER_SLICE
+            && hash.is_over(self.now_ms)
+        {
+            self.ks.counters.expired_fields += hash.len() as u64;
+            self.expire_hash(key, &found);
+            return None;
+        }
         let accounted = self.unaccounted;
         let expired = self.change_found(&found, |hash: &mut Hash, context| {
             let mut expired: Vec<Vec<u8>> = Vec::new();
@@ -199,6 +209,16 @@ impl Tx<'_> {
             return None;
         }
         Some(found)
+    }
+
+    /// Deletes a hash of which all fields are due. Field by field, a million would keep others waiting for
+    /// seconds; the whole is freed in slices.
+    fn expire_hash(&mut self, key: &[u8], found: &Found) {
+        self.ks.preserve(self.db, found.handle);
+        self.unlink(found);
+        self.ks.drop_entry(found.handle);
+        self.ks.effects.deleted(self.db, key, Event::HEXPIRED);
+        self.ks.effects.occurred(self.db, key, Event::DEL);
     }
 
     /// Shows a hash without its fields that are due; `None` if none is left.
