@@ -34,8 +34,9 @@ use crate::shard::{Place, Shard};
 
 /// Runs the server until it is told to stop.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let sources = match cli::parse(&args) {
+    let args: Vec<OsString> = args.collect();
+    let words: Vec<String> = args.iter().map(|arg| config::text_of_name(arg)).collect();
+    let sources = match cli::parse(&words) {
         Invocation::Serve(sources) => sources,
         Invocation::Tell { text, code: 0 } => {
             log::raw(Level::Warning, &text);
@@ -115,7 +116,7 @@ pub fn listening_of(config: &Config) -> Listening {
     Listening {
         bind: config.text("bind").split(' ').map(str::to_owned).collect(),
         port: config.int("port") as u16,
-        unix_socket: (!unix_socket.is_empty()).then(|| unix_socket.into()),
+        unix_socket: (!unix_socket.is_empty()).then(|| config::path_of(unix_socket)),
         unix_mode: u32::from_str_radix(config.text("unixsocketperm"), 8).unwrap_or(0),
         backlog: config.int("tcp-backlog") as i32,
         keepalive_s: config.int("tcp-keepalive").max(0) as u64,
@@ -123,11 +124,11 @@ pub fn listening_of(config: &Config) -> Listening {
 }
 
 fn serve(mut config: Config) -> ExitCode {
-    if let Err(error) = std::env::set_current_dir(config.text("dir")) {
+    if let Err(error) = std::env::set_current_dir(config.path("dir")) {
         return fail(&format!("Can't chdir to '{}': {error}", config.text("dir")));
     }
     if let Err(error) = log::configure(
-        config.text("logfile"),
+        &config.path("logfile"),
         Level::parse(config.text("loglevel")),
     ) {
         return fail(&format!("Can't open the log file: {error}"));
@@ -197,7 +198,7 @@ impl PidFile {
         if path.is_empty() {
             return PidFile(None);
         }
-        let written = std::path::absolute(path).and_then(|path| {
+        let written = std::path::absolute(config::path_of(path)).and_then(|path| {
             std::fs::write(&path, format!("{}\n", std::process::id()))?;
             Ok(path)
         });
@@ -286,7 +287,7 @@ fn identity_of(config: &Config) -> Identity {
 fn boot_of(config: &Config) -> Boot {
     if config.flag("appendonly") {
         Boot::Journal
-    } else if std::path::Path::new(config.text("dbfilename")).exists() {
+    } else if config.path("dbfilename").exists() {
         Boot::Snapshot
     } else {
         Boot::Nothing

@@ -22,7 +22,7 @@ impl ServerHost {
         out.map(found.len())?;
         found.iter().try_for_each(|(name, value)| {
             out.bulk(name.as_bytes())?;
-            out.bulk(value.as_bytes())
+            out.bulk(&config::bytes_of(value))
         })
     }
 

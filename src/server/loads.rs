@@ -13,7 +13,7 @@ use crate::session::Core;
 impl ServerHost {
     /// Loads `dbfilename`.
     pub(super) fn begin_load(&mut self, then: Then, flush: bool) {
-        let path = std::path::PathBuf::from(self.config.text("dbfilename"));
+        let path = self.config.path("dbfilename");
         self.begin_load_of(&path, then, flush);
     }
 

@@ -78,11 +78,11 @@ static SINK: Mutex<Sink> = Mutex::new(Sink {
 });
 
 /// Chooses where log lines go (an empty path: standard output) and which are written.
-pub fn configure(path: &str, level: Level) -> std::io::Result<()> {
-    let path = match path {
-        "" => None,
+pub fn configure(path: &Path, level: Level) -> std::io::Result<()> {
+    let path = match path.as_os_str().is_empty() {
+        true => None,
         // `dir` may change; the log stays where it was.
-        path => Some(std::path::absolute(path)?),
+        false => Some(std::path::absolute(path)?),
     };
     if let Some(path) = &path {
         open(path)?;

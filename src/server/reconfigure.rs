@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::ask::Requester;
-use super::config::{Config, SetError};
+use super::config::{self, Config, SetError};
 use super::host::ServerHost;
 use super::jobs::write_error;
 use super::{log, open_files};
@@ -41,7 +41,7 @@ impl ServerHost {
             self.reconfigure.later.push((requester, args.to_buf()));
             return Performed::Later;
         }
-        let word = |i: usize| String::from_utf8_lossy(args.get(i)).into_owned();
+        let word = |i: usize| config::text_of(args.get(i));
         let pairs: Vec<(String, String)> = (2..args.len())
             .step_by(2)
             .map(|i| (word(i), word(i + 1)))
@@ -56,7 +56,10 @@ impl ServerHost {
         }
         let config = match self.config.set(&pairs, requester.is_local) {
             Ok(config) => config,
-            Err(error) => return Performed::Failed(CmdError::owned(error.to_string())),
+            Err(error) => {
+                let why = error.to_string();
+                return Performed::Failed(CmdError::quoting(&[&config::bytes_of(&why)]));
+            }
         };
         if let Err(error) = open_files::check(&config, &self.config, self.shards) {
             return Performed::Failed(CmdError::owned(error.to_string()));
@@ -107,9 +110,9 @@ impl ServerHost {
         config: Config,
     ) -> Performed {
         // Known here at once: a later SET builds upon it even before all have answered.
-        let password = config.text("requirepass");
-        if password != self.config.text("requirepass") {
-            let users = self.office.users.with_default_password(password.as_bytes());
+        let password = config.raw("requirepass");
+        if password != self.config.raw("requirepass") {
+            let users = self.office.users.with_default_password(&password);
             self.office.users = Arc::new(users);
         }
         self.config = Arc::new(config);

@@ -2,6 +2,7 @@
 //!
 //! To whoever started it the process stays the same: its id, its arguments, where it writes to.
 
+use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -31,11 +32,11 @@ pub fn wish(delay: Duration) {
 pub struct Successor {
     /// An error where it cannot be told: that matters only to a server that begins anew.
     directory: std::io::Result<PathBuf>,
-    args: Vec<String>,
+    args: Vec<OsString>,
 }
 
 impl Successor {
-    pub fn of(args: Vec<String>) -> Successor {
+    pub fn of(args: Vec<OsString>) -> Successor {
         Successor {
             directory: std::env::current_dir(),
             args,

@@ -71,7 +71,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     if host.shard == 0 {
         host.count_good();
         // It existed when the configuration was checked; files keep their absolute paths.
-        if std::env::set_current_dir(config.text("dir")).is_err() {
+        if std::env::set_current_dir(config.path("dir")).is_err() {
             log::warning("The directory of `dir` is gone; relative paths begin where they did");
         }
         let level = log::Level::parse(config.text("loglevel"));

@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use super::config::Config;
+use super::config::{self, Config};
 use super::log;
 use crate::runtime;
 
@@ -59,7 +59,7 @@ fn is_in_background() -> bool {
 /// When no process could be started.
 pub fn leave_to_background(
     config: &Config,
-    args: &[String],
+    args: &[OsString],
     stdin: Option<&str>,
 ) -> std::io::Result<bool> {
     if !config.flag("daemonize") || manager_of(config) != Manager::Nobody {
@@ -85,7 +85,7 @@ pub fn leave_to_background(
         .stderr(Stdio::null());
     let mut child = command.spawn()?;
     if let (Some(mut input), Some(text)) = (child.stdin.take(), stdin) {
-        input.write_all(text.as_bytes())?;
+        input.write_all(&config::bytes_of(text))?;
     }
     Ok(true)
 }

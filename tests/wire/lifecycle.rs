@@ -1,8 +1,11 @@
 //! Starting, stopping and refusing to start.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -570,4 +573,112 @@ fn what_is_read_from_the_append_only_file_keeps_its_times() {
             "{which}: {idle}"
         );
     }
+}
+
+/// Asks for each of `asked` and returns the replies.
+fn told(client: &mut Client, asked: &[&[&[u8]]]) -> Vec<String> {
+    asked
+        .iter()
+        .map(|words| client.call(words).shown())
+        .collect()
+}
+
+/// In files, in CONFIG SET and behind CONFIG REWRITE.
+#[test]
+fn what_a_server_is_told_may_be_any_bytes() {
+    let shared = fresh_dir();
+    let raw = b"masterauth m\xe9\nrename-command ECHO say\xfe\nuser u\xff on >pw\xfe ~* +@all\n";
+    let file = shared.join("redis.conf").display().to_string();
+    let folder = shared.join(OsStr::from_bytes(b"d\xff"));
+    fs::create_dir(&folder).expect("create a folder");
+    let folder = folder.as_os_str().as_bytes();
+    let asked: &[&[&[u8]]] = &[
+        &[b"AUTH", b"p\xfe"],
+        &[b"AUTH", b"p\xef\xbf\xbd"],
+        &[b"AUTH", b"p\xff"],
+        &[b"CONFIG", b"GET", b"requirepass"],
+        &[b"CONFIG", b"GET", b"dbfilename"],
+        &[b"CONFIG", b"GET", b"masterauth"],
+        &[b"say\xfe", b"hello"],
+        &[b"AUTH", b"u\xff", b"pw\xfe"],
+        &[b"ACL", b"WHOAMI"],
+        &[b"CONFIG", b"SET", b"requirepass", b"q\xfe \"\xc3\xa9\""],
+        &[b"AUTH", b"default", b"p\xff"],
+        &[b"AUTH", b"default", b"q\xfe \"\xc3\xa9\""],
+        &[b"CONFIG", b"SET", b"dir", folder],
+        &[b"CONFIG", b"GET", b"dir"],
+        &[b"CONFIG", b"SET", b"no\xffsuch", b"1"],
+        &[b"CONFIG", b"SET", b"maxmemory", b"1\xff"],
+        &[b"CONFIG", b"SET", b"masteruser", b"u\xff"],
+        &[b"SET", b"k", b"v"],
+        &[b"SAVE"],
+        &[b"CONFIG", b"REWRITE"],
+    ];
+    let again: &[&[&[u8]]] = &[
+        &[b"AUTH", b"p\xff"],
+        &[b"AUTH", b"q\xfe \"\xc3\xa9\""],
+        &[b"CONFIG", b"GET", b"masterauth"],
+        &[b"CONFIG", b"GET", b"masteruser"],
+        &[b"CONFIG", b"GET", b"dir"],
+        &[b"GET", b"k"],
+        &[b"AUTH", b"u\xff", b"pw\xfe"],
+    ];
+    let mut wanted = None;
+    for which in [
+        Which::Reference,
+        Which::Pinion { shards: 1 },
+        Which::Pinion { shards: 2 },
+    ] {
+        let port = free_port();
+        let text = format!(
+            "port {port}\nrequirepass \"p\\xff\"\ndbfilename \"d\\xfe.rdb\"\nlogfile \"l\\xfd.log\"\n\
+             save \"\"\nenable-protected-configs yes\n"
+        );
+        fs::write(&file, [text.as_bytes(), raw].concat()).expect("write a file");
+        let mut server = Server::spawn_bare(which, &[], &[&file]);
+        server.port = port;
+        server.wait_until_up();
+        let mut got = told(&mut server.client(), asked);
+        assert!(
+            server.dir.join(OsStr::from_bytes(b"l\xfd.log")).exists(),
+            "{which}"
+        );
+        let saved = [folder, b"/d\xfe.rdb"].concat();
+        assert!(Path::new(OsStr::from_bytes(&saved)).exists(), "{which}");
+        server.kill();
+        // The kernel may take a while to close the killed one's socket.
+        let port = free_port();
+        let args = [file.as_str(), "--port", &port.to_string()];
+        let mut next = Server::spawn_bare(which, &[], &args);
+        next.port = port;
+        next.wait_until_up();
+        let mut client = next.client();
+        got.extend(told(&mut client, &again[..2]));
+        // Who has not authenticated is not told that it is still loading.
+        while client.text("PING") != "+PONG\\r\\n" {
+            thread::sleep(Duration::from_millis(10));
+        }
+        got.extend(told(&mut client, &again[2..]));
+        drop(next);
+        fs::remove_file(OsStr::from_bytes(&saved)).expect("the snapshot");
+        let wanted = wanted.get_or_insert_with(|| got.clone());
+        assert_eq!(&got, wanted, "{which}");
+    }
+    fs::remove_dir_all(shared).expect("our folder");
+}
+
+#[test]
+fn a_replica_s_password_may_be_any_bytes() {
+    let master = Server::start(Which::Pinion { shards: 2 }, &[]);
+    let mut client = master.client();
+    assert_eq!(client.text("SET k v"), "+OK\\r\\n");
+    let set: &[&[&[u8]]] = &[&[b"CONFIG", b"SET", b"requirepass", b"\xff"]];
+    assert_eq!(told(&mut client, set), ["+OK\\r\\n"]);
+    let replica = Server::start(Which::Pinion { shards: 2 }, &[]);
+    let mut replica = replica.client();
+    let set: &[&[&[u8]]] = &[&[b"CONFIG", b"SET", b"masterauth", b"\xff"]];
+    assert_eq!(told(&mut replica, set), ["+OK\\r\\n"]);
+    replica.text(&format!("REPLICAOF 127.0.0.1 {}", master.port));
+    crate::replicas::wait_until_linked(&mut replica);
+    assert_eq!(replica.text("GET k"), "$1\\r\\nv\\r\\n");
 }

@@ -51,8 +51,8 @@ pub fn at_start(config: &Config, table: &Table) -> Result<Users, String> {
         );
     }
     let all_channels = config.text("acl-pubsub-default") == "allchannels";
-    let password = config.text("requirepass").as_bytes();
-    let mut users = Users::new(table).with_default_password(password);
+    let password = config.raw("requirepass");
+    let mut users = Users::new(table).with_default_password(&password);
     for (name, rules) in &config.users {
         let shown = String::from_utf8_lossy(name);
         if !is_valid_name(name) {
@@ -82,7 +82,7 @@ pub fn at_start(config: &Config, table: &Table) -> Result<Users, String> {
 
 /// Reads the users of the ACL file. Blocks on the disk.
 pub(super) fn load(path: &str, users: &Users, all_channels: bool) -> Result<Users, Vec<u8>> {
-    let text = std::fs::read(path).map_err(|error| {
+    let text = std::fs::read(config::path_of(path)).map_err(|error| {
         let reason = config::system_words(&error);
         format!("Error loading ACLs, opening file '{path}': {reason}").into_bytes()
     })?;
@@ -91,8 +91,7 @@ pub(super) fn load(path: &str, users: &Users, all_channels: bool) -> Result<User
 
 /// Writes the ACL file: whole, or not at all. Blocks on the disk.
 pub(super) fn save(path: &str, users: &Users) -> CmdResult {
-    let path = std::path::Path::new(path);
-    config::replace_file(path, &users.file_text()).map_err(|error| {
+    config::replace_file(&config::path_of(path), &users.file_text()).map_err(|error| {
         log::warning(&format!(
             "Writing ACL file for ACL SAVE: {}",
             config::system_words(&error)

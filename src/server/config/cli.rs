@@ -6,6 +6,7 @@
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use super::bytes::{bytes_of, text_of};
 use crate::resp::split_quoted;
 use crate::server::monitor::quote;
 
@@ -61,7 +62,7 @@ pub struct Sources {
     pub options: String,
 }
 
-/// Reads the command line without the program's name.
+/// Reads the command line without the program's name; its words are texts that stand for bytes.
 pub fn parse(args: &[String]) -> Invocation {
     let word = args.first().map(String::as_str);
     if let Some(&(name, tool)) = TOOLS.iter().find(|(name, _)| word == Some(name)) {
@@ -208,8 +209,8 @@ fn sources(args: &[String]) -> Sources {
         let out = &mut sources.options;
         let Some(option) = arg.strip_prefix("--").filter(|_| complete) else {
             let mut quoted = Vec::new();
-            quote(arg.as_bytes(), &mut quoted);
-            out.push_str(&String::from_utf8_lossy(&quoted));
+            quote(&bytes_of(arg), &mut quoted);
+            out.push_str(&text_of(&quoted));
             out.push(' ');
             complete = true;
             continue;
@@ -220,7 +221,7 @@ fn sources(args: &[String]) -> Sources {
         out.push_str(option);
         out.push(' ');
         // `--port 7000` in one argument brings its value along.
-        complete = split_quoted(arg.as_bytes()).is_none_or(|words| words.len() != 1);
+        complete = split_quoted(&bytes_of(arg)).is_none_or(|words| words.len() != 1);
         let alone = rest.get(at + 1).is_none_or(|next| next.starts_with("--"));
         if !complete && alone && option.eq_ignore_ascii_case("save") {
             // An array of arguments whose save points are empty.

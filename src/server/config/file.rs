@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::bytes::{bytes_of, path_of, text_of};
 use super::cli::Sources;
 use super::param::{pieces, system_words};
 use super::{Config, Param};
@@ -59,8 +60,8 @@ pub fn load(sources: &Sources, stdin: Option<&str>) -> Result<Config, ConfigErro
     let mut config = Config::default();
     let mut text = String::new();
     if let Some(name) = &sources.file {
-        text = read(name)?;
-        config.file = fs::canonicalize(name).ok();
+        text = read(&path_of(name))?;
+        config.file = fs::canonicalize(path_of(name)).ok();
     }
     text.extend(stdin);
     text.push('\n');
@@ -81,31 +82,32 @@ pub fn read_stdin(sources: &Sources) -> Result<Option<String>, ConfigError> {
         return Ok(None);
     }
     let result = std::io::stdin().read_to_end(&mut bytes);
-    text_of("-", result.map(|_| bytes)).map(Some)
+    text_from(Path::new("-"), result.map(|_| bytes)).map(Some)
 }
 
-fn read(name: &str) -> Result<String, ConfigError> {
-    text_of(name, fs::read(name))
+fn read(path: &Path) -> Result<String, ConfigError> {
+    text_from(path, fs::read(path))
 }
 
-fn text_of(name: &str, read: std::io::Result<Vec<u8>>) -> Result<String, ConfigError> {
+fn text_from(path: &Path, read: std::io::Result<Vec<u8>>) -> Result<String, ConfigError> {
     let bytes = read.map_err(|error| ConfigError::Unreadable {
-        path: name.into(),
+        path: path.into(),
         error: system_words(&error),
     })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(text_of(&bytes))
 }
 
 fn apply(config: &mut Config, text: &str, depth: usize) -> Result<(), ConfigError> {
     for (i, line) in text.lines().enumerate() {
-        let line = line.trim();
+        // Redis: sdstrim.
+        let line = line.trim_matches([' ', '\t', '\r', '\n']);
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         apply_line(config, line, depth).map_err(|reason| match reason {
             Reason::Text(reason) => ConfigError::Line {
                 number: i + 1,
-                line: line.to_owned(),
+                line: String::from_utf8_lossy(&bytes_of(line)).into_owned(),
                 reason,
             },
             Reason::Inner(error) => error,
@@ -121,7 +123,7 @@ enum Reason {
 
 fn apply_line(config: &mut Config, line: &str, depth: usize) -> Result<(), Reason> {
     let text = |reason: &str| Reason::Text(reason.to_owned());
-    let words = split_quoted(line.as_bytes())
+    let words = split_quoted(&bytes_of(line))
         .ok_or_else(|| text("Unbalanced quotes in configuration line"))?;
     if words
         .first()
@@ -130,10 +132,7 @@ fn apply_line(config: &mut Config, line: &str, depth: usize) -> Result<(), Reaso
     {
         return user(config, &words[1], &words[2..]).map_err(Reason::Text);
     }
-    let words: Vec<String> = words
-        .into_iter()
-        .map(|word| String::from_utf8_lossy(&word).into_owned())
-        .collect();
+    let words: Vec<String> = words.iter().map(|word| text_of(word)).collect();
     let Some((name, values)) = words.split_first() else {
         return Ok(());
     };
@@ -203,13 +202,11 @@ fn user(config: &mut Config, name: &[u8], rules: &[Vec<u8>]) -> Result<(), Strin
 
 /// Renames are tried where they stand, so that the line that cannot be is the one that is told.
 fn rename(config: &mut Config, from: &str, to: &str) -> Result<(), Reason> {
-    let pair = (from.as_bytes().to_vec(), to.as_bytes().to_vec());
-    config.renames.push(pair);
+    let (from, to) = (bytes_of(from), bytes_of(to));
+    config.renames.push((from.to_vec(), to.to_vec()));
     let reason = match Table::new(&config.renames) {
         Ok(_) => return Ok(()),
-        Err(name) if name.eq_ignore_ascii_case(from.as_bytes()) => {
-            "No such command in rename-command"
-        }
+        Err(name) if name.eq_ignore_ascii_case(&from) => "No such command in rename-command",
         Err(_) => "Target command name already exists",
     };
     Err(Reason::Text(reason.into()))
@@ -220,11 +217,11 @@ fn include(config: &mut Config, name: &str, depth: usize) -> Result<(), Reason> 
     if depth >= DEPTH_MAX {
         return Err(Reason::Text("include is nested too deeply".into()));
     }
-    let path = Path::new(name);
+    let path = path_of(name);
     let pattern = path
         .file_name()
         .map(|name| name.as_encoded_bytes().to_vec());
-    let mut paths = vec![path.to_path_buf()];
+    let mut paths = vec![path.clone()];
     if let Some(pattern) = pattern.filter(|p| p.iter().any(|b| b"*?[".contains(b))) {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
         let entries = fs::read_dir(folder.unwrap_or(Path::new(".")))
@@ -240,7 +237,7 @@ fn include(config: &mut Config, name: &str, depth: usize) -> Result<(), Reason> 
         paths.sort();
     }
     for path in paths {
-        let text = read(&path.to_string_lossy()).map_err(Reason::Inner)?;
+        let text = read(&path).map_err(Reason::Inner)?;
         apply(config, &text, depth + 1).map_err(Reason::Inner)?;
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! A [`Config`] is an immutable snapshot, shared between cores. Every parameter of Redis 7.0.15 is
 //! accepted; those that mean nothing here are kept and given back.
 
+mod bytes;
 pub mod cli;
 mod file;
 mod memory;
@@ -17,10 +18,13 @@ mod rules;
 mod server;
 mod tls;
 
+pub use bytes::{bytes_of, path_of, text_of, text_of_name};
 pub use file::{ConfigError, load, read_stdin};
 pub use param::{Param, parse_memory, system_words};
 pub use rewrite::{replace_file, rewrite, rewrite_file};
 
+use std::borrow::Cow;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use ahash::AHashMap;
@@ -57,6 +61,7 @@ fn index(name: &str) -> Option<usize> {
 /// One state of all parameters.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Text that stands for bytes: see [`bytes`].
     values: Vec<String>,
     /// Whether a file has begun to list save points: from then on its lines add up.
     save_begun: bool,
@@ -65,7 +70,7 @@ pub struct Config {
     /// `user` lines: name and rules.
     pub users: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
     /// The file the server was started with.
-    pub file: Option<std::path::PathBuf>,
+    pub file: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -111,13 +116,24 @@ impl std::fmt::Display for SetError {
 }
 
 impl Config {
-    /// The canonical value of a parameter.
+    /// The canonical value of a parameter, as text. What may be no UTF-8 is asked for as [`Config::raw`] or
+    /// as [`Config::path`].
     ///
     /// # Panics
     /// When there is no such parameter: names in code are constants.
     pub fn text(&self, name: &str) -> &str {
         let at = index(name).unwrap_or_else(|| panic!("no parameter is called {name}"));
         &self.values[at]
+    }
+
+    /// The same, byte for byte.
+    pub fn raw(&self, name: &str) -> Cow<'_, [u8]> {
+        bytes_of(self.text(name))
+    }
+
+    /// The same, as a path.
+    pub fn path(&self, name: &str) -> PathBuf {
+        path_of(self.text(name))
     }
 
     /// Gives a parameter a value that needs no check.

@@ -1,5 +1,6 @@
 //! One parameter: its type, and how its values are checked and written.
 
+use super::bytes::{path_of, text_of_name};
 use super::rules::Rule;
 use crate::number::{parse_f64, parse_i64};
 
@@ -239,14 +240,14 @@ fn directory(path: &str, old: &str) -> Result<String, String> {
         // To join it would be to stay.
         return Err("No such file or directory".into());
     }
-    let resolved = std::path::Path::new(old)
-        .join(path)
+    let resolved = path_of(old)
+        .join(path_of(path))
         .canonicalize()
         .map_err(|error| system_words(&error))?;
     if !resolved.is_dir() {
         return Err("Not a directory".into());
     }
-    Ok(resolved.to_string_lossy().into_owned())
+    Ok(text_of_name(resolved.as_os_str()))
 }
 
 /// The system's words for `error`, without the number that Rust adds.

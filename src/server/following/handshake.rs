@@ -16,8 +16,8 @@ use crate::server::log;
 #[derive(Clone, Debug, Default)]
 pub struct Card {
     /// `masteruser` and `masterauth`, if there is a password.
-    pub user: String,
-    pub password: String,
+    pub user: Vec<u8>,
+    pub password: Vec<u8>,
     pub port: i64,
     /// `replica-announce-ip`, if it is set.
     pub ip: String,
@@ -145,7 +145,7 @@ impl Handshake {
         let mut said = Vec::new();
         if !password.is_empty() {
             self.open.push_back(Question::Auth);
-            let words: &[&[u8]] = &[b"AUTH", user.as_bytes(), password.as_bytes()];
+            let words: &[&[u8]] = &[b"AUTH", user, password];
             said = match user.is_empty() {
                 true => encode(&[words[0], words[2]]),
                 false => encode(words),

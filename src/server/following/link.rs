@@ -140,8 +140,8 @@ impl ServerHost {
             (self.identity.replid(), offset + 1)
         });
         Card {
-            user: config.text("masteruser").to_owned(),
-            password: config.text("masterauth").to_owned(),
+            user: config.raw("masteruser").into_owned(),
+            password: config.raw("masterauth").into_owned(),
             port,
             ip: config.text("replica-announce-ip").to_owned(),
             past,

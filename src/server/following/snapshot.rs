@@ -136,11 +136,12 @@ impl ServerHost {
             direct: None,
             is_incoming: false,
         };
-        let name = self.config.text("dbfilename").to_owned();
+        let name = self.config.path("dbfilename");
         if let Err(error) = Transfer::keep(*transfer, &name) {
             log::warning(&format!(
-                "Failed trying to rename the temp DB into {name} in MASTER <-> REPLICA \
-                 synchronization: {error}"
+                "Failed trying to rename the temp DB into {} in MASTER <-> REPLICA \
+                 synchronization: {error}",
+                name.display()
             ));
             self.drop_master(link);
             return self.call_again(false);

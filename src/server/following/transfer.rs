@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::payload::{Found, Payload, Refused};
@@ -24,7 +25,7 @@ pub struct Transfer {
     pub origin: Origin,
     /// `None`: it is loaded as it comes, and nothing of it is written.
     file: Option<Arc<File>>,
-    path: String,
+    path: PathBuf,
     /// What it is known by among operations on files.
     pub id: u32,
     /// The master has said what comes.
@@ -52,11 +53,11 @@ pub type Wish = (Arc<File>, FileOp);
 impl Transfer {
     /// One that is loaded as it comes.
     pub fn begin_direct(origin: Origin, id: u32) -> Transfer {
-        Transfer::new(origin, id, None, String::new())
+        Transfer::new(origin, id, None, PathBuf::new())
     }
 
     pub fn begin(origin: Origin, id: u32, now_ms: i64) -> io::Result<Transfer> {
-        let path = format!("temp-{}.{}.rdb", now_ms / 1000, std::process::id());
+        let path = PathBuf::from(format!("temp-{}.{}.rdb", now_ms / 1000, std::process::id()));
         let mut options = OpenOptions::new();
         let file = options
             .write(true)
@@ -66,7 +67,7 @@ impl Transfer {
         Ok(Transfer::new(origin, id, Some(Arc::new(file)), path))
     }
 
-    fn new(origin: Origin, id: u32, file: Option<Arc<File>>, path: String) -> Transfer {
+    fn new(origin: Origin, id: u32, file: Option<Arc<File>>, path: PathBuf) -> Transfer {
         Transfer {
             payload: Payload::new(),
             origin,
@@ -223,7 +224,7 @@ impl Transfer {
     }
 
     /// Gives the complete file its name.
-    pub fn keep(self, name: &str) -> io::Result<()> {
+    pub fn keep(self, name: &Path) -> io::Result<()> {
         let rename = || std::fs::rename(&self.path, name);
         freeing(name, rename).inspect_err(|_| self.remove())
     }
@@ -302,7 +303,7 @@ mod tests {
                 complete = work(&mut transfer, wishes);
             }
             assert!(complete && transfer.is_marked());
-            transfer.keep(name).unwrap();
+            transfer.keep(Path::new(name)).unwrap();
             assert!(std::fs::read_to_string(name).unwrap() == body);
             std::fs::remove_file(name).unwrap();
         }

@@ -1,5 +1,7 @@
 //! A new base: BGREWRITEAOF, rewrites that are due, and the append-only file being turned on and off.
 
+use std::path::Path;
+
 use crate::resp::{CmdError, Writer};
 use crate::server::ask::Requester;
 use crate::server::host::ServerHost;
@@ -69,7 +71,7 @@ impl ServerHost {
     }
 
     /// The new base is durable under its temporary name.
-    pub(in crate::server) fn base_written(&mut self, temporary: &str) {
+    pub(in crate::server) fn base_written(&mut self, temporary: &Path) {
         let now_ms = self.now_ms;
         match self.persistence.aof.end_rewrite(temporary, now_ms) {
             Ok(()) => {

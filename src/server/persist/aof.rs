@@ -135,7 +135,7 @@ impl Default for Aof {
 impl Aof {
     /// Takes the names from the configuration.
     pub fn configure(&mut self, config: &Config) {
-        self.directory = PathBuf::from(config.text("appenddirname"));
+        self.directory = config.path("appenddirname");
         self.prefix = config.text("appendfilename").to_owned();
         self.preamble = config.flag("aof-use-rdb-preamble");
         self.keeps_history = config.flag("aof-disable-auto-gc");
@@ -289,7 +289,7 @@ impl Aof {
         self.manifest.incr.extend(named);
         self.write_manifest()?;
         for file in dropped {
-            super::discard(&self.path(&file.name).to_string_lossy());
+            super::discard(&self.path(&file.name));
         }
         self.discard_history()?;
         self.note_base();
@@ -311,7 +311,7 @@ impl Aof {
             return Ok(());
         }
         for file in std::mem::take(&mut self.manifest.history) {
-            super::discard(&self.path(&file.name).to_string_lossy());
+            super::discard(&self.path(&file.name));
         }
         self.write_manifest()
     }
@@ -419,7 +419,7 @@ impl Aof {
     }
 
     /// The new base is on the disk under a temporary name.
-    pub fn end_rewrite(&mut self, temporary: &str, now_ms: i64) -> io::Result<()> {
+    pub fn end_rewrite(&mut self, temporary: &Path, now_ms: i64) -> io::Result<()> {
         let Some(rewrite) = self.rewrite.take() else {
             return Ok(());
         };
@@ -460,7 +460,7 @@ impl Aof {
             return Err(error);
         }
         for file in unused {
-            super::discard(&self.path(&file.name).to_string_lossy());
+            super::discard(&self.path(&file.name));
         }
         self.discard_history()?;
         self.note_base();
@@ -496,7 +496,7 @@ impl Aof {
             log::notice(&format!(
                 "Removing the temp incr aof file {name} in the background"
             ));
-            super::discard(&self.path(name).to_string_lossy());
+            super::discard(&self.path(name));
             any = true;
         }
         any

@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::runtime::FileOp;
@@ -36,7 +37,7 @@ fn align(mut memory: Vec<u8>) -> (Vec<u8>, usize) {
 
 impl Direct {
     /// Opens a file once more, unless its filesystem knows no way around the page cache.
-    pub fn open(path: &str) -> Option<Direct> {
+    pub fn open(path: &Path) -> Option<Direct> {
         let mut options = OpenOptions::new();
         let file = options.write(true).custom_flags(libc::O_DIRECT).open(path);
         Some(Direct {

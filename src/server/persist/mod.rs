@@ -24,6 +24,7 @@ pub mod segment;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -263,7 +264,7 @@ pub struct Persistence {
     pub incoming_libraries: Vec<Bytes>,
     next_id: u32,
     /// A new base of the append-only file is durable under this name.
-    pub rewritten: Option<String>,
+    pub rewritten: Option<PathBuf>,
     /// A snapshot for replicas is complete, and how long it is; or it failed.
     pub streamed: Option<Streamed>,
     /// Pieces of one that goes straight to replicas, to be sent at once.
@@ -440,7 +441,7 @@ pub fn reply(mail: &mut Mail, to: Requester, result: Result<(), CmdError>) {
 
 /// Lets `change` remove a name. A file that has no other is freed behind the caller's back: for one of
 /// some hundred megabytes the kernel takes some 50 ms. Redis: replication.c bg_unlink.
-pub fn freeing<T>(path: &str, change: impl FnOnce() -> T) -> T {
+pub fn freeing<T>(path: &Path, change: impl FnOnce() -> T) -> T {
     // The path alone: what stands there need not be a file that can be read.
     let held = File::options()
         .read(true)
@@ -456,10 +457,10 @@ pub fn freeing<T>(path: &str, change: impl FnOnce() -> T) -> T {
 }
 
 /// Removes a file that is of no use; that it stays is worth a line and nothing else.
-fn discard(path: &str) {
+fn discard(path: &Path) {
     if let Err(error) = freeing(path, || std::fs::remove_file(path))
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        log::warning(&format!("Cannot remove {path}: {error}"));
+        log::warning(&format!("Cannot remove {}: {error}", path.display()));
     }
 }

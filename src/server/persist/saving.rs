@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::direct::{BLOCK_BYTES, Direct};
@@ -64,7 +65,7 @@ enum Sink {
 impl Sink {
     /// Makes the file of a snapshot, if it has one. One for replicas has no name, so that nothing is
     /// left of it.
-    fn open(path: &str, after: After) -> io::Result<Sink> {
+    fn open(path: &Path, after: After) -> io::Result<Sink> {
         let file = match after {
             After::Pipe => return Ok(Sink::Pipe(Pipe::new())),
             After::Sync => create_unnamed(path)?,
@@ -89,8 +90,8 @@ pub struct Saving {
     /// The way past the page cache.
     direct: Option<Direct>,
     /// Under which name it is being written, and under which it will be found.
-    temporary: String,
-    name: String,
+    temporary: PathBuf,
+    name: PathBuf,
     checksum: bool,
     /// The file holds commands, not RDB.
     commands: bool,
@@ -277,14 +278,13 @@ fn temporary_name(after: After) -> String {
 
 /// The path of a file that is to have its name in the present directory, also if `dir` changes before
 /// it has. What a new base of the append-only file is written to goes with the manifest.
-fn here(name: &str, after: After) -> String {
+fn here(name: &Path, after: After) -> PathBuf {
     let directory = std::env::current_dir().ok();
     let directory = directory.filter(|_| after != After::Rewrite);
-    let path = directory.and_then(|it| it.join(name).into_os_string().into_string().ok());
-    path.unwrap_or_else(|| name.to_owned())
+    directory.map_or_else(|| name.to_owned(), |it| it.join(name))
 }
 
-fn create_unnamed(path: &str) -> io::Result<File> {
+fn create_unnamed(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(true);
     let file = options.open(path)?;
@@ -300,15 +300,15 @@ impl Persistence {
             self.status.last_try_ms = now_ms;
         }
         let is_rewrite = after == After::Rewrite;
-        let name = here(config.text("dbfilename"), after);
-        let temporary = here(&temporary_name(after), after);
+        let name = here(&config.path("dbfilename"), after);
+        let temporary = here(Path::new(&temporary_name(after)), after);
         let sink = match Sink::open(&temporary, after) {
             Ok(sink) => sink,
             Err(error) => {
                 log::warning(&format!(
-                    "Failed opening the temp RDB file {temporary} (in server root dir {}) for \
-                     saving: {error}",
-                    config.text("dir")
+                    "Failed opening the temp RDB file {} (in server root dir {}) for saving: {error}",
+                    temporary.display(),
+                    config.path("dir").display()
                 ));
                 return self.save_failed(0, after, mail);
             }
@@ -427,7 +427,7 @@ impl Persistence {
         }
         let front = merger.end(&mut bytes);
         let temporary = format!("temp-functions-{}.rdb", std::process::id());
-        let file = create_unnamed(&temporary)?;
+        let file = create_unnamed(Path::new(&temporary))?;
         file.write_all_at(&bytes, 0)?;
         if let Some(front) = front {
             file.write_all_at(&front, 0)?;

@@ -202,7 +202,7 @@ impl Persistence {
             Stage::Syncing => {
                 let rename = || std::fs::rename(&saving.temporary, &saving.name);
                 let renamed = freeing(&saving.name, rename);
-                let directory = Path::new(&saving.name).parent();
+                let directory = saving.name.parent();
                 match renamed.and_then(|()| File::open(directory.unwrap_or(Path::new(".")))) {
                     Err(error) => self.save_error(&error, mail),
                     Ok(directory) => {
