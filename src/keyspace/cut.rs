@@ -44,6 +44,8 @@ pub enum KeptValue<'a> {
 
 /// A collection of more memory than this is streamed in pieces.
 const LARGE_BYTES: usize = 64 * 1024;
+/// So is a longer string: compressing it takes a millisecond.
+const LARGE_TEXT_BYTES: usize = 256 * 1024;
 
 /// A value of so much memory takes some milliseconds to stream.
 pub const WORTH_WAITING_BYTES: usize = 1024 * 1024;
@@ -62,7 +64,13 @@ impl KeptValue<'_> {
     pub fn is_large(&self) -> bool {
         match self {
             KeptValue::Object(value) => {
-                value.kind() != Kind::String && value.memory_bytes() > LARGE_BYTES
+                let is_text = value.kind() == Kind::String;
+                let bytes = if is_text {
+                    LARGE_TEXT_BYTES
+                } else {
+                    LARGE_BYTES
+                };
+                value.memory_bytes() > bytes
             }
             KeptValue::Int(_) | KeptValue::Text(_) => false,
         }
@@ -227,7 +235,11 @@ impl Keyspace {
             if cut.done || cut.keeper.waiting_bytes() >= max_bytes {
                 return cut.done;
             }
+            let is_piece = !cut.large.is_empty();
             self.cut_step();
+            if is_piece {
+                break;
+            }
         }
         false
     }

@@ -43,6 +43,11 @@ impl StringWriter {
         StringWriter { compressor }
     }
 
+    /// Whether strings are compressed.
+    pub fn compresses(&self) -> bool {
+        self.compressor.is_some()
+    }
+
     pub fn into_compressor(self) -> Option<lzf::Compressor> {
         self.compressor
     }
@@ -73,16 +78,26 @@ impl StringWriter {
 
 /// A string without any encoding.
 pub fn put_plain(out: &mut impl Sink, bytes: &[u8]) {
-    length::put(out, bytes.len() as u64);
+    put_plain_head(out, bytes.len());
     out.put(bytes);
+}
+
+/// What stands before the bytes of a string without any encoding.
+pub fn put_plain_head(out: &mut impl Sink, len: usize) {
+    length::put(out, len as u64);
 }
 
 /// A string of `len` bytes that is compressed already.
 pub fn put_lzf(out: &mut impl Sink, packed: &[u8], len: usize) {
-    out.put(&[length::encoded(LZF)]);
-    length::put(out, packed.len() as u64);
-    length::put(out, len as u64);
+    put_lzf_head(out, packed.len(), len);
     out.put(packed);
+}
+
+/// What stands before a string of `len` bytes that is compressed.
+pub fn put_lzf_head(out: &mut impl Sink, packed_len: usize, len: usize) {
+    out.put(&[length::encoded(LZF)]);
+    length::put(out, packed_len as u64);
+    length::put(out, len as u64);
 }
 
 fn put_short_int(out: &mut impl Sink, n: i64) -> bool {

@@ -1,12 +1,16 @@
 //! The entries of a cut as stretches of an RDB file, or as commands that make them.
 
+mod text;
+
 use std::collections::VecDeque;
+
+use text::LargeText;
 
 use crate::command::generic::Saved;
 use crate::keyspace::cut::{Chunk, Clocks, Keeper, Kept, KeptValue};
 use crate::keyspace::{Keyspace, Records, rewrite};
 use crate::rdb::file::{self, Attributes};
-use crate::rdb::object::{Body, Encode};
+use crate::rdb::object::{Body, Encode, Type};
 use crate::rdb::string::StringWriter;
 use crate::value::Value;
 
@@ -29,6 +33,8 @@ struct Stream {
     is_amid: bool,
     /// What has become full since they are, and comes behind them.
     behind: VecDeque<Chunk>,
+    /// The large string that is under way.
+    text: Option<LargeText>,
 }
 
 impl Stream {
@@ -46,50 +52,74 @@ impl Stream {
         }
     }
 
-    /// Encodes a piece of a large entry, from a part of its value on. Returns with which to go on.
-    fn piece(&mut self, kept: &Kept, from: usize) -> (Chunk, Option<usize>) {
+    /// Encodes a piece of a large entry, from a part of its value on. Returns with which to go on. There is
+    /// nothing in the chunk yet of a string that is being compressed.
+    fn piece(
+        &mut self,
+        kept: &Kept,
+        from: usize,
+        text: &mut Option<LargeText>,
+    ) -> (Chunk, Option<usize>) {
         let mut chunk = Chunk {
             db: kept.db,
-            keys: u64::from(from == 0),
             expiring_fields: has_expiring_fields(kept.value),
             ..Chunk::default()
         };
-        let strings = match &mut self.encoder {
-            Encoder::Rdb(strings) => strings,
-            Encoder::Commands(records) => {
+        let next = match (&mut self.encoder, text_of(kept.value)) {
+            (Encoder::Rdb(strings), None) => piece_of_parts(kept, from, strings, &mut chunk),
+            (Encoder::Rdb(strings), Some(bytes)) => text
+                .get_or_insert_with(|| LargeText::new(bytes, strings.compresses()))
+                .go_on(bytes, from, &mut chunk.bytes, |out| {
+                    file::put_key(out, strings, Type::String, kept.key, &attributes(kept));
+                    chunk.keys = 1;
+                }),
+            (Encoder::Commands(records), _) => {
                 records.clear();
                 rewrite::entry(kept, records);
                 chunk.bytes.extend_from_slice(records.bytes());
-                return (chunk, None);
+                chunk.keys = 1;
+                None
             }
         };
-        let value = Saved(kept.value);
-        if from == 0 {
-            let attributes = attributes(kept);
-            file::put_key(&mut chunk.bytes, strings, value.ty(), kept.key, &attributes);
-        }
-        let parts = value.parts();
-        let part_bytes = kept.value.memory_bytes() / parts.max(1);
-        let at_once = (CHUNK_BYTES / 2 / part_bytes.max(1)).clamp(1, CHUNK_BYTES);
-        let mut at = from;
-        while at < parts && chunk.bytes.len() < CHUNK_BYTES {
-            let end = parts.min(at + at_once);
-            value.write_parts(at..end, &mut Body::new(&mut chunk.bytes, strings));
-            at = end;
-        }
-        chunk.goes_on = at < parts;
-        let next = chunk.goes_on.then_some(at);
+        chunk.goes_on = next.is_some();
         (chunk, next)
     }
+}
+
+/// Encodes some parts of a collection from one on; returns with which to go on.
+fn piece_of_parts(
+    kept: &Kept,
+    from: usize,
+    strings: &mut StringWriter,
+    chunk: &mut Chunk,
+) -> Option<usize> {
+    let value = Saved(kept.value);
+    let out = &mut chunk.bytes;
+    if from == 0 {
+        file::put_key(out, strings, value.ty(), kept.key, &attributes(kept));
+        chunk.keys = 1;
+    }
+    let parts = value.parts();
+    let part_bytes = kept.value.memory_bytes() / parts.max(1);
+    let at_once = (CHUNK_BYTES / 2 / part_bytes.max(1)).clamp(1, CHUNK_BYTES);
+    let mut at = from;
+    while at < parts && out.len() < CHUNK_BYTES {
+        let end = parts.min(at + at_once);
+        value.write_parts(at..end, &mut Body::new(out, strings));
+        at = end;
+    }
+    (at < parts).then_some(at)
 }
 
 impl Keeper for Stream {
     fn keep(&mut self, kept: Kept) {
         if kept.value.is_large() {
-            let mut next = Some(0);
+            let (mut next, mut text) = (Some(0), None);
             while let Some(from) = next {
-                let (chunk, rest) = self.piece(&kept, from);
-                self.add(chunk);
+                let (chunk, rest) = self.piece(&kept, from, &mut text);
+                if !chunk.bytes.is_empty() {
+                    self.add(chunk);
+                }
                 next = rest;
             }
             return;
@@ -120,11 +150,15 @@ impl Keeper for Stream {
     }
 
     fn keep_piece(&mut self, kept: Kept, from: usize) -> Option<usize> {
-        let (chunk, next) = self.piece(&kept, from);
-        self.full.push_back(chunk);
-        self.is_amid = next.is_some();
-        if !self.is_amid {
-            self.full.append(&mut self.behind);
+        let mut text = self.text.take();
+        let (chunk, next) = self.piece(&kept, from, &mut text);
+        if !chunk.bytes.is_empty() {
+            self.is_amid = chunk.goes_on;
+            self.full.push_back(chunk);
+        }
+        match next {
+            Some(_) => self.text = text,
+            None => self.full.append(&mut self.behind),
         }
         next
     }
@@ -143,6 +177,14 @@ impl Keeper for Stream {
             self.seal();
         }
         self.full.pop_front()
+    }
+}
+
+fn text_of(value: KeptValue<'_>) -> Option<&[u8]> {
+    match value {
+        KeptValue::Object(Value::Shared(bytes)) => Some(bytes),
+        KeptValue::Object(Value::Edited(bytes)) => Some(bytes),
+        _ => None,
     }
 }
 
@@ -181,6 +223,7 @@ pub fn begin(keyspace: &mut Keyspace, style: Style, keeps_due: bool, now_ms: i64
         full: VecDeque::new(),
         is_amid: false,
         behind: VecDeque::new(),
+        text: None,
     };
     keyspace.begin_cut(Box::new(stream), style.clocks, keeps_due, now_ms);
 }
@@ -205,9 +248,18 @@ mod tests {
         clocks: Clocks::None,
     };
 
-    /// Adds a collection of some hundred kilobytes, of a kind that `n` chooses.
+    /// Adds a value of some hundred kilobytes, of a kind that `n` chooses.
     fn add_large(bench: &mut Bench, n: usize) {
         let key = format!("large:{n}");
+        if n >= 5 {
+            // One that compresses, and one that does not.
+            let mut rng = fastrand::Rng::with_seed(n as u64);
+            let letters = if n == 5 { 2 } else { 90 };
+            let byte = |_| char::from(33 + rng.u8(..letters));
+            let text: String = (0..700_000).map(byte).collect();
+            bench.line(&format!("SET {key} {text}"));
+            return;
+        }
         let text = "x".repeat(n % 3 * 40);
         for batch in 0..60 {
             let mut words = match n % 5 {
@@ -236,9 +288,12 @@ mod tests {
     }
 
     fn change_something(bench: &mut Bench, rng: &mut fastrand::Rng) {
-        let n = rng.usize(..8);
-        let key = format!("large:{n}");
-        bench.line(&match rng.u32(..14) {
+        let n = rng.usize(..9);
+        let mut key = format!("large:{n}");
+        if let Some(under_way) = bench.keyspace().key_under_way(0).filter(|_| n < 2) {
+            key = String::from_utf8_lossy(under_way).into_owned();
+        }
+        bench.line(&match rng.u32(..16) {
             0 => format!("DEL {key}"),
             1 => format!("RENAME {key} large:{}", rng.usize(..8)),
             2 => format!("EXPIRE {key} 100"),
@@ -251,6 +306,8 @@ mod tests {
             9 if rng.u8(..) < 10 => "FLUSHALL ASYNC".to_string(),
             10 => format!("SADD {key} another"),
             11 => format!("XADD {key} * some thing"),
+            12 => format!("APPEND {key} more"),
+            13 => format!("SETRANGE {key} 100 here"),
             _ => format!("SET small:{} {}", rng.u32(..400), rng.u32(..)),
         });
     }
@@ -301,7 +358,7 @@ mod tests {
         for seed in 0..12 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut bench = Bench::new();
-            (0..6).for_each(|n| add_large(&mut bench, n));
+            (0..7).for_each(|n| add_large(&mut bench, n));
             for n in 0..300 {
                 bench.line(&format!("SET small:{n} value:{n}"));
             }

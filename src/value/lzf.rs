@@ -9,6 +9,8 @@
 //! Strings are compressed to the very bytes that Redis makes of them, so that a DUMP of one server
 //! equals a DUMP of the other: matches are looked for where libLZF looks.
 
+use std::collections::VecDeque;
+
 /// Longest run of plain bytes.
 const PLAIN_MAX: usize = 1 << 5;
 /// Furthest a copy reaches back.
@@ -34,15 +36,49 @@ pub struct Compressor {
 }
 
 /// What is being written: plain bytes behind a place left free for their number, or copies.
-struct Output<'a> {
-    bytes: &'a mut [u8],
+#[derive(Debug)]
+struct Output {
+    bytes: Vec<u8>,
     len: usize,
     /// Plain bytes since the place left free.
     plain: usize,
     len_max: usize,
 }
 
-impl Output<'_> {
+impl Output {
+    /// For up to `len_max` bytes.
+    fn new(bytes: Vec<u8>, len_max: usize) -> Output {
+        Output {
+            bytes,
+            len: 1,
+            plain: 0,
+            len_max,
+        }
+    }
+
+    /// Makes room for what so many bytes become at most, copies not counted, which save something.
+    fn make_room(&mut self, input_bytes: usize) {
+        let runs = input_bytes / PLAIN_MAX + 16;
+        let room = self.len.saturating_add(input_bytes).saturating_add(runs);
+        // A copy of three bytes and the place for a run may reach beyond the limit before it is
+        // noticed.
+        let room = room.min(self.len_max) + 8;
+        if self.bytes.len() < room {
+            self.bytes.resize(room, 0);
+        }
+    }
+
+    /// Takes out what is written; the run that is open stays, with its place, unless it is the end.
+    fn take(&mut self, all: bool) -> Vec<u8> {
+        let open = if all { 0 } else { self.plain + 1 };
+        let closed = self.len - open;
+        let taken = self.bytes[..closed].to_vec();
+        self.bytes.copy_within(closed..self.len, 0);
+        self.len = open;
+        self.len_max -= closed;
+        taken
+    }
+
     /// Fills the place that tells how many plain bytes follow it; there may be none.
     fn close_run(&mut self) {
         if self.plain == 0 {
@@ -103,11 +139,8 @@ impl Compressor {
 
     /// The string compressed; `None` if that saves no more than four bytes.
     pub fn compress(&mut self, input: &[u8]) -> Option<&[u8]> {
-        let len_max = input.len().checked_sub(SAVED_MIN_BYTES)?;
+        let len_max = len_max(input)?;
         let positions = u32::try_from(input.len() + 1).ok()?;
-        if len_max == 0 {
-            return None;
-        }
         if self.seen.is_empty() {
             self.seen = vec![0; SLOTS].into_boxed_slice();
         }
@@ -115,23 +148,12 @@ impl Compressor {
             self.seen.fill(0);
             self.before = 0;
         }
-        // A copy of three bytes and the place for a run may reach beyond the limit before it is
-        // noticed.
-        if self.out.len() < len_max + 8 {
-            self.out.resize(len_max + 8, 0);
-        }
-        let mut bytes = std::mem::take(&mut self.out);
-        let mut out = Output {
-            bytes: &mut bytes,
-            len: 1,
-            plain: 0,
-            len_max,
-        };
-        let done = self.run(input, &mut out);
-        let len = out.len;
+        let mut out = Output::new(std::mem::take(&mut self.out), len_max);
+        out.make_room(input.len());
+        let done = self.run(input, &mut out, &mut 0, usize::MAX);
         self.before += positions;
-        self.out = bytes;
-        done.map(|()| &self.out[..len])
+        self.out = out.bytes;
+        done.map(|_| &self.out[..out.len])
     }
 
     /// Notes that the three bytes at `at` were seen, and tells where they were before.
@@ -144,10 +166,22 @@ impl Compressor {
         known.checked_sub(self.before + 1).map(|at| at as usize)
     }
 
-    fn run(&mut self, input: &[u8], out: &mut Output) -> Option<()> {
+    /// Goes on at `from`, until some place if the string does not end before. Tells whether it has; `None`
+    /// if there is no use.
+    fn run(
+        &mut self,
+        input: &[u8],
+        out: &mut Output,
+        from: &mut usize,
+        until: usize,
+    ) -> Option<bool> {
         let end = input.len();
-        let mut at = 0;
+        let mut at = *from;
         while at + 2 < end {
+            if at >= until {
+                *from = at;
+                return Some(false);
+            }
             let known = self.exchange(input, at).filter(|&known| {
                 // Redis: the first byte of all is never copied from.
                 known > 0
@@ -181,7 +215,70 @@ impl Compressor {
             out.plain(byte);
         }
         out.close_run();
-        Some(())
+        Some(true)
+    }
+}
+
+/// Bytes that a string may take compressed, to be of use.
+fn len_max(input: &[u8]) -> Option<usize> {
+    let len_max = input.len().checked_sub(SAVED_MIN_BYTES)?;
+    (len_max > 0).then_some(len_max)
+}
+
+/// How far a string has been compressed that is compressed a stretch at a time.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// To the byte of that index.
+    More(usize),
+    /// All of it: these pieces, one behind the other.
+    Packed(VecDeque<Vec<u8>>),
+    /// It saves no more than four bytes.
+    Useless,
+}
+
+/// A string that is compressed a stretch at a time, to the same bytes.
+///
+/// What comes of a stretch is a piece of memory of its own: room for all of it would take the kernel
+/// milliseconds to give, and to take back.
+#[derive(Debug)]
+pub struct Packing {
+    compressor: Compressor,
+    out: Output,
+    at: usize,
+    pieces: VecDeque<Vec<u8>>,
+}
+
+impl Packing {
+    /// `None` for a string too short, or too long.
+    pub fn new(input: &[u8]) -> Option<Packing> {
+        u32::try_from(input.len() + 1).ok()?;
+        let compressor = Compressor {
+            seen: vec![0; SLOTS].into_boxed_slice(),
+            ..Compressor::default()
+        };
+        Some(Packing {
+            compressor,
+            out: Output::new(Vec::new(), len_max(input)?),
+            at: 0,
+            pieces: VecDeque::new(),
+        })
+    }
+
+    /// Goes on with that string, about as far as to `until`.
+    pub fn go_on(&mut self, input: &[u8], until: usize) -> Step {
+        self.out.make_room(until.saturating_sub(self.at));
+        let done = self
+            .compressor
+            .run(input, &mut self.out, &mut self.at, until);
+        let Some(has_ended) = done else {
+            return Step::Useless;
+        };
+        let piece = self.out.take(has_ended);
+        self.pieces.push_back(piece);
+        match has_ended {
+            true => Step::Packed(std::mem::take(&mut self.pieces)),
+            false => Step::More(self.at),
+        }
     }
 }
 
@@ -273,6 +370,37 @@ mod tests {
             packed,
             Some(vec![1, b'a', b'a', 0xe0, 0x57, 0, 1, b'a', b'a'])
         );
+    }
+
+    #[test]
+    fn a_stretch_at_a_time_the_bytes_are_the_same() {
+        let mut random = fastrand::Rng::with_seed(11);
+        for round in 0..200 {
+            let letters = [2, 20, 256][round % 3];
+            let len = random.usize(..3000);
+            let plain: Vec<u8> = (0..len).map(|_| random.u32(..letters) as u8).collect();
+            let mut compressor = Compressor::default();
+            let whole = compressor.compress(&plain).map(<[u8]>::to_vec);
+            let Some(mut packing) = Packing::new(&plain) else {
+                assert_eq!(whole, None);
+                continue;
+            };
+            let (mut until, mut steps) = (0, 0);
+            let end = loop {
+                until += random.usize(1..500);
+                match packing.go_on(&plain, until) {
+                    Step::More(at) => assert!(at >= until && at < len),
+                    end => break end,
+                }
+                steps += 1;
+            };
+            let end = match end {
+                Step::Packed(pieces) => Some(pieces.into_iter().flatten().collect()),
+                _ => None,
+            };
+            assert_eq!(end, whole);
+            assert!(steps > 0 || len < 600, "{len}");
+        }
     }
 
     #[test]

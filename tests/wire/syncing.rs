@@ -139,7 +139,7 @@ fn a_snapshot_in_pieces_is_whole_and_the_stream_waits_for_a_word() {
     }
 }
 
-/// A value goes out in one piece, however large it is: who has not read it yet is not behind.
+/// An element goes out in one piece, however large it is: who has not read it yet is not behind.
 #[test]
 fn the_last_piece_of_a_snapshot_is_under_no_limit() {
     let options = [
@@ -150,7 +150,7 @@ fn the_last_piece_of_a_snapshot_is_under_no_limit() {
     ];
     let master = Server::start(Which::Pinion { shards: 1 }, &options);
     let mut client = master.client();
-    client.call(&["SET", "big", &"x".repeat(32_000_000)]);
+    client.call(&["RPUSH", "big", &"x".repeat(32_000_000)]);
     let mut raw = Raw::begin(&master, MODERN);
     wait_for("the last piece", || {
         master.log().contains("transfer terminated with success")
