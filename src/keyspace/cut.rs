@@ -47,7 +47,7 @@ const LARGE_BYTES: usize = 64 * 1024;
 /// So is a longer string: compressing it takes a millisecond.
 const LARGE_TEXT_BYTES: usize = 256 * 1024;
 
-/// A value of so much memory takes some milliseconds to stream.
+/// A value of so much memory takes milliseconds to stream.
 pub const WORTH_WAITING_BYTES: usize = 1024 * 1024;
 
 impl KeptValue<'_> {
@@ -129,8 +129,9 @@ pub(super) struct Cut {
     cursor: u64,
     /// The bucket before the cursor was the last of that database.
     is_through: bool,
-    /// Entries of the bucket before the cursor that are streamed in pieces, the last one first.
-    large: Vec<Handle>,
+    /// Entries that are streamed in pieces before the cursor goes on, with their databases; the last
+    /// one first.
+    large: Vec<(Handle, u32)>,
     /// So many parts of that one's value are streamed.
     parts: usize,
     /// The cursor has been everywhere.
@@ -244,26 +245,60 @@ impl Keyspace {
         false
     }
 
-    /// Whether a part of a large value has been streamed, and the rest has not.
-    #[inline]
-    pub fn is_amid_value(&self) -> bool {
-        self.cut.as_deref().is_some_and(|cut| cut.parts > 0)
-    }
-
-    /// The key of a value of at least so many bytes of which that is so.
-    pub fn key_under_way(&self, min_bytes: usize) -> Option<&[u8]> {
+    /// The key of a large value of which a part has been streamed, and the rest has not.
+    pub fn key_under_way(&self) -> Option<&[u8]> {
         let cut = self.cut.as_deref().filter(|cut| cut.parts > 0)?;
-        let &handle = cut.large.last()?;
-        let value = value_of(self.arena.get(handle), &self.objects);
-        let key = super::key_of(&self.arena, &self.objects, handle);
-        (value.memory_bytes() >= min_bytes).then_some(key)
+        let &(handle, _) = cut.large.last()?;
+        Some(super::key_of(&self.arena, &self.objects, handle))
     }
 
-    /// Streams another piece of that value, however much waits to be taken.
+    /// Streams another piece of a large value that is to be streamed in pieces, however much waits to be
+    /// taken.
     pub fn cut_on(&mut self) {
-        if self.key_under_way(0).is_some() {
+        if self.cut.as_deref().is_some_and(|cut| !cut.large.is_empty()) {
             self.cut_step();
         }
+    }
+
+    /// Has a large value be streamed next, in pieces, if it is part of the cut and yet to be streamed.
+    /// Returns whether it will be.
+    pub fn stream_next(&mut self, db: u32, key: &[u8]) -> bool {
+        if self.cut.is_none() || self.object_bytes.all < WORTH_WAITING_BYTES {
+            return false;
+        }
+        let origin = self.dbs[db as usize].origin;
+        let (Some(handle), Some(origin)) = (self.entry_of(db, key), origin) else {
+            return false;
+        };
+        let slot = self.arena.get(handle);
+        let is_streamed = entry::mark(slot) == self.mark;
+        let bytes = value_of(slot, &self.objects).memory_bytes();
+        let Some(cut) = self.cut.as_mut().filter(|cut| origin < cut.seen) else {
+            return false;
+        };
+        if is_streamed || bytes < WORTH_WAITING_BYTES {
+            return false;
+        }
+        if !cut.large.iter().any(|&(large, _)| large == handle) {
+            // Pieces of one value are not parted.
+            let next = cut.large.len() - usize::from(cut.parts > 0);
+            cut.large.insert(next, (handle, origin));
+        }
+        true
+    }
+
+    /// Whether the value of a key is being streamed in pieces, or will be.
+    pub fn is_put_off(&self, db: u32, key: &[u8]) -> bool {
+        let (Some(cut), Some(handle)) = (&self.cut, self.entry_of(db, key)) else {
+            return false;
+        };
+        cut.large.iter().any(|&(large, _)| large == handle)
+    }
+
+    fn entry_of(&self, db: u32, key: &[u8]) -> Option<Handle> {
+        let is_it = |handle| super::key_of(&self.arena, &self.objects, handle) == key;
+        let dict = &self.dbs[db as usize].dict;
+        dict.find(self.hash(key), is_it).map(|(_, handle)| handle)
     }
 
     /// Takes what was streamed; full chunks only, until the last entry is streamed.
@@ -328,7 +363,7 @@ impl Keyspace {
             && entry::mark(slot) != self.mark
             && value_of(slot, &self.objects).is_large();
         if is_large {
-            cut.large.push(handle);
+            cut.large.push((handle, db));
         }
         is_large
     }
@@ -336,10 +371,10 @@ impl Keyspace {
     /// Streams a piece of a large value.
     fn cut_piece(&mut self) {
         let Some(cut) = &mut self.cut else { return };
-        let Some(&handle) = cut.large.last() else {
+        let Some(&(handle, db)) = cut.large.last() else {
             return;
         };
-        let kept = cut.kept(handle, cut.at, &self.arena, &self.objects);
+        let kept = cut.kept(handle, db, &self.arena, &self.objects);
         let next = kept.and_then(|kept| cut.keeper.keep_piece(kept, cut.parts));
         cut.parts = next.unwrap_or(0);
         if next.is_none() {
@@ -447,7 +482,7 @@ impl Cut {
     /// Whatever is left of an entry will be streamed at once. Returns the parts that have been, if it was
     /// being streamed in pieces.
     fn no_more_pieces(&mut self, handle: Handle) -> Option<usize> {
-        let at = self.large.iter().position(|&large| large == handle)?;
+        let at = self.large.iter().position(|&(large, _)| large == handle)?;
         self.large.remove(at);
         let is_under_way = at == self.large.len() && self.parts > 0;
         is_under_way.then(|| std::mem::take(&mut self.parts))

@@ -128,7 +128,7 @@ impl ServerHost {
     pub fn persist_turn(&mut self, core: &mut Core, link: &mut dyn Link) -> bool {
         let more = self.part.stream(core, &mut self.mail);
         core.shard
-            .end_guard(self.now_ms, &mut |to, message| link.post(to, message));
+            .end_guards(self.now_ms, &mut |to, message| link.post(to, message));
         self.tell_replayed(core);
         if self.shard != 0 {
             self.mind_master(core, link);

@@ -127,7 +127,7 @@ impl Core {
         let is_here = matches!(&groups[..], [(home, _)] if *home == self.shard.place.shard);
         let keys = || groups[0].1.iter().map(|&at| args.get(at as usize));
         if is_here {
-            self.shard.guard(request.call.command, keys());
+            self.shard.guard(request.call.command, request.db, keys());
         }
         if is_here && !self.shard.blocks(keys()) {
             let mut out = Output::default();

@@ -325,7 +325,7 @@ impl Core {
             HoldOn::Everything | HoldOn::EverythingWith(_) => !self.shard.is_unheld(),
             HoldOn::Keys(keys) => {
                 let keys = || keys.iter().map(|&at| args.get(at as usize));
-                self.shard.guard_keys(keys());
+                self.shard.guard_keys(request.db, keys());
                 self.shard.blocks(keys())
             }
         }

@@ -226,7 +226,7 @@ impl Core {
         let mut fan = session.fan.take().unwrap_or_default();
         let max_bytes = self.output_max_bytes(key);
         // What has to wait for its keys goes before what comes behind it.
-        if home == here && !fan.goes_to(here) && !self.is_blocked(&call, args) {
+        if home == here && !fan.goes_to(here) && !self.is_blocked(key, &call, args) {
             let mark = link.out(key).mark();
             self.run_command(key, call, args, link, host);
             let out = link.out(key);

@@ -106,7 +106,9 @@ impl Core {
             Err(_) if hopping => Next::Again,
             Err(error) => self.fail(key, (call, args), &error, link, host),
             Ok(Homes::Many(groups)) => self.join(key, call, args, groups, hopping, link),
-            Ok(Homes::One(home)) if home == here && !hopping && !self.is_blocked(&call, args) => {
+            Ok(Homes::One(home))
+                if home == here && !hopping && !self.is_blocked(key, &call, args) =>
+            {
                 self.run_here(key, call, args, link, host)
             }
             Ok(Homes::One(home)) if self.may_fan(key) => {
@@ -118,17 +120,18 @@ impl Core {
 
     /// Whether a hold is in the way of a command whose keys are all here.
     #[inline]
-    pub(super) fn is_blocked(&mut self, call: &HopCall, args: &Args) -> bool {
-        if self.shard.keyspace.is_amid_value() {
-            self.guard(call.command, args);
+    pub(super) fn is_blocked(&mut self, key: SessionKey, call: &HopCall, args: &Args) -> bool {
+        if self.shard.keyspace.is_cutting() {
+            self.guard(key, call.command, args);
         }
         !self.shard.is_unheld() && self.is_held(call, args)
     }
 
-    fn guard(&mut self, command: &Command, args: &Args) {
+    fn guard(&mut self, key: SessionKey, command: &Command, args: &Args) {
         let positions = keys::positions(command.keys, args).unwrap_or_default();
         let keys = positions.iter().map(|&at| args.get(at));
-        self.shard.guard(command, keys);
+        let db = self.session(key).map_or(0, |session| session.client.db);
+        self.shard.guard(command, db, keys);
     }
 
     fn is_held(&self, call: &HopCall, args: &Args) -> bool {

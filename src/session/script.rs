@@ -349,9 +349,10 @@ impl Core {
         };
         let place = self.shard.place;
         let words = scripted.words.as_args();
-        if self.shard.keyspace.is_amid_value() {
+        if self.shard.keyspace.is_cutting() {
             let declared = scripted.declared.clone();
-            self.shard.guard_keys(declared.map(|at| words.get(at)));
+            let db = self.session(key).map_or(0, |session| session.client.db);
+            self.shard.guard_keys(db, declared.map(|at| words.get(at)));
         }
         if place.shards == 1 && self.shard.is_unheld() {
             return self.eval_here(key, scripted, link, host);

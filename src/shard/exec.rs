@@ -43,6 +43,7 @@ pub struct Shard {
     clock: fn() -> u64,
     /// When the command that runs next is taken to begin: the end of the one before it.
     begun_ns: u64,
+    guards: Vec<guard::Guard>,
 }
 
 /// Work that waits for a hold.
@@ -95,6 +96,7 @@ impl Shard {
             watching: Watching::default(),
             clock,
             begun_ns: 0,
+            guards: Vec::new(),
         }
     }
 
@@ -301,9 +303,9 @@ impl Shard {
                 self.keyspace.warm(hop.foreseen(hop.next));
             }
             let args = hop.args.as_args().range(from as usize, to as usize);
-            if self.keyspace.is_amid_value() {
+            if self.keyspace.is_cutting() {
                 let positions = keys::positions(command.keys, &args).unwrap_or_default();
-                self.guard(command, positions.iter().map(|&at| args.get(at)));
+                self.guard(command, hop.db, positions.iter().map(|&at| args.get(at)));
             }
             if !std::mem::take(&mut cleared)
                 && !self.holds.is_empty()

@@ -12,6 +12,7 @@ pub const PARAMS: &[Param] = &[
     Param::new("acllog-max-len", "128", Kind::Int { min: 0, max: i64::MAX }).effective(),
     Param::new("always-show-logo", "no", Kind::Bool).immutable().effective(),
     Param::new("bgsave_cpulist", "", Kind::Text).immutable(),
+    // Differs: Without `bind` it listens on 127.0.0.1 and ::1, not on every address.
     Param::new("bind", "127.0.0.1 -::1", Kind::Words).effective().rule(rules::addresses),
     Param::new("bind-source-addr", "", Kind::Text).effective(),
     Param::new("bio_cpulist", "", Kind::Text).immutable(),

@@ -1,48 +1,68 @@
-//! A large value that a snapshot streams in pieces, and who is about to change it.
+//! A large value that a snapshot has yet to stream, and who is about to change it.
 //!
-//! A change has to wait until all of the value is streamed as it was. Streaming the rest at once would
-//! keep everybody waiting; so who wants to change it, and who comes behind on the same key, waits in a
-//! hold, and everybody else goes on. Until somebody does there is no hold, and reading waits for nothing.
+//! A change has to wait until all of the value is streamed as it was. Streaming it at once would keep
+//! everybody waiting; so it is what is streamed next, in pieces, and who wants to change it, and who comes
+//! behind on the same key, waits in a hold, while everybody else goes on. Until somebody does there is no
+//! hold, and reading waits for nothing.
 
 use super::super::holds::{Holder, TxId};
 use super::{Post, Shard};
 use crate::command::{Command, flags};
-use crate::keyspace::cut::WORTH_WAITING_BYTES;
 
-/// The holder that is nobody's work. Coordinators count from zero.
-const CUT: TxId = TxId::MAX;
+/// A hold on a key whose value a snapshot has yet to stream.
+#[derive(Debug)]
+pub struct Guard {
+    tx: TxId,
+    db: u32,
+    key: Box<[u8]>,
+}
 
 impl Shard {
-    /// To be called before a command is asked for what is in its way: if it may change a value that is
-    /// being streamed, that is held from now on.
+    /// To be called before a command is asked for what is in its way: if it may change a large value that
+    /// is yet to be streamed, that is held from now on.
     #[inline]
-    pub fn guard<'k>(&mut self, command: &Command, keys: impl Iterator<Item = &'k [u8]>) {
-        if self.keyspace.is_amid_value() && command.flags & flags::READONLY == 0 {
-            self.guard_keys(keys);
+    pub fn guard<'k>(&mut self, command: &Command, db: u32, keys: impl Iterator<Item = &'k [u8]>) {
+        if self.keyspace.is_cutting() && command.flags & flags::READONLY == 0 {
+            self.guard_keys(db, keys);
         }
     }
 
     /// The same for what may change any of these keys.
-    pub fn guard_keys<'k>(&mut self, mut keys: impl Iterator<Item = &'k [u8]>) {
-        let Some(under_way) = self.keyspace.key_under_way(WORTH_WAITING_BYTES) else {
-            return;
-        };
-        if keys.any(|key| key == under_way) {
-            let scope = self.holds.scope(std::iter::once(under_way));
+    pub fn guard_keys<'k>(&mut self, db: u32, keys: impl Iterator<Item = &'k [u8]>) {
+        for key in keys {
+            if !self.keyspace.stream_next(db, key) {
+                continue;
+            }
+            // Nobody's work: coordinators count from zero.
+            let mut unused = (0..).map(|n| TxId::MAX - n);
+            let Some(tx) = unused.find(|&tx| !self.holds.holds(tx)) else {
+                return;
+            };
+            let scope = self.holds.scope(std::iter::once(key));
             // Whoever holds it already may go on; what is left is streamed at once then.
-            self.holds.try_hold(CUT, &scope, Holder::Brief);
+            if self.holds.try_hold(tx, &scope, Holder::Brief) {
+                let key = key.into();
+                self.guards.push(Guard { tx, db, key });
+            }
         }
     }
 
-    /// Whether somebody waits for the value that is being streamed.
+    /// Whether somebody waits for a value to be streamed.
     pub fn is_cut_awaited(&self) -> bool {
-        self.holds.holds(CUT)
+        !self.guards.is_empty()
     }
 
-    /// Lets go on who waited for a value that has been streamed.
-    pub fn end_guard(&mut self, now_ms: i64, post: Post) {
-        if self.is_cut_awaited() && self.keyspace.key_under_way(0).is_none() {
-            self.release(CUT, now_ms, post);
+    /// Lets go on who waited for values that have been streamed.
+    pub fn end_guards(&mut self, now_ms: i64, post: Post) {
+        let mut at = 0;
+        while let Some(Guard { tx, db, key }) = self.guards.get(at) {
+            if self.keyspace.is_put_off(*db, key) {
+                at += 1;
+                continue;
+            }
+            let tx = *tx;
+            self.guards.swap_remove(at);
+            self.release(tx, now_ms, post);
         }
     }
 }

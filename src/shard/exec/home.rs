@@ -118,7 +118,7 @@ impl Shard {
         if let HoldOn::Keys(keys) = &hold.on {
             let args = hold.request.args.as_args();
             let keys = keys.iter().map(|&at| args.get(at as usize));
-            self.guard(hold.request.call.command, keys);
+            self.guard(hold.request.call.command, hold.request.db, keys);
         }
         let scope = self.scope_of(&hold.request, &hold.on);
         if hold.manner == Manner::Run && !self.holds.blocks_scope(&scope) {
