@@ -7,7 +7,7 @@
 //! once, as it was at the cut, whatever happens to it or to the table it stands in; and there is
 //! no second copy of anything.
 //!
-//! A large collection is streamed a piece at a time, and has the old mark until all of it is. A change
+//! A large value is streamed a piece at a time, and has the old mark until all of it is. A change
 //! meanwhile streams what is left of it first; shards let such a change wait instead, if they can.
 
 use smallvec::SmallVec;
@@ -48,7 +48,7 @@ const LARGE_BYTES: usize = 64 * 1024;
 const LARGE_TEXT_BYTES: usize = 256 * 1024;
 
 /// A value of so much memory takes milliseconds to stream.
-pub const WORTH_WAITING_BYTES: usize = 1024 * 1024;
+const WORTH_WAITING_BYTES: usize = 1024 * 1024;
 
 impl KeptValue<'_> {
     /// Bytes of its memory, about.

@@ -122,16 +122,10 @@ impl Core {
     #[inline]
     pub(super) fn is_blocked(&mut self, key: SessionKey, call: &HopCall, args: &Args) -> bool {
         if self.shard.keyspace.is_cutting() {
-            self.guard(key, call.command, args);
+            let db = self.session(key).map_or(0, |session| session.client.db);
+            self.shard.guard_call(call.command, db, args);
         }
         !self.shard.is_unheld() && self.is_held(call, args)
-    }
-
-    fn guard(&mut self, key: SessionKey, command: &Command, args: &Args) {
-        let positions = keys::positions(command.keys, args).unwrap_or_default();
-        let keys = positions.iter().map(|&at| args.get(at));
-        let db = self.session(key).map_or(0, |session| session.client.db);
-        self.shard.guard(command, db, keys);
     }
 
     fn is_held(&self, call: &HopCall, args: &Args) -> bool {

@@ -303,10 +303,7 @@ impl Shard {
                 self.keyspace.warm(hop.foreseen(hop.next));
             }
             let args = hop.args.as_args().range(from as usize, to as usize);
-            if self.keyspace.is_cutting() {
-                let positions = keys::positions(command.keys, &args).unwrap_or_default();
-                self.guard(command, hop.db, positions.iter().map(|&at| args.get(at)));
-            }
+            self.guard_call(command, hop.db, &args);
             if !std::mem::take(&mut cleared)
                 && !self.holds.is_empty()
                 && let Some(scope) = self.blocking_scope(command, &args)

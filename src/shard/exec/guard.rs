@@ -7,7 +7,8 @@
 
 use super::super::holds::{Holder, TxId};
 use super::{Post, Shard};
-use crate::command::{Command, flags};
+use crate::command::{Command, flags, keys};
+use crate::resp::Args;
 
 /// A hold on a key whose value a snapshot has yet to stream.
 #[derive(Debug)]
@@ -22,9 +23,22 @@ impl Shard {
     /// is yet to be streamed, that is held from now on.
     #[inline]
     pub fn guard<'k>(&mut self, command: &Command, db: u32, keys: impl Iterator<Item = &'k [u8]>) {
-        if self.keyspace.is_cutting() && command.flags & flags::READONLY == 0 {
+        if self.may_meet_cut(command) {
             self.guard_keys(db, keys);
         }
+    }
+
+    /// The same, with all keys of a call.
+    #[inline]
+    pub fn guard_call(&mut self, command: &Command, db: u32, args: &Args) {
+        if self.may_meet_cut(command) {
+            let positions = keys::positions(command.keys, args).unwrap_or_default();
+            self.guard_keys(db, positions.iter().map(|&at| args.get(at)));
+        }
+    }
+
+    fn may_meet_cut(&self, command: &Command) -> bool {
+        self.keyspace.is_cutting() && command.flags & flags::READONLY == 0
     }
 
     /// The same for what may change any of these keys.
