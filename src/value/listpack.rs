@@ -8,6 +8,7 @@
 
 mod item;
 
+use super::run::{Run, Side};
 use item::{BACK_MAX_BYTES, HEAD_MAX_BYTES, back_len, checked_len, decode, write_back_len};
 
 pub use item::Item;
@@ -65,14 +66,16 @@ impl Builder {
         let count = u16::try_from(self.count).unwrap_or(COUNT_UNKNOWN);
         self.bytes[..4].copy_from_slice(&bytes.to_le_bytes());
         self.bytes[4..HEADER].copy_from_slice(&count.to_le_bytes());
-        Listpack { bytes: self.bytes }
+        Listpack {
+            bytes: self.bytes.into(),
+        }
     }
 }
 
 /// A listpack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listpack {
-    bytes: Vec<u8>,
+    bytes: Run,
 }
 
 impl Default for Listpack {
@@ -90,21 +93,25 @@ impl Listpack {
     }
 
     pub fn with_capacity(bytes: usize) -> Listpack {
-        let mut pack = Vec::with_capacity(bytes.max(HEADER + 1));
-        pack.extend_from_slice(&[7, 0, 0, 0, 0, 0, END]);
-        Listpack { bytes: pack }
+        Listpack {
+            bytes: Run::with_capacity(&[7, 0, 0, 0, 0, 0, END], bytes),
+        }
     }
 
     /// A listpack of bytes from outside; `None` if they are not one in every detail.
     pub fn from_bytes_checked(bytes: Vec<u8>) -> Option<Listpack> {
         check(&bytes)?;
-        Some(Listpack { bytes })
+        Some(Listpack {
+            bytes: bytes.into(),
+        })
     }
 
     /// A listpack of bytes that one consisted of.
     pub(super) fn from_own_bytes(bytes: Vec<u8>) -> Listpack {
         debug_assert!(check(&bytes).is_some());
-        Listpack { bytes }
+        Listpack {
+            bytes: bytes.into(),
+        }
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -126,12 +133,9 @@ impl Listpack {
         self.bytes.capacity()
     }
 
-    /// Gives back what was allocated to grow into. By a copy: an allocator asked to shrink a block
-    /// leaves it where it is while no more than half of it is wasted.
+    /// Gives back what was allocated to grow into.
     pub fn shrink(&mut self) {
-        if self.bytes.capacity() > self.bytes.len() {
-            self.bytes = self.bytes.as_slice().to_vec();
-        }
+        self.bytes.shrink_to(self.bytes.len());
     }
 
     /// Number of elements.
@@ -148,6 +152,11 @@ impl Listpack {
 
     fn end(&self) -> usize {
         self.bytes.len() - 1
+    }
+
+    /// All but the terminator.
+    fn entries(&self) -> &[u8] {
+        &self.bytes[..self.end()]
     }
 
     fn at(&self, at: usize) -> Option<Pos> {
@@ -172,10 +181,13 @@ impl Listpack {
 
     /// The entry after `count` more.
     pub fn skip(&self, pos: Pos, count: usize) -> Option<Pos> {
+        let entries = self.entries();
         let mut at = pos.0;
         for _ in 0..count {
-            at = self.after(at);
-            self.at(at)?;
+            at = after(entries, at);
+            if at >= entries.len() {
+                return None;
+            }
         }
         Some(Pos(at))
     }
@@ -198,17 +210,8 @@ impl Listpack {
     }
 
     /// Start of the entry after the one at `at`.
-    #[inline]
     fn after(&self, at: usize) -> usize {
-        match self.bytes[at] {
-            // The most frequent ones: small numbers and short strings.
-            0..=0x7f => at + 2,
-            tag @ 0x80..=0xbf => at + 2 + usize::from(tag & 0x3f),
-            _ => {
-                let len = encoded_len(&self.bytes[at..]);
-                at + len + back_len(len)
-            }
-        }
+        after(&self.bytes, at)
     }
 
     /// The element at an index; negative ones count from the end.
@@ -240,7 +243,7 @@ impl Listpack {
 
     /// The bytes of each element without its back length.
     pub(super) fn encoded(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = &self.bytes[HEADER..self.end()];
+        let mut rest = &self.entries()[HEADER..];
         std::iter::from_fn(move || {
             let len = encoded_len(rest.first().map(|_| rest)?);
             let element = &rest[..len];
@@ -250,16 +253,13 @@ impl Listpack {
     }
 
     pub fn iter(&self) -> Iter<'_> {
-        Iter {
-            pack: self,
-            at: HEADER,
-        }
+        self.iter_from(Pos(HEADER))
     }
 
     /// The element at `pos` and all after it.
     pub fn iter_from(&self, pos: Pos) -> Iter<'_> {
         Iter {
-            pack: self,
+            entries: self.entries(),
             at: pos.0,
         }
     }
@@ -285,7 +285,7 @@ impl Listpack {
             Item::Str([.., last]) => Some((wanted.encoded_len() - 1, *last)),
             _ => None,
         };
-        let entries = &self.bytes[..self.end()];
+        let entries = self.entries();
         let mut at = from?.0;
         while at < entries.len() {
             if entries[at] == tag
@@ -295,7 +295,7 @@ impl Listpack {
                 return Some(Pos(at));
             }
             for _ in 0..step {
-                at = self.after(at);
+                at = after(entries, at);
                 if at >= entries.len() {
                     return None;
                 }
@@ -306,12 +306,13 @@ impl Listpack {
 
     // ---- changes
 
-    /// Makes room for `more` bytes by doubling up to `max`: for a listpack that is being filled.
-    pub fn reserve_up_to(&mut self, more: usize, max: usize) {
+    /// Makes room for `more` bytes by doubling up to `max`: for a listpack that is being filled, from
+    /// which side is up to its owner.
+    pub(super) fn reserve_up_to(&mut self, more: usize, max: usize, side: Side) {
         let needed = self.bytes.len() + more;
         if needed > self.bytes.capacity() {
             let doubled = (2 * self.bytes.capacity()).min(max).max(needed);
-            self.bytes.reserve_exact(doubled - self.bytes.len());
+            self.bytes.grow(doubled, side);
         }
     }
 
@@ -381,9 +382,10 @@ impl Listpack {
 
     /// Removes up to `count` elements from `pos` on.
     pub fn remove_range(&mut self, pos: Pos, count: usize) -> Option<Pos> {
+        let entries = self.entries();
         let (mut end, mut removed) = (pos.0, 0);
-        while removed < count && end < self.end() {
-            end = self.after(end);
+        while removed < count && end < entries.len() {
+            end = after(entries, end);
             removed += 1;
         }
         self.make_room(pos.0, end, 0);
@@ -393,20 +395,9 @@ impl Listpack {
 
     /// Makes `from..to` a gap of `len` bytes.
     fn make_room(&mut self, from: usize, to: usize, len: usize) {
-        if to - from == len {
-            return;
-        }
         let old = self.bytes.len();
-        let new = old - (to - from) + len;
-        if new > self.bytes.capacity() {
-            // Some room to grow, but not twice as much: many small listpacks are what fills memory.
-            self.bytes.reserve_exact(new + new / 8 - old);
-        }
-        if new > old {
-            self.bytes.resize(new, 0);
-        }
-        self.bytes.copy_within(to..old, from + len);
-        self.bytes.truncate(new);
+        self.bytes.splice(from, to, len);
+        let new = self.bytes.len();
         if new < old && new < self.bytes.capacity() / 2 {
             self.bytes.shrink_to(new + new / 8);
         }
@@ -431,9 +422,23 @@ impl Listpack {
     }
 }
 
+/// Start of the entry after the one at `at`.
+#[inline]
+fn after(bytes: &[u8], at: usize) -> usize {
+    match bytes[at] {
+        // The most frequent ones: small numbers and short strings.
+        0..=0x7f => at + 2,
+        tag @ 0x80..=0xbf => at + 2 + usize::from(tag & 0x3f),
+        _ => {
+            let len = encoded_len(&bytes[at..]);
+            at + len + back_len(len)
+        }
+    }
+}
+
 /// Elements in order.
 pub struct Iter<'a> {
-    pack: &'a Listpack,
+    entries: &'a [u8],
     at: usize,
 }
 
@@ -441,11 +446,11 @@ impl<'a> Iterator for Iter<'a> {
     type Item = Item<'a>;
 
     fn next(&mut self) -> Option<Item<'a>> {
-        if self.at >= self.pack.end() {
+        if self.at >= self.entries.len() {
             return None;
         }
-        let item = decode(&self.pack.bytes[self.at..]);
-        self.at = self.pack.after(self.at);
+        let item = decode(&self.entries[self.at..]);
+        self.at = after(self.entries, self.at);
         Some(item)
     }
 }

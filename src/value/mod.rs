@@ -16,6 +16,7 @@ pub mod listpack;
 pub mod longdouble;
 pub mod lzf;
 pub mod ranked;
+mod run;
 pub mod set;
 pub mod slab;
 pub mod stream;

@@ -71,10 +71,7 @@ fn pop(tx: &mut Tx, args: &Args, end: End, out: &mut Writer) -> CmdResult {
     }
     let key = args.get(1);
     if args.len() == 2 {
-        return match tx.peek::<List>(key)? {
-            None => out.null(),
-            Some(_) => pop_one(tx, key, end, out),
-        };
+        return pop_one(tx, key, end, out);
     }
     let count = args.int(2).map_err(|_| CmdError::MustBePositive)?;
     let count = usize::try_from(count).map_err(|_| CmdError::MustBePositive)?;
@@ -87,14 +84,17 @@ fn pop(tx: &mut Tx, args: &Args, end: End, out: &mut Writer) -> CmdResult {
     }
 }
 
-/// Takes an element of a list that exists.
+/// Takes an element; of no list, the null.
 pub(super) fn pop_one(tx: &mut Tx, key: &[u8], end: End, out: &mut Writer) -> CmdResult {
-    tx.change(key, |list: &mut List, _| {
+    let written = tx.change(key, |list: &mut List, _| {
         let written = list.end(end).map_or(Ok(()), |item| element(item, out));
         list.drop_end(end);
         written
-    })?
-    .unwrap_or(Ok(()))?;
+    })?;
+    let Some(written) = written else {
+        return out.null();
+    };
+    written?;
     let (event, name) = popped(end);
     tx.wrote(key, event, |rec| rec.cmd(&[name, key]));
     Ok(())

@@ -155,6 +155,9 @@ impl Tx<'_> {
     // ---- deadlines of fields
 
     pub(super) fn has_due_fields(&self, found: &Found) -> bool {
+        if !self.ks.knows_expiring_fields {
+            return false;
+        }
         let deadline = self.value_of(found).and_then(Value::next_deadline);
         deadline.is_some_and(|at_ms| at_ms <= self.now_ms)
     }

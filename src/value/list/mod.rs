@@ -23,6 +23,7 @@ use node::{Fill, Node, SAFETY_BYTES};
 
 use super::limits::Limits;
 use super::listpack::{Item, Listpack};
+use super::run::Side;
 
 /// What one element takes at most beside its bytes: encoding and back length.
 const ENTRY_OVERHEAD_MAX: usize = 10;
@@ -302,13 +303,17 @@ impl List {
         }
         self.account(at, |node| {
             let pack = node.pack();
-            pack.reserve_up_to(
-                value.len() + ENTRY_OVERHEAD_MAX,
-                fill.bytes_max().unwrap_or(SAFETY_BYTES),
-            );
+            let more = value.len() + ENTRY_OVERHEAD_MAX;
+            let max = fill.bytes_max().unwrap_or(SAFETY_BYTES);
             match end {
-                End::Head => pack.push_front(value),
-                End::Tail => pack.push(value),
+                End::Head => {
+                    pack.reserve_up_to(more, max, Side::Ahead);
+                    pack.push_front(value);
+                }
+                End::Tail => {
+                    pack.reserve_up_to(more, max, Side::Behind);
+                    pack.push(value);
+                }
             }
         });
     }

@@ -7,6 +7,7 @@ use super::{EntryId, columns};
 use crate::value::closed::Closed;
 use crate::value::limits::Limits;
 use crate::value::listpack::{Item, Listpack, Pos};
+use crate::value::run::Side;
 
 const DELETED: i64 = 1;
 pub(super) const SAME_FIELDS: i64 = 2;
@@ -307,7 +308,11 @@ impl Node {
             .map(|text| text.len() + ELEMENT_MAX_BYTES)
             .sum();
         // In few steps: each leaves a block of another size behind.
-        pack.reserve_up_to(more + ENTRY_HEAD_MAX_BYTES, pack.bytes() * 3 / 2);
+        pack.reserve_up_to(
+            more + ENTRY_HEAD_MAX_BYTES,
+            pack.bytes() * 3 / 2,
+            Side::Behind,
+        );
         let count = (fields.len() / 2) as i64;
         pack.push_int(if same { SAME_FIELDS } else { 0 });
         pack.push_int(id.ms.wrapping_sub(master.ms) as i64);
