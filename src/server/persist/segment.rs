@@ -113,6 +113,8 @@ pub struct Segment<F: Medium = File> {
     /// Bytes of the write under way, and of the room it makes behind them.
     in_flight: usize,
     room_in_flight: usize,
+    /// The disk had none to make.
+    no_room_until_ms: i64,
     /// It is over when they are on the disk.
     is_through: bool,
     /// Under `always`: what was written last and is not synced, and where.
@@ -171,6 +173,7 @@ impl<F: Medium> Segment<F> {
             syncing: None,
             in_flight: 0,
             room_in_flight: 0,
+            no_room_until_ms: 0,
             is_through: false,
             kept: Vec::new(),
             kept_at: 0,

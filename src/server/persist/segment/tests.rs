@@ -13,6 +13,8 @@ struct Content {
     dirty: Vec<bool>,
     rng: fastrand::Rng,
     fails: bool,
+    /// Bytes that it may have.
+    limit: usize,
 }
 
 impl Faulty {
@@ -23,6 +25,7 @@ impl Faulty {
             dirty: Vec::new(),
             rng: fastrand::Rng::with_seed(seed),
             fails,
+            limit: usize::MAX,
         })))
     }
 }
@@ -54,6 +57,9 @@ impl Medium for Faulty {
             true => content.rng.usize(0..=bytes.len()),
             false => bytes.len(),
         };
+        if at as usize + n > content.limit {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let (at, end) = (at as usize, at as usize + n);
         let len = content.cached.len().max(end);
         content.cached.resize(len, 0);
@@ -266,6 +272,32 @@ fn nothing_is_acknowledged_that_a_failing_disk_has_not_got() {
         assert!(failed > 100, "{failed} runs saw a fault");
         assert!(runs.iter().all(|(count, _)| *count > 20));
     }
+}
+
+#[test]
+fn a_disk_without_room_ahead_takes_what_it_has_room_for() {
+    let mut bench = Bench::new(1, Policy::Always);
+    bench.segment.ahead_bytes = 2_000;
+    {
+        let mut content = bench.files[0].0.lock().unwrap();
+        (content.fails, content.limit) = (false, 1_000);
+    }
+    for count in 1..=8 {
+        bench.turn(1);
+        for _ in 0..2 {
+            bench.finish();
+            bench.turn(0);
+        }
+        assert_eq!(bench.segment.failure(), None);
+        assert_eq!(bench.acknowledged, count);
+        // Room is tried again now and then.
+        bench.now_ms += 120;
+    }
+    (0..80).for_each(|_| bench.turn(1));
+    bench.finish();
+    bench.turn(0);
+    bench.finish();
+    assert!(bench.segment.failure().is_some(), "the disk is full");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The bytes of a segment on their way to the kernel or the disk, and those that did not arrive.
 
-use super::{Medium, Segment};
+use super::{Medium, RETRY_MS, Segment};
 use crate::runtime::{FileDone, FileOp, clock};
 use crate::server::persist::{Operation, Purpose};
 
@@ -41,7 +41,7 @@ impl<F: Medium> Segment<F> {
         self.is_through = true;
         let mut bytes = std::mem::take(&mut self.buffer);
         self.in_flight = bytes.len();
-        if self.failed.is_none() {
+        if self.failed.is_none() && now_ms >= self.no_room_until_ms {
             self.room_in_flight = self.room.make_ahead(self.at, &mut bytes, self.ahead_bytes);
         }
         self.last_sync_ms = now_ms;
@@ -121,6 +121,11 @@ impl<F: Medium> Segment<F> {
                 }
                 // How far it came is not known: all of it is written again in its place.
                 bytes.splice(..0, done.bytes);
+                if room > 0 {
+                    // There may be enough for the units themselves, and they are all that anybody waits for.
+                    self.no_room_until_ms = now_ms + RETRY_MS;
+                    return;
+                }
                 self.fail("Error writing to the AOF file", &error, now_ms);
             }
         }
