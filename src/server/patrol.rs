@@ -143,6 +143,11 @@ impl Patrol {
         }
     }
 
+    /// What clients may use together; 0 is no limit.
+    pub fn clients_max_bytes(&self) -> usize {
+        self.clients_max_bytes
+    }
+
     /// Whether some client of this node listens to channels.
     pub fn set_listening(&mut self, listening: bool) {
         self.listening = listening;
@@ -203,11 +208,13 @@ impl Patrol {
             }
         }
         sizes.sort_unstable();
+        let mut closable_bytes = sizes.iter().map(|(bytes, _)| bytes).sum();
         let mut gone = 0;
         loop {
             let largest = sizes.last().copied();
             let largest_bytes = largest.map_or(0, |(bytes, _)| bytes);
-            let (total, is_here) = core.shard.budget.publish_clients(all_bytes, largest_bytes);
+            let budget = &core.shard.budget;
+            let (total, is_here) = budget.publish_clients(all_bytes, closable_bytes, largest_bytes);
             let too_much = self.clients_max_bytes > 0 && total > self.clients_max_bytes;
             let Some((bytes, key)) = largest.filter(|_| too_much && is_here) else {
                 return gone;
@@ -219,6 +226,7 @@ impl Patrol {
             core.abandon(key, link);
             sizes.pop();
             all_bytes -= bytes;
+            closable_bytes -= bytes;
             gone += 1;
         }
     }

@@ -45,6 +45,7 @@ pub fn install(config: &Config, core: &mut Core, host: &mut ServerHost) {
     let known = Policy::ALL.into_iter().find(|known| known.name() == policy);
     let budget = &mut core.shard.budget;
     budget.max_bytes = config.bytes("maxmemory") as usize;
+    budget.clients_max_bytes = host.patrol.clients_max_bytes();
     budget.policy = known.unwrap_or(Policy::NoEviction);
     budget.samples = bytes("maxmemory-samples");
     if host.part.loading || host.ignores_maxmemory() {

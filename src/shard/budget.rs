@@ -17,8 +17,9 @@ pub struct Figure {
     used_bytes: AtomicUsize,
     /// It found no key that the policy allows to evict.
     exhausted: AtomicBool,
-    /// What its clients use, and the one among those that may be closed that uses most.
-    clients_bytes: AtomicUsize,
+    /// What its clients use that may not be closed, those that may, and the largest of these.
+    bound_bytes: AtomicUsize,
+    closable_bytes: AtomicUsize,
     client_max_bytes: AtomicUsize,
 }
 
@@ -27,6 +28,8 @@ pub struct Figure {
 pub struct Budget {
     /// 0: no limit.
     pub max_bytes: usize,
+    /// `maxmemory-clients`; 0: no limit.
+    pub clients_max_bytes: usize,
     pub policy: Policy,
     pub samples: usize,
     figures: Arc<[Figure]>,
@@ -42,6 +45,7 @@ impl Budget {
     pub fn new(shard: usize, figures: Arc<[Figure]>) -> Budget {
         Budget {
             max_bytes: 0,
+            clients_max_bytes: 0,
             policy: Policy::NoEviction,
             samples: 5,
             figures,
@@ -50,31 +54,51 @@ impl Budget {
     }
 
     /// Publishes what the keys of this shard use; returns by how much all shards, with what their
-    /// clients use, exceed the limit.
+    /// clients use, exceed the limit. What clients that may be closed use beyond a limit of their own
+    /// goes with them: no key has to make room for it. Redis: server.c processCommand evicts clients
+    /// before it evicts keys.
     pub fn excess(&self, used_bytes: usize) -> usize {
         let own = &self.figures[self.shard].used_bytes;
         own.store(used_bytes, Ordering::Relaxed);
-        let used = |figure: &Figure| {
-            let keys = figure.used_bytes.load(Ordering::Relaxed);
-            keys + figure.clients_bytes.load(Ordering::Relaxed)
+        let keys = self.sum(|figure| &figure.used_bytes);
+        // Others write meanwhile: each is read once.
+        let closable = self.sum(|figure| &figure.closable_bytes);
+        let clients = self.sum(|figure| &figure.bound_bytes) + closable;
+        let leaving = match self.clients_max_bytes {
+            0 => 0,
+            max_bytes => clients.saturating_sub(max_bytes).min(closable),
         };
-        let total: usize = self.figures.iter().map(used).sum();
-        total.saturating_sub(self.max_bytes)
+        (keys + clients - leaving).saturating_sub(self.max_bytes)
     }
 
-    /// Publishes what the clients of this shard use, and the largest that may be closed. Returns what
-    /// all clients use, and whether no other shard has a larger one.
-    pub fn publish_clients(&self, all_bytes: usize, largest_bytes: usize) -> (usize, bool) {
+    fn sum(&self, of: impl Fn(&Figure) -> &AtomicUsize) -> usize {
+        let figures = self.figures.iter();
+        figures
+            .map(|figure| of(figure).load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Publishes what the clients of this shard use, those of them that may be closed, and the largest of
+    /// these. Returns what all clients use, and whether no other shard has a larger one.
+    pub fn publish_clients(
+        &self,
+        all_bytes: usize,
+        closable_bytes: usize,
+        largest_bytes: usize,
+    ) -> (usize, bool) {
         let own = &self.figures[self.shard];
-        own.clients_bytes.store(all_bytes, Ordering::Relaxed);
+        let bound_bytes = all_bytes.saturating_sub(closable_bytes);
+        own.bound_bytes.store(bound_bytes, Ordering::Relaxed);
+        own.closable_bytes.store(closable_bytes, Ordering::Relaxed);
         own.client_max_bytes.store(largest_bytes, Ordering::Relaxed);
-        let used = |figure: &Figure| figure.clients_bytes.load(Ordering::Relaxed);
         let others = self.figures.iter().enumerate();
         let is_largest = others.into_iter().all(|(shard, figure)| {
             let theirs = figure.client_max_bytes.load(Ordering::Relaxed);
             theirs < largest_bytes || theirs == largest_bytes && shard >= self.shard
         });
-        (self.figures.iter().map(used).sum(), is_largest)
+        let total =
+            self.sum(|figure| &figure.bound_bytes) + self.sum(|figure| &figure.closable_bytes);
+        (total, is_largest)
     }
 
     pub fn set_exhausted(&self, exhausted: bool) {
@@ -111,9 +135,9 @@ mod tests {
         assert_eq!(a.excess(90), 0);
         assert_eq!(b.excess(30), 20);
         assert_eq!(a.excess(60), 0);
-        a.publish_clients(15, 15);
+        a.publish_clients(15, 15, 15);
         assert_eq!((a.excess(60), b.excess(20)), (5, 0));
-        a.publish_clients(0, 0);
+        a.publish_clients(0, 0, 0);
         a.set_exhausted(true);
         assert!(!a.may_evict() && b.may_evict() && !a.is_exhausted());
         b.set_exhausted(true);
@@ -121,14 +145,36 @@ mod tests {
     }
 
     #[test]
+    fn clients_beyond_a_limit_of_their_own_cost_no_keys() {
+        let shared = figures(2);
+        let budget = |shard| Budget {
+            max_bytes: 100,
+            clients_max_bytes: 30,
+            policy: Policy::AllkeysLru,
+            ..Budget::new(shard, shared.clone())
+        };
+        let (a, b) = (budget(0), budget(1));
+        b.publish_clients(500, 500, 10);
+        assert_eq!((b.excess(20), a.excess(50)), (0, 0));
+        assert_eq!(a.excess(55), 5);
+        // Nobody may close these.
+        b.publish_clients(500, 0, 0);
+        assert_eq!(a.excess(50), 470);
+        b.publish_clients(500, 450, 10);
+        assert_eq!(a.excess(50), 20);
+        b.publish_clients(20, 20, 10);
+        assert_eq!(a.excess(55), 0);
+    }
+
+    #[test]
     fn the_largest_client_of_all_shards_goes_first() {
         let shared = figures(2);
         let (a, b) = (Budget::new(0, shared.clone()), Budget::new(1, shared));
-        assert_eq!(a.publish_clients(10, 7), (10, true));
-        assert_eq!(b.publish_clients(9, 9), (19, true));
-        assert_eq!(a.publish_clients(10, 7), (19, false));
+        assert_eq!(a.publish_clients(10, 10, 7), (10, true));
+        assert_eq!(b.publish_clients(9, 9, 9), (19, true));
+        assert_eq!(a.publish_clients(10, 10, 7), (19, false));
         // Of two alike that of the first shard.
-        assert_eq!(a.publish_clients(10, 9), (19, true));
-        assert_eq!(b.publish_clients(9, 9), (19, false));
+        assert_eq!(a.publish_clients(10, 10, 9), (19, true));
+        assert_eq!(b.publish_clients(9, 9, 9), (19, false));
     }
 }

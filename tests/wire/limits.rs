@@ -572,6 +572,37 @@ fn memory_is_kept_below_its_limit() {
 }
 
 #[test]
+fn clients_go_before_keys_do() {
+    for which in both() {
+        let limits = ["--maxmemory", "11mb", "--maxmemory-clients", "3mb"];
+        let policy = ["--maxmemory-policy", "allkeys-lru"];
+        let server = Server::start(which, &[&limits[..], &policy].concat());
+        let mut watcher = server.client();
+        assert_eq!(line(&mut watcher, "CLIENT NO-EVICT on"), "+OK");
+        for n in 0..50 {
+            let made = line(&mut watcher, &format!("SETRANGE key:{n} 100000 x"));
+            assert_eq!(made, ":100001", "{which}");
+        }
+        for round in 1..=10 {
+            // Nobody reads what comes of it, on whichever shard a client is: 60 MB.
+            let connect = |_| TcpStream::connect(("127.0.0.1", server.port)).expect("a connection");
+            let mut clients: Vec<TcpStream> = (0..20).map(connect).collect();
+            let get = encode(&["GET", &format!("key:{round}")]);
+            for _ in 0..30 {
+                // Those that had to go are gone.
+                clients.retain_mut(|client| client.write_all(&get).is_ok());
+            }
+            let begun = Instant::now();
+            while info(&mut watcher, "evicted_clients") < round {
+                assert!(begun.elapsed() < Duration::from_secs(30), "{which}");
+            }
+            assert_eq!(info(&mut watcher, "evicted_keys"), 0, "{which}");
+            assert_eq!(line(&mut watcher, "DBSIZE"), ":50", "{which}");
+        }
+    }
+}
+
+#[test]
 fn transactions_and_scripts_that_write_wait_for_the_end_of_a_pause() {
     for which in both() {
         let server = Server::start(which, &[]);
