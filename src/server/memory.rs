@@ -1,6 +1,7 @@
 //! What memory is used for: INFO memory, MEMORY STATS, DOCTOR and MALLOC-STATS.
 //!
-//! Used is what this server accounts for: keys, values, their indexes, clients and their buffers.
+//! Used is what this server accounts for: keys, values, their indexes, clients and their buffers, what is
+//! kept of the stream of the replicas.
 //! Resident is what the kernel says. The allocator is not asked: what it holds is taken to be the
 //! resident memory that belongs to no file.
 
@@ -28,10 +29,13 @@ pub struct Memory {
     pub startup: usize,
     pub overhead: usize,
     pub dataset: usize,
+    /// All but replicas.
     pub clients: usize,
     /// Of the stream: as much as `repl-backlog-size` says, and what is kept for replicas beyond that.
     pub backlog: usize,
-    pub replicas: usize,
+    pub kept_for_replicas: usize,
+    /// Replicas as clients.
+    links: usize,
     pub aof_buffer: usize,
     /// Used, and what is free in the pages that hold it.
     pub active: usize,
@@ -56,8 +60,12 @@ struct ShardBytes {
 impl Memory {
     pub fn of(nodes: &[NodeFigures]) -> Memory {
         let sum = |of: fn(&NodeFigures) -> usize| nodes.iter().map(of).sum::<usize>();
-        let (clients, aof_buffer) = (sum(|n| n.client_bytes), sum(|n| n.aof_buffer_bytes));
-        let buffers = clients + aof_buffer;
+        let (clients, links) = (sum(|n| n.client_bytes), sum(|n| n.replica_bytes));
+        let aof_buffer = sum(|n| n.aof_buffer_bytes);
+        let replication = nodes.iter().find_map(|node| node.replicas.as_ref());
+        let (kept, kept_max) =
+            replication.map_or((0, 0), |it| (it.backlog_bytes, it.backlog_max_bytes));
+        let buffers = clients + links + kept + aof_buffer;
         let used = sum(|n| n.keys_bytes) + buffers;
         let overhead = sum(|n| n.overhead_bytes) + buffers;
         let (resident, anonymous) = resident_bytes();
@@ -75,11 +83,8 @@ impl Memory {
             keys: node.keys_bytes - node.overhead_bytes,
             index: node.overhead_bytes,
             free: node.slack_bytes,
-            clients: node.client_bytes,
+            clients: node.client_bytes + node.replica_bytes,
         };
-        let replication = nodes.iter().find_map(|node| node.replicas.as_ref());
-        let (kept, kept_max) =
-            replication.map_or((0, 0), |it| (it.backlog_bytes, it.backlog_max_bytes));
         // Redis: object.c getMemoryOverheadData. What was copied for a replica counts as a client's.
         let has_replicas = replication.is_some_and(|it| !it.replicas.is_empty());
         let backlog = if has_replicas {
@@ -95,7 +100,8 @@ impl Memory {
             dataset: used.saturating_sub(overhead),
             clients,
             backlog,
-            replicas: kept - backlog,
+            kept_for_replicas: kept - backlog,
+            links,
             aof_buffer,
             active: used + sum(|n| n.slack_bytes),
             allocated: anonymous,
@@ -105,6 +111,16 @@ impl Memory {
             shards: nodes.iter().map(shard).collect(),
             connected: sum(|n| n.sessions),
         }
+    }
+
+    /// What the replicas cost, beside what is kept of the stream without them.
+    pub fn replicas(&self) -> usize {
+        self.links + self.kept_for_replicas
+    }
+
+    /// What `maxmemory` is not about: that is keys, and clients but replicas.
+    pub fn not_limited(&self) -> usize {
+        self.links + self.backlog + self.kept_for_replicas + self.aof_buffer
     }
 
     /// What keys and clients added since the start; at least 1, to divide by.
@@ -139,7 +155,7 @@ impl Memory {
                 ("total.allocated", self.used),
                 ("startup.allocated", self.startup),
                 ("replication.backlog", self.backlog),
-                ("clients.slaves", self.replicas),
+                ("clients.slaves", self.replicas()),
                 ("clients.normal", self.clients),
                 ("cluster.links", 0),
                 ("aof.buffer", self.aof_buffer),

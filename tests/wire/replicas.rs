@@ -314,6 +314,13 @@ fn who_comes_back_goes_on_from_what_is_kept_for_a_slow_replica() {
             histlen > KEPT
         });
         let all = figure(&mut client, "memory", "mem_total_replication_buffers");
+        // It is used, and no reason to evict keys.
+        let used = figure(&mut client, "memory", "used_memory");
+        let not_counted = figure(&mut client, "memory", "mem_not_counted_for_evict");
+        assert!(
+            used > all && not_counted >= all,
+            "{used}, {not_counted}, {all}"
+        );
         assert!((histlen..2 * histlen).contains(&all), "{all} for {histlen}");
         let backlog = figure(&mut client, "memory", "mem_replication_backlog");
         let beyond = figure(&mut client, "memory", "mem_clients_slaves");
@@ -336,6 +343,28 @@ fn who_comes_back_goes_on_from_what_is_kept_for_a_slow_replica() {
         wait_for("the backlog to shrink", || {
             figure(&mut client, "replication", "repl_backlog_histlen") <= BACKLOG
         });
+        agree(&master, &replica);
+    }
+}
+
+/// What a replica does not read is the replica's, not a client's.
+#[test]
+fn the_memory_of_a_replica_is_its_own() {
+    for shards in [1, 2] {
+        let master = Server::start(Which::Pinion { shards }, &[]);
+        let mut client = master.client();
+        let replica = replica_of(&master);
+        wait_until_linked(&mut replica.client());
+        replica.signal("STOP");
+        let before = figure(&mut client, "memory", "mem_clients_normal");
+        let value = "x".repeat(100_000);
+        wait_for("the replica to fall behind", || {
+            client.call(&["SET", "k", &value]);
+            figure(&mut client, "memory", "mem_clients_slaves") > 4 << 20
+        });
+        let normal = figure(&mut client, "memory", "mem_clients_normal");
+        assert!(normal < before + 16 * 1024, "{before}, {normal}");
+        replica.signal("CONT");
         agree(&master, &replica);
     }
 }

@@ -16,8 +16,9 @@ pub struct NodeFigures {
     pub blocked: usize,
     pub with_timeout: usize,
     pub awaiting: usize,
-    /// Clients and what waits to be sent to them.
+    /// Clients and what waits to be sent to them; replicas apart.
     pub client_bytes: usize,
+    pub replica_bytes: usize,
     /// The most that one client has in its query buffer, and waits to be sent.
     pub input_max_bytes: usize,
     pub output_max_bytes: usize,
@@ -115,7 +116,6 @@ impl NodeFigures {
                 .map(|session| link.pending_bytes(session.key))
         };
         let inputs = core.sessions().map(|session| session.query_bytes());
-        let sessions = core.sessions().map(|session| session.memory_bytes());
         let db_bytes = |db| {
             let (main, expires) = keys.index_bytes(db);
             DbBytes { main, expires }
@@ -128,7 +128,8 @@ impl NodeFigures {
                 .sessions()
                 .filter(|s| s.state == State::Awaiting)
                 .count(),
-            client_bytes: sessions.chain(outputs()).sum(),
+            client_bytes: session_bytes(core, link, false),
+            replica_bytes: session_bytes(core, link, true),
             input_max_bytes: inputs.max().unwrap_or(0),
             output_max_bytes: outputs().max().unwrap_or(0),
             keys_bytes: keys.memory_bytes(),
@@ -172,4 +173,12 @@ impl NodeFigures {
             replicas: None,
         }
     }
+}
+
+/// What replicas use, or all other clients.
+fn session_bytes(core: &Core, link: &dyn Link, of_replicas: bool) -> usize {
+    core.sessions()
+        .filter(|session| session.client.replica == of_replicas)
+        .map(|session| session.memory_bytes() + link.pending_bytes(session.key))
+        .sum()
 }

@@ -41,16 +41,14 @@ pub fn memory(nodes: &[NodeFigures], context: &Context) -> String {
         ),
     ]);
     text += &layers(&memory);
-    let buffers = memory.clients + memory.aof_buffer;
     text + &lines(&[
-        // `maxmemory` is about keys alone.
-        ("mem_not_counted_for_evict", buffers.into()),
+        ("mem_not_counted_for_evict", memory.not_limited().into()),
         ("mem_replication_backlog", memory.backlog.into()),
         (
             "mem_total_replication_buffers",
-            (memory.backlog + memory.replicas).into(),
+            (memory.backlog + memory.kept_for_replicas).into(),
         ),
-        ("mem_clients_slaves", memory.replicas.into()),
+        ("mem_clients_slaves", memory.replicas().into()),
         ("mem_clients_normal", memory.clients.into()),
         ("mem_cluster_links", "0".into()),
         ("mem_aof_buffer", memory.aof_buffer.into()),
