@@ -251,6 +251,8 @@ fn a_snapshot_under_way_stays_where_it_was_asked_for() {
         fs::create_dir(&other).expect("create");
         assert_eq!(line(&mut client, "DEBUG POPULATE 200"), OK);
         assert_eq!(line(&mut client, "BGSAVE"), "+Background saving started");
+        let wanted = info(&mut client, "current_save_keys_total");
+        assert_eq!(wanted, "200", "{which}");
         let moved = format!("CONFIG SET dir {}", other.display());
         assert_eq!(line(&mut client, &moved), OK, "{which}");
         wait_for("the end of the snapshot", || {

@@ -104,8 +104,8 @@ pub struct FileFigures {
 pub struct SavingFigures {
     /// Seconds that it has taken, unless it is a base of the append-only file.
     pub rdb_s: Option<i64>,
-    /// Keys it has, and will have.
-    pub progress: (u64, usize),
+    /// Keys it has, and will have, if that is known.
+    pub progress: Option<(u64, usize)>,
 }
 
 impl NodeFigures {

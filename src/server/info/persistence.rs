@@ -7,7 +7,10 @@ pub fn persistence(nodes: &[NodeFigures]) -> String {
         return String::new();
     };
     let status = &files.status;
-    let (saved, to_save) = files.saving.map_or((0, 0), |saving| saving.progress);
+    let (saved, to_save) = files.saving.map_or((0, 0), |saving| {
+        let keys = || nodes.iter().flat_map(|n| &n.dbs).map(|db| db.keys).sum();
+        saving.progress.unwrap_or_else(|| (0, keys()))
+    });
     let rdb_s = files.saving.and_then(|saving| saving.rdb_s);
     let mut text = lines(&[
         (

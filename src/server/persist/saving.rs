@@ -132,17 +132,15 @@ pub struct Saving {
 }
 
 impl Saving {
-    /// Keys written so far, and keys there are.
-    pub fn progress(&self, now_ms: i64) -> (u64, usize) {
-        let Some(merger) = &self.merger else {
-            return (0, 0);
-        };
+    /// Keys written so far, and keys there are: `None` until all shards have told of their cuts.
+    pub fn progress(&self, now_ms: i64) -> Option<(u64, usize)> {
+        let merger = self.merger.as_ref()?;
         let mut keys = merger.keys;
         if let (Some(until_ms), Some((_, chunk))) = (self.delayed_until_ms, self.next_chunk()) {
             let left = (until_ms - now_ms).max(0) as u64 * 1000 / self.key_delay_us.max(1);
             keys += chunk.keys.saturating_sub(left + 1);
         }
-        (keys, merger.keys_expected())
+        Some((keys, merger.keys_expected()))
     }
 
     /// When `rdb-key-save-delay` lets the next chunk be written: unix milliseconds.

@@ -121,9 +121,9 @@ impl Persistence {
     fn tell_progress(&mut self, now_ms: i64) {
         if let Some(saving) = self.saving.as_deref_mut()
             && now_ms - saving.told_ms >= PROGRESS_MS
+            && let Some((keys, all)) = saving.progress(now_ms)
         {
             saving.told_ms = now_ms;
-            let (keys, all) = saving.progress(now_ms);
             log::notice(&format!("Saving: {keys} of {all} keys written"));
         }
     }
