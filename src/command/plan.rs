@@ -10,7 +10,6 @@ use super::generic::wrote_whole;
 use super::keys;
 use crate::keyspace::{EMBSTR_MAX_BYTES, Event, NewStr, Str, Taken, Ttl, Tx};
 use crate::resp::{Args, CmdError, CmdResult, Output, Proto, Writer};
-use crate::value::hash::Hash;
 use crate::value::{Kind, Value};
 
 /// Which of how many shards a part runs on.
@@ -69,7 +68,7 @@ impl Wanted {
         match &self.field {
             None => tx.string(&self.key).ok()?.map(Str::to_bytes),
             Some(field) => {
-                let hash = tx.read::<Hash>(&self.key).ok()??;
+                let hash = tx.fields(&self.key).ok()??;
                 hash.get(field).map(|item| Bytes::from(item.to_vec()))
             }
         }

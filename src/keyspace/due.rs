@@ -12,11 +12,8 @@
 //! ```
 //! While CLIENT PAUSE is on, nothing is to change: who takes over meanwhile has everything.
 
+use super::Keyspace;
 use super::own::Own;
-use super::{Keyspace, Object};
-use crate::value::hash::Hash;
-use crate::value::slab::Slab;
-use crate::value::{Collection, Value};
 
 /// What a transaction makes of keys whose time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,37 +26,12 @@ pub enum Due {
     Keep,
 }
 
-/// A hash without its fields that are due, for who finds it next.
-///
-/// It is a copy of the rest, made for each reading. Between a deadline and the master's word there
-/// is no long time.
-#[derive(Debug)]
-pub(super) struct Shadow {
-    /// Of the hash in [`Keyspace::objects`].
-    at: u32,
-    value: Value,
-}
-
-/// An object's value, as far as it is to be seen.
-#[inline]
-pub(super) fn shown<'k>(
-    shadow: &'k Option<Shadow>,
-    objects: &'k Slab<Object>,
-    at: u32,
-) -> &'k Value {
-    match shadow {
-        Some(shadow) if shadow.at == at => &shadow.value,
-        _ => &objects.get(at).value,
-    }
-}
-
 impl Keyspace {
     /// Whether the master of this server says when keys expire. Once there is none any more, the wheel
     /// catches up.
     pub fn set_replica(&mut self, is_replica: bool) {
         self.is_replica = is_replica;
         self.own = Own::default();
-        self.shadow = None;
     }
 
     pub fn is_replica(&self) -> bool {
@@ -68,37 +40,16 @@ impl Keyspace {
 
     /// Whether keys that are due stay, since clients are paused.
     pub fn pause_expiry(&mut self, is_paused: bool) {
-        if std::mem::replace(&mut self.is_paused, is_paused) {
-            self.shadow = None;
-        }
+        self.is_paused = is_paused;
     }
 
     /// What a transaction makes of keys that are due, unless it is told.
     #[inline]
-    pub(super) fn due(&mut self) -> Due {
-        if !self.is_replica && !self.is_paused {
-            return Due::Delete;
+    pub(super) fn due(&self) -> Due {
+        match self.is_replica || self.is_paused {
+            true => Due::Hide,
+            false => Due::Delete,
         }
-        self.shadow = None;
-        Due::Hide
-    }
-
-    /// Has the hash at `at` seen without its fields that are due. Returns whether any is left.
-    pub(super) fn cast_shadow(&mut self, at: u32, now_ms: i64) -> bool {
-        let Value::Hash(hash) = &self.objects.get(at).value else {
-            return true;
-        };
-        if hash.is_over(now_ms) {
-            return false;
-        }
-        let mut rest = Hash::clone(hash);
-        while let Some(field) = rest.due(now_ms).map(<[u8]>::to_vec) {
-            rest.remove(&field);
-        }
-        let is_left = !rest.is_gone();
-        let value = rest.into_value();
-        self.shadow = is_left.then_some(Shadow { at, value });
-        is_left
     }
 }
 
@@ -106,6 +57,7 @@ impl Keyspace {
 mod tests {
     use super::super::{Event, NewStr, Ttl};
     use super::*;
+    use crate::value::hash::Hash;
 
     /// A key that ends at 100, a hash of which one field ends at 100 and one stays, and a hash of
     /// which all end.
@@ -121,7 +73,7 @@ mod tests {
             for field in fields {
                 let fill = |hash: &mut Hash, context: super::super::Context| {
                     hash.set(field.as_bytes(), b"v", context.limits);
-                    hash.set_deadline(b"a", Some(100));
+                    hash.set_deadline(b"a", 100, context.limits);
                 };
                 tx.change_or_create(key, |_| Hash::default(), fill).unwrap();
                 tx.wrote(key, Event::HSET, |_| {});
@@ -142,8 +94,8 @@ mod tests {
         assert!(!tx.peek_exists(b"key"));
         assert_eq!(tx.expire_at(b"key"), None);
         assert!(!tx.peek_exists(b"all"));
-        assert_eq!(tx.peek::<Hash>(b"some").unwrap().unwrap().len(), 1);
-        assert_eq!(tx.read_random::<Hash>(b"some").unwrap().unwrap().0.len(), 1);
+        assert_eq!(tx.peek_fields(b"some").unwrap().unwrap().len(), 1);
+        assert_eq!(tx.fields_random(b"some").unwrap().unwrap().0.len(), 1);
         assert_eq!(tx.key_count(), 3);
         let mut seen = Vec::new();
         tx.for_each_key(|key, _| seen.push(key.to_vec()));
@@ -159,7 +111,7 @@ mod tests {
         let mut ks = replica();
         let mut tx = ks.tx(0, 1000, false).with_due(Due::Keep);
         assert_eq!(tx.expire_at(b"key"), Some(Some(100)));
-        assert_eq!(tx.peek::<Hash>(b"some").unwrap().unwrap().len(), 2);
+        assert_eq!(tx.peek_fields(b"some").unwrap().unwrap().len(), 2);
         assert_eq!(tx.past_ms(), i64::MIN);
         assert!(tx.remove(b"key"));
         tx.wrote(b"key", Event::DEL, |_| {});
@@ -173,7 +125,7 @@ mod tests {
         let mut ks = replica();
         let mut tx = ks.tx(0, 1000, false).with_due(Due::Delete);
         assert!(!tx.peek_exists(b"key"));
-        assert_eq!(tx.peek::<Hash>(b"some").unwrap().unwrap().len(), 1);
+        assert_eq!(tx.peek_fields(b"some").unwrap().unwrap().len(), 1);
         tx.finish();
         assert_eq!(ks.counters.expired, 1);
         assert_eq!(ks.stats(0).keys, 2);

@@ -276,7 +276,7 @@ mod tests {
                 |_| Hash::default(),
                 |hash, context| {
                     hash.set(b"field", b"value", context.limits);
-                    hash.set_deadline(b"field", Some(1_000_000));
+                    hash.set_deadline(b"field", 1_000_000, context.limits);
                 },
             );
             assert!(changed.is_ok());

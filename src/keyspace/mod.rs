@@ -40,7 +40,6 @@ use crate::value::lzf::Compressor;
 use crate::value::slab::Slab;
 use crate::value::{Kind, Value};
 pub use due::Due;
-use due::Shadow;
 pub use effects::{Effects, Event, Recorder};
 pub use evict::{Eviction, Policy};
 use own::Own;
@@ -169,8 +168,6 @@ pub struct Keyspace {
     is_paused: bool,
     /// Keys that a replica deletes all the same: its own clients gave them a deadline.
     own: Own,
-    /// A hash as it is without its fields that are due: see [`due`].
-    shadow: Option<Shadow>,
     object_bytes: ObjectBytes,
     /// What entries are marked with: see [`cut`].
     mark: u8,
@@ -222,7 +219,6 @@ impl Keyspace {
             is_paused: false,
             loads_at_ms: 0,
             own: Own::default(),
-            shadow: None,
             object_bytes: ObjectBytes::default(),
             mark: 0,
             cut: None,

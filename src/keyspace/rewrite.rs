@@ -51,8 +51,9 @@ pub fn record(value: &Value, key: &[u8], rec: &mut Recorder) {
                 let items = hash.iter().flat_map(|(field, value)| [field, value]);
                 items.for_each(add);
             });
+            let mut scratch = itoa::Buffer::new();
             for (field, at_ms) in hash.deadlines() {
-                let at_ms = at_ms.to_string();
+                let (field, at_ms) = (field.bytes(&mut scratch), at_ms.to_string());
                 rec.cmd(&[b"HPEXPIREAT", key, at_ms.as_bytes(), b"FIELDS", b"1", field]);
             }
         }

@@ -488,7 +488,7 @@ fn with_many_due_fields(fields: usize) -> Keyspace {
         for n in 0..fields {
             let field = n.to_string();
             hash.set(field.as_bytes(), b"v", context.limits);
-            hash.set_deadline(field.as_bytes(), Some(2000));
+            hash.set_deadline(field.as_bytes(), 2000, context.limits);
         }
     };
     tx.change_or_create(b"h", |_| Hash::default(), fill)

@@ -15,7 +15,6 @@ pub use collections::Context;
 pub use values::{EMBSTR_MAX_BYTES, Encoded, NewStr, Stored, Str, Taken, Ttl};
 pub use whole::Seen;
 
-use super::due::shown;
 use super::effects::Event;
 use super::entry::{self, Encoding, Layout};
 use super::{Due, Foreseen, Keyspace, Object, Settings, key_in};
@@ -176,16 +175,8 @@ impl<'a> Tx<'a> {
         })
     }
 
-    /// The value of an object, without the fields that are not to be seen.
-    fn shown(&self, at: u32) -> &Value {
-        shown(&self.ks.shadow, &self.ks.objects, at)
-    }
-
     /// The live entry of a key; one that is due is deleted on the way, or passed over: see [`Due`].
     fn find(&mut self, key: &[u8]) -> Option<Found> {
-        if self.due == Due::Hide {
-            self.ks.shadow = None;
-        }
         let found = self.find_any(key)?;
         if found.layout.has_expiry {
             let (deadline_ms, _) = found.layout.expiry(self.ks.arena.get(found.handle));
@@ -198,8 +189,8 @@ impl<'a> Tx<'a> {
         }
         if found.layout.encoding == Encoding::Object && self.has_due_fields(&found) {
             return match self.due {
-                Due::Delete => self.expire_fields(key, found, usize::MAX),
-                Due::Hide => self.hide_fields(found),
+                Due::Delete => self.expire_fields(key, found),
+                Due::Hide => (!self.is_over(&found)).then_some(found),
                 Due::Keep => Some(found),
             };
         }

@@ -1,7 +1,13 @@
 //! Hashes: a listpack of fields and values while small, a table beyond; deadlines of fields beside.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod deadlines;
+mod seen;
+
 use std::ops::Range;
+
+pub use seen::Seen;
+
+use deadlines::Deadlines;
 
 use super::Lookup;
 use super::limits::Limits;
@@ -58,24 +64,6 @@ impl Member for Pair {
 enum Fields {
     Listpack(Listpack),
     Table(Table<Pair>),
-}
-
-/// When fields expire.
-#[derive(Clone, Debug, Default)]
-struct Deadlines {
-    by_field: BTreeMap<Box<[u8]>, i64>,
-    by_time: BTreeSet<(i64, Box<[u8]>)>,
-}
-
-impl Deadlines {
-    /// Frees some of them; true while more are left.
-    fn free_slice(&mut self, fields: usize) -> bool {
-        for _ in 0..fields {
-            self.by_field.pop_first();
-            self.by_time.pop_first();
-        }
-        !self.by_field.is_empty()
-    }
 }
 
 /// A hash.
@@ -157,32 +145,15 @@ impl Hash {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let deadlines = self.deadlines.as_ref().map_or(0, |deadlines| {
-            const NODE_BYTES: usize = 96;
-            deadlines.by_field.len() * NODE_BYTES
-        });
-        deadlines
+        let deadlines = self.deadlines.as_ref();
+        deadlines.map_or(0, |all| all.memory_bytes())
             + match &self.fields {
                 Fields::Listpack(pack) => pack.memory_bytes(),
                 Fields::Table(table) => table.memory_bytes(),
             }
     }
 
-    pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
-        match &self.fields {
-            Fields::Listpack(pack) => {
-                let pos = pack.find(pack.first(), field, 2)?;
-                Some(pack.get(pack.next(pos)?))
-            }
-            Fields::Table(table) => Some(Item::Str(table.get_named(field)?.value())),
-        }
-    }
-
-    pub fn contains(&self, field: &[u8]) -> bool {
-        self.get(field).is_some()
-    }
-
-    /// Sets a field; returns whether it is new. Its deadline stays: see [`Hash::set_deadline`].
+    /// Sets a field; returns whether it is new. Its deadline stays: see [`Hash::clear_deadline`].
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &Limits) -> bool {
         let is_long = field.len().max(value.len()) > limits.hash_max_listpack_value;
         let is_full = |pack: &Listpack| !pack.may_take(field.len() + value.len());
@@ -231,7 +202,7 @@ impl Hash {
 
     /// Removes a field; returns whether it was there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
-        self.set_deadline(field, None);
+        self.clear_deadline(field);
         match &mut self.fields {
             Fields::Listpack(pack) => {
                 let found = pack.find(pack.first(), field, 2);
@@ -266,7 +237,7 @@ impl Hash {
     }
 
     /// The field at an index below [`Hash::len`], in no particular order.
-    pub fn at(&self, index: usize) -> (Item<'_>, Item<'_>) {
+    fn at(&self, index: usize) -> (Item<'_>, Item<'_>) {
         match &self.fields {
             Fields::Listpack(pack) => {
                 let field = pack
@@ -279,59 +250,40 @@ impl Hash {
         }
     }
 
-    /// A random field, each equally likely. The hash must not be empty.
-    pub fn random(&self, rng: &mut fastrand::Rng) -> (Item<'_>, Item<'_>) {
-        self.at(rng.usize(..self.len()))
-    }
-
-    /// Visits fields from a cursor on; compact hashes all at once, as Redis does.
-    pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Item, Item)) -> u64 {
-        match &self.fields {
-            Fields::Table(table) => table.scan(cursor, |pair| {
-                visit(Item::Str(pair.name()), Item::Str(pair.value()));
-            }),
-            Fields::Listpack(_) => {
-                self.iter().for_each(|(field, value)| visit(field, value));
-                0
-            }
-        }
-    }
-
     // ---- deadlines
 
     /// When a field expires, unix milliseconds.
     pub fn deadline(&self, field: &[u8]) -> Option<i64> {
-        self.deadlines.as_ref()?.by_field.get(field).copied()
+        self.deadlines.as_ref()?.of(field)
     }
 
-    /// Sets or removes the deadline of a field that exists.
-    pub fn set_deadline(&mut self, field: &[u8], at_ms: Option<i64>) {
-        if self.deadlines.is_none() && at_ms.is_none() {
-            return;
-        }
+    /// Gives a field that exists a deadline.
+    pub fn set_deadline(&mut self, field: &[u8], at_ms: i64, limits: &Limits) {
         let deadlines = self.deadlines.get_or_insert_default();
-        if let Some((field, old)) = deadlines.by_field.remove_entry(field) {
-            deadlines.by_time.remove(&(old, field));
-        }
-        if let Some(at_ms) = at_ms {
-            deadlines.by_field.insert(field.into(), at_ms);
-            deadlines.by_time.insert((at_ms, field.into()));
-        }
-        if deadlines.by_field.is_empty() && matches!(self.fields, Fields::Table(_)) {
+        deadlines.set(field, at_ms, limits);
+    }
+
+    /// Has a field stay, if it is there.
+    pub fn clear_deadline(&mut self, field: &[u8]) {
+        let Some(deadlines) = &mut self.deadlines else {
+            return;
+        };
+        deadlines.remove(field);
+        if deadlines.is_empty() && matches!(self.fields, Fields::Table(_)) {
             self.deadlines = None;
         }
     }
 
     /// The earliest deadline of all fields.
     pub fn next_deadline(&self) -> Option<i64> {
-        let first = self.deadlines.as_ref()?.by_time.first()?;
-        Some(first.0)
+        let (_, at_ms) = self.deadlines.as_ref()?.first()?;
+        Some(at_ms)
     }
 
     /// A field that is due, earliest first.
-    pub fn due(&self, now_ms: i64) -> Option<&[u8]> {
-        let (at_ms, field) = self.deadlines.as_ref()?.by_time.first()?;
-        (*at_ms <= now_ms).then_some(field)
+    pub fn due(&self, now_ms: i64) -> Option<Item<'_>> {
+        let (field, at_ms) = self.deadlines.as_ref()?.first()?;
+        (at_ms <= now_ms).then_some(field)
     }
 
     /// Whether all fields are due: told without a look at each.
@@ -339,15 +291,13 @@ impl Hash {
         let Some(deadlines) = &self.deadlines else {
             return false;
         };
-        let last = deadlines.by_time.last();
-        let all_end = deadlines.by_field.len() == self.len();
-        all_end && last.is_some_and(|(at_ms, _)| *at_ms <= now_ms)
+        let all_end = deadlines.len() == self.len();
+        all_end && deadlines.last().is_some_and(|(_, at_ms)| at_ms <= now_ms)
     }
 
     /// Fields with a deadline, earliest first.
-    pub fn deadlines(&self) -> impl Iterator<Item = (&[u8], i64)> {
-        let all = self.deadlines.iter().flat_map(|all| &all.by_time);
-        all.map(|(at_ms, field)| (&field[..], *at_ms))
+    pub fn deadlines(&self) -> impl Iterator<Item = (Item<'_>, i64)> {
+        self.deadlines.iter().flat_map(|all| all.iter())
     }
 
     /// Frees some fields of a hash that is thrown away; true while more are left.
@@ -389,7 +339,7 @@ mod tests {
                     let is_new = hash.set(&field, &value, &limits);
                     assert_eq!(is_new, model.insert(field.clone(), value).is_none());
                 }
-                let got = hash.get(&field).map(Item::to_vec);
+                let got = hash.whole().get(&field).map(Item::to_vec);
                 assert_eq!(got.as_ref(), model.get(&field), "seed {seed}");
                 assert_eq!(hash.len(), model.len());
             }
@@ -414,17 +364,17 @@ mod tests {
         let mut hash = Hash::default();
         for (field, at_ms) in [(b"a", 30), (b"b", 10), (b"c", 20)] {
             hash.set(field, b"v", &limits);
-            hash.set_deadline(field, Some(at_ms));
+            hash.set_deadline(field, at_ms, &limits);
         }
         assert_eq!(hash.encoding(), "listpackex");
         assert_eq!(hash.next_deadline(), Some(10));
-        hash.set_deadline(b"b", Some(40));
+        hash.set_deadline(b"b", 40, &limits);
         assert_eq!(hash.due(19), None);
-        assert_eq!(hash.due(20), Some(&b"c"[..]));
+        assert_eq!(hash.due(20), Some(Item::Str(b"c")));
         assert!(!hash.is_over(39) && hash.is_over(40));
         hash.remove(b"c");
         assert_eq!(hash.next_deadline(), Some(30));
-        hash.set_deadline(b"a", None);
+        hash.clear_deadline(b"a");
         assert!(!hash.is_over(i64::MAX));
         hash.remove(b"b");
         assert_eq!(

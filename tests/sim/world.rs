@@ -232,8 +232,18 @@ impl World {
             let mut tx = keyspace.tx(db, now_ms, false);
             let is_due = deadline.is_some_and(|at_ms| at_ms <= now_ms);
             assert!(!is_due || !tx.peek_exists(&key), "{key:?} is seen");
-            if let Ok(Some(hash)) = tx.peek::<Hash>(&key) {
-                assert!(hash.due(now_ms).is_none(), "a field of {key:?} is seen");
+            let due: Vec<Vec<u8>> = match tx.peek::<Hash>(&key) {
+                Ok(Some(hash)) => {
+                    let due = hash.deadlines().take_while(|(_, at_ms)| *at_ms <= now_ms);
+                    due.map(|(field, _)| field.to_vec()).collect()
+                }
+                _ => Vec::new(),
+            };
+            if let Ok(Some(fields)) = tx.peek_fields(&key) {
+                let is_seen = |field: &Vec<u8>| fields.contains(field);
+                assert!(!due.iter().any(is_seen), "a field of {key:?} is seen");
+                assert_eq!(fields.iter().count(), fields.len());
+                hidden += due.len();
             }
             tx.finish();
             hidden += usize::from(is_due);

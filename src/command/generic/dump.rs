@@ -103,7 +103,9 @@ pub fn stored(object: Object, ty: u8, limits: &Limits, past_ms: i64) -> Option<S
                     continue;
                 }
                 hash.set(&field.name, &field.value, limits);
-                hash.set_deadline(&field.name, field.expire_at_ms);
+                if let Some(at_ms) = field.expire_at_ms {
+                    hash.set_deadline(&field.name, at_ms, limits);
+                }
             }
             if hash.is_empty() {
                 return None;

@@ -144,14 +144,14 @@ fn write_hash<S: Sink>(hash: &Hash, parts: Range<usize>, body: &mut Body<'_, S>)
 /// t_hash.c, listpackEx.
 fn with_deadlines(hash: &Hash) -> Listpack {
     let mut pack = Listpack::new();
+    let mut scratch = itoa::Buffer::new();
     for (field, at_ms) in hash.deadlines() {
-        if let Some(value) = hash.get(field) {
-            pack.push(field);
+        if let Some(value) = hash.whole().get(field.bytes(&mut scratch)) {
+            pack.push_item(field);
             pack.push_item(value);
             pack.push_int(at_ms);
         }
     }
-    let mut scratch = itoa::Buffer::new();
     for (field, value) in hash.iter() {
         if hash.deadline(field.bytes(&mut scratch)).is_none() {
             pack.push_item(field);

@@ -9,8 +9,10 @@ use crate::value::listpack::Item;
 
 /// The bytes of a field; `None` if it does not exist.
 fn current(tx: &mut Tx, key: &[u8], field: &[u8]) -> Result<Option<Vec<u8>>, CmdError> {
-    let hash = tx.peek::<Hash>(key)?;
-    Ok(hash.and_then(|hash| hash.get(field)).map(Item::to_vec))
+    let fields = tx.peek_fields(key)?;
+    Ok(fields
+        .and_then(|fields| fields.get(field))
+        .map(Item::to_vec))
 }
 
 pub(super) fn hincrby(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
@@ -50,7 +52,8 @@ pub(super) fn hincrbyfloat(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdRes
     let sum = sum.ok_or(CmdError::NanOrInfinity)?.to_fixed();
     store(tx, key, field, sum.as_bytes())?;
     // The result, not the increment: other machines may add up otherwise.
-    let deadline = tx.peek::<Hash>(key)?.and_then(|hash| hash.deadline(field));
+    let fields = tx.peek_fields(key)?;
+    let deadline = fields.and_then(|fields| fields.deadline(field));
     tx.wrote(key, Event::HINCRBYFLOAT, |rec| {
         rec.cmd(&[b"HSET", key, field, sum.as_bytes()]);
         if let Some(at_ms) = deadline {
@@ -62,6 +65,7 @@ pub(super) fn hincrbyfloat(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdRes
 }
 
 fn store(tx: &mut Tx, key: &[u8], field: &[u8], value: &[u8]) -> CmdResult {
+    tx.end_fields(key, std::iter::once(field));
     tx.change_or_create(
         key,
         |_| Hash::default(),

@@ -131,9 +131,9 @@ fn expire(tx: &mut Tx, args: &Args, command: &str, unit: Unit, out: &mut Writer)
         return (0..names.len()).try_for_each(|_| out.int(NO_FIELD));
     }
     let passed = at_ms <= tx.past_ms();
-    let results = tx.change(key, |hash: &mut Hash, _| {
+    let results = tx.change(key, |hash: &mut Hash, context| {
         let set = |field: &[u8]| {
-            if !hash.contains(field) {
+            if !hash.seen(context.past_ms).contains(field) {
                 NO_FIELD
             } else if !condition.allows(hash.deadline(field), at_ms) {
                 NOT_MET
@@ -141,7 +141,7 @@ fn expire(tx: &mut Tx, args: &Args, command: &str, unit: Unit, out: &mut Writer)
                 hash.remove(field);
                 DELETED
             } else {
-                hash.set_deadline(field, Some(at_ms));
+                hash.set_deadline(field, at_ms, context.limits);
                 DONE
             }
         };
@@ -192,14 +192,14 @@ pub(super) fn hpersist(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult 
     let key = args.get(1);
     tx.peek::<Hash>(key)?;
     let names = fields(args, 2, NO_COUNT)?;
-    let results = tx.change(key, |hash: &mut Hash, _| {
+    let results = tx.change(key, |hash: &mut Hash, context| {
         let persist = |field: &[u8]| {
-            if !hash.contains(field) {
+            if !hash.seen(context.past_ms).contains(field) {
                 NO_FIELD
             } else if hash.deadline(field).is_none() {
                 NO_DEADLINE
             } else {
-                hash.set_deadline(field, None);
+                hash.clear_deadline(field);
                 DONE
             }
         };
@@ -238,12 +238,12 @@ pub(super) fn hpexpiretime(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdRes
 }
 
 fn read(tx: &mut Tx, args: &Args, form: impl Fn(i64) -> i64, out: &mut Writer) -> CmdResult {
-    let hash = tx.read::<Hash>(args.get(1))?;
+    let seen = tx.fields(args.get(1))?;
     let names = fields(args, 2, NO_COUNT)?;
     out.array(names.len())?;
     names.iter().try_for_each(|field| {
-        let found = hash.filter(|hash| hash.contains(field));
-        out.int(match found.map(|hash| hash.deadline(field)) {
+        let found = seen.filter(|seen| seen.contains(field));
+        out.int(match found.map(|seen| seen.deadline(field)) {
             None => NO_FIELD,
             Some(None) => NO_DEADLINE,
             Some(Some(at_ms)) => form(at_ms),

@@ -22,12 +22,13 @@ fn set_pairs(tx: &mut Tx, args: &Args, name: &str) -> Result<usize, CmdError> {
         return Err(CmdError::arity(name));
     }
     let key = args.get(1);
+    tx.end_fields(key, args.iter().skip(2).step_by(2));
     let added = tx.change_or_create(
         key,
         |_| Hash::default(),
         |hash, context| {
             let set = |&at: &usize| {
-                hash.set_deadline(args.get(at), None);
+                hash.clear_deadline(args.get(at));
                 hash.set(args.get(at), args.get(at + 1), context.limits)
             };
             (2..args.len()).step_by(2).filter(set).count()
@@ -46,11 +47,12 @@ fn set_pairs(tx: &mut Tx, args: &Args, name: &str) -> Result<usize, CmdError> {
 pub(super) fn hsetnx(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let (key, field, value) = (args.get(1), args.get(2), args.get(3));
     let exists = tx
-        .peek::<Hash>(key)?
-        .is_some_and(|hash| hash.contains(field));
+        .peek_fields(key)?
+        .is_some_and(|fields| fields.contains(field));
     if exists {
         return out.int(0);
     }
+    tx.end_fields(key, std::iter::once(field));
     tx.change_or_create(
         key,
         |_| Hash::default(),
@@ -63,43 +65,43 @@ pub(super) fn hsetnx(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
 }
 
 pub(super) fn hget(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let hash = tx.read::<Hash>(args.get(1))?;
-    match hash.and_then(|hash| hash.get(args.get(2))) {
+    let fields = tx.fields(args.get(1))?;
+    match fields.and_then(|fields| fields.get(args.get(2))) {
         Some(value) => element(value, out),
         None => out.null(),
     }
 }
 
 pub(super) fn hmget(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let hash = tx.read::<Hash>(args.get(1))?;
+    let fields = tx.fields(args.get(1))?;
     out.array(args.len() - 2)?;
     args.iter()
         .skip(2)
-        .try_for_each(|field| match hash.and_then(|hash| hash.get(field)) {
+        .try_for_each(|field| match fields.and_then(|fields| fields.get(field)) {
             Some(value) => element(value, out),
             None => out.null(),
         })
 }
 
 pub(super) fn hexists(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let hash = tx.read::<Hash>(args.get(1))?;
+    let fields = tx.fields(args.get(1))?;
     out.int(i64::from(
-        hash.is_some_and(|hash| hash.contains(args.get(2))),
+        fields.is_some_and(|fields| fields.contains(args.get(2))),
     ))
 }
 
 pub(super) fn hstrlen(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let hash = tx.read::<Hash>(args.get(1))?;
-    let value = hash.and_then(|hash| hash.get(args.get(2)));
+    let fields = tx.fields(args.get(1))?;
+    let value = fields.and_then(|fields| fields.get(args.get(2)));
     out.int(value.map_or(0, Item::len) as i64)
 }
 
 pub(super) fn hdel(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
-    let removed = tx.change(key, |hash: &mut Hash, _| {
+    let removed = tx.change(key, |hash: &mut Hash, context| {
         args.iter()
             .skip(2)
-            .filter(|field| hash.remove(field))
+            .filter(|field| hash.seen(context.past_ms).contains(field) && hash.remove(field))
             .count()
     })?;
     match removed.unwrap_or(0) {

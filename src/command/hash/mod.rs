@@ -12,7 +12,6 @@ use super::keys::{self, Keys};
 use super::{Command, Group, Run, Standing};
 use crate::keyspace::Tx;
 use crate::resp::{Args, CmdResult, Writer};
-use crate::value::hash::Hash;
 use crate::value::listpack::Item;
 
 const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run) -> Command {
@@ -385,47 +384,47 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn hlen(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let len = tx.read::<Hash>(args.get(1))?.map_or(0, Hash::len);
+    let len = tx.fields(args.get(1))?.map_or(0, |fields| fields.len());
     out.int(len as i64)
 }
 
 fn hgetall(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let Some(hash) = tx.read::<Hash>(args.get(1))? else {
+    let Some(fields) = tx.fields(args.get(1))? else {
         return out.map(0);
     };
-    out.map(hash.len())?;
-    hash.iter().try_for_each(|(field, value)| {
+    out.map(fields.len())?;
+    fields.iter().try_for_each(|(field, value)| {
         element(field, out)?;
         element(value, out)
     })
 }
 
 fn hkeys(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let Some(hash) = tx.read::<Hash>(args.get(1))? else {
+    let Some(fields) = tx.fields(args.get(1))? else {
         return out.array(0);
     };
-    out.array(hash.len())?;
-    hash.iter().try_for_each(|(field, _)| element(field, out))
+    out.array(fields.len())?;
+    fields.iter().try_for_each(|(field, _)| element(field, out))
 }
 
 fn hvals(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
-    let Some(hash) = tx.read::<Hash>(args.get(1))? else {
+    let Some(fields) = tx.fields(args.get(1))? else {
         return out.array(0);
     };
-    out.array(hash.len())?;
-    hash.iter().try_for_each(|(_, value)| element(value, out))
+    out.array(fields.len())?;
+    fields.iter().try_for_each(|(_, value)| element(value, out))
 }
 
 fn hscan(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let from = cursor::cursor(args, 2)?;
     // Redis: options behind a key that is not there are not looked at.
-    let Some(hash) = tx.read::<Hash>(args.get(1))? else {
+    let Some(fields) = tx.fields(args.get(1))? else {
         return cursor::reply(0, &[], out);
     };
     let options = cursor::element_options(args)?;
     let mut found = Vec::new();
     let next = cursor::walk(from, options.count, |cursor, visited| {
-        hash.scan(cursor, |field: Item, value: Item| {
+        fields.scan(cursor, |field: Item, value: Item| {
             *visited += 1;
             let field = field.to_vec();
             if options.matches(&field) {

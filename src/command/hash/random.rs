@@ -4,16 +4,16 @@ use super::element;
 use crate::command::sample::{check_repeats, distinct, repeat};
 use crate::keyspace::Tx;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
-use crate::value::hash::Hash;
 use crate::value::listpack::Item;
 
 /// `HRANDFIELD key [count [WITHVALUES]]`
 pub(super) fn hrandfield(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
     if args.len() == 2 {
-        return match tx.read_random::<Hash>(key)? {
+        let chosen = tx.fields_random(key)?;
+        return match chosen.and_then(|(fields, rng)| fields.random(rng)) {
             None => out.null(),
-            Some((hash, rng)) => element(hash.random(rng).0, out),
+            Some((field, _)) => element(field, out),
         };
     }
     let count = args.count_or_repeats(2)?;
@@ -26,14 +26,14 @@ pub(super) fn hrandfield(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResul
     if with_values && !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
         return Err(CmdError::OutOfRange);
     }
-    let Some((hash, rng)) = tx.read_random::<Hash>(key)? else {
+    let Some((fields, rng)) = tx.fields_random(key)? else {
         return out.array(0);
     };
     check_repeats(count)?;
     let chosen = if count < 0 {
         None
     } else {
-        Some(distinct(hash.len(), count as usize, rng))
+        Some(fields.pick(&distinct(fields.len(), count as usize, rng)))
     };
     let len = chosen
         .as_ref()
@@ -53,7 +53,10 @@ pub(super) fn hrandfield(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResul
         }
     };
     match chosen {
-        Some(chosen) => chosen.into_iter().try_for_each(|at| pair(hash.at(at), out)),
-        None => repeat(len, out, |out| pair(hash.random(rng), out)),
+        Some(chosen) => chosen.into_iter().try_for_each(|chosen| pair(chosen, out)),
+        None => repeat(len, out, |out| match fields.random(rng) {
+            Some(chosen) => pair(chosen, out),
+            None => Ok(()),
+        }),
     }
 }

@@ -113,6 +113,94 @@ fn fields_expire() {
     bench.rows(&[("EXISTS h", ":0|", "hexpired h, del h", "HDEL h c")]);
 }
 
+/// A hash of one field that stays and so many that end at once, when these have ended.
+fn with_ended(ending: usize) -> Bench {
+    let mut bench = Bench::new();
+    let fields: Vec<String> = (0..ending).map(|n| format!("e{n} v")).collect();
+    let line = format!("HSETEX h PX 50 FIELDS {ending} {}", fields.join(" "));
+    assert_eq!(bench.line(&line).reply, ":1|");
+    assert_eq!(bench.line("HSET h stays v").reply, ":1|");
+    bench.now_ms = NOW_MS + 50;
+    bench
+}
+
+#[test]
+fn of_many_fields_that_end_at_once_each_look_deletes_a_few_and_sees_none() {
+    for ending in [100, 600] {
+        let look = |line: &str| {
+            let mut bench = with_ended(ending);
+            let outcome = bench.line(line);
+            assert!(outcome.events.starts_with("hexpired h"), "{line}");
+            // Some commands look twice.
+            for record in outcome.records.split(", ") {
+                assert_eq!(record.split(' ').count() - 2, 16, "{line}: {record}");
+            }
+            outcome.reply
+        };
+        for (line, reply) in [
+            ("HLEN h", ":1|"),
+            ("EXISTS h", ":1|"),
+            ("HGETALL h", "*2|$5|stays|$1|v|"),
+            ("HKEYS h", "*1|$5|stays|"),
+            ("HVALS h", "*1|$1|v|"),
+            ("HGET h e9", "$-1|"),
+            ("HMGET h e9 stays", "*2|$-1|$1|v|"),
+            ("HEXISTS h e9", ":0|"),
+            ("HSTRLEN h e9", ":0|"),
+            ("HRANDFIELD h", "$5|stays|"),
+            ("HRANDFIELD h 9", "*1|$5|stays|"),
+            (
+                "HRANDFIELD h -2 WITHVALUES",
+                "*4|$5|stays|$1|v|$5|stays|$1|v|",
+            ),
+            ("HPTTL h FIELDS 2 e9 stays", "*2|:-2|:-1|"),
+            ("HPERSIST h FIELDS 1 e9", "*1|:-2|"),
+            ("HPEXPIRE h 9 FIELDS 1 e9", "*1|:-2|"),
+            ("HGETEX h PERSIST FIELDS 1 e9", "*1|$-1|"),
+            ("HGETDEL h FIELDS 1 e9", "*1|$-1|"),
+            ("HDEL h e9", ":0|"),
+            ("HSETEX h FXX FIELDS 1 e9 v", ":0|"),
+        ] {
+            assert_eq!(look(line), reply, "{line}");
+        }
+        let scanned = look("HSCAN h 0 COUNT 10000");
+        assert_eq!(scanned, "*2|$1|0|*2|$5|stays|$1|v|");
+    }
+}
+
+#[test]
+fn a_field_that_ended_is_new_when_it_is_set() {
+    for (line, reply, recorded) in [
+        ("HSET h e9 1", ":1|", "HSET h e9 1"),
+        ("HSETNX h e9 1", ":1|", "HSET h e9 1"),
+        ("HINCRBY h e9 1", ":1|", "HINCRBY h e9 1"),
+        ("HINCRBYFLOAT h e9 1", "$1|1|", "HSET h e9 1"),
+        (
+            "HSETEX h FNX FIELDS 1 e9 1",
+            ":1|",
+            "HSETEX h FIELDS 1 e9 1",
+        ),
+        (
+            "HSETEX h KEEPTTL FIELDS 1 e9 1",
+            ":1|",
+            "HSETEX h KEEPTTL FIELDS 1 e9 1",
+        ),
+    ] {
+        let mut bench = with_ended(600);
+        let outcome = bench.line(line);
+        assert_eq!(outcome.reply, reply, "{line}");
+        let records: Vec<&str> = outcome.records.split(", ").collect();
+        assert!(records.contains(&"HDEL h e9"), "{records:?}");
+        assert_eq!(records.last(), Some(&recorded), "{line}");
+        let rest = [
+            ("HGET h e9", "$1|1|"),
+            ("HPTTL h FIELDS 1 e9", "*1|:-1|"),
+            ("HLEN h", ":2|"),
+        ];
+        bench.replies(&rest);
+    }
+}
+
 #[test]
 fn what_had_deadlines_stays_a_listpackex() {
     Bench::new().rows(&[

@@ -6,18 +6,18 @@ use crate::command::expiry::Unit;
 use crate::keyspace::{Event, Tx};
 use crate::number;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
-use crate::value::hash::Hash;
+use crate::value::hash::{Hash, Seen};
 
 /// Replies with the values of `names`, and returns those that exist.
 fn read<'a>(
-    hash: Option<&Hash>,
+    fields: Option<Seen>,
     names: &Args<'a>,
     out: &mut Writer,
 ) -> Result<Vec<&'a [u8]>, CmdError> {
     let mut found = Vec::new();
     out.array(names.len())?;
     for field in names.iter() {
-        match hash.and_then(|hash| hash.get(field)) {
+        match fields.and_then(|fields| fields.get(field)) {
             Some(value) => {
                 element(value, out)?;
                 found.push(field);
@@ -31,10 +31,10 @@ fn read<'a>(
 /// Replies with the values of `names` and deletes the fields: one that is named again is gone.
 fn take(tx: &mut Tx, key: &[u8], names: &Args, out: &mut Writer) -> CmdResult {
     out.array(names.len())?;
-    let taken = tx.change(key, |hash: &mut Hash, _| {
+    let taken = tx.change(key, |hash: &mut Hash, context| {
         let mut taken: Vec<&[u8]> = Vec::new();
         for field in names.iter() {
-            match hash.get(field) {
+            match hash.seen(context.past_ms).get(field) {
                 Some(value) => {
                     element(value, out)?;
                     hash.remove(field);
@@ -84,14 +84,14 @@ pub(super) fn hgetex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     if matches!(what, Change::At(at_ms) if at_ms <= past_ms) {
         return take(tx, key, &names, out);
     }
-    let found = read(tx.read::<Hash>(key)?, &names, out)?;
+    let found = read(tx.fields(key)?, &names, out)?;
     match what {
         Change::Keep => Ok(()),
         Change::Clear => persist(tx, key, &found),
         Change::At(at_ms) => {
-            tx.change(key, |hash: &mut Hash, _| {
+            tx.change(key, |hash: &mut Hash, context| {
                 for field in &found {
-                    hash.set_deadline(field, Some(at_ms));
+                    hash.set_deadline(field, at_ms, context.limits);
                 }
             })?;
             account(tx, key, &found, Some(at_ms));
@@ -105,7 +105,7 @@ fn persist(tx: &mut Tx, key: &[u8], names: &[&[u8]]) -> CmdResult {
         let clear = |field: &&&[u8]| {
             let had = hash.deadline(field).is_some();
             if had {
-                hash.set_deadline(field, None);
+                hash.clear_deadline(field);
             }
             had
         };
@@ -189,8 +189,8 @@ fn pairs<'a>(args: &Args<'a>, at: usize) -> Result<Args<'a>, CmdError> {
 pub(super) fn hsetex(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let key = args.get(1);
     let Wish { exist, what, pairs } = wish(tx, args)?;
-    let hash = tx.peek::<Hash>(key)?;
-    let exists = |field: &[u8]| hash.is_some_and(|hash| hash.contains(field));
+    let fields = tx.peek_fields(key)?;
+    let exists = |field: &[u8]| fields.is_some_and(|fields| fields.contains(field));
     let mut names = pairs.iter().step_by(2);
     if exist.is_some_and(|wanted| names.any(|field| exists(field) != wanted)) {
         return out.int(0);
@@ -222,6 +222,7 @@ fn set_and_remove(tx: &mut Tx, key: &[u8], pairs: &Args) -> CmdResult {
 }
 
 fn set_pairs(tx: &mut Tx, key: &[u8], pairs: &Args, what: Change) -> CmdResult {
+    tx.end_fields(key, pairs.iter().step_by(2));
     tx.change_or_create(
         key,
         |_| Hash::default(),
@@ -229,11 +230,11 @@ fn set_pairs(tx: &mut Tx, key: &[u8], pairs: &Args, what: Change) -> CmdResult {
             for at in (0..pairs.len()).step_by(2) {
                 let field = pairs.get(at);
                 if what == Change::Clear {
-                    hash.set_deadline(field, None);
+                    hash.clear_deadline(field);
                 }
                 hash.set(field, pairs.get(at + 1), context.limits);
                 if let Change::At(at_ms) = what {
-                    hash.set_deadline(field, Some(at_ms));
+                    hash.set_deadline(field, at_ms, context.limits);
                 }
             }
         },

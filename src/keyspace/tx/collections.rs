@@ -3,12 +3,12 @@
 //! A collection that a change leaves empty is deleted with it: [`Tx::wrote`] then announces `del`
 //! after the command's own event.
 
-use super::{Found, Ttl, Tx, WrongType};
-use crate::keyspace::due::shown;
+use super::{Due, Found, Ttl, Tx, WrongType};
 use crate::keyspace::entry::{Encoding, Payload};
 use crate::keyspace::{Event, OF_FIELDS, owner, wheel};
-use crate::value::hash::Hash;
+use crate::value::hash::{Hash, Seen};
 use crate::value::limits::Limits;
+use crate::value::listpack::Item;
 use crate::value::{Collection, Value};
 
 /// What a change of a collection may depend on beside the collection.
@@ -16,6 +16,8 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     pub rng: &'a mut fastrand::Rng,
     pub now_ms: i64,
+    /// Fields of hashes with deadlines up to here are not there: see [`Hash::seen`].
+    pub past_ms: i64,
 }
 
 /// Fields that are deleted at once: a pulse counts them as one key, some microseconds, with their share of
@@ -28,7 +30,7 @@ impl Tx<'_> {
         let slot = self.ks.arena.get(found.handle);
         match found.layout.encoding {
             Encoding::Int | Encoding::Text => None,
-            Encoding::Object => Some(self.shown(found.layout.object(slot))),
+            Encoding::Object => Some(&self.ks.objects.get(found.layout.object(slot)).value),
         }
     }
 
@@ -65,10 +67,41 @@ impl Tx<'_> {
         if found.layout.encoding != Encoding::Object {
             return Err(WrongType);
         }
-        let at = found.layout.object(slot);
-        let value = shown(&ks.shadow, &ks.objects, at);
+        let value = &ks.objects.get(found.layout.object(slot)).value;
         let collection = C::of(value).ok_or(WrongType)?;
         Ok(Some((collection, &mut ks.rng)))
+    }
+
+    /// Deadlines up to here have passed for who asks.
+    fn ended_ms(&self) -> i64 {
+        match self.due {
+            Due::Keep => i64::MIN,
+            Due::Delete | Due::Hide => self.now_ms,
+        }
+    }
+
+    /// The fields of a hash that are there; counts as a use.
+    pub fn fields(&mut self, key: &[u8]) -> Result<Option<Seen<'_>>, WrongType> {
+        let past_ms = self.ended_ms();
+        let hash = self.read::<Hash>(key)?;
+        Ok(hash.map(|hash| hash.seen(past_ms)))
+    }
+
+    /// The same without counting as a use: on the way to changing them.
+    pub fn peek_fields(&mut self, key: &[u8]) -> Result<Option<Seen<'_>>, WrongType> {
+        let past_ms = self.ended_ms();
+        let hash = self.peek::<Hash>(key)?;
+        Ok(hash.map(|hash| hash.seen(past_ms)))
+    }
+
+    /// Fields, with randomness to choose from them; counts as a use.
+    pub fn fields_random(
+        &mut self,
+        key: &[u8],
+    ) -> Result<Option<(Seen<'_>, &mut fastrand::Rng)>, WrongType> {
+        let past_ms = self.ended_ms();
+        let found = self.read_random::<Hash>(key)?;
+        Ok(found.map(|(hash, rng)| (hash.seen(past_ms), rng)))
     }
 
     /// Changes a collection that exists. To be followed by [`Tx::wrote`] or [`Tx::unchanged`].
@@ -94,13 +127,14 @@ impl Tx<'_> {
         if let Some(found) = self.find(key) {
             return self.change_found(&found, change);
         }
-        let now_ms = self.now_ms;
+        let (now_ms, past_ms) = (self.now_ms, self.ended_ms());
         let ks = &mut *self.ks;
         let mut made = make(&ks.settings.limits);
         let context = Context {
             limits: &ks.settings.limits,
             rng: &mut ks.rng,
             now_ms,
+            past_ms,
         };
         let result = change(&mut made, context);
         if made.is_gone() {
@@ -116,7 +150,7 @@ impl Tx<'_> {
         found: &Found,
         change: impl FnOnce(&mut C, Context) -> R,
     ) -> Result<R, WrongType> {
-        let now_ms = self.now_ms;
+        let (now_ms, past_ms) = (self.now_ms, self.ended_ms());
         self.ks.preserve(self.db, found.handle);
         let ks = &mut *self.ks;
         let slot = ks.arena.get(found.handle);
@@ -131,6 +165,7 @@ impl Tx<'_> {
             limits: &ks.settings.limits,
             rng: &mut ks.rng,
             now_ms,
+            past_ms,
         };
         let result = change(collection, context);
         let after = collection.memory_bytes();
@@ -162,8 +197,34 @@ impl Tx<'_> {
         deadline.is_some_and(|at_ms| at_ms <= self.now_ms)
     }
 
-    /// Deletes those fields of a hash that are due, as a slice of work; the key as well if that is
-    /// due itself.
+    /// Whether all fields of a hash are due.
+    pub(super) fn is_over(&self, found: &Found) -> bool {
+        match self.value_of(found) {
+            Some(Value::Hash(hash)) => hash.is_over(self.now_ms),
+            _ => false,
+        }
+    }
+
+    /// Deletes those of these fields that are due, for who is about to set them: they are new then. To
+    /// look a hash up deletes no more than a slice of them.
+    pub fn end_fields<'f>(&mut self, key: &[u8], fields: impl Iterator<Item = &'f [u8]>) {
+        if !self.ks.knows_expiring_fields || self.due != Due::Delete {
+            return;
+        }
+        let Some(found) = self.find(key).filter(|found| self.has_due_fields(found)) else {
+            return;
+        };
+        if let Some(Value::Hash(hash)) = self.value_of(&found) {
+            let is_due = |field: &&[u8]| hash.deadline(field).is_some_and(|at| at <= self.now_ms);
+            let due: Vec<Vec<u8>> = fields.filter(is_due).map(<[u8]>::to_vec).collect();
+            if !due.is_empty() {
+                let mut due = due.into_iter();
+                self.expire_each(key, &found, |_, _| due.next());
+            }
+        }
+    }
+
+    /// Deletes a slice of the fields of a hash that are due; the key as well if that is due itself.
     pub(in crate::keyspace) fn expire_some_fields(&mut self, key: &[u8]) {
         let Some(found) = self.find_any(key) else {
             return;
@@ -171,12 +232,13 @@ impl Tx<'_> {
         if self.is_due(found.handle) {
             self.delete_as(key, Event::EXPIRED);
         } else if self.has_due_fields(&found) {
-            self.expire_fields(key, found, FIELDS_PER_SLICE);
+            self.expire_fields(key, found);
         }
     }
 
-    /// Deletes up to so many fields of a hash that are due; `None` if no field is left.
-    pub(super) fn expire_fields(&mut self, key: &[u8], found: Found, max: usize) -> Option<Found> {
+    /// Deletes a slice of the fields of a hash that are due, or all if none stays; `None` if no field is
+    /// left.
+    pub(super) fn expire_fields(&mut self, key: &[u8], found: Found) -> Option<Found> {
         if let Some(Value::Hash(hash)) = self.value_of(&found)
             && hash.len() > FIELDS_PER_SLICE
             && hash.is_over(self.now_ms)
@@ -185,12 +247,24 @@ impl Tx<'_> {
             self.expire_hash(key, &found);
             return None;
         }
+        let mut left = FIELDS_PER_SLICE;
+        self.expire_each(key, &found, |hash, now_ms| {
+            left = left.checked_sub(1)?;
+            hash.due(now_ms).map(Item::to_vec)
+        })
+    }
+
+    /// Deletes fields of a hash while there is a next one; `None` if no field is left.
+    fn expire_each(
+        &mut self,
+        key: &[u8],
+        found: &Found,
+        mut next: impl FnMut(&Hash, i64) -> Option<Vec<u8>>,
+    ) -> Option<Found> {
         let accounted = self.unaccounted;
-        let expired = self.change_found(&found, |hash: &mut Hash, context| {
+        let expired = self.change_found(found, |hash: &mut Hash, context| {
             let mut expired: Vec<Vec<u8>> = Vec::new();
-            while expired.len() < max
-                && let Some(field) = hash.due(context.now_ms).map(<[u8]>::to_vec)
-            {
+            while let Some(field) = next(hash, context.now_ms) {
                 hash.remove(&field);
                 expired.push(field);
             }
@@ -211,7 +285,7 @@ impl Tx<'_> {
             effects.occurred(self.db, key, Event::DEL);
             return None;
         }
-        Some(found)
+        Some(*found)
     }
 
     /// Deletes a hash of which all fields are due. Field by field, a million would keep others waiting for
@@ -222,13 +296,6 @@ impl Tx<'_> {
         self.ks.drop_entry(found.handle);
         self.ks.effects.deleted(self.db, key, Event::HEXPIRED);
         self.ks.effects.occurred(self.db, key, Event::DEL);
-    }
-
-    /// Shows a hash without its fields that are due; `None` if none is left.
-    pub(super) fn hide_fields(&mut self, found: Found) -> Option<Found> {
-        let slot = self.ks.arena.get(found.handle);
-        let at = found.layout.object(slot);
-        self.ks.cast_shadow(at, self.now_ms).then_some(found)
     }
 
     /// Connects the earliest deadline of a hash's fields with the wheel, after the entry moved or

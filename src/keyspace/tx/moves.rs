@@ -78,7 +78,10 @@ impl Tx<'_> {
                 bytes.changed(value.kind(), value.memory_bytes(), 0);
                 Stored::Object(value)
             }
-            Encoding::Object => Stored::Object(self.shown(found.layout.object(slot)).clone()),
+            Encoding::Object => {
+                let object = self.ks.objects.get(found.layout.object(slot));
+                Stored::Object(object.value.clone())
+            }
         };
         Taken {
             value,
