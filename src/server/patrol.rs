@@ -8,6 +8,7 @@ use super::clients;
 use super::config::Config;
 use super::log;
 use crate::session::{Core, Limits, Link, Session, State};
+use crate::shard::budget::Largest;
 use crate::shard::message::SessionKey;
 
 /// Redis looks at a client up to ten times a second (clientsCron at the default hz of 10).
@@ -18,6 +19,8 @@ const STRANGER_OUTPUT_MAX_BYTES: usize = 1024;
 /// each.
 const FEW: usize = 256;
 const ADD_UP_MS: i64 = 10;
+/// While another shard's client has to go first, this one looks again so soon.
+const RETRY_MS: i64 = 1;
 /// A smaller limit would leave nobody to raise it. Redis: server.c getClientEvictionLimit.
 const CLIENTS_MIN_BYTES: usize = 128 * 1024;
 /// Replies up to this size leave with the turn: they are nobody's burden. Redis: a client's fixed
@@ -64,6 +67,8 @@ pub struct Patrol {
     added_up_ms: i64,
     /// The sum is of an earlier turn.
     is_stale: bool,
+    /// When to see whether another shard has closed its clients, unix milliseconds.
+    retry_ms: Option<i64>,
 }
 
 /// Why a client has to go.
@@ -177,6 +182,7 @@ impl Patrol {
             counts: config.bytes("maxmemory") > 0,
             added_up_ms: 0,
             is_stale: false,
+            retry_ms: None,
         }
     }
 
@@ -184,6 +190,7 @@ impl Patrol {
     /// `maxmemory-clients`. Returns how many went. Each shard closes its own, if no other shard has a
     /// larger one: that one looks at its clients soon.
     pub fn relieve(&mut self, core: &mut Core, link: &mut dyn Link) -> u64 {
+        self.retry_ms = None;
         if self.clients_max_bytes == 0 && !self.counts {
             return 0;
         }
@@ -214,9 +221,11 @@ impl Patrol {
             let largest = sizes.last().copied();
             let largest_bytes = largest.map_or(0, |(bytes, _)| bytes);
             let budget = &core.shard.budget;
-            let (total, is_here) = budget.publish_clients(all_bytes, closable_bytes, largest_bytes);
+            let (total, place) = budget.publish_clients(all_bytes, closable_bytes, largest_bytes);
             let too_much = self.clients_max_bytes > 0 && total > self.clients_max_bytes;
-            let Some((bytes, key)) = largest.filter(|_| too_much && is_here) else {
+            let Some((bytes, key)) = largest.filter(|_| too_much && place == Largest::Here) else {
+                let waits = too_much && place == Largest::Elsewhere;
+                self.retry_ms = waits.then_some(now_ms + RETRY_MS);
                 return gone;
             };
             if let Some(session) = core.session(key) {
@@ -234,7 +243,8 @@ impl Patrol {
     /// When to look again, unix milliseconds; `None` while no setting asks for it.
     pub fn due_ms(&self) -> Option<i64> {
         let sum_ms = self.is_stale.then_some(self.added_up_ms + ADD_UP_MS);
-        self.walk_ms().into_iter().chain(sum_ms).min()
+        let waits_ms = sum_ms.or(self.retry_ms);
+        self.walk_ms().into_iter().chain(waits_ms).min()
     }
 
     /// When to walk through the clients.

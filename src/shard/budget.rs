@@ -23,6 +23,24 @@ pub struct Figure {
     client_max_bytes: AtomicUsize,
 }
 
+/// Where the client stands that has to go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Largest {
+    Here,
+    Elsewhere,
+    /// There is none that may be closed.
+    Nowhere,
+}
+
+/// Clients that differ by less than a factor of two go in any order, so that shards need not take turns
+/// with every one of them. Redis: server.h CLIENT_MEM_USAGE_BUCKET_MIN_LOG: small ones are all alike.
+fn rank(client_bytes: usize) -> u32 {
+    const SMALL_LOG: u32 = 15;
+    client_bytes
+        .checked_ilog2()
+        .map_or(0, |log| log.max(SMALL_LOG))
+}
+
 /// The limit, and the figures of all shards.
 #[derive(Clone, Debug)]
 pub struct Budget {
@@ -79,26 +97,32 @@ impl Budget {
     }
 
     /// Publishes what the clients of this shard use, those of them that may be closed, and the largest of
-    /// these. Returns what all clients use, and whether no other shard has a larger one.
+    /// these. Returns what all clients use, and which shard's has to go first.
     pub fn publish_clients(
         &self,
         all_bytes: usize,
         closable_bytes: usize,
         largest_bytes: usize,
-    ) -> (usize, bool) {
+    ) -> (usize, Largest) {
         let own = &self.figures[self.shard];
         let bound_bytes = all_bytes.saturating_sub(closable_bytes);
         own.bound_bytes.store(bound_bytes, Ordering::Relaxed);
         own.closable_bytes.store(closable_bytes, Ordering::Relaxed);
         own.client_max_bytes.store(largest_bytes, Ordering::Relaxed);
-        let others = self.figures.iter().enumerate();
-        let is_largest = others.into_iter().all(|(shard, figure)| {
-            let theirs = figure.client_max_bytes.load(Ordering::Relaxed);
-            theirs < largest_bytes || theirs == largest_bytes && shard >= self.shard
+        let ranks = self.figures.iter().map(|figure| {
+            let bytes = figure.client_max_bytes.load(Ordering::Relaxed);
+            rank(bytes)
         });
+        // Of shards with clients alike, the first.
+        let first = ranks.enumerate().rev().max_by_key(|(_, rank)| *rank);
+        let largest = match first {
+            Some((shard, 1..)) if shard == self.shard => Largest::Here,
+            Some((_, 1..)) => Largest::Elsewhere,
+            _ => Largest::Nowhere,
+        };
         let total =
             self.sum(|figure| &figure.bound_bytes) + self.sum(|figure| &figure.closable_bytes);
-        (total, is_largest)
+        (total, largest)
     }
 
     pub fn set_exhausted(&self, exhausted: bool) {
@@ -168,13 +192,23 @@ mod tests {
 
     #[test]
     fn the_largest_client_of_all_shards_goes_first() {
+        use Largest::{Elsewhere, Here, Nowhere};
+        const MB: usize = 1 << 20;
         let shared = figures(2);
         let (a, b) = (Budget::new(0, shared.clone()), Budget::new(1, shared));
-        assert_eq!(a.publish_clients(10, 10, 7), (10, true));
-        assert_eq!(b.publish_clients(9, 9, 9), (19, true));
-        assert_eq!(a.publish_clients(10, 10, 7), (19, false));
-        // Of two alike that of the first shard.
-        assert_eq!(a.publish_clients(10, 10, 9), (19, true));
-        assert_eq!(b.publish_clients(9, 9, 9), (19, false));
+        assert_eq!(b.publish_clients(5, 0, 0), (5, Nowhere));
+        assert_eq!(a.publish_clients(3 * MB, 3 * MB, MB), (3 * MB + 5, Here));
+        assert_eq!(b.publish_clients(4 * MB, 4 * MB, 2 * MB), (7 * MB, Here));
+        assert_eq!(a.publish_clients(3 * MB, 3 * MB, MB), (7 * MB, Elsewhere));
+        // Of those that are alike the first shard's go first, whichever is larger.
+        assert_eq!(a.publish_clients(3 * MB, 3 * MB, 2 * MB), (7 * MB, Here));
+        assert_eq!(
+            b.publish_clients(4 * MB, 4 * MB, 3 * MB),
+            (7 * MB, Elsewhere)
+        );
+        assert_eq!(a.publish_clients(1000, 1000, 500).1, Elsewhere);
+        assert_eq!(b.publish_clients(1000, 1000, 900), (2000, Elsewhere));
+        assert_eq!(a.publish_clients(0, 0, 0), (1000, Elsewhere));
+        assert_eq!(b.publish_clients(1000, 1000, 900), (1000, Here));
     }
 }

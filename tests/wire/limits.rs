@@ -602,6 +602,45 @@ fn clients_go_before_keys_do() {
     }
 }
 
+/// Shards take turns with clients that differ in size, not with each of them.
+#[test]
+fn a_limit_that_is_lowered_is_soon_kept() {
+    let bytes = |n: usize| 140_000 + n * 500;
+    let sent: usize = (0..100).map(bytes).sum();
+    for which in both() {
+        let server = Server::start(which, &[]);
+        let mut watcher = server.client();
+        assert_eq!(line(&mut watcher, "CLIENT NO-EVICT on"), "+OK");
+        let half = |n: usize| {
+            let header = format!("*2\r\n${}\r\n", bytes(n) + 1);
+            [header.as_bytes(), &vec![b'x'; bytes(n)]].concat()
+        };
+        let clients = (0..100).map(|n| {
+            let mut client = server.client();
+            client.send(&half(n));
+            client
+        });
+        let clients: Vec<Client> = clients.collect();
+        let begun = Instant::now();
+        let queued = |watcher: &mut Client| -> usize {
+            let list = watcher.text("CLIENT LIST");
+            let buffers = list.split(' ').filter_map(|it| it.strip_prefix("qbuf="));
+            buffers.filter_map(|it| it.parse::<usize>().ok()).sum()
+        };
+        while queued(&mut watcher) < sent {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{which}");
+        }
+        let set = line(&mut watcher, "CONFIG SET maxmemory-clients 1mb");
+        assert_eq!(set, "+OK", "{which}");
+        let mut looks = Vec::new();
+        while looks.last().is_none_or(|gone| *gone < 90) {
+            looks.push(info(&mut watcher, "evicted_clients"));
+            assert!(looks.len() < 12, "{which}: {looks:?}");
+        }
+        drop(clients);
+    }
+}
+
 #[test]
 fn transactions_and_scripts_that_write_wait_for_the_end_of_a_pause() {
     for which in both() {
