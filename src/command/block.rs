@@ -94,6 +94,13 @@ pub fn timeout_ms(args: &Args, at: usize) -> Result<i64, CmdError> {
     }
 }
 
+/// When a wait of so many milliseconds ends. A clock of whole milliseconds does not tell how much of the
+/// current one is over, so that it counts for nothing: who asks for 100 ms and is back after 99.5 has
+/// measured that. Redis ends a wait when its clock reads more than the sum, too.
+pub fn ends_ms(now_ms: i64, ms: i64) -> i64 {
+    now_ms.saturating_add(ms).saturating_add(1)
+}
+
 const NEGATIVE: CmdError = CmdError::Text("ERR timeout is negative");
 
 fn patience(ms: f64) -> Result<Option<Patience>, CmdError> {

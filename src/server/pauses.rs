@@ -3,7 +3,7 @@
 //! Each of these ends by itself and leaves the others as they are; the strictest counts. Redis:
 //! networking.c pauseClients.
 
-use crate::command::block::timeout_ms;
+use crate::command::block::{ends_ms, timeout_ms};
 use crate::resp::{Args, CmdError};
 
 /// CLIENT PAUSE, as one node keeps it.
@@ -23,9 +23,14 @@ impl Pause {
             4 => return Err(CmdError::Text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
             _ => return Err(CmdError::subcommand(args)),
         };
-        let until_ms = now_ms
-            .checked_add(timeout_ms(args, 2)?)
+        let ms = timeout_ms(args, 2)?;
+        now_ms
+            .checked_add(ms)
             .ok_or(CmdError::Text("ERR timeout is out of range"))?;
+        let until_ms = match ms {
+            0 => now_ms,
+            ms => ends_ms(now_ms, ms),
+        };
         Ok(Pause {
             until_ms,
             writes_only,
@@ -154,7 +159,7 @@ mod tests {
         assert_eq!(
             pause,
             Pause {
-                until_ms: 1100,
+                until_ms: 1101,
                 writes_only: false
             }
         );

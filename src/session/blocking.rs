@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::core::Core;
 use super::link::{Host, Link};
 use super::state::{Session, State};
-use crate::command::block::Patience;
+use crate::command::block::{Patience, ends_ms};
 use crate::command::keys;
 use crate::coordinator::{Homes, homes};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
@@ -100,7 +100,7 @@ impl Core {
         self.counters.commands += 1;
         let until_ms = match patience {
             Patience::Forever => None,
-            Patience::Ms(ms) => Some(now_ms.saturating_add(ms)),
+            Patience::Ms(ms) => Some(ends_ms(now_ms, ms)),
         };
         self.start_wait(key, request, until_ms, homes, link)
     }

@@ -175,3 +175,27 @@ fn a_client_is_unblocked_or_has_what_it_waited_for() {
         }
     }
 }
+
+#[test]
+fn no_wait_ends_before_its_time() {
+    const MS: u128 = 4;
+    for which in all() {
+        let server = Server::start(which, &[]);
+        let (mut client, mut other) = (server.client(), server.client());
+        for round in 0..20 {
+            let lasts = |what: &str, wait: &mut dyn FnMut()| {
+                let begin = Instant::now();
+                wait();
+                let took = begin.elapsed();
+                assert!(took.as_millis() >= MS, "{which}: {what}: {took:?}");
+            };
+            for wait in ["BLPOP q 0.004", "XREAD BLOCK 4 STREAMS s $", "WAIT 1 4"] {
+                lasts(wait, &mut || drop(client.text(wait)));
+            }
+            lasts(&format!("pause {round}"), &mut || {
+                assert_eq!(other.text("CLIENT PAUSE 4"), "+OK\\r\\n");
+                client.text("GET k");
+            });
+        }
+    }
+}

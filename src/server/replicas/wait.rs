@@ -11,7 +11,7 @@
 //! ```
 
 use super::{Message, Place, Replicas};
-use crate::command::block::timeout_ms;
+use crate::command::block::{ends_ms, timeout_ms};
 use crate::resp::{Args, CmdError, CmdResult, Output, Writer};
 use crate::server::ask::{NodeMessage, Requester};
 use crate::server::clients::Unblock;
@@ -200,7 +200,7 @@ impl ServerHost {
         local: Option<bool>,
     ) -> Performed {
         let now_ms = self.now_ms;
-        let deadline_ms = (timeout_ms > 0).then(|| now_ms.saturating_add(timeout_ms));
+        let deadline_ms = (timeout_ms > 0).then(|| ends_ms(now_ms, timeout_ms));
         self.wait_number += 1;
         let number = self.wait_number;
         let session = requester.session;
