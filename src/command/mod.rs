@@ -304,6 +304,7 @@ pub enum Job {
     Reset,
     Role,
     Save,
+    ScriptKill,
     Shutdown,
     Slowlog,
     Subscribe(pubsub::Kind),

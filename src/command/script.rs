@@ -3,7 +3,7 @@
 use super::flags::*;
 use super::help::help;
 use super::keys::{self, KeySpec, Keys};
-use super::{Client, Command, Group, Run};
+use super::{Client, Command, Group, Job, Run};
 use crate::resp::{Args, CmdError, CmdResult, Writer};
 
 /// What a command does with scripts.
@@ -21,7 +21,6 @@ pub enum Script {
     Load,
     Exists,
     Flush,
-    Kill,
     Debug,
 }
 
@@ -169,7 +168,7 @@ pub const COMMANDS: &[Command] = &[
         sub: SCRIPT,
         run: Run::Container,
         acl: 0,
-        ..row("script", -2, 0, Script::Kill)
+        ..row("script", -2, 0, Script::Debug)
     },
 ];
 
@@ -204,13 +203,14 @@ const SCRIPT: &[Command] = &[
         since: "5.0.0",
         summary: "Lists the subcommands.",
         run: Run::Client(show_help),
-        ..row("help", 2, LOADING | STALE, Script::Kill)
+        ..row("help", 2, LOADING | STALE, Script::Debug)
     },
     Command {
         since: "2.6.0",
         summary: "Ends the script that is running.",
         tips: &["request_policy:all_shards", "response_policy:one_succeeded"],
-        ..row("kill", 2, NOSCRIPT | ALLOW_BUSY, Script::Kill)
+        run: Run::Job(Job::ScriptKill),
+        ..row("kill", 2, NOSCRIPT | ALLOW_BUSY, Script::Debug)
     },
     Command {
         since: "2.6.0",

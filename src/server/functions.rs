@@ -40,14 +40,43 @@ impl ServerHost {
                 let texts = set.libraries().map(|library| &*library.text);
                 writer.bulk(&dump::put_functions(texts))
             }
-            b"stats" => stats(core, &mut writer),
-            b"kill" => match core.scripts.late.kill(Kind::Function) {
-                Ok(()) => writer.ok(),
-                Err(error) => Err(error),
-            },
+            b"stats" | b"kill" => {
+                return self.about_running(core, Job::Function, requester, args, out);
+            }
             _ => tell_subcommands(args, &mut writer),
         })
     }
+}
+
+impl ServerHost {
+    /// SCRIPT KILL, FUNCTION KILL and FUNCTION STATS: what is to be known of the script that runs. On
+    /// another shard there may be one that is not late yet: Redis looks when it is, or is over, and so
+    /// do we, as its shard answers no question before.
+    pub(super) fn about_running(
+        &mut self,
+        core: &Core,
+        job: Job,
+        requester: Requester,
+        args: &Args,
+        out: &mut Output,
+    ) -> Performed {
+        if self.shards > 1 && !requester.in_exec && !core.scripts.late.is_any() {
+            return self.ask_all(job, requester, args.to_buf(), None);
+        }
+        let mut writer = Writer::new(out, requester.proto);
+        done(running(core, job, args, &mut writer))
+    }
+}
+
+/// The reply to these, once all shards have answered.
+pub(super) fn running(core: &Core, job: Job, args: &Args, out: &mut Writer) -> CmdResult {
+    let by = match job {
+        Job::ScriptKill => Kind::Eval,
+        _ if args.is(1, "stats") => return stats(core, out),
+        _ => Kind::Function,
+    };
+    core.scripts.late.kill(by)?;
+    out.ok()
 }
 
 fn tell_subcommands(args: &Args, out: &mut Writer) -> CmdResult {

@@ -1,5 +1,6 @@
 //! Scripts that run for long, and functions: what holds while they run, and what is kept.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -76,6 +77,55 @@ fn a_late_script_keeps_nobody_waiting() {
             );
             assert_eq!(line(&mut other, "SET k 1"), "+OK");
             assert_eq!(line(&mut other, "MGET a k"), "*2\\r\\n$-1\\r\\n$1\\r\\n1");
+        }
+    }
+}
+
+/// CPU time of the server so far, in hundredths of a second.
+fn cpu_ticks(server: &Server) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("alive");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().expect("a number");
+    ticks(11) + ticks(12)
+}
+
+#[test]
+fn who_ends_a_script_that_is_not_late_yet_waits_until_it_is() {
+    const FUNCTION: &str = "#!lua name=l\nredis.register_function{function_name='f', flags={'no-writes'}, \
+                            callback=function() while true do end end}";
+    for which in [
+        Which::Reference,
+        Which::Pinion { shards: 1 },
+        Which::Pinion { shards: 2 },
+        Which::Pinion { shards: 4 },
+    ] {
+        let server = Server::start(which, &["--busy-reply-threshold", "1500"]);
+        // As many clients as to have one on each shard.
+        let mut others: Vec<Client> = (0..4).map(|_| server.client()).collect();
+        others[0].send(&encode(&["FUNCTION", "LOAD", FUNCTION]));
+        others[0].reply();
+        for (at, other) in others.iter_mut().enumerate() {
+            other.set_wait(Duration::from_secs(20));
+            let (run, kill): (&[&str], _) = match at % 2 {
+                0 => (&["EVAL", "while true do end", "0"], "SCRIPT KILL"),
+                _ => (&["FCALL", "f", "0"], "FUNCTION KILL"),
+            };
+            let mut runner = server.client();
+            runner.set_wait(Duration::from_secs(20));
+            let before = cpu_ticks(&server);
+            runner.send(&encode(run));
+            // Nothing else makes the server work: so it has begun.
+            wait_for("a script", || cpu_ticks(&server) >= before + 30);
+            if at == 1 {
+                let stats = other.text("FUNCTION STATS");
+                assert!(stats.contains("duration_ms"), "{which}: {stats}");
+            }
+            assert_eq!(line(other, kill), "+OK", "{which}: {at}");
+            let Got::Reply(end) = runner.reply() else {
+                panic!("{which}: {at}: the script goes on");
+            };
+            assert!(end.starts_with(b"-ERR Script killed"), "{which}: {at}");
         }
     }
 }

@@ -12,7 +12,7 @@ use super::super::info::{self, Context, Detail, NodeFigures};
 use super::super::jobs::{self, done, write_error};
 use super::super::memory::Memory;
 use super::super::pauses::Pause;
-use super::super::{debug, persist, pubsub, settings};
+use super::super::{debug, functions, persist, pubsub, settings};
 use super::ServerHost;
 use crate::acl::Users;
 use crate::command::Job;
@@ -264,6 +264,7 @@ impl ServerHost {
                 self.replicas.reset_counters();
                 jobs::reset_stats(core);
             }
+            Job::ScriptKill | Job::Function => {}
             Job::Debug => return self.debug_part(core, &args, question.requester.db),
             Job::Latency if args.is(1, "reset") => return Box::new(self.spikes.reset(&args)),
             Job::Latency if !args.is(1, "histogram") => return Box::new(self.spikes.clone()),
@@ -327,15 +328,13 @@ impl ServerHost {
                     .for_each(|(_, line)| text.extend([line.as_str(), "\n"]));
                 writer.verbatim("txt", text.as_bytes())
             }
-            Job::ClientKill => {
-                let killed: i64 = parts_of::<i64>(parts).sum();
-                if question.args.len() > 3 {
-                    writer.int(killed)
-                } else if killed > 0 {
-                    writer.ok()
-                } else {
-                    Err(CmdError::Text("ERR No such client"))
-                }
+            Job::ClientKill => match parts_of::<i64>(parts).sum() {
+                killed if question.args.len() > 3 => writer.int(killed),
+                0 => Err(CmdError::Text("ERR No such client")),
+                _ => writer.ok(),
+            },
+            Job::ScriptKill | Job::Function => {
+                functions::running(core, question.job, &question.args.as_args(), &mut writer)
             }
             Job::Acl => self.users_installed(&question, &mut writer),
             Job::ClientUnblock => writer.int(parts_of::<i64>(parts).sum()),

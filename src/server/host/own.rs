@@ -72,6 +72,7 @@ impl ServerHost {
             Job::Replication => self.ask_replicaof(core, link, requester, args, out),
             Job::WaitAof => self.wait_aof(core, requester, args),
             Job::Wait => self.wait(core, requester, args),
+            Job::ScriptKill => self.about_running(core, job, requester, args, out),
             Job::Time => done(self.time(link, &mut writer)),
             _ => Performed::Failed(CmdError::Text("ERR not supported by this server")),
         }

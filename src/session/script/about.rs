@@ -3,7 +3,6 @@
 use super::named;
 use crate::command::script as command_script;
 use crate::resp::{Args, CmdError, Writer};
-use crate::script::late::Kind;
 use crate::session::core::Core;
 
 impl Core {
@@ -43,10 +42,6 @@ impl Core {
                     "ERR SCRIPT FLUSH only support SYNC|ASYNC option",
                 )),
             },
-            Kill => {
-                self.scripts.late.kill(Kind::Eval)?;
-                out.ok()
-            }
             Debug if args.is(2, "no") => out.ok(),
             Debug if args.is(2, "yes") || args.is(2, "sync") => {
                 Err(CmdError::Text("ERR The Lua debugger is not supported"))
