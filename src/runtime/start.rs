@@ -73,6 +73,11 @@ impl Drop for SocketFiles {
 type Executor = ExecutorJoinHandle<std::io::Result<i32>>;
 
 impl Bound {
+    /// Whether there is a place to listen at.
+    pub fn listens(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
     /// Runs one app per shard until one of them stops the process; returns the exit code. `make`
     /// is called on each shard's own thread.
     ///

@@ -114,7 +114,12 @@ fn options_of(config: &Config) -> Result<(Options, bool), StartError> {
 pub fn listening_of(config: &Config) -> Listening {
     let unix_socket = config.text("unixsocket");
     Listening {
-        bind: config.text("bind").split(' ').map(str::to_owned).collect(),
+        // None at all is a server for the unix socket alone.
+        bind: config
+            .text("bind")
+            .split_ascii_whitespace()
+            .map(str::to_owned)
+            .collect(),
         port: config.int("port") as u16,
         unix_socket: (!unix_socket.is_empty()).then(|| config::path_of(unix_socket)),
         unix_mode: u32::from_str_radix(config.text("unixsocketperm"), 8).unwrap_or(0),
@@ -181,6 +186,10 @@ fn serve(mut config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if !bound.listens() {
+        log::warning("Configured to not listen anywhere, exiting.");
+        return ExitCode::FAILURE;
+    }
     if !open_files::lower_maxclients(&mut config, shards) {
         return ExitCode::FAILURE;
     }

@@ -212,6 +212,18 @@ fn ports_and_addresses_change_while_clients_stay() {
         assert!(connects(next), "{which}");
         assert_eq!(client.words("CONFIG SET bind 127.0.0.1"), reply("+OK"));
         assert!(connects(next), "{which}");
+        for nowhere in ["bind", "port"] {
+            let (unset, back) = match nowhere {
+                "bind" => ("", "127.0.0.1".to_string()),
+                _ => ("0", next.to_string()),
+            };
+            let set = client.call(&["CONFIG", "SET", nowhere, unset]);
+            assert_eq!(set, reply("+OK"), "{which}: {nowhere}");
+            assert!(!connects(next), "{which}: {nowhere}");
+            let set = client.call(&["CONFIG", "SET", nowhere, &back]);
+            assert_eq!(set, reply("+OK"), "{which}: {nowhere}");
+            assert!(connects(next), "{which}: {nowhere}");
+        }
         assert_eq!(client.words("CONFIG SET port 0"), reply("+OK"));
         assert!(!connects(next), "{which}");
         assert_eq!(
@@ -219,6 +231,32 @@ fn ports_and_addresses_change_while_clients_stay() {
             reply("+OK")
         );
         assert!(connects(next), "{which}");
+    }
+}
+
+#[test]
+fn a_server_that_could_hear_nobody_ends() {
+    let port = format!("port {}\nbind \"\"\n", free_port());
+    for which in [Which::Reference, Which::Pinion { shards: 2 }] {
+        for conf in ["port 0\n", port.as_str()] {
+            let mut server = Server::spawn_bare(which, &[("the.conf", conf)], &["the.conf"]);
+            assert_eq!(server.exit().code(), Some(1), "{which}: {conf}");
+            let told = server.log();
+            let why = "Configured to not listen anywhere, exiting.";
+            assert!(told.contains(why), "{which}: {told}");
+        }
+        // For a unix socket it stays.
+        let conf = format!("{port}unixsocket the.sock\n");
+        let server = Server::spawn_bare(which, &[("the.conf", &conf)], &["the.conf"]);
+        let socket = server.dir.join("the.sock");
+        let mut client = None;
+        wait_for("the socket", || {
+            client = Client::unix(&socket).ok();
+            client.is_some()
+        });
+        let mut client = client.expect("a client");
+        let bind = client.text("CONFIG GET bind");
+        assert_eq!(bind, "*2\\r\\n$4\\r\\nbind\\r\\n$0\\r\\n\\r\\n", "{which}");
     }
 }
 
