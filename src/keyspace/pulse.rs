@@ -41,8 +41,9 @@ impl Keyspace {
         }
     }
 
-    /// Deletes up to `budget` keys that are due, or slices of fields, in the order of their deadlines;
-    /// fewer if much memory is freed with them. Keys that `is_held` names are put off by a millisecond. Returns whether more are due.
+    /// Deletes up to `budget` keys and fields that are due, in the order of their deadlines; fewer if much
+    /// memory is freed with them. Keys that `is_held` names are put off by a millisecond. Returns whether
+    /// more are due.
     ///
     /// Differs: A key that expires is deleted, and announced, at its deadline. Redis samples keys.
     pub fn pulse(
@@ -57,9 +58,11 @@ impl Keyspace {
         if self.is_replica {
             return self.pulse_own(now_ms, budget, is_held);
         }
-        let bytes = self.object_bytes.all;
-        for _ in 0..budget {
-            if bytes.saturating_sub(self.object_bytes.all) > BYTES_PER_SLICE {
+        let (bytes, fields) = (self.object_bytes.all, self.counters.expired_fields);
+        for keys in 0..budget as u64 {
+            let is_much = bytes.saturating_sub(self.object_bytes.all) > BYTES_PER_SLICE;
+            let fields = self.counters.expired_fields - fields;
+            if is_much || keys + fields >= budget as u64 {
                 break;
             }
             match self.wheel.step(now_ms) {

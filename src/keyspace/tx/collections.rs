@@ -20,8 +20,8 @@ pub struct Context<'a> {
     pub past_ms: i64,
 }
 
-/// Fields that are deleted at once: a pulse counts them as one key, some microseconds, with their share of
-/// a record.
+/// Fields that are deleted at once, by a pulse or by who looks: some microseconds, with their share of a
+/// record.
 const FIELDS_PER_SLICE: usize = 16;
 
 impl Tx<'_> {
