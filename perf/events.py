@@ -118,6 +118,39 @@ def probes(options, server, millions, wait):
     return ear.wait(1000, wait)
 
 
+def longest_beside_fields(server, fields):
+    """Milliseconds that HGET of the one field that stays took at most, in the three seconds in which all others
+    of its hash end; None if the server knows no deadlines of fields."""
+    server.command("FLUSHALL")
+    if b"hpexpireat" not in server.command("COMMAND LIST FILTERBY PATTERN hpexpireat"):
+        return None
+    stream = connect(server)
+    at = int(time.time() * 1000) + 2000 + fields // 100
+    pipe(stream, b"HSET h stays 1\r\n", 1)
+    for first in range(0, fields, 1000):
+        names = [b"field:%d" % n for n in range(first, first + 1000)]
+        pairs = b"".join(b"$%d\r\n%s\r\n$1\r\nv\r\n" % (len(name), name) for name in names)
+        alone = b"".join(b"$%d\r\n%s\r\n" % (len(name), name) for name in names)
+        head = b"*2002\r\n$4\r\nHSET\r\n$1\r\nh\r\n"
+        until = b"*1005\r\n$10\r\nHPEXPIREAT\r\n$1\r\nh\r\n$13\r\n%d\r\n$6\r\nFIELDS\r\n$4\r\n1000\r\n" % at
+        pipe(stream, head + pairs + until + alone, 1002)
+    time.sleep(max(0, at / 1000 - time.time() - 0.01))
+    longest, end = 0, time.time() + 3
+    while time.time() < end:
+        begun = time.perf_counter()
+        pipe_one(stream, b"HGET h stays\r\n")
+        longest = max(longest, time.perf_counter() - begun)
+    return longest * 1000
+
+
+def pipe_one(stream, command):
+    """Sends a command whose reply is a short bulk string."""
+    stream.sendall(command)
+    reply = b""
+    while reply.count(b"\n") < 2:
+        reply += stream.recv(4096)
+
+
 def idle_cpu(server):
     """CPU share of a server with a million pending deadlines and nothing to do."""
     before = server.cpu_seconds()
@@ -128,6 +161,7 @@ def idle_cpu(server):
 def main():
     parser = bench.arguments(__doc__)
     parser.add_argument("--probe-wait", type=float, default=20, help="seconds to wait for the probes")
+    parser.add_argument("--fields", type=int, default=1_000_000, help="fields of a hash that end at once")
     parser.add_argument("--many", type=int, default=500_000, help="keys that expire within a second")
     options = parser.parse_args()
     os.sched_setaffinity(0, {options.load_core})
@@ -146,6 +180,9 @@ def main():
             print(f"{server.name}: p99 of commands meanwhile {commands['p99_ms']:.2f} ms")
             table["1,000 probes among 1M keys"] = probes(options, server, 1, options.probe_wait), 1000
             print(f"{server.name}: CPU of an idle server with 1M deadlines {100 * idle_cpu(server):.2f} %")
+            longest = longest_beside_fields(server, options.fields)
+            if longest is not None:
+                print(f"{server.name}: longest HGET while {options.fields:,} other fields of its hash end {longest:.1f} ms")
     finally:
         for server in servers:
             server.stop()
