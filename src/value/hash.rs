@@ -1,11 +1,11 @@
 //! Hashes: a listpack of fields and values while small, a table beyond; deadlines of fields beside.
 
 mod deadlines;
-mod seen;
+mod live;
 
 use std::ops::Range;
 
-pub use seen::Seen;
+pub use live::Live;
 
 use deadlines::Deadlines;
 

@@ -44,14 +44,10 @@ impl From<Vec<u8>> for Run {
 impl Run {
     /// A run with room for so many bytes behind what it begins with.
     pub fn with_capacity(begin: &[u8], bytes: usize) -> Run {
-        let mut buf = vec![0; bytes.max(begin.len())];
-        buf[..begin.len()].copy_from_slice(begin);
-        Run {
-            buf: buf.into_boxed_slice(),
-            end: begin.len() as u32,
-            start: 0,
-            _spare: Spare::Unused,
-        }
+        let mut run = Run::from(vec![0; bytes.max(begin.len())]);
+        run.buf[..begin.len()].copy_from_slice(begin);
+        run.end = begin.len() as u32;
+        run
     }
 
     pub fn capacity(&self) -> usize {

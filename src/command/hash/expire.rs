@@ -133,7 +133,7 @@ fn expire(tx: &mut Tx, args: &Args, command: &str, unit: Unit, out: &mut Writer)
     let passed = at_ms <= tx.past_ms();
     let results = tx.change(key, |hash: &mut Hash, context| {
         let set = |field: &[u8]| {
-            if !hash.seen(context.past_ms).contains(field) {
+            if !hash.live(context.ended_ms).contains(field) {
                 NO_FIELD
             } else if !condition.allows(hash.deadline(field), at_ms) {
                 NOT_MET
@@ -194,7 +194,7 @@ pub(super) fn hpersist(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult 
     let names = fields(args, 2, NO_COUNT)?;
     let results = tx.change(key, |hash: &mut Hash, context| {
         let persist = |field: &[u8]| {
-            if !hash.seen(context.past_ms).contains(field) {
+            if !hash.live(context.ended_ms).contains(field) {
                 NO_FIELD
             } else if hash.deadline(field).is_none() {
                 NO_DEADLINE
@@ -238,12 +238,12 @@ pub(super) fn hpexpiretime(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdRes
 }
 
 fn read(tx: &mut Tx, args: &Args, form: impl Fn(i64) -> i64, out: &mut Writer) -> CmdResult {
-    let seen = tx.fields(args.get(1))?;
+    let live = tx.fields(args.get(1))?;
     let names = fields(args, 2, NO_COUNT)?;
     out.array(names.len())?;
     names.iter().try_for_each(|field| {
-        let found = seen.filter(|seen| seen.contains(field));
-        out.int(match found.map(|seen| seen.deadline(field)) {
+        let found = live.filter(|live| live.contains(field));
+        out.int(match found.map(|live| live.deadline(field)) {
             None => NO_FIELD,
             Some(None) => NO_DEADLINE,
             Some(Some(at_ms)) => form(at_ms),

@@ -101,7 +101,7 @@ pub(super) fn hdel(tx: &mut Tx, args: &Args, out: &mut Writer) -> CmdResult {
     let removed = tx.change(key, |hash: &mut Hash, context| {
         args.iter()
             .skip(2)
-            .filter(|field| hash.seen(context.past_ms).contains(field) && hash.remove(field))
+            .filter(|field| !hash.has_ended(field, context.ended_ms) && hash.remove(field))
             .count()
     })?;
     match removed.unwrap_or(0) {

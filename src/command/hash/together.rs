@@ -6,11 +6,11 @@ use crate::command::expiry::Unit;
 use crate::keyspace::{Event, Tx};
 use crate::number;
 use crate::resp::{Args, CmdError, CmdResult, Writer};
-use crate::value::hash::{Hash, Seen};
+use crate::value::hash::{Hash, Live};
 
 /// Replies with the values of `names`, and returns those that exist.
 fn read<'a>(
-    fields: Option<Seen>,
+    fields: Option<Live>,
     names: &Args<'a>,
     out: &mut Writer,
 ) -> Result<Vec<&'a [u8]>, CmdError> {
@@ -34,7 +34,7 @@ fn take(tx: &mut Tx, key: &[u8], names: &Args, out: &mut Writer) -> CmdResult {
     let taken = tx.change(key, |hash: &mut Hash, context| {
         let mut taken: Vec<&[u8]> = Vec::new();
         for field in names.iter() {
-            match hash.seen(context.past_ms).get(field) {
+            match hash.live(context.ended_ms).get(field) {
                 Some(value) => {
                     element(value, out)?;
                     hash.remove(field);

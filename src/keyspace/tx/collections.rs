@@ -6,7 +6,7 @@
 use super::{Due, Found, Ttl, Tx, WrongType};
 use crate::keyspace::entry::{Encoding, Payload};
 use crate::keyspace::{Event, OF_FIELDS, owner, wheel};
-use crate::value::hash::{Hash, Seen};
+use crate::value::hash::{Hash, Live};
 use crate::value::limits::Limits;
 use crate::value::listpack::Item;
 use crate::value::{Collection, Value};
@@ -15,9 +15,8 @@ use crate::value::{Collection, Value};
 pub struct Context<'a> {
     pub limits: &'a Limits,
     pub rng: &'a mut fastrand::Rng,
-    pub now_ms: i64,
-    /// Fields of hashes with deadlines up to here are not there: see [`Hash::seen`].
-    pub past_ms: i64,
+    /// Fields of hashes with deadlines up to here are not there: see [`Hash::live`].
+    pub ended_ms: i64,
 }
 
 /// Fields that are deleted at once, by a pulse or by who looks: some microseconds, with their share of a
@@ -81,27 +80,27 @@ impl Tx<'_> {
     }
 
     /// The fields of a hash that are there; counts as a use.
-    pub fn fields(&mut self, key: &[u8]) -> Result<Option<Seen<'_>>, WrongType> {
-        let past_ms = self.ended_ms();
+    pub fn fields(&mut self, key: &[u8]) -> Result<Option<Live<'_>>, WrongType> {
+        let ended_ms = self.ended_ms();
         let hash = self.read::<Hash>(key)?;
-        Ok(hash.map(|hash| hash.seen(past_ms)))
+        Ok(hash.map(|hash| hash.live(ended_ms)))
     }
 
     /// The same without counting as a use: on the way to changing them.
-    pub fn peek_fields(&mut self, key: &[u8]) -> Result<Option<Seen<'_>>, WrongType> {
-        let past_ms = self.ended_ms();
+    pub fn peek_fields(&mut self, key: &[u8]) -> Result<Option<Live<'_>>, WrongType> {
+        let ended_ms = self.ended_ms();
         let hash = self.peek::<Hash>(key)?;
-        Ok(hash.map(|hash| hash.seen(past_ms)))
+        Ok(hash.map(|hash| hash.live(ended_ms)))
     }
 
     /// Fields, with randomness to choose from them; counts as a use.
     pub fn fields_random(
         &mut self,
         key: &[u8],
-    ) -> Result<Option<(Seen<'_>, &mut fastrand::Rng)>, WrongType> {
-        let past_ms = self.ended_ms();
+    ) -> Result<Option<(Live<'_>, &mut fastrand::Rng)>, WrongType> {
+        let ended_ms = self.ended_ms();
         let found = self.read_random::<Hash>(key)?;
-        Ok(found.map(|(hash, rng)| (hash.seen(past_ms), rng)))
+        Ok(found.map(|(hash, rng)| (hash.live(ended_ms), rng)))
     }
 
     /// Changes a collection that exists. To be followed by [`Tx::wrote`] or [`Tx::unchanged`].
@@ -127,14 +126,13 @@ impl Tx<'_> {
         if let Some(found) = self.find(key) {
             return self.change_found(&found, change);
         }
-        let (now_ms, past_ms) = (self.now_ms, self.ended_ms());
+        let ended_ms = self.ended_ms();
         let ks = &mut *self.ks;
         let mut made = make(&ks.settings.limits);
         let context = Context {
             limits: &ks.settings.limits,
             rng: &mut ks.rng,
-            now_ms,
-            past_ms,
+            ended_ms,
         };
         let result = change(&mut made, context);
         if made.is_gone() {
@@ -150,7 +148,7 @@ impl Tx<'_> {
         found: &Found,
         change: impl FnOnce(&mut C, Context) -> R,
     ) -> Result<R, WrongType> {
-        let (now_ms, past_ms) = (self.now_ms, self.ended_ms());
+        let ended_ms = self.ended_ms();
         self.ks.preserve(self.db, found.handle);
         let ks = &mut *self.ks;
         let slot = ks.arena.get(found.handle);
@@ -164,8 +162,7 @@ impl Tx<'_> {
         let context = Context {
             limits: &ks.settings.limits,
             rng: &mut ks.rng,
-            now_ms,
-            past_ms,
+            ended_ms,
         };
         let result = change(collection, context);
         let after = collection.memory_bytes();
@@ -215,11 +212,11 @@ impl Tx<'_> {
             return;
         };
         if let Some(Value::Hash(hash)) = self.value_of(&found) {
-            let is_due = |field: &&[u8]| hash.deadline(field).is_some_and(|at| at <= self.now_ms);
+            let is_due = |field: &&[u8]| hash.has_ended(field, self.now_ms);
             let due: Vec<Vec<u8>> = fields.filter(is_due).map(<[u8]>::to_vec).collect();
             if !due.is_empty() {
                 let mut due = due.into_iter();
-                self.expire_each(key, &found, |_, _| due.next());
+                self.expire_each(key, &found, |_| due.next());
             }
         }
     }
@@ -247,8 +244,8 @@ impl Tx<'_> {
             self.expire_hash(key, &found);
             return None;
         }
-        let mut left = FIELDS_PER_SLICE;
-        self.expire_each(key, &found, |hash, now_ms| {
+        let (mut left, now_ms) = (FIELDS_PER_SLICE, self.now_ms);
+        self.expire_each(key, &found, |hash| {
             left = left.checked_sub(1)?;
             hash.due(now_ms).map(Item::to_vec)
         })
@@ -259,12 +256,12 @@ impl Tx<'_> {
         &mut self,
         key: &[u8],
         found: &Found,
-        mut next: impl FnMut(&Hash, i64) -> Option<Vec<u8>>,
+        mut next: impl FnMut(&Hash) -> Option<Vec<u8>>,
     ) -> Option<Found> {
         let accounted = self.unaccounted;
-        let expired = self.change_found(found, |hash: &mut Hash, context| {
+        let expired = self.change_found(found, |hash: &mut Hash, _| {
             let mut expired: Vec<Vec<u8>> = Vec::new();
-            while let Some(field) = next(hash, context.now_ms) {
+            while let Some(field) = next(hash) {
                 hash.remove(&field);
                 expired.push(field);
             }

@@ -305,15 +305,14 @@ impl List {
             let pack = node.pack();
             let more = value.len() + ENTRY_OVERHEAD_MAX;
             let max = fill.bytes_max().unwrap_or(SAFETY_BYTES);
+            let side = match end {
+                End::Head => Side::Ahead,
+                End::Tail => Side::Behind,
+            };
+            pack.reserve_up_to(more, max, side);
             match end {
-                End::Head => {
-                    pack.reserve_up_to(more, max, Side::Ahead);
-                    pack.push_front(value);
-                }
-                End::Tail => {
-                    pack.reserve_up_to(more, max, Side::Behind);
-                    pack.push(value);
-                }
+                End::Head => pack.push_front(value),
+                End::Tail => pack.push(value),
             }
         });
     }

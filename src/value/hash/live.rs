@@ -7,35 +7,41 @@ use super::{Fields, Hash};
 /// memory may be: a million that end at once are deleted in slices, and a replica waits for its master's
 /// word.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+pub struct Live<'a> {
     hash: &'a Hash,
     /// Fields with deadlines up to here are not there, unix milliseconds.
-    past_ms: i64,
-    /// How many these are.
-    ended: usize,
+    ended_ms: i64,
+    /// Whether there are such.
+    some_ended: bool,
 }
 
 impl Hash {
-    /// The fields with no deadline up to `past_ms`.
-    pub fn seen(&self, past_ms: i64) -> Seen<'_> {
-        let deadlines = self.deadlines.as_ref();
-        let due = deadlines.filter(|all| all.first().is_some_and(|(_, at_ms)| at_ms <= past_ms));
-        Seen {
+    /// The fields with no deadline up to `ended_ms`.
+    pub fn live(&self, ended_ms: i64) -> Live<'_> {
+        let first_ms = self.next_deadline();
+        Live {
             hash: self,
-            past_ms,
-            ended: due.map_or(0, |all| all.count_until(past_ms)),
+            ended_ms,
+            some_ended: first_ms.is_some_and(|at_ms| at_ms <= ended_ms),
         }
     }
 
+    /// Whether a field has a deadline up to `ended_ms`.
+    pub fn has_ended(&self, field: &[u8], ended_ms: i64) -> bool {
+        self.deadline(field).is_some_and(|at_ms| at_ms <= ended_ms)
+    }
+
     /// All fields, also those that are due.
-    pub fn whole(&self) -> Seen<'_> {
-        self.seen(i64::MIN)
+    pub fn whole(&self) -> Live<'_> {
+        self.live(i64::MIN)
     }
 }
 
-impl<'a> Seen<'a> {
+impl<'a> Live<'a> {
     pub fn len(&self) -> usize {
-        self.hash.len() - self.ended
+        let deadlines = self.hash.deadlines.as_ref();
+        let ended = deadlines.filter(|_| self.some_ended);
+        self.hash.len() - ended.map_or(0, |all| all.count_until(self.ended_ms))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -43,15 +49,11 @@ impl<'a> Seen<'a> {
     }
 
     fn is_there(&self, field: &[u8]) -> bool {
-        let at_ms = match self.ended {
-            0 => None,
-            _ => self.hash.deadline(field),
-        };
-        at_ms.is_none_or(|at_ms| at_ms > self.past_ms)
+        !self.some_ended || !self.hash.has_ended(field, self.ended_ms)
     }
 
     fn is_item_there(&self, field: Item) -> bool {
-        self.ended == 0 || self.is_there(field.bytes(&mut itoa::Buffer::new()))
+        !self.some_ended || self.is_there(field.bytes(&mut itoa::Buffer::new()))
     }
 
     pub fn get(&self, field: &[u8]) -> Option<Item<'a>> {
@@ -72,7 +74,7 @@ impl<'a> Seen<'a> {
     /// When a field that is there expires, unix milliseconds.
     pub fn deadline(&self, field: &[u8]) -> Option<i64> {
         let at_ms = self.hash.deadline(field)?;
-        (at_ms > self.past_ms).then_some(at_ms)
+        (at_ms > self.ended_ms).then_some(at_ms)
     }
 
     /// Fields with their values.
@@ -97,9 +99,9 @@ impl<'a> Seen<'a> {
         self.iter().nth(rng.usize(..self.len()))
     }
 
-    /// The fields at these indices below [`Seen::len`], in no particular order of the hash.
+    /// The fields at these indices below [`Live::len`], in no particular order of the hash.
     pub fn pick(&self, indices: &[usize]) -> Vec<(Item<'a>, Item<'a>)> {
-        if self.ended == 0 {
+        if !self.some_ended {
             return indices.iter().map(|&at| self.hash.at(at)).collect();
         }
         let all: Vec<_> = self.iter().collect();
@@ -108,15 +110,12 @@ impl<'a> Seen<'a> {
 
     /// Visits fields from a cursor on; compact hashes all at once, as Redis does.
     pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Item, Item)) -> u64 {
-        let mut visit = |field: Item, value: Item| {
-            if self.is_item_there(field) {
-                visit(field, value);
-            }
-        };
         match &self.hash.fields {
             Fields::Table(table) => table.scan(cursor, |pair| {
                 let (field, value) = pair.items();
-                visit(field, value);
+                if self.is_item_there(field) {
+                    visit(field, value);
+                }
             }),
             Fields::Listpack(_) => {
                 self.iter().for_each(|(field, value)| visit(field, value));
