@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, Got, encode, shown};
 use crate::cycles::{Step, Transaction, check};
+use crate::persistence::wait_for;
 use crate::process::{Server, Which};
 use crate::sameness::{bulk, elements};
 
@@ -36,8 +37,8 @@ const BURST_MAX: usize = 3;
 const STEPS_MAX: usize = 5;
 /// Until a server that has no data accepts commands.
 const START_WAIT: Duration = Duration::from_secs(10);
-/// From the first transaction to the crash.
-const UNTIL_CRASH: Duration = Duration::from_millis(400);
+/// Values that are appended before the crash.
+const UNTIL_CRASH: usize = 400;
 /// How long a client waits that nobody serves, in seconds.
 const BLOCK: &str = "0.05";
 
@@ -571,7 +572,9 @@ fn some_order_explains_what_is_left_after_a_crash() {
                 scope.spawn(move || writer.run(usize::MAX))
             });
             let writers: Vec<_> = writers.collect();
-            thread::sleep(UNTIL_CRASH);
+            wait_for("a history", || {
+                lists(&server).iter().map(Vec::len).sum::<usize>() >= UNTIL_CRASH
+            });
             server.signal("KILL");
             writers.into_iter().map(joined).collect()
         });
