@@ -227,26 +227,30 @@ impl<'a> Writer<'a> {
         self.out
     }
 
+    /// A line of a type and a number.
     #[inline]
     fn header(&mut self, kind: u8, n: i64) -> CmdResult {
-        if let 0..=9 = n {
-            // Most of them, and no number to be formatted.
-            let line = [kind, b'0' + n as u8, b'\r', b'\n'];
-            self.out.bytes.extend_from_slice(&line);
-            return Ok(());
+        // Nearly all have one to three digits, which are written without being formatted.
+        let digit = |n: i64| b'0' + (n % 10) as u8;
+        let out = &mut self.out.bytes;
+        match n {
+            0..=9 => out.extend_from_slice(&[kind, digit(n), b'\r', b'\n']),
+            10..=99 => out.extend_from_slice(&[kind, digit(n / 10), digit(n), b'\r', b'\n']),
+            100..=999 => {
+                let line = [kind, digit(n / 100), digit(n / 10), digit(n), b'\r', b'\n'];
+                out.extend_from_slice(&line);
+            }
+            _ => self.long_header(kind, n),
         }
-        self.long_header(kind, n)
+        Ok(())
     }
 
-    fn long_header(&mut self, kind: u8, n: i64) -> CmdResult {
+    fn long_header(&mut self, kind: u8, n: i64) {
         let mut digits = itoa::Buffer::new();
-        let digits = digits.format(n).as_bytes();
         let out = &mut self.out.bytes;
-        out.reserve(digits.len() + 3);
         out.push(kind);
-        out.extend_from_slice(digits);
+        out.extend_from_slice(digits.format(n).as_bytes());
         out.extend_from_slice(b"\r\n");
-        Ok(())
     }
 
     pub fn ok(&mut self) -> CmdResult {
@@ -280,6 +284,7 @@ impl<'a> Writer<'a> {
         self.line(b'-', &error.text())
     }
 
+    #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) -> CmdResult {
         self.header(b'$', bytes.len() as i64)?;
         self.out.bytes.extend_from_slice(bytes);

@@ -9,7 +9,7 @@
 mod item;
 
 use super::run::{Run, Side};
-use item::{BACK_MAX_BYTES, HEAD_MAX_BYTES, back_len, checked_len, decode, write_back_len};
+use item::{BACK_MAX_BYTES, HEAD_MAX_BYTES, back_len, checked_len, decode, entry, write_back_len};
 
 pub use item::Item;
 pub(super) use item::{encoded_len, int_at};
@@ -258,10 +258,7 @@ impl Listpack {
 
     /// The element at `pos` and all after it.
     pub fn iter_from(&self, pos: Pos) -> Iter<'_> {
-        Iter {
-            entries: self.entries(),
-            at: pos.0,
-        }
+        Iter(&self.entries()[pos.0..])
     }
 
     /// The element at `pos` and all before it, last first.
@@ -437,20 +434,17 @@ fn after(bytes: &[u8], at: usize) -> usize {
 }
 
 /// Elements in order.
-pub struct Iter<'a> {
-    entries: &'a [u8],
-    at: usize,
-}
+pub struct Iter<'a>(&'a [u8]);
 
 impl<'a> Iterator for Iter<'a> {
     type Item = Item<'a>;
 
     fn next(&mut self) -> Option<Item<'a>> {
-        if self.at >= self.entries.len() {
+        if self.0.is_empty() {
             return None;
         }
-        let item = decode(&self.entries[self.at..]);
-        self.at = after(self.entries, self.at);
+        let (item, len) = entry(self.0);
+        self.0 = &self.0[len..];
         Some(item)
     }
 }
@@ -463,9 +457,8 @@ pub fn items_checked(bytes: &[u8]) -> Option<impl Iterator<Item = Item<'_>>> {
         if at >= bytes.len() - 1 {
             return None;
         }
-        let item = decode(&bytes[at..]);
-        let len = encoded_len(&bytes[at..]);
-        at += len + back_len(len);
+        let (item, len) = entry(&bytes[at..]);
+        at += len;
         Some(item)
     }))
 }

@@ -213,6 +213,26 @@ pub(in crate::value) fn int_at(encoded: &[u8]) -> i64 {
     decode(encoded).int().unwrap_or(0)
 }
 
+/// The element at the start of `bytes`, and how many bytes its entry takes with its back length.
+#[inline]
+pub(super) fn entry(bytes: &[u8]) -> (Item<'_>, usize) {
+    match *bytes {
+        // Strings up to 4,095 bytes tell both at once.
+        [tag @ 0x80..=0xbf, ref rest @ ..] => {
+            let len = usize::from(tag & 0x3f);
+            (Item::Str(&rest[..len]), len + 2)
+        }
+        [tag @ 0xe0..=0xef, low, ref rest @ ..] => {
+            let len = usize::from(tag & 0xf) << 8 | usize::from(low);
+            (Item::Str(&rest[..len]), len + 2 + back_len(len + 2))
+        }
+        _ => {
+            let len = encoded_len(bytes);
+            (decode(bytes), len + back_len(len))
+        }
+    }
+}
+
 #[inline]
 pub(super) fn decode(bytes: &[u8]) -> Item<'_> {
     let int = |width: usize| {
