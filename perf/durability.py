@@ -132,7 +132,16 @@ LARGE = {
     "set": lambda at: ["SADD", "large", f"member:{at}"],
     "sorted set": lambda at: ["ZADD", "large", str(at * 7 % 1000), f"member:{at}"],
     "list": lambda at: ["RPUSH", "large", f"element:{at}"],
+    "stream": lambda at: ["XADD", "large", "*", "field", f"value:{at}"],
 }
+
+
+def deliver(elements):
+    """Makes all entries of the stream pending for four consumers."""
+    yield ["XGROUP", "CREATE", "large", "group", "0"]
+    at_once = 10_000
+    for n in range(-(-elements // at_once)):
+        yield ["XREADGROUP", "GROUP", "group", f"consumer:{n % 4}", "COUNT", str(at_once), "STREAMS", "large", ">"]
 
 
 class Changer(threading.Thread):
@@ -155,14 +164,18 @@ class Changer(threading.Thread):
 
 
 def large_collections(options):
-    """Latency beside BGSAVE of one collection of a million, for others and for who changes it."""
+    """Latency beside BGSAVE of one collection of a million, for others and for who changes it. All of the
+    stream is pending."""
     servers = [bench.pinion(options), bench.reference(options)]
     rows = []
     try:
         for kind, command in LARGE.items():
             for server in servers:
                 server.command("FLUSHALL")
-                bench.Client(server.port).run(map(command, range(options.elements)))
+                client = bench.Client(server.port)
+                client.run(map(command, range(options.elements)))
+                if kind == "stream":
+                    client.run(deliver(options.elements))
                 changer = Changer(server, command)
                 changer.start()
                 latency = beside_a_snapshot(options, server)

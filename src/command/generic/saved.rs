@@ -17,7 +17,8 @@ use crate::value::zset::Zset;
 pub struct Saved<'a>(pub KeptValue<'a>);
 
 impl Saved<'_> {
-    /// How many parts it can be written in: what lies in one piece of memory is one.
+    /// How many parts it can be written in: what lies in one piece of memory is one. Streams, in which more
+    /// than one thing may be long, are in the hands of [`stream::Rest`].
     pub fn parts(&self) -> usize {
         match self.0 {
             KeptValue::Int(_) | KeptValue::Text(_) => 1,
@@ -32,7 +33,7 @@ impl Saved<'_> {
                 Value::Hash(hash) => hash.len(),
                 Value::Zset(set) if set.listpack().is_some() => 1,
                 Value::Zset(set) => set.len(),
-                Value::Stream(saved) => stream::parts(saved),
+                Value::Stream(_) => 1,
             },
         }
     }
@@ -50,7 +51,7 @@ impl Saved<'_> {
                 Value::Set(set) => write_set(set, parts, body),
                 Value::Hash(hash) => write_hash(hash, parts, body),
                 Value::Zset(set) => write_zset(set, parts, body),
-                Value::Stream(saved) => stream::write_parts(saved, parts, body),
+                Value::Stream(saved) => stream::write(saved, body),
             },
         }
     }

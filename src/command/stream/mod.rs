@@ -18,7 +18,7 @@ use super::{Command, Group, Run};
 use crate::resp::{Args, CmdResult, Writer};
 
 pub use read::asks_to_block;
-pub use save::{parts, restored, write_parts};
+pub use save::{Rest, restored, write, write_head, write_nodes};
 
 const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, run: Run) -> Command {
     Command {

@@ -1,33 +1,109 @@
 //! Streams on their way into a payload or a file, and back.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::ops::Range;
 
 use crate::rdb::Sink;
 use crate::rdb::object::{Body, Pending, StreamParts, Sums};
 use crate::value::listpack::Listpack;
-use crate::value::stream::{EntryId, Group, Stream};
+use crate::value::stream::{Consumer, EntryId, Group, Stream};
 
-/// How many parts a stream can be written in: its nodes, and the rest.
-pub fn parts(stream: &Stream) -> usize {
-    stream.node_count() + 1
+/// Writes a stream.
+pub fn write<S: Sink>(stream: &Stream, body: &mut Body<'_, S>) {
+    write_head(stream, body);
+    write_nodes(stream, 0..stream.node_count(), body);
+    let mut rest = Rest::default();
+    while rest.go_on(stream, usize::MAX, body) {}
 }
 
-/// Writes those parts of a stream.
-pub fn write_parts<S: Sink>(stream: &Stream, parts: Range<usize>, body: &mut Body<'_, S>) {
-    let nodes = stream.node_count();
-    if parts.start == 0 {
-        body.stream(nodes as u64);
-    }
-    for (master, pack) in stream.nodes(parts.start..parts.end.min(nodes)) {
+/// What comes first.
+pub fn write_head<S: Sink>(stream: &Stream, body: &mut Body<'_, S>) {
+    body.stream(stream.node_count() as u64);
+}
+
+/// Then come the nodes.
+pub fn write_nodes<S: Sink>(stream: &Stream, nodes: Range<usize>, body: &mut Body<'_, S>) {
+    for (master, pack) in stream.nodes(nodes) {
         body.stream_node(master, pack.as_bytes());
     }
-    if parts.end > nodes {
-        write_rest(stream, body);
+}
+
+/// How far what follows the nodes has been written: a group may have more pending than can be written in
+/// one go. The stream must not change until all of it is.
+#[derive(Debug, Default)]
+pub struct Rest(Place);
+
+/// What comes next.
+#[derive(Debug, Default)]
+enum Place {
+    #[default]
+    Sums,
+    /// A group, or what is pending in it after that entry.
+    Group(Box<[u8]>, Option<EntryId>),
+    /// A consumer of a group, or what is pending for it after that entry.
+    Consumer(Box<[u8]>, Box<[u8]>, Option<EntryId>),
+    End,
+}
+
+impl Rest {
+    /// Goes on with up to so many pending entries; returns whether there is more.
+    pub fn go_on<S: Sink>(
+        &mut self,
+        stream: &Stream,
+        entries: usize,
+        body: &mut Body<'_, S>,
+    ) -> bool {
+        self.0 = match std::mem::take(&mut self.0) {
+            Place::Sums => {
+                write_sums(stream, body);
+                Place::next_group(stream, None)
+            }
+            Place::Group(name, after) => {
+                let group = &stream.groups[&name];
+                match write_group(&name, group, after, entries, body) {
+                    Some(last) => Place::Group(name, Some(last)),
+                    None => Place::next_consumer(stream, name, None),
+                }
+            }
+            Place::Consumer(group, name, after) => {
+                let consumer = &stream.groups[&group].consumers()[&*name];
+                match write_consumer(&name, consumer, after, entries, body) {
+                    Some(last) => Place::Consumer(group, name, Some(last)),
+                    None => Place::next_consumer(stream, group, Some(&name)),
+                }
+            }
+            Place::End => Place::End,
+        };
+        !matches!(self.0, Place::End)
     }
 }
 
-fn write_rest<S: Sink>(stream: &Stream, body: &mut Body<'_, S>) {
+impl Place {
+    fn next_group(stream: &Stream, after: Option<&[u8]>) -> Place {
+        let next = next_key(&stream.groups, after);
+        next.map_or(Place::End, |name| Place::Group(name, None))
+    }
+
+    fn next_consumer(stream: &Stream, group: Box<[u8]>, after: Option<&[u8]>) -> Place {
+        match next_key(stream.groups[&group].consumers(), after) {
+            Some(name) => Place::Consumer(group, name, None),
+            None => Place::next_group(stream, Some(&group)),
+        }
+    }
+}
+
+fn next_key<K: Borrow<[u8]> + Ord, V>(
+    map: &BTreeMap<K, V>,
+    after: Option<&[u8]>,
+) -> Option<Box<[u8]>> {
+    let from = after.map_or(Unbounded, Excluded);
+    let (key, _) = map.range::<[u8], _>((from, Unbounded)).next()?;
+    Some(key.borrow().into())
+}
+
+fn write_sums<S: Sink>(stream: &Stream, body: &mut Body<'_, S>) {
     let sums = Sums {
         length: stream.len(),
         last_id: stream.last_id,
@@ -36,27 +112,57 @@ fn write_rest<S: Sink>(stream: &Stream, body: &mut Body<'_, S>) {
         entries_added: stream.entries_added,
     };
     body.stream_sums(&sums, stream.groups.len() as u64);
-    for (name, group) in &stream.groups {
-        let pending = group.pending();
-        body.group(
-            name,
-            group.last_id,
-            group.entries_read,
-            pending.len() as u64,
-        );
-        for (&id, entry) in pending {
-            body.pending(&Pending {
-                id,
-                delivered_at_ms: entry.delivered_at_ms,
-                deliveries: entry.deliveries,
-            });
-        }
-        body.consumers(group.consumers().len() as u64);
-        for (name, consumer) in group.consumers() {
-            body.consumer(name, consumer.seen_at_ms, consumer.pending.len() as u64);
-            consumer.pending.iter().for_each(|&id| body.owned(id));
-        }
+}
+
+/// Goes on with a group, behind an entry; returns the last one if there are more.
+fn write_group<S: Sink>(
+    name: &[u8],
+    group: &Group,
+    after: Option<EntryId>,
+    entries: usize,
+    body: &mut Body<'_, S>,
+) -> Option<EntryId> {
+    let pending = group.pending();
+    if after.is_none() {
+        let count = pending.len() as u64;
+        body.group(name, group.last_id, group.entries_read, count);
     }
+    let mut left = pending.range((after.map_or(Unbounded, Excluded), Unbounded));
+    let mut last = after;
+    for (&id, entry) in left.by_ref().take(entries) {
+        body.pending(&Pending {
+            id,
+            delivered_at_ms: entry.delivered_at_ms,
+            deliveries: entry.deliveries,
+        });
+        last = Some(id);
+    }
+    if left.next().is_some() {
+        return last;
+    }
+    body.consumers(group.consumers().len() as u64);
+    None
+}
+
+/// The same of a consumer.
+fn write_consumer<S: Sink>(
+    name: &[u8],
+    consumer: &Consumer,
+    after: Option<EntryId>,
+    entries: usize,
+    body: &mut Body<'_, S>,
+) -> Option<EntryId> {
+    let owned = &consumer.pending;
+    if after.is_none() {
+        body.consumer(name, consumer.seen_at_ms, owned.len() as u64);
+    }
+    let mut left = owned.range((after.map_or(Unbounded, Excluded), Unbounded));
+    let mut last = after;
+    for &id in left.by_ref().take(entries) {
+        body.owned(id);
+        last = Some(id);
+    }
+    left.next().and(last)
 }
 
 /// The stream of parts that were read; `None` if a node is damaged.
