@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, Got};
 use crate::compare::{WRITING_CASES, cases_dir};
 use crate::persistence::{fill, info, line, wait_for};
-use crate::process::{Server, Which};
+use crate::process::{Server, SharedDir, Which};
 use crate::transcript::{Compare, Replies, Step, parse};
 
 const ON: [&str; 2] = ["--appendonly", "yes"];
@@ -651,7 +651,7 @@ fn a_full_disk_holds_replies_back_and_refuses_writes_until_there_is_room() {
 fn commands_are_refused_while_a_long_file_is_read() {
     const KEYS: usize = 60_000;
     for shards in [1, 2] {
-        let dir = crate::process::fresh_dir();
+        let dir = SharedDir::new();
         let mut file = Vec::new();
         for n in 0..KEYS {
             let key = format!("key:{n:07}");
@@ -690,7 +690,7 @@ fn commands_are_refused_while_a_long_file_is_read() {
 #[test]
 fn long_segments_are_recovered_by_any_number_of_shards() {
     const KEYS: usize = 60_000;
-    let dir = crate::process::fresh_dir();
+    let dir = SharedDir::new();
     let mut server = restart(2, &dir, &[]);
     let mut client = server.client();
     for from in (0..KEYS).step_by(1000) {
@@ -714,7 +714,7 @@ fn long_segments_are_recovered_by_any_number_of_shards() {
 #[test]
 fn all_shards_end_a_load_at_one_instant() {
     const LOADING: &str = "-LOADING Redis is loading the dataset in memory\\r\\n";
-    let dir = crate::process::fresh_dir();
+    let dir = SharedDir::new();
     let set = |n| format!("*3\r\n$3\r\nSET\r\n$6\r\n{n:06}\r\n$1\r\nv\r\n");
     let file: String = (0..300_000).map(set).collect();
     for round in 0..6 {

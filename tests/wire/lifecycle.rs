@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, Got};
-use crate::process::{Server, Which, free_port, fresh_dir};
+use crate::process::{Server, SharedDir, Which, free_port};
 
 /// Without an option of ours.
 const PLAIN: Which = Which::Pinion { shards: 0 };
@@ -124,7 +124,7 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
 #[test]
 fn systemd_is_told_when_clients_are_served_and_when_it_ends() {
     for which in both() {
-        let dir = fresh_dir();
+        let dir = SharedDir::new();
         let path = dir.join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
         socket
@@ -158,7 +158,6 @@ fn systemd_is_told_when_clients_are_served_and_when_it_ends() {
         server.signal("TERM");
         told("STOPPING=1");
         assert_eq!(server.exit().code(), Some(0), "{which}");
-        drop(fs::remove_dir_all(dir));
     }
 }
 
@@ -586,7 +585,7 @@ fn told(client: &mut Client, asked: &[&[&[u8]]]) -> Vec<String> {
 /// In files, in CONFIG SET and behind CONFIG REWRITE.
 #[test]
 fn what_a_server_is_told_may_be_any_bytes() {
-    let shared = fresh_dir();
+    let shared = SharedDir::new();
     let raw = b"masterauth m\xe9\nrename-command ECHO say\xfe\nuser u\xff on >pw\xfe ~* +@all\n";
     let file = shared.join("redis.conf").display().to_string();
     let folder = shared.join(OsStr::from_bytes(b"d\xff"));
@@ -664,7 +663,6 @@ fn what_a_server_is_told_may_be_any_bytes() {
         let wanted = wanted.get_or_insert_with(|| got.clone());
         assert_eq!(&got, wanted, "{which}");
     }
-    fs::remove_dir_all(shared).expect("our folder");
 }
 
 #[test]

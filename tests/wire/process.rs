@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -289,7 +290,32 @@ pub fn free_port() -> u16 {
     panic!("every port is taken");
 }
 
-pub fn fresh_dir() -> PathBuf {
+/// A folder that several servers use, one after another; it goes after them.
+pub struct SharedDir(PathBuf);
+
+impl SharedDir {
+    pub fn new() -> SharedDir {
+        SharedDir(fresh_dir())
+    }
+}
+
+impl Deref for SharedDir {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for SharedDir {
+    fn drop(&mut self) {
+        if !thread::panicking() || std::env::var_os("PINION_WIRE_KEEP").is_none() {
+            let _: std::io::Result<()> = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+fn fresh_dir() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let dir = std::env::temp_dir().join(format!("pinion-wire-{}-{number}", std::process::id()));

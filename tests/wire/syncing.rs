@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::client::{Client, encode};
 use crate::persistence::{line, wait_for};
-use crate::process::{Server, Which, fresh_dir};
+use crate::process::{Server, SharedDir, Which};
 use crate::replicas::{agree, info, wait_until_linked, write};
 
 /// A replica that is no server.
@@ -123,7 +123,7 @@ fn a_snapshot_in_pieces_is_whole_and_the_stream_waits_for_a_word() {
         assert!(!raw.received.starts_with(b"*"), "all of it in one order");
 
         for which in [Which::Reference, Which::Pinion { shards: 2 }] {
-            let dir = fresh_dir();
+            let dir = SharedDir::new();
             std::fs::write(dir.join("dump.rdb"), &snapshot).expect("the snapshot");
             let mut copy = Server::start_in(which, &dir, &[]);
             copy.wait_until_up();
@@ -134,7 +134,6 @@ fn a_snapshot_in_pieces_is_whole_and_the_stream_waits_for_a_word() {
                 let length = line(&mut copied, &format!("STRLEN big{n}"));
                 assert_eq!(length, ":3000000");
             }
-            std::fs::remove_dir_all(dir).ok();
         }
     }
 }
@@ -664,7 +663,7 @@ fn a_flush_ends_a_snapshot_that_is_under_way() {
 
 #[test]
 fn a_script_of_the_append_only_file_keeps_nobody_from_hearing_of_the_load() {
-    let dir = fresh_dir();
+    let dir = SharedDir::new();
     let files = dir.join("appendonlydir");
     std::fs::create_dir(&files).expect("a directory");
     let script = "redis.call('set',KEYS[1],'y') for i=1,1000000 do redis.call('ping') end";
@@ -696,7 +695,6 @@ fn a_script_of_the_append_only_file_keeps_nobody_from_hearing_of_the_load() {
     assert_eq!(line(&mut client, "DEBUG LOADAOF"), "+OK");
     assert_eq!(line(&mut client, "EXISTS x"), ":0");
     drop(server);
-    std::fs::remove_dir_all(dir).ok();
 }
 
 #[test]

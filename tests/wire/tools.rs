@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::process::{Server, Which};
+use crate::process::{Server, SharedDir, Which};
 
 const PINION: &str = env!("CARGO_BIN_EXE_pinion");
 
@@ -205,7 +205,7 @@ fn check_aof_tells_what_redis_check_aof_tells() {
 
 #[test]
 fn check_aof_truncates_to_a_time_as_redis_check_aof_does() {
-    let dir = crate::process::fresh_dir();
+    let dir = SharedDir::new();
     let set = |key: &str| format!("*3\r\n$3\r\nSET\r\n$1\r\n{key}\r\n$1\r\nv\r\n");
     let whole = format!("#TS:100\r\n{}#TS:200\r\n{}", set("a"), set("b"));
     let last = dir.join("i.aof").to_string_lossy().into_owned();
