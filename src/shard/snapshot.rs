@@ -119,12 +119,18 @@ fn piece_of_parts(
     let parts = value.parts();
     let at_once = parts_at_once(kept, parts);
     let mut at = from;
-    while at < parts && out.len() < CHUNK_BYTES {
+    loop {
+        // Some at least: the key alone may fill the chunk.
         let end = parts.min(at + at_once);
         value.write_parts(at..end, &mut Body::new(out, strings));
         at = end;
+        if at == parts {
+            return None;
+        }
+        if out.len() >= CHUNK_BYTES {
+            return Some(at);
+        }
     }
-    (at < parts).then_some(at)
 }
 
 /// Encodes nodes of a stream from one on, or what follows them; returns with which to go on.
@@ -136,7 +142,7 @@ fn piece_of_stream(
     rest: &mut stream::Rest,
     chunk: &mut Chunk,
 ) -> Option<usize> {
-    /// Looked up in the order of their ids each time, so not a few.
+    /// Each time the place to go on from is looked up, so not just a few.
     const PENDING_AT_ONCE: usize = 1024;
     let nodes = stream.node_count();
     let out = &mut chunk.bytes;
@@ -147,7 +153,8 @@ fn piece_of_stream(
     }
     let at_once = parts_at_once(kept, nodes);
     let mut at = from;
-    while out.len() < CHUNK_BYTES {
+    loop {
+        // Some at least, as above.
         let mut body = Body::new(out, strings);
         if at < nodes {
             let end = nodes.min(at + at_once);
@@ -158,8 +165,10 @@ fn piece_of_stream(
         } else {
             return None;
         }
+        if out.len() >= CHUNK_BYTES {
+            return Some(at);
+        }
     }
-    Some(at)
 }
 
 /// Parts of a value that fill half a chunk.
@@ -414,6 +423,41 @@ mod tests {
             }
         }
         content
+    }
+
+    #[test]
+    fn a_key_may_be_longer_than_a_chunk() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut bench = Bench::new();
+        for n in 0..5 {
+            add_large(&mut bench, n);
+            let long: String = (0..CHUNK_BYTES + 1000)
+                .map(|_| rng.alphanumeric())
+                .collect();
+            bench.line(&format!("RENAME large:{n} {long}"));
+        }
+        // One without nodes.
+        for id in 0..3000 {
+            bench.line(&format!("XADD large:4 {id}-1 field value"));
+        }
+        bench.line("XGROUP CREATE large:4 group 0");
+        bench.line("XREADGROUP GROUP group one STREAMS large:4 >");
+        bench.line("XTRIM large:4 MAXLEN 0");
+        let long: String = (0..CHUNK_BYTES + 1000)
+            .map(|_| rng.alphanumeric())
+            .collect();
+        bench.line(&format!("RENAME large:4 {long}"));
+        let expected = content(&mut bench);
+        assert_eq!(expected.len(), 6);
+        begin(bench.keyspace_mut(), STYLE, true, NOW_MS);
+        let mut chunks = Vec::new();
+        while !bench.keyspace().is_cut_taken() {
+            bench.keyspace_mut().cut_slice(CHUNK_BYTES);
+            chunks.extend(bench.keyspace_mut().take_chunk());
+            assert!(chunks.len() < 1000, "it comes to no end");
+        }
+        bench.keyspace_mut().end_cut();
+        assert!(read(&chunks) == expected);
     }
 
     #[test]
