@@ -213,12 +213,7 @@ impl Drop for Server {
         } else {
             assert!(killed.is_ok() && waited.is_ok(), "the child was ours");
         }
-        // What a failure leaves can be looked at: `PINION_WIRE_KEEP=1`.
-        if thread::panicking() && std::env::var_os("PINION_WIRE_KEEP").is_some() {
-            eprintln!("kept: {}", self.dir.display());
-            return;
-        }
-        let _: std::io::Result<()> = fs::remove_dir_all(&self.dir);
+        remove(&self.dir);
     }
 }
 
@@ -309,10 +304,17 @@ impl Deref for SharedDir {
 
 impl Drop for SharedDir {
     fn drop(&mut self) {
-        if !thread::panicking() || std::env::var_os("PINION_WIRE_KEEP").is_none() {
-            let _: std::io::Result<()> = fs::remove_dir_all(&self.0);
-        }
+        remove(&self.0);
     }
+}
+
+/// What a failure leaves can be looked at: `PINION_WIRE_KEEP=1`.
+fn remove(dir: &Path) {
+    if thread::panicking() && std::env::var_os("PINION_WIRE_KEEP").is_some() {
+        eprintln!("kept: {}", dir.display());
+        return;
+    }
+    let _: std::io::Result<()> = fs::remove_dir_all(dir);
 }
 
 fn fresh_dir() -> PathBuf {

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
-use std::ops::Range;
+use std::ops::{Bound, Range};
 
 use crate::rdb::Sink;
 use crate::rdb::object::{Body, Pending, StreamParts, Sums};
@@ -98,9 +98,23 @@ fn next_key<K: Borrow<[u8]> + Ord, V>(
     map: &BTreeMap<K, V>,
     after: Option<&[u8]>,
 ) -> Option<Box<[u8]>> {
-    let from = after.map_or(Unbounded, Excluded);
-    let (key, _) = map.range::<[u8], _>((from, Unbounded)).next()?;
+    let (key, _) = map.range::<[u8], _>(behind(after)).next()?;
     Some(key.borrow().into())
+}
+
+/// All that comes after a key, or all.
+fn behind<K>(after: Option<K>) -> (Bound<K>, Bound<K>) {
+    (after.map_or(Unbounded, Excluded), Unbounded)
+}
+
+/// Hands on up to so many entries; returns the last of them if there are more.
+fn hand_on<T>(
+    mut left: impl Iterator<Item = T>,
+    entries: usize,
+    mut write: impl FnMut(T) -> EntryId,
+) -> Option<EntryId> {
+    let last = left.by_ref().take(entries).map(&mut write).last();
+    left.next().and(last)
 }
 
 fn write_sums<S: Sink>(stream: &Stream, body: &mut Body<'_, S>) {
@@ -127,21 +141,18 @@ fn write_group<S: Sink>(
         let count = pending.len() as u64;
         body.group(name, group.last_id, group.entries_read, count);
     }
-    let mut left = pending.range((after.map_or(Unbounded, Excluded), Unbounded));
-    let mut last = after;
-    for (&id, entry) in left.by_ref().take(entries) {
+    let last = hand_on(pending.range(behind(after)), entries, |(&id, entry)| {
         body.pending(&Pending {
             id,
             delivered_at_ms: entry.delivered_at_ms,
             deliveries: entry.deliveries,
         });
-        last = Some(id);
+        id
+    });
+    if last.is_none() {
+        body.consumers(group.consumers().len() as u64);
     }
-    if left.next().is_some() {
-        return last;
-    }
-    body.consumers(group.consumers().len() as u64);
-    None
+    last
 }
 
 /// The same of a consumer.
@@ -156,13 +167,10 @@ fn write_consumer<S: Sink>(
     if after.is_none() {
         body.consumer(name, consumer.seen_at_ms, owned.len() as u64);
     }
-    let mut left = owned.range((after.map_or(Unbounded, Excluded), Unbounded));
-    let mut last = after;
-    for &id in left.by_ref().take(entries) {
+    hand_on(owned.range(behind(after)), entries, |&id| {
         body.owned(id);
-        last = Some(id);
-    }
-    left.next().and(last)
+        id
+    })
 }
 
 /// The stream of parts that were read; `None` if a node is damaged.
