@@ -6,6 +6,7 @@ use std::thread;
 
 use crate::acks::Follower;
 use crate::client::{Client, encode};
+use crate::persistence::wait_for;
 use crate::process::{Server, Which};
 
 /// Commands of the stream that are looked at each time.
@@ -110,6 +111,12 @@ fn transactions_of_others_stand_beside_one_that_asks_the_nodes() {
             asking.send(&ask);
             asking.replies(3);
         }
+        // The others may have been slower.
+        wait_for("100 transactions of another", || {
+            asking.send(&ask);
+            asking.replies(3);
+            asking.text("STRLEN a3") == ":3\\r\\n"
+        });
     });
     asking.call(&["SET", "end", "1"]);
     let (mut open, mut whole) = (false, 0);
