@@ -28,12 +28,20 @@ const WANT_MIN: u64 = 8;
 const WANT_MAX: u64 = 24;
 /// How long arrivals are counted for each decision.
 const WATCH_NS: u64 = 10_000_000;
-/// Windows of a trial, half of them with batches.
-const TRIAL: usize = 24;
-/// Batches have to bring as many per cent of the requests that come without.
-const WORTH_PERCENT: u64 = 102;
+/// Pairs of windows in a trial, one of each with batches: the most where the machine is so noisy that
+/// fewer say nothing.
+const PAIRS_MIN: u32 = 12;
+const PAIRS_MAX: u32 = 120;
+/// How much more batches have to bring.
+const WORTH: f64 = 0.02;
+/// What a pair counts at most: other work of the machine that holds up a window decides nothing.
+const GAIN_MAX: f64 = 0.3;
+/// How many standard errors a verdict stands away from what batches have to bring.
+const CERTAIN: f64 = 1.5;
 /// How long batches go on before they are tried again.
 const KEEP_NS: u64 = 10_000_000_000;
+/// How long they go on with half of the clients others, who mostly are like those before them.
+const KEEP_OTHERS_NS: u64 = 1_000_000_000;
 /// After how long they are tried again when it was no use: longer each time, within these bounds.
 const RETRY_MIN_NS: u64 = 1_000_000_000;
 const RETRY_MAX_NS: u64 = 64_000_000_000;
@@ -49,7 +57,7 @@ pub(super) struct Gathering {
     want: u64,
     /// The turn that goes on began with a wait.
     has_waited: bool,
-    /// Since the last decision: when that was, arrivals, waits, and how many ended with less than wanted.
+    /// Since the last decision: when that was, arrivals, waits, and how many ended with less than half of what was wanted.
     since_ns: u64,
     arrived: u64,
     waits: u64,
@@ -73,11 +81,15 @@ enum Stage {
     },
 }
 
-/// Requests per second in windows without batches, and with.
+/// Pairs of windows, one without batches and one with them.
 #[derive(Debug, Default)]
 struct Trial {
-    rates: [[u64; TRIAL / 2]; 2],
-    windows: usize,
+    windows: u32,
+    /// Requests per second in the first window of the pair that is under way.
+    first: u64,
+    /// What batches gained in each pair, as a fraction of the pair's rate: the sum, and that of the squares.
+    gains: f64,
+    squares: f64,
 }
 
 impl Trial {
@@ -87,19 +99,34 @@ impl Trial {
         matches!(self.windows % 4, 0 | 3)
     }
 
-    /// Counts a window. Returns, after the last, whether batches are worth it.
+    /// Counts a window. Returns, once that is clear, whether batches are worth it.
     fn count(&mut self, rate: u64) -> Option<bool> {
-        self.rates[usize::from(self.has_batches())][self.windows / 2] = rate;
+        let has_batches = self.has_batches();
         self.windows += 1;
-        if self.windows < TRIAL {
+        if self.windows % 2 == 1 {
+            self.first = rate;
             return None;
         }
-        // Medians: other work of the machine that holds up a window or two decides nothing.
-        let [without, with] = self.rates.each_mut().map(|rates| {
-            rates.sort_unstable();
-            rates[TRIAL / 4 - 1] + rates[TRIAL / 4]
-        });
-        Some(with * 100 >= without * WORTH_PERCENT)
+        let [with, without] = match has_batches {
+            true => [rate, self.first],
+            false => [self.first, rate],
+        }
+        .map(|rate| rate as f64);
+        // Windows beside each other meet the same noise, which their difference is without.
+        let gain = ((with - without) / ((with + without) / 2.0)).clamp(-GAIN_MAX, GAIN_MAX);
+        self.gains += gain;
+        self.squares += gain * gain;
+        self.verdict()
+    }
+
+    fn verdict(&self) -> Option<bool> {
+        let pairs = self.windows / 2;
+        let count = f64::from(pairs);
+        let mean = self.gains / count;
+        let variance = (self.squares / count - mean * mean).max(0.0);
+        let error = (variance / count).sqrt();
+        let is_clear = (mean - WORTH).abs() >= CERTAIN * error;
+        (pairs >= PAIRS_MAX || pairs >= PAIRS_MIN && is_clear).then_some(mean >= WORTH)
     }
 }
 
@@ -144,7 +171,8 @@ impl Gathering {
         self.arrived += arrived as u64;
         if std::mem::take(&mut self.has_waited) {
             self.waits += 1;
-            self.in_vain += u64::from((arrived as u64) < self.want);
+            // As many as are expected come in half of the waits; far fewer, where most clients say nothing.
+            self.in_vain += u64::from(2 * (arrived as u64) < self.want);
         }
         if now_ns >= self.since_ns + WATCH_NS {
             self.decide(connections as u64, now_ns);
@@ -173,8 +201,10 @@ impl Gathering {
                 }
             },
             Stage::On { until_ns } => {
-                let is_due = now_ns >= *until_ns || has_others;
-                if is_due {
+                if has_others {
+                    *until_ns = (*until_ns).min(now_ns + KEEP_OTHERS_NS);
+                }
+                if now_ns >= *until_ns {
                     self.begin();
                 }
             }
@@ -279,11 +309,13 @@ mod tests {
         assert!(mean < 1.1, "{mean}");
         let mean = waiting.serve(&mut gathering, &mut now_ns, 1_000);
         assert!(mean > 5.0, "{mean}");
-        // Others are tried anew.
+        // Others are tried anew before long.
         for _ in 0..50 {
             gathering.note_opened();
         }
         let paced = Clients::of(50, 10_000, 10_000);
+        let mean = paced.serve(&mut gathering, &mut now_ns, 1_500);
+        assert!(mean > 2.0, "{mean}");
         let mean = paced.serve(&mut gathering, &mut now_ns, 5_000);
         assert!(mean < 1.1, "{mean}");
     }
@@ -307,11 +339,36 @@ mod tests {
     #[test]
     fn a_load_that_grows_is_no_use_of_batches() {
         let mut trial = Trial::default();
-        let verdicts: Vec<_> = (0..TRIAL as u64)
-            .map(|at| trial.count(1_000 + 100 * at))
+        let verdicts: Vec<_> = (0..2 * u64::from(PAIRS_MIN))
+            .map(|at| trial.count(1_000 + 10 * at))
             .collect();
-        assert_eq!(verdicts[..TRIAL - 1], [None; TRIAL - 1]);
-        assert_eq!(verdicts[TRIAL - 1], Some(false));
+        let (last, others) = verdicts.split_last().unwrap();
+        assert!(others.iter().all(Option::is_none), "{verdicts:?}");
+        assert_eq!(*last, Some(false));
+    }
+
+    /// A trial whose windows with batches serve `gain` per mille more, on a machine where each may be slower or
+    /// faster by `noise` per mille. Returns the verdict and how many pairs it took.
+    fn trial(gain: u64, noise: u64, random: &mut fastrand::Rng) -> (bool, u32) {
+        let mut trial = Trial::default();
+        loop {
+            let rate = 1_000 + if trial.has_batches() { gain } else { 0 };
+            if let Some(verdict) = trial.count(rate * random.u64(1_000 - noise..=1_000 + noise)) {
+                return (verdict, trial.windows / 2);
+            }
+        }
+    }
+
+    #[test]
+    fn a_noisy_machine_is_tried_for_longer() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for (gain, is_worth) in [(0, false), (60, true)] {
+            assert_eq!(trial(gain, 10, &mut random), (is_worth, PAIRS_MIN));
+            let trials: Vec<_> = (0..200).map(|_| trial(gain, 250, &mut random)).collect();
+            let right = trials.iter().filter(|(verdict, _)| *verdict == is_worth);
+            assert!(right.count() > 150, "{gain}: {trials:?}");
+            assert!(trials.iter().any(|(_, pairs)| *pairs == PAIRS_MAX));
+        }
     }
 
     #[test]
